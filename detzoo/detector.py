@@ -1,0 +1,121 @@
+"""The one interface of every detector: network(images) -> losses(outputs) | decode(outputs)."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from detzoo.data.image import Letterbox, Resize, collate_images, load_image, to_original
+from detzoo.types import Detections, Images, Target
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Detector(nn.Module, abc.ABC):
+    """A detector as three public methods; the clock, the trainer and the reader all stop at them.
+
+    num_classes: K; labels are 0..K-1. stride: height and width of `images.pixels` are multiples of
+    it. mean, std: of RGB in [0, 1], as the weights were trained. resize: how `predict` brings an
+    image to the network; who trains a detector sets it to what it was trained with.
+
+    Children named `backbone`, `neck`, `rpn` and `head` are timed apart by forward hooks.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        stride: int,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"num_classes is {num_classes}; a detector needs at least one class")
+        self.num_classes = num_classes
+        self.stride = stride
+        self.resize: Resize = Letterbox(512)
+        self.class_names: tuple[str, ...] | None = None
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(
+        self, images: Images, targets: Sequence[Target] | None = None
+    ) -> dict[str, Tensor] | list[Detections]:
+        """The losses in training mode, the detections otherwise."""
+        outputs = self.network(images, targets)
+        if self.training:
+            return self.losses(outputs, targets)
+        return self.decode(outputs, images.sizes)
+
+    @abc.abstractmethod
+    def network(self, images: Images, targets: Sequence[Target] | None = None) -> Any:
+        """The detector's own NamedTuple of raw outputs.
+
+        RoIs are sampled when `targets` is given, not by `self.training`, so that a validation loss
+        needs no training mode.
+        """
+
+    @abc.abstractmethod
+    def losses(self, outputs: Any, targets: Sequence[Target]) -> dict[str, Tensor]:
+        """Weighted, normalised scalars, float32; the loss that is minimised is their sum."""
+
+    @abc.abstractmethod
+    def decode(self, outputs: Any, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
+        """Detections inside the unpadded images; sizes are (height, width), `images.sizes`."""
+
+    def normalise(self, images: Images) -> Tensor:
+        """(B, 3, H, W) float32: mean 0, standard deviation 1, and exactly 0 in the padding.
+
+        What is padded is 0 after normalisation, not before it, so that the padding is the mean
+        colour and carries no edge; torchvision's detectors are fed likewise.
+        """
+        pixels = images.pixels
+        scale = 1 / 255 if pixels.dtype == torch.uint8 else 1.0
+        x = (pixels.float() * scale - self.mean) / self.std
+        height, width = x.shape[-2:]
+        if any(size != (height, width) for size in images.sizes):
+            limits = torch.tensor(images.sizes, device=x.device)
+            rows = torch.arange(height, device=x.device) < limits[:, :1]  # (B, H)
+            columns = torch.arange(width, device=x.device) < limits[:, 1:]  # (B, W)
+            x = x * (rows[:, None, :, None] & columns[:, None, None, :])
+        return x
+
+    @torch.no_grad()
+    def predict(
+        self, images: Sequence[Any], *, batch_size: int = 8, score_threshold: float = 0.05
+    ) -> list[Detections]:
+        """Detect in files, PIL images or (H, W, 3) uint8 RGB arrays; boxes in original pixels.
+
+        The model's mode is put back as it was. Raises ValueError for a path that is no image and
+        for an array of another form, saying which of the images it was.
+        """
+        if isinstance(images, str | Path | np.ndarray) or not isinstance(images, Sequence):
+            raise TypeError(f"predict takes a list of images, got one {type(images).__name__}")
+        device = next(self.parameters()).device
+        training = self.training
+        self.eval()
+        found: list[Detections] = []
+        try:
+            for start in range(0, len(images), batch_size):
+                resized = [
+                    self.resize(load_image(image), index)
+                    for index, image in enumerate(images[start : start + batch_size], start)
+                ]
+                batch = collate_images(resized, stride=self.stride)
+                for detections, frame in zip(self(batch.to(device)), batch.frames, strict=True):
+                    keep = detections.scores >= score_threshold
+                    detections = Detections(
+                        detections.boxes[keep], detections.scores[keep], detections.labels[keep]
+                    )
+                    found.append(to_original(detections, frame).to("cpu"))
+        finally:
+            self.train(training)
+        return found
