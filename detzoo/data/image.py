@@ -1,0 +1,219 @@
+"""From a file to the network's pixels, and boxes both ways.
+
+One rule about orientation: pixels are taken as stored on disk, EXIF rotation is not applied, and
+boxes are in those pixels. The one exception is an image whose annotation gives its width and height
+swapped against the stored ones while its EXIF tag says that it lies on its side: that annotation was
+drawn on the upright image, so the image is turned upright. `detzoo check` reports every such image.
+
+Arrays are (H, W, 3) uint8 RGB; sizes are (height, width); boxes are xyxy and continuous.
+"""
+
+from __future__ import annotations
+
+import abc
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.transforms.v2 import functional as transforms
+
+from detzoo.types import Detections, Frame, Images
+
+Size = tuple[int, int]
+EXIF_ORIENTATION = 0x0112
+EXIF_ON_ITS_SIDE = (5, 6, 7, 8)  # the orientations that swap width and height
+
+
+def load_image(source: Any, size: Size | None = None) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of a path, encoded bytes, a PIL image or an (H, W, 3) uint8 RGB array.
+
+    size: the (height, width) that the annotation gives; it decides only whether an image that lies on
+    its side is turned (see the module's docstring). Raises FileNotFoundError for a path that is not
+    there and ValueError for what is no whole image or an array of another form.
+    """
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
+            raise ValueError(
+                f"an image array must be (height, width, 3) uint8 RGB, got {source.shape} "
+                f"{source.dtype}; convert it first"
+            )
+        return source
+    if isinstance(source, Image.Image):
+        return _rgb(source, "the PIL image")
+    if not isinstance(source, bytes | str | Path):
+        raise TypeError(
+            f"an image is a path, bytes, a PIL image or a uint8 array, got {type(source).__name__}"
+        )
+    where = "the encoded image" if isinstance(source, bytes) else str(source)
+    data = source if isinstance(source, bytes) else _read(Path(source))
+    pixels = _decode(data, where)
+    if size is not None and pixels.shape[:2] == size[::-1] != size:
+        image = Image.open(io.BytesIO(data))
+        if image.getexif().get(EXIF_ORIENTATION) in EXIF_ON_ITS_SIDE:
+            return _rgb(ImageOps.exif_transpose(image), where)
+    return pixels
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such image file")
+    return path.read_bytes()
+
+
+def _decode(data: bytes, where: str) -> np.ndarray:
+    if data[:3] == b"\xff\xd8\xff":
+        try:  # libjpeg-turbo through torchvision: the same pixels as PIL's in two thirds of the time
+            encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+            return decode_jpeg(encoded, mode=ImageReadMode.RGB).permute(1, 2, 0).numpy()
+        except RuntimeError:
+            pass  # PIL says better what is wrong with it
+    try:
+        return _rgb(Image.open(io.BytesIO(data)), where)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"{where}: not a whole image that can be decoded ({error}); restore it or remove it "
+            "from the data set"
+        ) from error
+
+
+def _rgb(image: Image.Image, where: str) -> np.ndarray:
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(
+            f"{where}: {image.mode} pixels have more than 8 bits a channel; convert it to 8 bits first"
+        )
+    return np.array(image.convert("RGB"))
+
+
+class Resize(abc.ABC):
+    """A rule from an image's size to the size that the network sees, and the resampling itself."""
+
+    @abc.abstractmethod
+    def size(self, height: int, width: int) -> Size:
+        """The resized (height, width), before any padding."""
+
+    @abc.abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Plain values that tell this rule from every other one, for protocol fingerprints."""
+
+    def __call__(self, image: np.ndarray, id: int) -> tuple[np.ndarray, Frame]:
+        """Resize (H, W, 3) uint8; returns it with the Frame that takes boxes back.
+
+        The array may be larger than `frame.resized`: what lies right of it and below is padding.
+        """
+        original = (image.shape[0], image.shape[1])
+        resized = self.size(*original)
+        return resample(image, resized), Frame(id, original, resized)
+
+
+class Letterbox(Resize):
+    """Keep the aspect ratio, fit inside `size`, pad to the whole of it at the right and the bottom.
+
+    size: (height, width), or one number for a square. pad_to_size=False leaves the padding to the
+    batch, whose shape then varies from batch to batch. Small images are enlarged.
+    """
+
+    def __init__(self, size: int | Sequence[int], pad_to_size: bool = True) -> None:
+        values = [size, size] if isinstance(size, int) else list(size)
+        if len(values) != 2 or any(not isinstance(v, int) or v < 1 for v in values):
+            raise ValueError(f"size is {size!r}; give one positive number or [height, width]")
+        self.target: Size = (values[0], values[1])
+        self.pad_to_size = pad_to_size
+
+    def size(self, height: int, width: int) -> Size:
+        scale = min(self.target[0] / height, self.target[1] / width)
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "letterbox", "size": list(self.target), "pad_to_size": self.pad_to_size}
+
+    def __call__(self, image: np.ndarray, id: int) -> tuple[np.ndarray, Frame]:
+        image, frame = super().__call__(image, id)
+        if self.pad_to_size and frame.resized != self.target:
+            canvas = np.zeros((*self.target, 3), np.uint8)
+            canvas[: frame.resized[0], : frame.resized[1]] = image
+            image = canvas
+        return image, frame
+
+
+class ShortestSide(Resize):
+    """Bring the shorter side to `shortest`, but the longer one to no more than `longest`.
+
+    The rule of Fast R-CNN (arXiv:1504.08083, 5.2) and since; sizes are rounded as detectron's are.
+    """
+
+    def __init__(self, shortest: int = 800, longest: int = 1333) -> None:
+        if not 1 <= shortest <= longest:
+            raise ValueError(f"shortest={shortest}, longest={longest}: need 1 <= shortest <= longest")
+        self.shortest, self.longest = shortest, longest
+
+    def size(self, height: int, width: int) -> Size:
+        scale = min(self.shortest / min(height, width), self.longest / max(height, width))
+        return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "shortest_side", "shortest": self.shortest, "longest": self.longest}
+
+
+def resample(image: np.ndarray, size: Size) -> np.ndarray:
+    """Resize (H, W, 3) uint8 bilinearly, antialiased where it shrinks (three times PIL's speed)."""
+    if image.shape[:2] == tuple(size):
+        return image
+    if not image.flags.writeable:
+        image = image.copy()
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    pixels = transforms.resize(pixels, list(size), antialias=True)
+    return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
+
+
+def collate_images(
+    items: Sequence[tuple[np.ndarray, Frame]],
+    stride: int,
+    proposals: list[Tensor] | None = None,
+) -> Images:
+    """Pad resized images to one shape: pixels (B, 3, H, W) uint8, H and W multiples of `stride`.
+
+    Zeros at the right and at the bottom. An array that its resize padded already (Letterbox) keeps
+    that size, so every such batch has one shape. proposals: per image, in the resized pixels.
+    """
+    if not items:
+        raise ValueError("collate_images got no images; a batch holds at least one")
+    height, width = (
+        -(-max(image.shape[axis] for image, _ in items) // stride) * stride for axis in (0, 1)
+    )
+    pixels = torch.zeros((len(items), 3, height, width), dtype=torch.uint8)
+    for canvas, (image, _) in zip(pixels, items, strict=True):
+        canvas[:, : image.shape[0], : image.shape[1]] = _tensor(image)
+    return Images(pixels, [frame for _, frame in items], proposals)
+
+
+def _tensor(image: np.ndarray) -> Tensor:
+    """(3, H, W) view of an (H, W, 3) array."""
+    image = image if image.flags.writeable else image.copy()
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+
+
+def _scale(numerator: Size, denominator: Size, like: Tensor) -> Tensor:
+    """Factors for xyxy, in double so that there and back is exact to float32's last digit."""
+    y, x = (n / d for n, d in zip(numerator, denominator, strict=True))
+    return torch.tensor([x, y, x, y], dtype=torch.float64, device=like.device)
+
+
+def resize_boxes(boxes: Tensor, frame: Frame) -> Tensor:
+    """Boxes (M, 4) xyxy in original pixels -> in the pixels that the network sees."""
+    return (boxes.double() * _scale(frame.resized, frame.original, boxes)).to(boxes.dtype)
+
+
+def to_original(detections: Detections, frame: Frame) -> Detections:
+    """Detections in the network's pixels -> in original pixels, clipped into the original image."""
+    boxes = detections.boxes
+    back = boxes.double() * _scale(frame.original, frame.resized, boxes)
+    height, width = frame.original
+    limits = torch.tensor([width, height, width, height], dtype=torch.float64, device=boxes.device)
+    back = torch.minimum(back.clamp(min=0), limits).to(boxes.dtype)
+    return Detections(back, detections.scores, detections.labels)
