@@ -1,0 +1,110 @@
+"""Any timm network as a list of feature maps."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.layers import BatchNormAct2d, freeze_batch_norm_2d
+from torch import Tensor, nn
+
+NORMS = ("bn", "frozen_bn", "gn")
+
+
+class Backbone(nn.Module):
+    """A timm network's feature maps at strides 4 and beyond, as the network itself declares them.
+
+    name: a timm model that offers `features_only`. norm: `bn` as it is; `frozen_bn` (statistics and
+    affine fixed, for pretrained weights and small batches); `gn` (group norm of up to 32 groups,
+    from scratch only). pretrained: timm's ImageNet weights, downloaded. weights: a file of them,
+    loaded strictly but for the classifier. channels, strides: per map, finest first.
+    options: further arguments of the timm model, such as pad_type for MobileNetV2.
+
+    forward: (B, 3, H, W) -> [(B, C_i, ceil(H / s_i), ceil(W / s_i))].
+
+    Raises ValueError for an unknown name or norm, for weights that do not fit, and for group norm
+    with weights that were trained with batch norm.
+    """
+
+    def __init__(
+        self,
+        name: str = "resnet18",
+        *,
+        norm: str = "bn",
+        pretrained: bool = False,
+        weights: str | Path | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if norm not in NORMS:
+            raise ValueError(f"backbone.norm is {norm!r}; choose one of {', '.join(NORMS)}")
+        if not timm.is_model(name):
+            near = ", ".join(timm.list_models(f"*{name[:6]}*")[:5]) or "see timm.list_models()"
+            raise ValueError(f"backbone.name is {name!r}, which timm does not know ({near})")
+        if norm == "gn" and (pretrained or weights):
+            raise ValueError(
+                "backbone.norm is gn, but ImageNet weights were trained with batch norm and mean "
+                "nothing without it; use norm=bn or frozen_bn, or train from scratch"
+            )
+        options = options or {}
+        declared = timm.create_model(name, features_only=True, **options).feature_info.reduction()
+        model = timm.create_model(
+            name,
+            features_only=True,
+            out_indices=[i for i, stride in enumerate(declared) if stride >= 4],
+            pretrained=pretrained,
+            **options,
+        )
+        if weights is not None:
+            _load(model, name, Path(weights), options)
+        if norm == "frozen_bn":
+            model = freeze_batch_norm_2d(model)
+        elif norm == "gn":
+            _to_group_norm(model)
+        self.model = model
+        self.channels: tuple[int, ...] = tuple(model.feature_info.channels())
+        self.strides: tuple[int, ...] = tuple(model.feature_info.reduction())
+        self.mean: tuple[float, ...] = tuple(model.pretrained_cfg["mean"])
+        self.std: tuple[float, ...] = tuple(model.pretrained_cfg["std"])
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return self.model(x)
+
+
+def _load(model: nn.Module, name: str, path: Path, options: dict[str, Any]) -> None:
+    """Load `path` into a features-only model; what is left over may only be the classifier's."""
+    if not path.is_file():
+        raise ValueError(f"backbone.weights is {path}, where there is no file")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds; none of them names the file
+        raise ValueError(f"{path}: not a file of weights that loads safely ({error})") from error
+    state = state.get("state_dict", state)
+    own = model.state_dict()
+    missing = [key for key in own if key not in state]
+    with torch.device("meta"):
+        whole = timm.create_model(name, **options).state_dict().keys()
+    foreign = [key for key in state if key not in whole]
+    shapes = [k for k in own if k in state and own[k].shape != state[k].shape]
+    if missing or foreign or shapes:
+        said = [f"lacks {len(missing)} keys such as {missing[0]}"] if missing else []
+        said += [f"has {len(foreign)} unknown keys such as {foreign[0]}"] if foreign else []
+        said += [f"has other shapes at {len(shapes)} keys such as {shapes[0]}"] if shapes else []
+        raise ValueError(f"{path} is not a file of {name}'s weights: it {' and '.join(said)}")
+    model.load_state_dict({key: state[key] for key in own})
+
+
+def _to_group_norm(module: nn.Module) -> None:
+    """Replace every batch norm below `module` by a group norm of the same width and activation."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d | BatchNormAct2d):
+            width = child.num_features
+            norm: nn.Module = nn.GroupNorm(math.gcd(32, width), width)
+            if isinstance(child, BatchNormAct2d):
+                norm = nn.Sequential(norm, child.drop, child.act)
+            setattr(module, name, norm)
+        else:
+            _to_group_norm(child)

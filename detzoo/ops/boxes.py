@@ -1,0 +1,76 @@
+"""Boxes as (..., 4) tensors, xyxy, continuous coordinates: width = x2 - x1, no +1 anywhere.
+
+A function of two box sets is named by direction, reference first. Shape letters: N and M boxes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+# A network that predicts exp(d) times an anchor's size is not believed beyond 1000 / 16, the longest
+# side of a detection image over the smallest stride of Faster R-CNN.
+LARGEST_DELTA = math.log(1000 / 16)
+
+
+def area(boxes: Tensor) -> Tensor:
+    """(..., 4) -> (...): areas in square pixels; an inverted box has area 0."""
+    return (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(-1)
+
+
+def intersection(a: Tensor, b: Tensor) -> Tensor:
+    """(N, 4), (M, 4) -> (N, M): the area of every overlap."""
+    top_left = torch.maximum(a[:, None, :2], b[None, :, :2])
+    bottom_right = torch.minimum(a[:, None, 2:], b[None, :, 2:])
+    return (bottom_right - top_left).clamp(min=0).prod(-1)
+
+
+def iou(a: Tensor, b: Tensor) -> Tensor:
+    """(N, 4), (M, 4) -> (N, M): intersection over union; 0 where both boxes have no area."""
+    overlap = intersection(a, b)
+    union = area(a)[:, None] + area(b)[None] - overlap
+    return overlap / union.clamp(min=torch.finfo(union.dtype).tiny)
+
+
+def covered(a: Tensor, b: Tensor) -> Tensor:
+    """(N, 4), (M, 4) -> (N, M): the share of every box of `a` that a box of `b` covers.
+
+    COCO's rule for crowds: intersection over the area of the detection, not over the union.
+    """
+    return intersection(a, b) / area(a)[:, None].clamp(min=torch.finfo(a.dtype).tiny)
+
+
+def to_cxcywh(boxes: Tensor) -> Tensor:
+    """(..., 4) xyxy -> (..., 4) centre x, centre y, width, height."""
+    return torch.cat([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], -1)
+
+
+def encode(anchors: Tensor, boxes: Tensor, weights: Sequence[float] = (1, 1, 1, 1)) -> Tensor:
+    """(..., 4), (..., 4) -> (..., 4): the deltas that `decode` turns back into `boxes`.
+
+    t = w * ((x - x_a) / w_a, (y - y_a) / h_a, log(w / w_a), log(h / h_a)), R-CNN's parametrisation
+    (1311.2524, appendix C). Both must have an area.
+    """
+    a, b = to_cxcywh(anchors), to_cxcywh(boxes)
+    shift = (b[..., :2] - a[..., :2]) / a[..., 2:]
+    scale = torch.log(b[..., 2:] / a[..., 2:])
+    return torch.cat([shift, scale], -1) * shift.new_tensor(weights)
+
+
+def decode(anchors: Tensor, deltas: Tensor, weights: Sequence[float] = (1, 1, 1, 1)) -> Tensor:
+    """(..., 4), (..., 4) -> (..., 4): the inverse of `encode`, sizes bounded by LARGEST_DELTA."""
+    a = to_cxcywh(anchors)
+    deltas = deltas.float() / deltas.new_tensor(weights, dtype=torch.float32)
+    centre = a[..., :2] + deltas[..., :2] * a[..., 2:]
+    half = a[..., 2:] * deltas[..., 2:].clamp(max=LARGEST_DELTA).exp() / 2
+    return torch.cat([centre - half, centre + half], -1)
+
+
+def clip(boxes: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
+    """(B, ..., 4) -> (B, ..., 4): every image's boxes cut to its (height, width)."""
+    limit = torch.tensor([(w, h, w, h) for h, w in sizes], dtype=boxes.dtype, device=boxes.device)
+    limit = limit.view(len(sizes), *[1] * (boxes.dim() - 2), 4)
+    return torch.minimum(boxes.clamp(min=0), limit)

@@ -1,0 +1,30 @@
+"""Losses of logits, unreduced, in float32 whatever the precision of the network."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def sigmoid_focal(logits: Tensor, targets: Tensor, *, alpha: float, gamma: float) -> Tensor:
+    """FL = -alpha_t (1 - p_t)^gamma log(p_t), elementwise (1708.02002, equation 5).
+
+    targets: of the logits' shape, in {0, 1}. alpha weighs the ones, 1 - alpha the zeros; a negative
+    alpha weighs nothing. gamma 0 is (balanced) cross-entropy.
+    """
+    logits, targets = logits.float(), targets.float()
+    loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    if gamma > 0:
+        wrong = torch.sigmoid(logits * (1 - 2 * targets))  # 1 - p_t, without cancellation
+        loss = loss * wrong**gamma
+    if alpha >= 0:
+        loss = loss * (alpha * targets + (1 - alpha) * (1 - targets))
+    return loss
+
+
+def smooth_l1(prediction: Tensor, target: Tensor, beta: float) -> Tensor:
+    """0.5 d^2 / beta below beta, |d| - 0.5 beta above; beta 0 is L1. Elementwise."""
+    if beta == 0:
+        return F.l1_loss(prediction.float(), target.float(), reduction="none")
+    return F.smooth_l1_loss(prediction.float(), target.float(), beta=beta, reduction="none")

@@ -1,0 +1,65 @@
+"""From scored boxes to detections: floor, non-maximum suppression within classes, cap."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.ops import nms
+
+from detzoo.types import Detections
+
+
+def top_candidates(scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(B, N, K) -> scores, reference indices and labels, each (B, min(count, N * K)), best first."""
+    classes = scores.shape[2]
+    scores, index = scores.flatten(1).topk(min(count, scores[0].numel()), dim=1)
+    return scores, index // classes, index % classes
+
+
+def grouped_nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
+    """Indices that survive NMS among boxes of one group, best score first.
+
+    Groups are kept apart by shifting each to a place of its own; in float64, because a shift of a
+    million pixels leaves float32 an eighth of a pixel and NMS then decides otherwise.
+    """
+    if len(boxes) == 0:
+        return groups.new_zeros(0)
+    shift = groups.double() * (boxes.max().double() - boxes.min().double() + 1)
+    return nms(boxes.double() + shift[:, None], scores.double(), threshold)
+
+
+def select(
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    score_threshold: float,
+    nms_threshold: float | None,
+    max_detections: int,
+) -> list[Detections]:
+    """The common tail of every decoder, for a whole batch.
+
+    boxes (B, N, 4), scores and labels (B, N); a candidate that does not exist has score -1.
+    Candidates with score > score_threshold go on; NMS (None: none) suppresses within one image and
+    label; the best `max_detections` of each image are returned, best first. One host
+    synchronisation on a GPU.
+    """
+    batch = len(scores)
+    keep = (scores > score_threshold) & (boxes[..., 2:] > boxes[..., :2]).all(-1)
+    image = torch.arange(batch, device=scores.device)[:, None].expand_as(scores)[keep]
+    boxes, scores, labels = boxes[keep].float(), scores[keep].float(), labels[keep]
+    if nms_threshold is None:
+        order = scores.argsort(descending=True, stable=True)
+    elif boxes.is_cuda:
+        order = grouped_nms(boxes, scores, image * (labels.max() + 1) + labels, nms_threshold)
+    else:  # NMS compares all pairs on a CPU: image by image is a B-th of the work
+        members = [(image == i).nonzero().squeeze(1) for i in range(batch)]
+        order = torch.cat(
+            [m[grouped_nms(boxes[m], scores[m], labels[m], nms_threshold)] for m in members]
+        )
+    order = order[image[order].argsort(stable=True)]
+    counts = torch.bincount(image[order], minlength=batch).tolist()
+    return [
+        Detections(boxes[o], scores[o], labels[o])
+        for o in (part[:max_detections] for part in order.split(counts))
+    ]
