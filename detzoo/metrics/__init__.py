@@ -1,0 +1,1 @@
+"""How good the detections are: COCO's average precision and how sure one can be of it."""
