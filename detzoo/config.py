@@ -1,0 +1,117 @@
+"""From configuration to objects: the one place where a `_target_` becomes a call.
+
+A configuration may come from somebody else (a run directory, say), so a target is a request and not
+an order: it must name a class of detzoo, or a module or an optimiser of torch, torchvision or timm.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+
+ALLOWED = ("detzoo", "torch", "torchvision", "timm")
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def folder(name: str) -> Path:
+    """Where `conf` or `experiments` lies: in the package (from a wheel) or beside it (checkout)."""
+    installed = _PACKAGE / name
+    return installed if installed.is_dir() else _PACKAGE.parent / name
+
+
+def plain(config: Any) -> Any:
+    """A configuration as resolved dicts, lists and values without a trace of OmegaConf."""
+    if not OmegaConf.is_config(config):
+        config = OmegaConf.create({"value": config})
+        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)["value"]
+    return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+
+
+def load_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a mapping from YAML that names no Python object. Raises ValueError with the path."""
+    path = Path(path)
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: not a readable YAML file ({error})") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: holds a {type(value).__name__}, not a mapping of settings")
+    return value
+
+
+def build(node: Any, name: str = "config", **arguments: Any) -> Any:
+    """The object that `node` (a mapping with `_target_`) describes, its children built first.
+
+    name: where the node stands, for errors. arguments: values that the program fills in, such as
+    num_classes; they win over the node's. Raises ValueError for a target that is not allowed, before
+    anything at all is built, and for arguments that the target refuses.
+    """
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    node = plain(node)
+    if not isinstance(node, dict) or "_target_" not in node:
+        raise ValueError(f"{name} has no _target_ that says what to build, got {node!r}")
+    for where, target in _targets(node, name):
+        _resolve(where, target)
+    try:
+        return instantiate(node, _convert_="all", **arguments)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, ValueError | TypeError | OSError):
+            raise ValueError(f"{name} ({node['_target_']}): {cause}") from error
+        raise
+
+
+def _targets(node: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """Every `_target_` below `node` with its path."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield where, node["_target_"]
+        for key, child in node.items():
+            yield from _targets(child, f"{where}.{key}")
+    elif isinstance(node, list):
+        for index, child in enumerate(node):
+            yield from _targets(child, f"{where}[{index}]")
+    elif isinstance(node, str) and "${" in node:
+        # What is resolved once must not be resolved again, when it could name another target.
+        raise ValueError(f"{where}: {node!r} holds an interpolation inside a resolved value")
+
+
+def _resolve(where: str, target: Any) -> type:
+    """The class that `target` names. Raises ValueError unless it is one that may be built."""
+    refused = f"{where}: the target {target!r} is refused"
+    if not isinstance(target, str) or target.split(".")[0] not in ALLOWED:
+        raise ValueError(f"{refused}; only classes of {', '.join(ALLOWED)} may be built")
+    parts = target.split(".")
+    value, used = import_module(parts[0]), 1
+    for part in parts[1:]:
+        used += 1
+        if not hasattr(value, part):
+            if not inspect.ismodule(value):
+                raise ValueError(f"{where}: there is no {target}")
+            try:
+                import_module(".".join(parts[:used]))
+            except ModuleNotFoundError as error:
+                raise ValueError(f"{where}: there is no {target} ({error})") from error
+        value = getattr(value, part)
+        # A module of detzoo reaches others by its imports (detzoo.config.inspect): follow none out.
+        if inspect.ismodule(value) and value.__name__.split(".")[0] not in ALLOWED:
+            raise ValueError(f"{refused}: it leads out to the module {value.__name__}")
+    home = (getattr(value, "__module__", None) or "").split(".")[0]
+    if not inspect.isclass(value) or home not in ALLOWED:
+        raise ValueError(f"{refused}: it is no class of {', '.join(ALLOWED)}")
+    if home != "detzoo":
+        from torch import nn, optim
+
+        if not issubclass(value, nn.Module | optim.Optimizer):
+            raise ValueError(f"{refused}: of {home}, only modules and optimisers may be built")
+    return value
