@@ -1,5 +1,7 @@
 """Data: readers with one sample form, resizing and its inverse, augmentation, batches, check."""
 
+from detzoo.data.coco import Coco
+from detzoo.data.dataset import SPLITS, Dataset, Problem, Sample
 from detzoo.data.image import (
     Letterbox,
     Resize,
@@ -9,11 +11,23 @@ from detzoo.data.image import (
     resize_boxes,
     to_original,
 )
+from detzoo.data.source import DataError, Source
+from detzoo.data.voc import Voc
+from detzoo.data.yolo_txt import YoloTxt
 
 __all__ = [
+    "SPLITS",
+    "Coco",
+    "DataError",
+    "Dataset",
     "Letterbox",
+    "Problem",
     "Resize",
+    "Sample",
     "ShortestSide",
+    "Source",
+    "Voc",
+    "YoloTxt",
     "collate_images",
     "load_image",
     "resize_boxes",

@@ -149,7 +149,9 @@ class ShortestSide(Resize):
 
     def __init__(self, shortest: int = 800, longest: int = 1333) -> None:
         if not 1 <= shortest <= longest:
-            raise ValueError(f"shortest={shortest}, longest={longest}: need 1 <= shortest <= longest")
+            raise ValueError(
+                f"shortest={shortest}, longest={longest}: need 1 <= shortest <= longest"
+            )
         self.shortest, self.longest = shortest, longest
 
     def size(self, height: int, width: int) -> Size:
