@@ -35,9 +35,9 @@ class Coco(Source):
     splits: annotation file per split, relative to root; without it the usual places are searched
     (train.json, annotations/instances_train2017.json, train/_annotations.coco.json and so on).
     images: image folder, one for all or one per split; without it the first of images/<split>,
-    <split>, images, the annotation file's own folder that has the first image. classes: names in the
-    order of the labels; without it the training file's categories by ascending id. Categories that
-    `classes` leaves out are left out of training.
+    <split>, images, the annotation file's own folder that has the first image. classes: names in
+    the order of the labels; without it the training file's categories by ascending id. Boxes of
+    categories that `classes` leaves out are dropped.
     """
 
     def __init__(
@@ -203,7 +203,7 @@ def _categories(content: Entry, path: Path, collector: Collector) -> dict[int, s
         where = f"{path.name}: categories[{index}]"
         try:
             id, name = int(category["id"]), str(category["name"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             collector.error("malformed entry", where, f"{category!r:.80}", "category left out")
             continue
         if id in names or name in names.values():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,7 +49,7 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """One split of a data set. Label i is classes[i] and has the id category_ids[i] in COCO files."""
+    """One split of a data set. Label i is classes[i]; in COCO files its id is category_ids[i]."""
 
     name: str
     split: str
@@ -132,6 +132,6 @@ def content_hash(path: Path) -> str:
     return _content_hash(path, status.st_size, status.st_mtime_ns)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _content_hash(path: Path, size: int, modified: int) -> str:
     return hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()

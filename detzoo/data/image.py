@@ -1,9 +1,10 @@
 """From a file to the network's pixels, and boxes both ways.
 
 One rule about orientation: pixels are taken as stored on disk, EXIF rotation is not applied, and
-boxes are in those pixels. The one exception is an image whose annotation gives its width and height
-swapped against the stored ones while its EXIF tag says that it lies on its side: that annotation was
-drawn on the upright image, so the image is turned upright. `detzoo check` reports every such image.
+boxes are in those pixels. The one exception is an image whose annotation gives its width and
+height swapped against the stored ones while its EXIF tag says that it lies on its side: that
+annotation was drawn on the upright image, so the image is turned upright. `detzoo check` reports
+every such image.
 
 Arrays are (H, W, 3) uint8 RGB; sizes are (height, width); boxes are xyxy and continuous.
 """
@@ -33,9 +34,9 @@ EXIF_ON_ITS_SIDE = (5, 6, 7, 8)  # the orientations that swap width and height
 def load_image(source: Any, size: Size | None = None) -> np.ndarray:
     """(H, W, 3) uint8 RGB of a path, encoded bytes, a PIL image or an (H, W, 3) uint8 RGB array.
 
-    size: the (height, width) that the annotation gives; it decides only whether an image that lies on
-    its side is turned (see the module's docstring). Raises FileNotFoundError for a path that is not
-    there and ValueError for what is no whole image or an array of another form.
+    size: the (height, width) that the annotation gives; it decides only whether an image that lies
+    on its side is turned (see the module's docstring). Raises FileNotFoundError for a path that is
+    not there and ValueError for what is no whole image or an array of another form.
     """
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
@@ -68,7 +69,7 @@ def _read(path: Path) -> bytes:
 
 def _decode(data: bytes, where: str) -> np.ndarray:
     if data[:3] == b"\xff\xd8\xff":
-        try:  # libjpeg-turbo through torchvision: the same pixels as PIL's in two thirds of the time
+        try:  # libjpeg-turbo through torchvision: PIL's pixels in two thirds of its time
             encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
             return decode_jpeg(encoded, mode=ImageReadMode.RGB).permute(1, 2, 0).numpy()
         except RuntimeError:
@@ -85,7 +86,7 @@ def _decode(data: bytes, where: str) -> np.ndarray:
 def _rgb(image: Image.Image, where: str) -> np.ndarray:
     if image.mode.startswith(("I", "F")):
         raise ValueError(
-            f"{where}: {image.mode} pixels have more than 8 bits a channel; convert it to 8 bits first"
+            f"{where}: {image.mode} pixels have more than 8 bits a channel; convert them to 8 bits"
         )
     return np.array(image.convert("RGB"))
 
@@ -150,7 +151,7 @@ class ShortestSide(Resize):
     def __init__(self, shortest: int = 800, longest: int = 1333) -> None:
         if not 1 <= shortest <= longest:
             raise ValueError(
-                f"shortest={shortest}, longest={longest}: need 1 <= shortest <= longest"
+                f"shortest {shortest}, longest {longest}: need 1 <= shortest <= longest"
             )
         self.shortest, self.longest = shortest, longest
 
@@ -166,10 +167,7 @@ def resample(image: np.ndarray, size: Size) -> np.ndarray:
     """Resize (H, W, 3) uint8 bilinearly, antialiased where it shrinks (three times PIL's speed)."""
     if image.shape[:2] == tuple(size):
         return image
-    if not image.flags.writeable:
-        image = image.copy()
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-    pixels = transforms.resize(pixels, list(size), antialias=True)
+    pixels = transforms.resize(_tensor(image), list(size), antialias=True)
     return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
 
 
@@ -201,21 +199,20 @@ def _tensor(image: np.ndarray) -> Tensor:
 
 
 def _scale(numerator: Size, denominator: Size, like: Tensor) -> Tensor:
-    """Factors for xyxy, in double so that there and back is exact to float32's last digit."""
+    """Factors for xyxy boxes, of their type and on their device."""
     y, x = (n / d for n, d in zip(numerator, denominator, strict=True))
-    return torch.tensor([x, y, x, y], dtype=torch.float64, device=like.device)
+    return torch.tensor([x, y, x, y], dtype=like.dtype, device=like.device)
 
 
 def resize_boxes(boxes: Tensor, frame: Frame) -> Tensor:
     """Boxes (M, 4) xyxy in original pixels -> in the pixels that the network sees."""
-    return (boxes.double() * _scale(frame.resized, frame.original, boxes)).to(boxes.dtype)
+    return boxes * _scale(frame.resized, frame.original, boxes)
 
 
 def to_original(detections: Detections, frame: Frame) -> Detections:
     """Detections in the network's pixels -> in original pixels, clipped into the original image."""
-    boxes = detections.boxes
-    back = boxes.double() * _scale(frame.original, frame.resized, boxes)
+    boxes = detections.boxes * _scale(frame.original, frame.resized, detections.boxes)
     height, width = frame.original
-    limits = torch.tensor([width, height, width, height], dtype=torch.float64, device=boxes.device)
-    back = torch.minimum(back.clamp(min=0), limits).to(boxes.dtype)
-    return Detections(back, detections.scores, detections.labels)
+    limits = boxes.new_tensor([width, height, width, height])
+    boxes = torch.minimum(boxes.clamp(min=0), limits)
+    return Detections(boxes, detections.scores, detections.labels)

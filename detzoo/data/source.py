@@ -1,9 +1,9 @@
 """What the readers share: splits (with seeded holdouts), and samples out of what a file claims.
 
-A reader turns its format into `Claim`s and hands them to a `Collector`, which is the one place where
-an image or a box is judged. Nothing in a data set makes a reader crash: what cannot be used is
-dropped or clipped and noted as a Problem. Only a file or folder without which there is nothing to
-read raises an error.
+A reader turns its format into `Claim`s and hands them to a `Collector`, which is the one place
+where an image or a box is judged. Nothing in a data set makes a reader crash: what cannot be used
+is dropped or clipped and noted as a Problem. Only a file or folder without which there is nothing
+to read raises an error.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class DataError(ValueError):
 
 
 class Claim(NamedTuple):
-    """A box as its file has it: xyxy in pixels, continuous; label None when its class is unknown."""
+    """A box as its file has it: xyxy in pixels, continuous; label None if its class is unknown."""
 
     box: tuple[float, float, float, float]
     label: int | None
@@ -42,9 +42,9 @@ class Claim(NamedTuple):
 class Source(abc.ABC):
     """A data set on disk, split by split.
 
-    holdout: fractions of train to split off, e.g. {"val": 0.1, "test": 0.2}, for data sets that have
-    no such split. Who goes where depends on `holdout_seed` and on each image's bytes alone, so that
-    copies of an image stay on one side and adding images moves no other.
+    holdout: fractions of train to split off, e.g. {"val": 0.1, "test": 0.2}, for data sets that
+    have no such split. Who goes where depends on `holdout_seed` and on the images' bytes, not on
+    their names or order, and copies of an image stay on one side.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def find(self, split: str) -> Any | None:
-        """Whatever `read_found` needs to read the split as it lies on disk, None if there is none."""
+        """What `read_found` needs to read the split as it lies on disk, None if there is none."""
 
     @abc.abstractmethod
     def read_found(self, split: str, found: Any) -> Dataset:
@@ -92,7 +92,7 @@ class Source(abc.ABC):
         return tuple(s for s in SPLITS if s in self.holdout or self.find(s) is not None)
 
     def read(self, split: str) -> Dataset:
-        """Read one split; a second call gives the same object. Raises DataError if there is none."""
+        """Read one split; a second call gives the same object. DataError if there is none."""
         if split not in SPLITS:
             raise ValueError(f"split is {split!r}; it is one of {', '.join(SPLITS)}")
         if split not in self._read:
@@ -125,7 +125,7 @@ class Source(abc.ABC):
         for split in self.holdout:
             if self.find(split) is not None:
                 raise DataError(
-                    f"{self.name} has a {split} split of its own; data.holdout.{split} must be unset"
+                    f"{self.name} has a {split} split of its own; unset data.holdout.{split}"
                 )
         whole = self._whole("train")
 
@@ -264,7 +264,7 @@ class Collector:
         if x2 == x1 or y2 == y1:
             self.warning("zero-area box", claim.where, told, "dropped")
             return None
-        if 0 <= x1 and 0 <= y1 and x2 <= width and y2 <= height:
+        if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height:
             return claim.box
         box = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
         gone = box[2] <= box[0] or box[3] <= box[1]

@@ -1,4 +1,4 @@
-"""Pascal VOC: one XML per image in Annotations/, images in JPEGImages/, lists in ImageSets/Main/."""
+"""Pascal VOC: an XML per image in Annotations/, images in JPEGImages/, lists in ImageSets/Main."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Voc(Source):
 
     splits: list of image names per split, relative to root; without it ImageSets/Main/<split>.txt;
     where there are no lists at all, every annotation is a training image. classes: names in the
-    order of the labels; without it the names in the training annotations, sorted. first_pixel: 1 for
-    files like the challenges' own, which count pixels from 1 and mean xmax inclusively; 0 for tools
-    that write a box's edges (labelImg and most others).
+    order of the labels; without it the names in the training annotations, sorted. first_pixel: 1
+    for files like the challenges' own, which count pixels from 1 and mean xmax inclusively; 0 for
+    tools that write a box's edges (labelImg and most others).
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""YOLO text: one .txt per image, a line per box: class, centre x, centre y, width, height in 0..1."""
+"""YOLO text: a .txt per image; a line per box: class, centre x, y, width, height, all in 0..1."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 class YoloTxt(Source):
     """Images with a text file beside or parallel to each.
 
-    The labels of .../images/.../a.jpg lie in .../labels/.../a.txt, or beside the image where no folder
-    is named images. splits: image folder, or text file with an image path per line, per split,
-    relative to root; without it images/<split> and <split>/images are searched; where there is
+    The labels of .../images/.../a.jpg lie in .../labels/.../a.txt, or beside the image where no
+    folder is named images. splits: image folder, or text file with an image path per line, per
+    split, relative to root; without it images/<split> and <split>/images are searched; where there is
     neither, all of images/ (or of root) are training images. classes: names in the order of the
     labels; without it from data.yaml, dataset.yaml, classes.txt or obj.names. A line with more than
     five numbers is a polygon (class x1 y1 x2 y2 ...); its box is taken.
@@ -65,8 +65,8 @@ class YoloTxt(Source):
 
     def looked_for(self, split: str) -> str:
         return (
-            f"looked in {self.root} for images/{split} and {split}/images; name the image folder, or "
-            f"a text file with an image path per line, with data.splits.{split}=PLACE"
+            f"looked in {self.root} for images/{split} and {split}/images; name the image folder, "
+            f"or a text file with an image path per line, with data.splits.{split}=PLACE"
         )
 
     @cached_property
