@@ -1,0 +1,345 @@
+"""torchvision's own detectors as rows of our tables: the same backbone, pixels and protocol.
+
+Everything that is theirs stays theirs: pyramid, anchors, heads, matching, sampling, losses and
+post-processing are torchvision's code, called in the order in which its models call it. Ours are
+the backbone, the normalisation and the resizing (its GeneralizedRCNNTransform is not run), so that
+`network` and `decode` can be timed apart.
+
+Where we depart: anchors are made in float32 (torchvision makes them in the features' type, and
+bfloat16 cannot hold a coordinate above 256); RetinaNet and FCOS have K sigmoids instead of K + 1
+of which one is never used; SSD's extra maps follow the backbone's of stride 8, 16 and 32, where
+torchvision has VGG's; boxes that clipping leaves without an area are dropped. Crowd boxes are left
+out of the targets, as torchvision's reference training does, so what they cover is a negative.
+
+Shape letters: B images, K classes, N anchors of all levels, R regions of all images.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
+from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.roi_heads import fastrcnn_loss
+from torchvision.models.detection.rpn import concat_box_prediction_layers
+from torchvision.models.detection.ssd import SSD
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, box_iou
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
+
+from detzoo.detector import Detector
+from detzoo.nn.backbones import Backbone
+from detzoo.types import Detections, Images, Target
+
+MODELS = {
+    "faster_rcnn": FasterRCNN,
+    "retinanet": RetinaNet,
+    "ssd": SSD,
+    "fcos": FCOS,
+}
+LEVELS = {"faster_rcnn": (2, 6), "retinanet": (3, 7), "ssd": (3, 8), "fcos": (3, 7)}
+SSD300_SCALES = (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05)  # of the image's side
+
+
+class DenseOutputs(NamedTuple):
+    """What RetinaNet, SSD and FCOS put out."""
+
+    head: dict[str, Tensor]  # torchvision's names -> (B, N, ...) float32
+    anchors: Tensor  # (N, 4), the same for every image
+    counts: list[int]  # anchors of each level; their sum is N
+
+
+class RegionOutputs(NamedTuple):
+    """What Faster R-CNN puts out. Labels have background as 0, as all of torchvision has."""
+
+    objectness: Tensor  # (B * N, 1) logits
+    rpn_deltas: Tensor  # (B * N, 4)
+    anchors: Tensor  # (N, 4)
+    rois: list[Tensor]  # per image (R_b, 4); with targets, the sampled ones
+    roi_labels: list[Tensor] | None  # per image (R_b,) in [0, K]; only with targets
+    roi_targets: list[Tensor] | None  # per image (R_b, 4) deltas; only with targets
+    scores: Tensor  # (R, K + 1) logits
+    deltas: Tensor  # (R, (K + 1) * 4)
+
+
+class Pyramid(nn.Module):
+    """torchvision's FPN over levels lo..hi; one level more is its max pool, two are P6 and P7."""
+
+    def __init__(self, backbone: Backbone, channels: int, levels: tuple[int, int]) -> None:
+        super().__init__()
+        self.used = _maps(backbone, levels)
+        beyond = levels[1] - (backbone.strides[self.used[-1]].bit_length() - 1)
+        if beyond not in (0, 1, 2):
+            raise ValueError(
+                f"levels is {levels}; torchvision's pyramid ends at the backbone's last map "
+                f"(stride {backbone.strides[-1]}) or one or two levels later"
+            )
+        extra = [None, LastLevelMaxPool(), LastLevelP6P7(channels, channels)][beyond]
+        widths = [backbone.channels[i] for i in self.used]
+        self.fpn = FeaturePyramidNetwork(widths, channels, extra)
+        self.channels = [channels] * (len(self.used) + beyond)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        named = OrderedDict((str(i), maps[used]) for i, used in enumerate(self.used))
+        return list(self.fpn(named).values())
+
+
+class ExtraMaps(nn.Module):
+    """The backbone's maps and then ever smaller ones, each by a 1x1 and a stride-2 3x3 (SSD)."""
+
+    def __init__(self, backbone: Backbone, channels: int, levels: tuple[int, int]) -> None:
+        super().__init__()
+        self.used = _maps(backbone, levels)
+        self.channels = [backbone.channels[i] for i in self.used]
+        self.extra = nn.ModuleList()
+        while len(self.channels) < levels[1] - levels[0] + 1:
+            narrow = nn.Conv2d(self.channels[-1], channels // 2, 1)
+            halve = nn.Conv2d(channels // 2, channels, 3, stride=2, padding=1)
+            for layer in (narrow, halve):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+            self.extra.append(nn.Sequential(narrow, nn.ReLU(), halve, nn.ReLU()))
+            self.channels.append(channels)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        maps = [maps[i] for i in self.used]
+        for layer in self.extra:
+            maps.append(layer(maps[-1]))
+        return maps
+
+
+class TorchvisionDetector(Detector):
+    """One of torchvision's detectors, by `kind`, under our interface.
+
+    channels: of the pyramid (ssd: of the extra maps). levels: finest and coarsest, strides 2^l.
+    anchor_scale: an anchor's base size over its level's stride, by default 8 for faster_rcnn and 4
+    for retinanet (times 1, 2^(1/3), 2^(2/3)); anchor_sizes: or all sizes, per level. fcos has one
+    point a cell and ssd sizes relative to the image: neither takes them. head_width: of the two
+    fully connected layers of faster_rcnn. nms_threshold: None is the kind's own. options: further
+    arguments of the torchvision model by its own names, such as rpn_batch_size_per_image.
+
+    Raises ValueError for an unknown kind and for an argument that the kind has no use for.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        num_classes: int,
+        kind: str,
+        channels: int = 256,
+        levels: tuple[int, int] | None = None,
+        anchor_scale: float | None = None,
+        anchor_sizes: Sequence[Sequence[float]] | None = None,
+        head_width: int | None = None,
+        score_threshold: float = 0.001,
+        nms_threshold: float | None = None,
+        max_detections: int = 100,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            stride=backbone.strides[-1],
+            mean=backbone.mean,
+            std=backbone.std,
+        )
+        if kind not in MODELS:
+            raise ValueError(f"kind is {kind!r}; choose one of {', '.join(MODELS)}")
+        if kind in ("ssd", "fcos") and (anchor_scale or anchor_sizes):
+            raise ValueError(f"torchvision's {kind} takes no anchor_scale and no anchor_sizes")
+        if kind != "faster_rcnn" and head_width:
+            raise ValueError(f"torchvision's {kind} has no head_width; only faster_rcnn has")
+        low, high = levels or LEVELS[kind]
+        strides = [2**level for level in range(low, high + 1)]
+        if anchor_sizes is None:
+            anchor_sizes = _anchor_sizes(kind, strides, anchor_scale)
+        if len(anchor_sizes) != len(strides):
+            raise ValueError(f"anchor_sizes has {len(anchor_sizes)} levels, not {len(strides)}")
+
+        self.kind = kind
+        # With a softmax, background is class 0; sigmoids need none.
+        self.first_label = 1 if kind in ("faster_rcnn", "ssd") else 0
+        self.backbone = backbone
+        self.neck = (ExtraMaps if kind == "ssd" else Pyramid)(backbone, channels, (low, high))
+        stub = nn.Identity()  # their models want a backbone that tells its width
+        stub.out_channels = self.neck.channels if kind == "ssd" else channels
+        arguments = {"backbone": stub, "num_classes": num_classes + self.first_label}
+        prefix = "box_" if kind == "faster_rcnn" else ""
+        arguments |= {
+            f"{prefix}score_thresh": score_threshold,
+            f"{prefix}detections_per_img": max_detections,
+        }
+        if nms_threshold is not None:
+            arguments[f"{prefix}nms_thresh"] = nms_threshold
+        if kind == "faster_rcnn":
+            width = head_width or 1024
+            pooled = [str(i) for i in range(len(self.neck.used))]
+            arguments |= {
+                "rpn_anchor_generator": _anchors(anchor_sizes, (0.5, 1.0, 2.0)),
+                "box_roi_pool": MultiScaleRoIAlign(pooled, output_size=7, sampling_ratio=2),
+                "box_head": TwoMLPHead(channels * 7 * 7, width),
+                "box_predictor": FastRCNNPredictor(width, num_classes + 1),
+                "num_classes": None,  # the predictor has them
+            }
+        elif kind == "ssd":
+            arguments |= {"anchor_generator": _default_boxes(len(strides)), "size": (1, 1)}
+        else:
+            ratios = (0.5, 1.0, 2.0) if kind == "retinanet" else (1.0,)
+            arguments["anchor_generator"] = _anchors(anchor_sizes, ratios)
+        arguments |= options or {}
+        unknown = set(arguments) - set(inspect.signature(MODELS[kind]).parameters)
+        if unknown:
+            raise ValueError(f"torchvision's {kind} has no argument {', '.join(sorted(unknown))}")
+        model = MODELS[kind](**arguments)
+        # In a tuple, so that its parts are not registered twice: what learns is registered here, by
+        # the names that the clock knows. Copies and moves reach the rest through these parts.
+        self.rules = (model,)
+        if kind == "faster_rcnn":
+            self.rpn = model.rpn.head
+            self.head = nn.Sequential(model.roi_heads.box_head, model.roi_heads.box_predictor)
+        else:
+            self.head = model.head
+
+    def network(
+        self, images: Images, targets: Sequence[Target] | None = None
+    ) -> DenseOutputs | RegionOutputs:
+        maps = self.neck(self.backbone(self.normalise(images)))
+        if self.kind == "faster_rcnn":
+            return self._regions(maps, images, targets)
+        generator = self.rules[0].anchor_generator
+        shapes = generator.num_anchors_per_location()
+        counts = [a * x.shape[2] * x.shape[3] for a, x in zip(shapes, maps, strict=True)]
+        head = {name: x.float() for name, x in self.head(maps).items()}
+        return DenseOutputs(head, self._grid(generator, maps, images), counts)
+
+    def _regions(
+        self, maps: list[Tensor], images: Images, targets: Sequence[Target] | None
+    ) -> RegionOutputs:
+        """The rest of torchvision's GeneralizedRCNN.forward, up to the losses or the boxes."""
+        rpn, roi_heads = self.rules[0].rpn, self.rules[0].roi_heads
+        anchors = self._grid(rpn.anchor_generator, maps, images)
+        objectness, deltas = self.rpn(maps)  # per level (B, A, h, w), (B, A*4, h, w)
+        counts = [x[0].numel() for x in objectness]
+        objectness, deltas = concat_box_prediction_layers(objectness, deltas)
+        objectness, deltas = objectness.float(), deltas.float()
+        batch = len(images.frames)
+        proposals = rpn.box_coder.decode(deltas.detach(), [anchors] * batch).view(batch, -1, 4)
+        rpn.training = targets is not None  # how many proposals are kept hangs on it
+        rois, _ = rpn.filter_proposals(proposals, objectness, images.sizes, counts)
+        labels = wanted = None
+        if targets is not None:
+            truth = self._truth(targets)
+            rois, _, labels, wanted = roi_heads.select_training_samples(rois, truth)
+        # The pooler takes the maps' strides from these sizes, so they must be the padded ones.
+        padded = [tuple(images.pixels.shape[-2:])] * batch
+        named = {str(i): x for i, x in enumerate(maps)}
+        scores, roi_deltas = self.head(roi_heads.box_roi_pool(named, rois, padded))
+        return RegionOutputs(
+            objectness, deltas, anchors, rois, labels, wanted, scores.float(), roi_deltas.float()
+        )
+
+    @staticmethod
+    def _grid(generator: nn.Module, maps: list[Tensor], images: Images) -> Tensor:
+        """(N, 4) float32: the anchors of a padded image, which only the maps' shapes decide."""
+        like = [x.new_empty(x.shape, dtype=torch.float32) for x in maps]
+        return generator(ImageList(images.pixels, images.sizes[:1]), like)[0]
+
+    def _truth(self, targets: Sequence[Target]) -> list[dict[str, Tensor]]:
+        """torchvision's targets: no crowd, and labels beginning where its classes do."""
+        return [
+            {"boxes": boxes.float(), "labels": labels + self.first_label}
+            for boxes, labels in (target.objects for target in targets)
+        ]
+
+    def losses(
+        self, outputs: DenseOutputs | RegionOutputs, targets: Sequence[Target]
+    ) -> dict[str, Tensor]:
+        model, truth = self.rules[0], self._truth(targets)
+        anchors = [outputs.anchors] * len(truth)
+        if self.kind == "retinanet":
+            return model.compute_loss(truth, outputs.head, anchors)
+        if self.kind == "fcos":
+            return model.compute_loss(truth, outputs.head, anchors, outputs.counts)
+        if self.kind == "ssd":
+            none = outputs.anchors.new_full((len(outputs.anchors),), -1, dtype=torch.int64)
+            matched = [
+                model.proposal_matcher(box_iou(t["boxes"], outputs.anchors))
+                if len(t["boxes"])
+                else none
+                for t in truth
+            ]
+            return model.compute_loss(truth, outputs.head, anchors, matched)
+        labels, boxes = model.rpn.assign_targets_to_anchors(anchors, truth)
+        wanted = model.rpn.box_coder.encode(boxes, anchors)
+        objectness, rpn_box = model.rpn.compute_loss(
+            outputs.objectness, outputs.rpn_deltas, labels, wanted
+        )
+        classifier, box = fastrcnn_loss(
+            outputs.scores, outputs.deltas, outputs.roi_labels, outputs.roi_targets
+        )
+        return {
+            "rpn_objectness": objectness,
+            "rpn_box": rpn_box,
+            "classification": classifier,
+            "bbox_regression": box,
+        }
+
+    @torch.no_grad()
+    def decode(
+        self, outputs: DenseOutputs | RegionOutputs, sizes: Sequence[tuple[int, int]]
+    ) -> list[Detections]:
+        model, sizes = self.rules[0], list(sizes)
+        if self.kind == "faster_rcnn":
+            found = zip(
+                *model.roi_heads.postprocess_detections(
+                    outputs.scores, outputs.deltas, outputs.rois, sizes
+                ),
+                strict=True,
+            )
+        else:
+            anchors: list[Any] = [outputs.anchors] * len(sizes)
+            head: dict[str, Any] = outputs.head
+            if self.kind != "ssd":  # they take their maps one by one
+                anchors = [outputs.anchors.split(outputs.counts)] * len(sizes)
+                head = {name: x.split(outputs.counts, 1) for name, x in head.items()}
+            boxes = model.postprocess_detections(head, anchors, sizes)
+            found = ((b["boxes"], b["scores"], b["labels"]) for b in boxes)
+        detections = []
+        for boxes, scores, labels in found:
+            solid = (boxes[:, 2:] > boxes[:, :2]).all(1)
+            labels = labels - self.first_label
+            detections.append(Detections(boxes[solid], scores[solid], labels[solid]))
+        return detections
+
+
+def _maps(backbone: Backbone, levels: tuple[int, int]) -> list[int]:
+    """Which of the backbone's maps are among `levels`; the finest must be one of them."""
+    used = [i for i, s in enumerate(backbone.strides) if 2 ** levels[0] <= s <= 2 ** levels[1]]
+    if not used or backbone.strides[used[0]] != 2 ** levels[0]:
+        raise ValueError(f"levels is {levels}, but the backbone's strides are {backbone.strides}")
+    return used
+
+
+def _anchor_sizes(kind: str, strides: list[int], scale: float | None) -> list[list[float]]:
+    if kind == "retinanet":  # cut to whole pixels, as torchvision does
+        return [[int((scale or 4) * s * 2 ** (i / 3)) for i in range(3)] for s in strides]
+    if kind == "faster_rcnn":
+        return [[(scale or 8) * s] for s in strides]
+    return [[s] for s in strides]  # FCOS's points
+
+
+def _anchors(sizes: Sequence[Sequence[float]], ratios: Sequence[float]) -> AnchorGenerator:
+    return AnchorGenerator(tuple(tuple(s) for s in sizes), (tuple(ratios),) * len(sizes))
+
+
+def _default_boxes(levels: int) -> DefaultBoxGenerator:
+    """SSD's, of 4 shapes on the first and the last two levels and 6 between (section 3.1)."""
+    ratios = [[2, 3] if 0 < i < levels - 2 else [2] for i in range(levels)]
+    scales = list(SSD300_SCALES) if levels + 1 == len(SSD300_SCALES) else None
+    return DefaultBoxGenerator(ratios, scales=scales)
