@@ -11,6 +11,7 @@ from detzoo.data.image import (
     resize_boxes,
     to_original,
 )
+from detzoo.data.shapes import Shapes
 from detzoo.data.source import DataError, Source
 from detzoo.data.voc import Voc
 from detzoo.data.yolo_txt import YoloTxt
@@ -24,6 +25,7 @@ __all__ = [
     "Problem",
     "Resize",
     "Sample",
+    "Shapes",
     "ShortestSide",
     "Source",
     "Voc",

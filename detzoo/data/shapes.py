@@ -1,0 +1,147 @@
+"""The embedded data set: six shapes on textured grounds, drawn once and read as COCO ever after."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from detzoo.data.coco import Coco
+from detzoo.data.dataset import SPLITS, Dataset
+from detzoo.data.scene import CLASSES, Scene, paint
+from detzoo.files import write_json
+
+VERSION = 1  # raise it when the drawing changes, so that no old folder passes for a new one
+QUALITY = 92
+
+
+class Shapes(Coco):
+    """Synthetic scenes in root/shapes-<hash of the parameters>, written at the first read.
+
+    size: side of the square images in pixels. train, val, test: images per split. min_objects,
+    max_objects: per image; few are more frequent than many. min_size: the smallest object's longer
+    side in pixels; the largest is half of `size`. difficulty: 0 to 1, see `scene.paint`.
+    crowd_rate, empty_rate: parts of the images with a crowd region and without objects. Image i of a
+    split is the same whatever the number of images.
+    """
+
+    def __init__(
+        self,
+        root: str | Path = "data",
+        name: str = "shapes",
+        *,
+        size: int = 128,
+        train: int = 800,
+        val: int = 100,
+        test: int = 200,
+        min_objects: int = 0,
+        max_objects: int = 12,
+        min_size: float = 10,
+        difficulty: float = 0.5,
+        crowd_rate: float = 0.03,
+        empty_rate: float = 0.05,
+        seed: int = 0,
+    ) -> None:
+        if not 0 <= min_objects <= max_objects or max_objects < 1:
+            raise ValueError(
+                f"min_objects {min_objects}, max_objects {max_objects}: need 0 <= min <= max, max > 0"
+            )
+        if not 1 <= min_size < size / 2:
+            raise ValueError(
+                f"min_size is {min_size}; it must lie between 1 and half of size {size}"
+            )
+        for key, value in (
+            ("difficulty", difficulty),
+            ("crowd_rate", crowd_rate),
+            ("empty_rate", empty_rate),
+        ):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{key} is {value}; it must lie between 0 and 1")
+        if min(train, val, test) < 1:
+            raise ValueError(f"train {train}, val {val}, test {test}: each split needs an image")
+        self.counts = {"train": train, "val": val, "test": test}
+        self.seed = seed
+        self.parameters: dict[str, Any] = {
+            "size": size,
+            "objects": (min_objects, max_objects),
+            "min_size": float(min_size),
+            "difficulty": float(difficulty),
+            "crowd_rate": float(crowd_rate),
+            "empty_rate": float(empty_rate),
+        }
+        key = json.dumps([VERSION, QUALITY, self.counts, seed, self.parameters], sort_keys=True)
+        folder = f"shapes-{hashlib.blake2b(key.encode(), digest_size=4).hexdigest()}"
+        super().__init__(Path(root).expanduser() / folder, name, classes=CLASSES)
+
+    def read(self, split: str) -> Dataset:
+        self.write()
+        return super().read(split)
+
+    def write(self) -> Path:
+        """The folder, drawn if it is not there; it is whole or absent."""
+        if self.root.is_dir():
+            return self.root
+        self.root.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(
+            tempfile.mkdtemp(prefix=f".{self.root.name}.", suffix=".tmp", dir=self.root.parent)
+        )
+        try:
+            with tqdm(
+                total=sum(self.counts.values()),
+                desc=f"drawing {self.root}",
+                unit="image",
+                leave=False,
+            ) as progress:
+                for split in SPLITS:
+                    self._write_split(work, split, progress)
+            work.chmod(0o755)
+            try:
+                os.rename(work, self.root)
+            except OSError:
+                if not self.root.is_dir():  # else another process was first, with the same content
+                    raise
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        return self.root
+
+    def scene(self, split: str, index: int) -> Scene:
+        """Image `index` of a split."""
+        rng = np.random.default_rng([self.seed, SPLITS.index(split), index])
+        return paint(rng, **self.parameters)
+
+    def _write_split(self, folder: Path, split: str, progress: tqdm) -> None:
+        images, annotations = [], []
+        (folder / "images" / split).mkdir(parents=True)
+        for index in range(self.counts[split]):
+            scene = self.scene(split, index)
+            height, width = scene.pixels.shape[:2]
+            name = f"{index:06d}.jpg"
+            Image.fromarray(scene.pixels).save(
+                folder / "images" / split / name, quality=QUALITY, subsampling=0
+            )
+            images.append({"id": index, "file_name": name, "width": width, "height": height})
+            for (x1, y1, x2, y2), label, crowd in zip(
+                scene.boxes, scene.labels, scene.crowd, strict=True
+            ):
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": index,
+                        "category_id": label + 1,
+                        "bbox": [x1, y1, x2 - x1, y2 - y1],
+                        "area": (x2 - x1) * (y2 - y1),
+                        "iscrowd": int(crowd),
+                    }
+                )
+            progress.update()
+        categories = [{"id": label + 1, "name": name} for label, name in enumerate(CLASSES)]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        write_json(folder / f"{split}.json", content, indent=None)
