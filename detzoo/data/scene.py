@@ -105,7 +105,7 @@ def outline(label: int) -> tuple[Array, Array | None]:
     if name == "cross":
         arm = 0.3
         corner = np.array([[arm, -1], [arm, -arm], [1, -arm]])
-        quarter = np.array([[0, -1], [1, 0]])  # (x, y) -> (-y, x): a quarter turn
+        quarter = np.array([[0, 1], [-1, 0]])  # (x, y) -> (-y, x): a quarter turn
         corners = [corner]
         for _ in range(3):
             corners.append(corners[-1] @ quarter)
