@@ -1,8 +1,8 @@
 """One synthetic picture: shapes on a textured ground, with their boxes.
 
 What tells the classes apart is outline alone: colour, texture, size, aspect and rotation are drawn
-from the same distributions for all of them. Everything comes from one generator, so a scene is a pure
-function of its parameters and of that generator's seed.
+from the same distributions for all of them. Everything comes from one generator, so a scene is a
+pure function of its parameters and of that generator's seed.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def paint(
     crowd_rate: float,
     empty_rate: float,
 ) -> Scene:
-    """A square scene of `size` pixels with objects[0] to objects[1] objects, few more often than many.
+    """A square scene of `size` pixels with objects[0] to objects[1] objects, more often few.
 
     min_size: the smallest longer side before rotation; the largest is half of `size`. difficulty:
     0 (plain ground, full contrast, no distractors, blur or noise) to 1. crowd_rate, empty_rate: the
@@ -230,19 +230,21 @@ def _pattern(rng: Rng, height: int, width: int, period: tuple[float, float]) -> 
     """(height, width, 1) float32 in [0, 1]: flat, gradient, stripes, checks, dots or clouds."""
     kind = rng.integers(6)
     angle, wave = rng.uniform(0, 2 * math.pi), rng.uniform(*period)
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    u = x * math.cos(angle) + y * math.sin(angle)
+    turn = 2 * math.pi / wave
+    y = np.arange(height, dtype=np.float32)[:, None]
+    x = np.arange(width, dtype=np.float32)
+    u = x * math.cos(angle) + y * math.sin(angle)  # along and across the pattern
     v = y * math.cos(angle) - x * math.sin(angle)
     if kind == 0:
         values = np.zeros_like(u)
     elif kind == 1:
         values = (u - u.min()) / max(float(np.ptp(u)), 1e-6)
     elif kind == 2:
-        values = 0.5 + 0.5 * np.sin(u * (2 * math.pi / wave))
+        values = 0.5 + 0.5 * np.sin(u * turn)
     elif kind == 3:
-        values = np.sin(u * (2 * math.pi / wave)) * np.sin(v * (2 * math.pi / wave)) > 0
+        values = np.sin(u * turn) * np.sin(v * turn) > 0
     elif kind == 4:
-        values = np.cos(u * (2 * math.pi / wave)) + np.cos(v * (2 * math.pi / wave)) > 0.9
+        values = np.cos(u * turn) + np.cos(v * turn) > 0.9
     else:
         cells = max(2, round(height / wave)), max(2, round(width / wave))
         coarse = Image.fromarray((rng.random(cells) * 255).astype(np.uint8))
@@ -267,10 +269,14 @@ def _fill(rng: Rng, canvas: Array, new: Stamp, difficulty: float) -> None:
     weight = new.alpha[..., None]
     around = (under * weight).sum((0, 1)) / max(float(weight.sum()), 1e-6)
     wanted = 150 - 90 * difficulty
-    options = [_colour(rng, (0.2, 1.0), (0.15, 1.0)) for _ in range(6)]
-    distances = [float(np.linalg.norm(option - around)) for option in options]
-    enough = [o for o, distance in zip(options, distances, strict=True) if distance >= wanted]
-    main = enough[0] if enough else options[int(np.argmax(distances))]
+    options = []
+    for _ in range(6):
+        main = _colour(rng, (0.2, 1.0), (0.15, 1.0))
+        options.append((float(np.linalg.norm(main - around)), main))
+        if options[-1][0] >= wanted:
+            break
+    else:
+        main = max(options, key=lambda option: option[0])[1]
     # The second colour goes on in the same direction from the ground, or half way to any other.
     second = np.clip(main + 0.6 * (main - around) + rng.uniform(-60, 60, 3), 0, 255)
     mix = rng.uniform(0.2, 1.0) * _pattern(rng, *new.alpha.shape, (4, 12))
@@ -302,8 +308,12 @@ def _distract(rng: Rng, canvas: Array) -> None:
         )
         lump = np.stack([x + radius * reach * np.cos(turn), y + radius * reach * np.sin(turn)], 1)
         draw.polygon([tuple(p) for p in lump.tolist()], fill=255)
-    alpha = np.asarray(mask.reduce(s), np.float32)[..., None] / 255 * rng.uniform(0.5, 1.0)
-    canvas += alpha * (_colour(rng, (0.05, 0.8), (0.15, 1.0)) - canvas)
+    mask = mask.reduce(s)
+    box = mask.getbbox()
+    if box is not None:
+        alpha = np.asarray(mask.crop(box), np.float32)[..., None] / 255 * rng.uniform(0.5, 1.0)
+        under = canvas[box[1] : box[3], box[0] : box[2]]
+        under += alpha * (_colour(rng, (0.05, 0.8), (0.15, 1.0)) - under)
 
 
 def _finish(rng: Rng, canvas: Array, difficulty: float) -> Array:
@@ -315,5 +325,5 @@ def _finish(rng: Rng, canvas: Array, difficulty: float) -> Array:
         canvas = np.asarray(image.filter(blur), np.float32)
     if rng.random() < difficulty:
         sigma = 16 * difficulty * rng.random()
-        canvas = canvas + rng.normal(0, sigma, canvas.shape).astype(np.float32)
+        canvas = canvas + sigma * rng.standard_normal(canvas.shape, dtype=np.float32)
     return canvas.clip(0, 255).round().astype(np.uint8)

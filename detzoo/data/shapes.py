@@ -19,7 +19,7 @@ from detzoo.data.dataset import SPLITS, Dataset
 from detzoo.data.scene import CLASSES, Scene, paint
 from detzoo.files import write_json
 
-VERSION = 1  # raise it when the drawing changes, so that no old folder passes for a new one
+VERSION = 2  # raise it when the drawing changes, so that no old folder passes for a new one
 QUALITY = 92
 
 
@@ -29,8 +29,8 @@ class Shapes(Coco):
     size: side of the square images in pixels. train, val, test: images per split. min_objects,
     max_objects: per image; few are more frequent than many. min_size: the smallest object's longer
     side in pixels; the largest is half of `size`. difficulty: 0 to 1, see `scene.paint`.
-    crowd_rate, empty_rate: parts of the images with a crowd region and without objects. Image i of a
-    split is the same whatever the number of images.
+    crowd_rate, empty_rate: parts of the images with a crowd region and without objects. Image i of
+    a split is the same whatever the number of images.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Shapes(Coco):
     ) -> None:
         if not 0 <= min_objects <= max_objects or max_objects < 1:
             raise ValueError(
-                f"min_objects {min_objects}, max_objects {max_objects}: need 0 <= min <= max, max > 0"
+                f"min_objects {min_objects}, max_objects {max_objects}: need 0 <= min <= max > 0"
             )
         if not 1 <= min_size < size / 2:
             raise ValueError(

@@ -24,8 +24,8 @@ class YoloTxt(Source):
 
     The labels of .../images/.../a.jpg lie in .../labels/.../a.txt, or beside the image where no
     folder is named images. splits: image folder, or text file with an image path per line, per
-    split, relative to root; without it images/<split> and <split>/images are searched; where there is
-    neither, all of images/ (or of root) are training images. classes: names in the order of the
+    split, relative to root; without it images/<split> and <split>/images are searched; where there
+    is neither, all of images/ (or of root) are training images. classes: names in the order of the
     labels; without it from data.yaml, dataset.yaml, classes.txt or obj.names. A line with more than
     five numbers is a polygon (class x1 y1 x2 y2 ...); its box is taken.
     """
