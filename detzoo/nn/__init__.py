@@ -1,6 +1,8 @@
 """Modules with two or more users."""
 
+from detzoo.nn.anchors import Anchors
 from detzoo.nn.backbones import Backbone
-from detzoo.nn.fpn import FPN
+from detzoo.nn.fpn import FPN, OneMap
+from detzoo.nn.roi_head import BoxHead, RegionFeatures
 
-__all__ = ["FPN", "Backbone"]
+__all__ = ["FPN", "Anchors", "Backbone", "BoxHead", "OneMap", "RegionFeatures"]

@@ -19,9 +19,10 @@ class Backbone(nn.Module):
 
     name: a timm model that offers `features_only`. norm: `bn` as it is; `frozen_bn` (statistics and
     affine fixed, for pretrained weights and small batches); `gn` (group norm of up to 32 groups,
-    from scratch only). pretrained: timm's ImageNet weights, downloaded. weights: a file of them,
-    loaded strictly but for the classifier. channels, strides: per map, finest first.
-    options: further arguments of the timm model, such as pad_type for MobileNetV2.
+    from scratch only). max_stride: layers beyond it are left out. pretrained: timm's ImageNet
+    weights, downloaded. weights: a file of them, loaded strictly but for the classifier. options:
+    further arguments of the timm model, such as pad_type for MobileNetV2. Attributes channels and
+    strides are per map, finest first; mean and std are what the weights were trained with.
 
     forward: (B, 3, H, W) -> [(B, C_i, ceil(H / s_i), ceil(W / s_i))].
 
@@ -34,6 +35,7 @@ class Backbone(nn.Module):
         name: str = "resnet18",
         *,
         norm: str = "bn",
+        max_stride: int = 32,
         pretrained: bool = False,
         weights: str | Path | None = None,
         options: dict[str, Any] | None = None,
@@ -54,7 +56,7 @@ class Backbone(nn.Module):
         model = timm.create_model(
             name,
             features_only=True,
-            out_indices=[i for i, stride in enumerate(declared) if stride >= 4],
+            out_indices=[i for i, stride in enumerate(declared) if 4 <= stride <= max_stride],
             pretrained=pretrained,
             **options,
         )

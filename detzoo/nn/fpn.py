@@ -70,3 +70,15 @@ class FPN(nn.Module):
                 x = convolution(x if i == 0 else F.relu(x))
                 pyramid.append(x)
         return pyramid
+
+
+class OneMap(nn.Module):
+    """The backbone's last map alone, as the papers before the pyramid had it."""
+
+    def __init__(self, in_channels: Sequence[int], in_strides: Sequence[int]) -> None:
+        super().__init__()
+        self.channels = in_channels[-1]
+        self.strides = (in_strides[-1],)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        return [maps[-1]]

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-# A network that predicts exp(d) times an anchor's size is not believed beyond 1000 / 16, the longest
-# side of a detection image over the smallest stride of Faster R-CNN.
+# A size of exp(d) times an anchor's is not believed beyond 1000 / 16: the longest side of an image
+# over Faster R-CNN's stride.
 LARGEST_DELTA = math.log(1000 / 16)
 
 

@@ -10,7 +10,7 @@ from detzoo.types import Detections
 
 
 def top_candidates(scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(B, N, K) -> scores, reference indices and labels, each (B, min(count, N * K)), best first."""
+    """(B, N, K) -> scores, reference indices, labels: each (B, min(count, N * K)), best first."""
     classes = scores.shape[2]
     scores, index = scores.flatten(1).topk(min(count, scores[0].numel()), dim=1)
     return scores, index // classes, index % classes

@@ -1,0 +1,196 @@
+"""RetinaNet: Focal Loss for Dense Object Detection (Lin 2017, arXiv:1708.02002).
+
+Every cell of a pyramid says, for each of its anchors, which classes are there and how the anchor
+moves. Nothing is sampled: the focal loss makes a hundred thousand easy negatives weigh little.
+
+Where we depart: an object whose best anchor has an IoU below 0.5 still trains that anchor
+(`force_match`, as detectron2 and torchvision do; the paper leaves it out), since small objects
+would have no anchor at all; and both sums are divided by the positives of the batch, not of each
+image, so that a batch may hold images without objects.
+
+Shape letters: B images, K classes, A anchors a cell, N anchors in all, H and W of the input.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from detzoo.detector import Detector
+from detzoo.nn import FPN, Anchors, Backbone
+from detzoo.ops import boxes as box_ops
+from detzoo.ops.anchors import per_anchor
+from detzoo.ops.assign import IGNORE, match
+from detzoo.ops.losses import sigmoid_focal, smooth_l1
+from detzoo.ops.select import select, top_candidates
+from detzoo.types import Detections, Images, Target
+
+LOSSES = ("focal", "ce")
+
+
+class Outputs(NamedTuple):
+    logits: Tensor  # (B, N, K)
+    deltas: Tensor  # (B, N, 4)
+    anchors: Tensor  # (N, 4)
+    counts: tuple[int, ...]  # anchors of each level
+
+
+class Head(nn.Module):
+    """Two towers of 3x3 convolutions shared by all levels (section 4, figure 3)."""
+
+    def __init__(
+        self, channels: int, anchors: int, num_classes: int, convs: int, prior: float
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.class_tower, self.box_tower = (
+            nn.Sequential(
+                *(
+                    layer
+                    for _ in range(convs)
+                    for layer in (nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU())
+                )
+            )
+            for _ in range(2)
+        )
+        self.logits = nn.Conv2d(channels, anchors * num_classes, 3, padding=1)
+        self.deltas = nn.Conv2d(channels, anchors * 4, 3, padding=1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.01)
+                nn.init.zeros_(module.bias)
+        # Every anchor starts as an object with probability `prior` (section 4.1), or the sum over
+        # all of them would drown the first steps.
+        nn.init.constant_(self.logits.bias, -math.log((1 - prior) / prior))
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        logits = [self.logits(self.class_tower(x)) for x in maps]  # (B, A*K, h, w) a level
+        deltas = [self.deltas(self.box_tower(x)) for x in maps]  # (B, A*4, h, w) a level
+        return per_anchor(logits, self.num_classes), per_anchor(deltas, 4)
+
+
+class RetinaNet(Detector):
+    """See the module's text. Sizes are in input pixels.
+
+    levels: finest and coarsest pyramid level, strides 2^l. anchor_scale: an anchor's base size over
+    its level's stride; anchor_sizes: or all sizes, per level. loss: `focal`, or `ce`, plain
+    cross-entropy (table 1a). box_beta: smooth L1's; 0 is L1, torchvision's choice.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        num_classes: int,
+        channels: int = 256,  # section 4, footnote 2
+        convs: int = 4,  # section 4
+        levels: tuple[int, int] = (3, 7),  # section 4
+        extra: str = "conv_c5",  # section 4, footnote 2
+        anchor_scale: float = 4.0,  # 32 at stride 8, section 4
+        anchor_sizes: Sequence[Sequence[float]] | None = None,
+        octave_scales: int = 3,  # section 4
+        ratios: Sequence[float] = (0.5, 1.0, 2.0),  # section 4
+        anchors_as_torchvision: bool = False,
+        positive: float = 0.5,  # section 4
+        negative: float = 0.4,  # section 4
+        force_match: bool = True,
+        loss: str = "focal",
+        alpha: float = 0.25,  # table 1b
+        gamma: float = 2.0,  # table 1b
+        prior: float = 0.01,  # section 4.1
+        box_beta: float = 0.0,
+        score_threshold: float = 0.05,  # section 4.1
+        top_k: int = 1000,  # a level, section 4.1
+        nms_threshold: float = 0.5,  # section 4.1
+        max_detections: int = 100,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            stride=2 ** max(5, levels[0]),
+            mean=backbone.mean,
+            std=backbone.std,
+        )
+        if loss not in LOSSES:
+            raise ValueError(f"detector.loss is {loss!r}; choose one of {', '.join(LOSSES)}")
+        self.backbone = backbone
+        self.neck = FPN(
+            backbone.channels,
+            backbone.strides,
+            channels=channels,
+            min_level=levels[0],
+            max_level=levels[1],
+            extra=extra,
+        )
+        if anchor_sizes is None:
+            octave = [2 ** (i / octave_scales) for i in range(octave_scales)]
+            anchor_sizes = [[anchor_scale * s * o for o in octave] for s in self.neck.strides]
+        self.anchors = Anchors(self.neck.strides, anchor_sizes, ratios, anchors_as_torchvision)
+        self.head = Head(channels, self.anchors.a_cell, num_classes, convs, prior)
+        self.positive, self.negative, self.force_match = positive, negative, force_match
+        self.alpha, self.gamma = (alpha, gamma) if loss == "focal" else (-1.0, 0.0)
+        self.box_beta = box_beta
+        self.score_threshold, self.top_k = score_threshold, top_k
+        self.nms_threshold, self.max_detections = nms_threshold, max_detections
+
+    def network(self, images: Images, targets: Sequence[Target] | None = None) -> Outputs:
+        maps = self.neck(self.backbone(self.normalise(images)))
+        logits, deltas = self.head(maps)
+        anchors = self.anchors(maps, images.pixels.shape[-2:])
+        counts = tuple(x.shape[2] * x.shape[3] * self.anchors.a_cell for x in maps)
+        return Outputs(logits, deltas, anchors, counts)
+
+    @torch.no_grad()
+    def assign(self, anchors: Tensor, targets: Sequence[Target]) -> Tensor:
+        """(B, N): every anchor's object, BACKGROUND or IGNORE."""
+        return torch.stack(
+            [
+                match(
+                    anchors,
+                    target,
+                    positive=self.positive,
+                    negative=self.negative,
+                    force=self.force_match,
+                )
+                for target in targets
+            ]
+        )
+
+    def losses(self, outputs: Outputs, targets: Sequence[Target]) -> dict[str, Tensor]:
+        matched = self.assign(outputs.anchors, targets)  # (B, N)
+        image, anchor = (matched >= 0).nonzero(as_tuple=True)  # the positives
+        first = torch.tensor([0, *(len(t.boxes) for t in targets[:-1])]).cumsum(0)
+        object_index = matched[image, anchor] + first.to(matched.device)[image]
+        boxes = torch.cat([t.boxes for t in targets])[object_index]
+        labels = torch.cat([t.labels for t in targets])[object_index]
+
+        wanted = torch.zeros_like(outputs.logits, dtype=torch.float32)
+        wanted[image, anchor, labels] = 1
+        focal = sigmoid_focal(outputs.logits, wanted, alpha=self.alpha, gamma=self.gamma)
+        counted = (matched != IGNORE)[..., None]
+        count = max(len(image), 1)
+        deltas = box_ops.encode(outputs.anchors[anchor], boxes)
+        return {
+            "class": (focal * counted).sum() / count,
+            "box": smooth_l1(outputs.deltas[image, anchor], deltas, self.box_beta).sum() / count,
+        }
+
+    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
+        parts, start = [], 0
+        for logits in outputs.logits.float().split(outputs.counts, 1):
+            scores, index, labels = top_candidates(logits, self.top_k)
+            parts.append((scores.sigmoid(), index + start, labels))
+            start += logits.shape[1]
+        scores, index, labels = (torch.cat(part, 1) for part in zip(*parts, strict=True))
+        deltas = outputs.deltas.gather(1, index[..., None].expand(-1, -1, 4))
+        return select(
+            box_ops.clip(box_ops.decode(outputs.anchors[index], deltas), sizes),
+            scores,
+            labels,
+            score_threshold=self.score_threshold,
+            nms_threshold=self.nms_threshold,
+            max_detections=self.max_detections,
+        )

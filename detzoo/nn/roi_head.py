@@ -1,0 +1,89 @@
+"""The second look: features of a region, and what two fully connected layers say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import roi_align, roi_pool
+
+from detzoo.ops import boxes as box_ops
+
+REGION_FEATURES = ("align", "pool")
+
+
+class RegionFeatures(nn.Module):
+    """RoI Align (1703.06870, section 3) or RoI Pool (1504.08083, section 2.1) over maps.
+
+    With several maps a region is read from the one that fits its size (1612.03144, equation 1):
+    level = floor(4 + log2(sqrt(area) / canonical_size)). aligned: RoI Align without the half-pixel
+    offset error; torchvision's detectors were trained with aligned=False.
+    """
+
+    def __init__(
+        self,
+        strides: Sequence[int],
+        *,
+        kind: str = "align",
+        size: int = 7,
+        sampling_ratio: int = 2,
+        aligned: bool = True,
+        canonical_size: float = 224.0,
+    ) -> None:
+        super().__init__()
+        if kind not in REGION_FEATURES:
+            choices = ", ".join(REGION_FEATURES)
+            raise ValueError(f"detector.region_features is {kind!r}; choose one of {choices}")
+        self.strides = tuple(strides)
+        self.kind, self.size, self.sampling_ratio = kind, size, sampling_ratio
+        self.aligned, self.canonical_size = aligned, canonical_size
+
+    def forward(self, maps: Sequence[Tensor], rois: Sequence[Tensor]) -> Tensor:
+        """Maps (B, C, h, w), per image (R_b, 4) xyxy in input pixels -> (R, C, size, size)."""
+        boxes = torch.cat(list(rois)).float()
+        image = torch.cat([r.new_full((len(r), 1), i) for i, r in enumerate(rois)])
+        regions = torch.cat([image.float(), boxes], 1)  # (R, 5)
+        maps = [x.float() for x in maps]
+        if len(maps) == 1:
+            return self._pool(maps[0], regions, self.strides[0])
+        level = self.levels(boxes)
+        members = [(level == i).nonzero().squeeze(1) for i in range(len(maps))]
+        pooled = [
+            self._pool(x, regions[inside], stride)
+            for x, inside, stride in zip(maps, members, self.strides, strict=True)
+        ]
+        return torch.cat(pooled)[torch.cat(members).argsort()]
+
+    def levels(self, boxes: Tensor) -> Tensor:
+        """(R, 4) -> (R,): which of the maps serves each region."""
+        side = box_ops.area(boxes).sqrt()
+        # 1e-6: a side of exactly the canonical size belongs to its own level, whatever the rounding
+        level = torch.floor(4 + torch.log2(side / self.canonical_size) + 1e-6)
+        finest, coarsest = (s.bit_length() - 1 for s in (self.strides[0], self.strides[-1]))
+        return level.clamp(finest, coarsest).long() - finest
+
+    def _pool(self, x: Tensor, regions: Tensor, stride: int) -> Tensor:
+        if self.kind == "pool":
+            return roi_pool(x, regions, self.size, 1 / stride)
+        return roi_align(x, regions, self.size, 1 / stride, self.sampling_ratio, self.aligned)
+
+
+class BoxHead(nn.Module):
+    """Two fully connected layers, then K + 1 scores (background last) and a box per class."""
+
+    def __init__(self, channels: int, size: int, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.fc6 = nn.Linear(channels * size * size, width)
+        self.fc7 = nn.Linear(width, width)
+        self.scores = nn.Linear(width, num_classes + 1)
+        self.deltas = nn.Linear(width, num_classes * 4)
+        for layer, std in ((self.scores, 0.01), (self.deltas, 0.001)):  # 1504.08083, section 2.3
+            nn.init.normal_(layer.weight, std=std)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(R, C, size, size) -> scores (R, K + 1), deltas (R, K, 4)."""
+        x = self.fc6(x.flatten(1)).relu()
+        x = self.fc7(x).relu()
+        return self.scores(x), self.deltas(x).unflatten(1, (-1, 4))

@@ -1,0 +1,170 @@
+"""torchvision's `fasterrcnn_resnet50_fpn` and `retinanet_resnet50_fpn`, read into ours.
+
+Both layouts of their checkpoints are read: the present one, and the older one of the published
+files. Labels: Faster R-CNN's 91 outputs are background and COCO's category ids 1..90, so ours are
+category id - 1; RetinaNet's 91 have no background but an output 0 that no category has, so its
+labels are the category ids themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from detzoo.data.image import ShortestSide
+from detzoo.detector import Detector
+from detzoo.detectors import FasterRCNN, RetinaNet
+from detzoo.nn import Backbone
+
+PREFIX = "torchvision/"
+_HUB_FILES = {
+    "faster_rcnn": "fasterrcnn_resnet50_fpn_coco",
+    "retinanet": "retinanet_resnet50_fpn_coco",
+}
+_NORM = re.compile(r"\.num_batches_tracked$")
+
+# (pattern of theirs, ours); an optional ".0" is what the present layout has and the older has not.
+_PYRAMID = [
+    (r"backbone\.body\.(.+)", r"backbone.model.\1"),
+    (r"backbone\.fpn\.inner_blocks\.(\d)(?:\.0)?\.(weight|bias)", r"neck.lateral.\1.\2"),
+    (r"backbone\.fpn\.layer_blocks\.(\d)(?:\.0)?\.(weight|bias)", r"neck.smooth.\1.\2"),
+]
+_RENAMES: dict[type, list[tuple[str, str]]] = {
+    FasterRCNN: [
+        *_PYRAMID,
+        (r"rpn\.head\.conv(?:\.0\.0)?\.(weight|bias)", r"rpn.conv.\1"),
+        (r"rpn\.head\.cls_logits\.(.+)", r"rpn.objectness.\1"),
+        (r"rpn\.head\.bbox_pred\.(.+)", r"rpn.deltas.\1"),
+        (r"roi_heads\.box_head\.(fc[67]\..+)", r"head.\1"),
+        (r"roi_heads\.box_predictor\.cls_score\.(.+)", r"head.scores.\1"),
+        (r"roi_heads\.box_predictor\.bbox_pred\.(.+)", r"head.deltas.\1"),
+    ],
+    RetinaNet: [
+        *_PYRAMID,
+        (r"backbone\.fpn\.extra_blocks\.p6\.(.+)", r"neck.further.0.\1"),
+        (r"backbone\.fpn\.extra_blocks\.p7\.(.+)", r"neck.further.1.\1"),
+        (r"head\.classification_head\.cls_logits\.(.+)", r"head.logits.\1"),
+        (r"head\.regression_head\.bbox_reg\.(.+)", r"head.deltas.\1"),
+    ],
+}
+_TOWER = re.compile(r"head\.(classification|regression)_head\.conv\.(\d)(\.0)?\.(weight|bias)")
+
+
+def is_torchvision(state: Mapping[str, Tensor]) -> bool:
+    """Whether a state dict is of torchvision's detection models."""
+    return any(key.startswith("backbone.body.") for key in state)
+
+
+def load_torchvision(detector: Detector, state: Mapping[str, Tensor]) -> None:
+    """Copy torchvision's weights into `detector`, strictly: all of theirs into all of ours.
+
+    Raises ValueError for a detector that has no counterpart and for keys or shapes that do not fit.
+    """
+    own = {k: v.shape for k, v in detector.state_dict().items() if not _NORM.search(k)}
+    theirs = {_rename(type(detector), k): v for k, v in state.items() if not _NORM.search(k)}
+    if isinstance(detector, FasterRCNN):
+        _move_background(theirs)
+    shapes = {key: value.shape for key, value in theirs.items()}
+    if own != shapes:
+        key = sorted(k for k in own.keys() | shapes if own.get(k) != shapes.get(k))[0]
+        raise ValueError(
+            f"these weights do not fit {type(detector).__name__}: {key} is {own.get(key)} in the "
+            f"detector and {shapes.get(key)} in the file; num_classes, channels and backbone must "
+            "be those that the weights were trained with"
+        )
+    detector.load_state_dict(theirs, strict=False)
+
+
+def create_from_torchvision(name: str, source: str | Path, **arguments: Any) -> Detector:
+    """A Faster R-CNN or RetinaNet with torchvision's weights and torchvision's settings.
+
+    name: `faster_rcnn` or `retinanet`. source: `torchvision/COCO_V1` (downloaded where the machine
+    can) or a file of that layout. arguments: the constructor's, where they should differ. Loads
+    with weights_only=True.
+    """
+    if name not in _HUB_FILES:
+        raise ValueError(f"torchvision's weights can be read into {sorted(_HUB_FILES)}, not {name}")
+    state, published = _read(name, source)
+    faster = name == "faster_rcnn"
+    outputs = "roi_heads.box_predictor.cls_score.bias" if faster else None
+    settings: dict[str, Any] = {"anchors_as_torchvision": True}
+    if faster:
+        settings |= {"aligned": False, "num_classes": len(state[outputs]) - 1}
+    else:
+        x = [2 ** (i / 3) for i in range(3)]
+        sizes = [[size, int(size * x[1]), int(size * x[2])] for size in (32, 64, 128, 256, 512)]
+        classes = len(state["head.classification_head.cls_logits.bias"]) // 9
+        settings |= {"extra": "conv_p5", "anchor_sizes": sizes, "num_classes": classes}
+    given = arguments.get("num_classes")
+    if given not in (None, settings["num_classes"]):
+        raise ValueError(
+            f"num_classes is {given}, but {source} has {settings['num_classes']} classes; leave it out"
+        )
+    arguments.pop("num_classes", None)
+    arguments.setdefault("backbone", Backbone("resnet50", norm="frozen_bn"))
+    detector = (FasterRCNN if faster else RetinaNet)(**(settings | arguments))
+    load_torchvision(detector, state)
+    if published:  # they were trained when torchvision's frozen batch norm had no epsilon
+        for module in detector.modules():
+            if hasattr(module, "running_var"):
+                module.eps = 0.0
+        detector.class_names = _coco_names(name)
+    detector.resize = ShortestSide(800, 1333)
+    return detector.eval()
+
+
+def _read(name: str, source: str | Path) -> tuple[Mapping[str, Tensor], bool]:
+    if str(source).startswith(PREFIX):
+        which = str(source).removeprefix(PREFIX)
+        weights = _weights_enum(name)
+        if which not in weights.__members__:
+            raise ValueError(f"weights is {source}; torchvision has {list(weights.__members__)}")
+        return weights[which].get_state_dict(
+            progress=True, check_hash=True, weights_only=True
+        ), True
+    state = torch.load(source, map_location="cpu", weights_only=True)
+    state = state.get("model", state)  # torchvision's reference scripts keep it under "model"
+    if not is_torchvision(state):
+        raise ValueError(f"{source}: no torchvision detection checkpoint (no backbone.body.* keys)")
+    return state, Path(source).name.startswith(_HUB_FILES[name])
+
+
+def _weights_enum(name: str) -> Any:
+    from torchvision.models import detection
+
+    kinds = {
+        "faster_rcnn": detection.FasterRCNN_ResNet50_FPN_Weights,
+        "retinanet": detection.RetinaNet_ResNet50_FPN_Weights,
+    }
+    return kinds[name]
+
+
+def _coco_names(name: str) -> tuple[str, ...]:
+    categories = tuple(_weights_enum(name).COCO_V1.meta["categories"])
+    return categories[1:] if name == "faster_rcnn" else categories
+
+
+def _rename(kind: type, key: str) -> str:
+    tower = _TOWER.fullmatch(key)
+    if kind is RetinaNet and tower:
+        which, index, present, what = tower.groups()
+        layer = 2 * int(index) if present else int(index)  # the older layout counts the ReLUs too
+        return f"head.{'class' if which == 'classification' else 'box'}_tower.{layer}.{what}"
+    for pattern, ours in _RENAMES.get(kind, []):
+        match = re.fullmatch(pattern, key)
+        if match:
+            return match.expand(ours)
+    raise ValueError(f"torchvision's key {key} has no counterpart in {kind.__name__}")
+
+
+def _move_background(state: dict[str, Tensor]) -> None:
+    """Their background is output 0 and has a box; ours is output K and has none."""
+    for part in ("weight", "bias"):
+        scores, deltas = f"head.scores.{part}", f"head.deltas.{part}"
+        state[scores] = torch.roll(state[scores], -1, 0)
+        state[deltas] = state[deltas][4:]
