@@ -19,8 +19,8 @@ class Frame:
     """Where an image came from and how it was resized, so that boxes can be taken back.
 
     id: the image's id in its data set. original, resized: (height, width) in pixels, of the image
-    on disk and of the image that the network sees, before padding. Padding is at the right and at the
-    bottom, so it moves no box.
+    on disk and of the image that the network sees, before padding, which is at the right and at the
+    bottom and so moves no box.
     """
 
     id: int
@@ -67,7 +67,10 @@ class Target:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Target:
         return Target(
-            *(t.to(device, non_blocking=non_blocking) for t in (self.boxes, self.labels, self.crowd))
+            *(
+                t.to(device, non_blocking=non_blocking)
+                for t in (self.boxes, self.labels, self.crowd)
+            )
         )
 
     @property

@@ -103,7 +103,8 @@ def create_from_torchvision(name: str, source: str | Path, **arguments: Any) -> 
     given = arguments.get("num_classes")
     if given not in (None, settings["num_classes"]):
         raise ValueError(
-            f"num_classes is {given}, but {source} has {settings['num_classes']} classes; leave it out"
+            f"num_classes is {given}, but {source} has {settings['num_classes']} classes; "
+            "leave it out"
         )
     arguments.pop("num_classes", None)
     arguments.setdefault("backbone", Backbone("resnet50", norm="frozen_bn"))
