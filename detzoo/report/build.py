@@ -1,0 +1,191 @@
+"""From run directories to a folder with the page, the tables and the figures."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import detzoo
+from detzoo.files import atomic, read_json, write_json, write_text
+from detzoo.report.answer import answer
+from detzoo.report.compare import differences, groups, names, title
+from detzoo.report.figures import draw
+from detzoo.report.page import Section, render
+from detzoo.report.palette import styles
+from detzoo.report.pictures import Gallery, gallery
+from detzoo.report.runs import clean, load_all
+from detzoo.report.tables import concat, csv, escaped, group_frame, markdown
+
+MOST_BYTES = 8_000_000
+PICTURES = ((480, 82), (480, 70), (360, 65), (240, 60))  # (side, JPEG quality), until the page fits
+_OURS = re.compile(r"figures/[a-z0-9-]+\.(svg|png)")
+
+
+def build(
+    run_dirs: Sequence[str | Path],
+    out: str | Path,
+    *,
+    title: str,
+    command: str,
+    images: bool = True,
+) -> Path:
+    """Write index.html, table.csv, table.md, report.json and figures/ into `out`; returns the page.
+
+    run_dirs: run directories or directories that hold some; a failed or damaged run becomes a line
+    with its reason. title: the page's heading. command: what makes this report again, printed.
+    images: False leaves the photographs out. Every file is whole or absent, the page comes last;
+    other files in `out` are left alone. Raises ValueError if no run directory is given.
+    """
+    out, runs = Path(out), load_all(run_dirs)
+    tables, called = groups(runs), names(runs)
+    looks = styles(called.values())
+    sections = []
+    for index, group in enumerate(tables, start=1):
+        frame = group_frame(group, called, index)
+        suffix = f"-{index}" if len(tables) > 1 else ""
+        drawings = draw(group.runs, frame, called, looks, suffix)
+        sections.append(Section(index, group, frame, answer(frame), drawings, Gallery()))
+
+    made = datetime.now(timezone.utc).replace(microsecond=0).isoformat()
+    common = {
+        "heading": title,
+        "command": command,
+        "made": made.replace("T", " ").replace("+00:00", " UTC"),
+        "version": detzoo.__version__,
+        "differences": differences(tables),
+        "runs": runs,
+        "called": called,
+        "styles": looks,
+    }
+    page = _fitting(common, sections, images)
+
+    written = {}
+    for section in sections:
+        for drawing in section.drawings:
+            written[f"figures/{drawing.name}.svg"] = drawing.svg.encode()
+            written[f"figures/{drawing.name}.png"] = drawing.png
+    _remove_old_figures(out, keep=written)
+    for name, content in written.items():
+        with atomic(out / name) as temporary:
+            temporary.write_bytes(content)
+    frame = concat([section.frame for section in sections])
+    write_text(out / "table.csv", csv(frame))
+    write_text(out / "table.md", _markdown(title, command, sections, common))
+    write_json(out / "report.json", _facts(title, command, made, sections, common, sorted(written)))
+    write_text(out / "index.html", page)
+    return out / "index.html"
+
+
+def _fitting(common: dict[str, Any], sections: list[Section], images: bool) -> str:
+    """The page with the largest pictures that keep it below MOST_BYTES; without any if it must."""
+    for side, quality in PICTURES if images else ():
+        shown = [
+            Section(
+                s.index,
+                s.group,
+                s.frame,
+                s.answer,
+                s.drawings,
+                gallery(
+                    s.group.runs, common["called"], common["styles"], side=side, quality=quality
+                ),
+            )
+            for s in sections
+        ]
+        page = render(**common, sections=shown, images=True)
+        if len(page.encode()) < MOST_BYTES:
+            return page
+    return render(**common, sections=sections, images=False)
+
+
+def _remove_old_figures(out: Path, keep: dict[str, bytes]) -> None:
+    """Figures that an earlier report wrote here and this one does not have."""
+    try:
+        before = read_json(out / "report.json")["figures"]
+        old = [name for name in before if _OURS.fullmatch(name) and name not in keep]
+    except (OSError, ValueError, TypeError, KeyError):
+        return
+    for name in old:
+        (out / name).unlink(missing_ok=True)
+
+
+def _markdown(heading: str, command: str, sections: Sequence[Section], common: dict) -> str:
+    lines = [f"# {escaped(clean(heading, 300))}\n"]
+    for section in sections:
+        if len(sections) > 1:
+            lines.append(f"## Table {section.index} of {len(sections)}\n")
+        lines.append(escaped(" ".join(section.answer)) + "\n")
+        lines.append(markdown(section.frame))
+    if common["differences"]:
+        lines.append("Rows of different tables must not be compared; the tables differ in:\n")
+        for field, values in common["differences"].items():
+            lines.append(f"- {title(field)}: {escaped(' | '.join(values))}")
+        lines.append("")
+    lines.append(
+        "AP in [0, 1] with 95% intervals; latency end to end at batch 1; n/a: not available.\n"
+    )
+    left_out = [run for run in common["runs"] if not run.ranked]
+    if left_out:
+        lines.append("Failed or left out:\n")
+        for run in left_out:
+            name, reason = common["called"][run], run.problems[0].splitlines()[0]
+            lines.append(f"- {escaped(name)}, seed {escaped(run.seed)}: {escaped(reason)}")
+        lines.append("")
+    fence = "`" * (1 + max((len(m) for m in re.findall("`+", command)), default=2))
+    return "\n".join([*lines, f"{fence}\n{clean(command)}\n{fence}"]) + "\n"
+
+
+def _facts(
+    heading: str,
+    command: str,
+    made: str,
+    sections: Sequence[Section],
+    common: dict[str, Any],
+    figures: Sequence[str],
+) -> dict[str, Any]:
+    """report.json: the same content for programs; n/a is null."""
+    return {
+        "title": heading,
+        "command": command,
+        "made": made,
+        "detzoo": common["version"],
+        "tables": [
+            {
+                "index": s.index,
+                "answer": list(s.answer),
+                "fingerprint": _strict(s.group.fields),
+                "rows": [_strict(row) for row in s.frame.to_dict("records")],
+            }
+            for s in sections
+        ],
+        "differences": common["differences"],
+        "left_out": [
+            {
+                "run": str(run.path),
+                "detector": common["called"][run],
+                "seed": run.seed,
+                "state": run.state,
+                "reasons": list(run.problems),
+            }
+            for run in common["runs"]
+            if not run.ranked
+        ],
+        "figures": list(figures),
+    }
+
+
+def _strict(value: Any) -> Any:
+    """Strict JSON of a value from pandas or from a run: None for what is no finite number."""
+    if isinstance(value, dict):
+        return {str(key): _strict(child) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(child) for child in value]
+    if value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return value

@@ -1,0 +1,266 @@
+"""The page: one HTML file that needs nothing else, from a disk or a mail, on a desk or a phone."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from detzoo.report.compare import Group, show, title
+from detzoo.report.figures import Drawing
+from detzoo.report.palette import Style
+from detzoo.report.pictures import COUNT, THRESHOLD, Gallery
+from detzoo.report.runs import Run, clean, dig
+from detzoo.report.tables import COLUMNS, limits, seed_text, shown
+
+MACHINE = {
+    "cpu": "CPU",
+    "cores": "cores",
+    "memory_gb": "memory (GB)",
+    "gpu": "GPU",
+    "driver": "driver",
+    "device": "device",
+    "precision": "precision",
+    "threads": "threads",
+    "python": "Python",
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "timm": "timm",
+    "detzoo": "detzoo",
+    "commit": "commit",
+}
+_SCRIPT = """
+for (const table of document.querySelectorAll("table.sortable")) {
+  const body = table.tBodies[0];
+  const buttons = table.querySelectorAll("thead button");
+  for (const button of buttons) button.addEventListener("click", () => {
+    const th = button.closest("th"), column = th.cellIndex, old = th.getAttribute("aria-sort");
+    const first = th.dataset.first, up = old ? old !== "ascending" : first === "ascending";
+    for (const other of table.querySelectorAll("th[aria-sort]")) other.removeAttribute("aria-sort");
+    th.setAttribute("aria-sort", up ? "ascending" : "descending");
+    const key = (row) => row.cells[column].dataset.value;
+    const rows = [...body.rows].sort((a, b) => {
+      const x = key(a), y = key(b);
+      if (x === "" || y === "") return (x === "") - (y === "");
+      const order = th.dataset.text ? x.localeCompare(y) : x - y;
+      return up ? order : -order;
+    });
+    body.append(...rows);
+  });
+}
+const zoom = document.querySelector("dialog");
+const tiles = document.querySelectorAll("button.zoom");
+for (const button of tiles) button.addEventListener("click", () => {
+  zoom.querySelector("img").src = button.querySelector("img").src;
+  zoom.querySelector("p").textContent = button.dataset.caption;
+  zoom.showModal();
+});
+if (zoom) zoom.addEventListener("click", () => zoom.close());
+"""
+
+
+@dataclass(frozen=True)
+class Section:
+    """All that the page shows of one table."""
+
+    index: int
+    group: Group
+    frame: pd.DataFrame
+    answer: Sequence[str]
+    drawings: Sequence[Drawing]
+    gallery: Gallery
+
+
+def render(
+    *,
+    heading: str,
+    command: str,
+    made: str,
+    version: str,
+    sections: Sequence[Section],
+    differences: Mapping[str, Sequence[str]],
+    runs: Sequence[Run],
+    called: Mapping[Run, str],
+    styles: Mapping[str, Style],
+    images: bool,
+) -> str:
+    """The HTML. Everything that comes from a run is escaped by the template; SVG is our own."""
+    return _template().render(
+        heading=clean(heading, 300),
+        command=clean(command, 4000),
+        made=made,
+        version=version,
+        sections=[_section(section, styles, called) for section in sections],
+        differences={title(field): values for field, values in differences.items()},
+        left_out=[_left_out(run, called[run]) for run in runs if not run.ranked],
+        machine=_machine([run for run in runs if run.environment]),
+        commands=_commands(runs),
+        script=Markup(_SCRIPT),
+        script_hash=base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode(),
+        images=images,
+        picture_count=COUNT,
+        threshold=THRESHOLD,
+    )
+
+
+@lru_cache(maxsize=1)
+def _template() -> object:
+    source = files("detzoo.report").joinpath("page.html.j2").read_text(encoding="utf-8")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["breakable"] = lambda text: Markup("<wbr>").join(
+        re.split(r"(?<=[/_])", text)
+    )
+    return environment.from_string(source)
+
+
+def _section(
+    section: Section, styles: Mapping[str, Style], called: Mapping[Run, str]
+) -> dict[str, object]:
+    means = set(section.frame.loc[section.frame["kind"] == "mean", "detector"])
+    rows = [_row(row, styles) for _, row in section.frame.iterrows()]
+    heads = [
+        {
+            "title": column.title,
+            "help": column.help,
+            "first": "descending" if column.higher_is_better else "ascending",
+        }
+        for column in COLUMNS
+    ]
+    group = section.group
+    n = section.frame["images"].dropna()
+    methods = dict.fromkeys(
+        clean(m, 200) for run in group.runs if (m := run.metrics.get("interval_method"))
+    )
+    return {
+        "index": section.index,
+        "answer": section.answer,
+        "heads": heads,
+        "rows": rows,
+        "means": means,
+        "single": any(row["detector"] not in means for row in rows),
+        "n": f"{int(n.iloc[0]):,}" if len(n) else "n/a",
+        "methods": list(methods),
+        "drawings": [
+            {
+                "name": d.name,
+                "title": d.title,
+                "caption": d.caption,
+                "wide": Markup(d.wide),
+                "narrow": Markup(d.narrow),
+            }
+            for d in section.drawings
+        ],
+        "gallery": section.gallery,
+        "notes": [
+            {"name": called[run], "seed": run.seed, "run": run.path.name, "text": text}
+            for run in group.runs
+            for text in (*run.problems, *_warnings(run))
+        ],
+        "accuracy": _protocol(group, "accuracy"),
+        "speed": _protocol(group, "speed"),
+        "backends": list(
+            dict.fromkeys(clean(b, 60) for r in group.runs if (b := r.metrics.get("backend")))
+        ),
+        "rates": _rates(group.runs, called),
+        "timing": _timing(group.runs),
+    }
+
+
+def _row(row: pd.Series, styles: Mapping[str, Style]) -> dict[str, object]:
+    cells = []
+    for column in COLUMNS:
+        value = row[column.key]
+        cells.append(
+            {
+                "text": shown(column, value),
+                "limits": limits(column, row),
+                "value": "" if pd.isna(value) else repr(float(value)),
+            }
+        )
+    return {
+        "detector": row["detector"],
+        "colour": styles[row["detector"]].colour,
+        "seed": seed_text(row),
+        "kind": row["kind"],
+        "state": row["state"],
+        "cells": cells,
+    }
+
+
+def _protocol(group: Group, part: str) -> dict[str, str]:
+    """The table's fingerprint for people. What of the timing nobody recorded is not listed."""
+    pairs = {field: value for field, value in group.fields.items() if field.startswith(part)}
+    return {
+        title(field): show(value)
+        for field, value in pairs.items()
+        if part == "accuracy" or value is not None
+    }
+
+
+def _timing(runs: Sequence[Run]) -> dict[str, str]:
+    """How the clock ran, where every timed run of the table says the same or each what it did."""
+    told: dict[str, dict[str, None]] = {}
+    for run in runs:
+        for key, name in (("n", "timed images"), ("rounds", "interleaved rounds")):
+            if (value := run.speed.get(key)) is not None:
+                told.setdefault(name, {})[show(value)] = None
+    return {name: " | ".join(values) for name, values in told.items()}
+
+
+def _rates(runs: Sequence[Run], called: Mapping[Run, str]) -> str:
+    rates = dict.fromkeys((called[run], show(dig(run.config, "recipe", "lr"))) for run in runs)
+    different = dict.fromkeys(rate for _, rate in rates)
+    if len(different) == 1:
+        return next(iter(different))
+    return "; ".join(f"{name}: {rate}" for name, rate in rates)
+
+
+def _warnings(run: Run) -> list[str]:
+    found = run.speed.get("warnings")
+    return [clean(text, 500) for text in found] if isinstance(found, list) else []
+
+
+def _left_out(run: Run, name: str) -> dict[str, object]:
+    """The reason's last line is the error itself where it is a traceback; the rest on request."""
+    first, *more = run.problems
+    lines = [line for line in first.splitlines() if line.strip()]
+    long = len(lines) > 1
+    reason = f"{lines[0]} … {lines[-1].strip()}" if long else first
+    return {
+        "name": name,
+        "seed": run.seed,
+        "run": run.path.name,
+        "state": run.state,
+        "reason": reason,
+        "full": first if long else "",
+        "more": more,
+    }
+
+
+def _machine(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Every fact about the machines and versions; several values where the runs differ."""
+    told: dict[str, list[str]] = {}
+    for key, name in MACHINE.items():
+        values = dict.fromkeys(_fact(key, run.environment.get(key)) for run in runs)
+        if any(value != "not recorded" for value in values):
+            told[name] = list(values)
+    return told
+
+
+def _fact(key: str, value: object) -> str:
+    return f"{value:.1f}" if key == "memory_gb" and isinstance(value, float) else show(value)
+
+
+def _commands(runs: Sequence[Run]) -> list[str]:
+    found = (run.environment.get("command") for run in runs)
+    return list(dict.fromkeys(clean(command, 2000) for command in found if command))

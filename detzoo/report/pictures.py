@@ -1,0 +1,255 @@
+"""The same test images side by side: ground truth first, then every detector."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from detzoo.report.palette import Style
+from detzoo.report.runs import Run, clean, dig, number, read, shorten
+
+COUNT, THRESHOLD = 4, 0.3
+TRUTH = "#ffffff"
+EXIF_ORIENTATION, EXIF_ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture. uri: a JPEG as data URI, empty where note says why there is none."""
+
+    caption: str
+    colour: str
+    uri: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One test image as everybody sees it."""
+
+    name: str
+    tiles: tuple[Tile, ...]
+
+
+@dataclass(frozen=True)
+class Box:
+    xyxy: tuple[float, float, float, float]  # original pixels
+    text: str
+    crowd: bool = False
+
+
+@dataclass
+class Gallery:
+    strips: list[Strip] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def gallery(
+    runs: Sequence[Run],
+    called: Mapping[Run, str],
+    styles: Mapping[str, Style],
+    *,
+    side: int = 480,
+    quality: int = 80,
+) -> Gallery:
+    """Four images of the runs' common test split, evenly spaced through it, never chosen by result.
+
+    A detector with several seeds shows its first one. side: the longer side in pixels of a tile.
+    """
+    found = Gallery()
+    dataset = _dataset(runs, found.notes)
+    shown: dict[str, Run] = {}
+    for run in runs:
+        shown.setdefault(called[run], run)
+    boxes_of = {name: _predictions(run, dataset, found.notes) for name, run in shown.items()}
+    for record in choose(dataset):
+        image, problem = open_image(dataset, record)
+        name = clean(record.get("file_name", record.get("id")), 200)
+        if image is None:
+            found.strips.append(Strip(name, (Tile(name, "", note=problem),)))
+            continue
+        size = image.size
+        scale = min(side / max(size), 3)  # small images grow, or the names would hide them
+        grown = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+        image = image.resize(grown, Image.Resampling.LANCZOS)
+        factor = image.size[0] / size[0], image.size[1] / size[1]
+        truth = _draw(image, _truth(dataset, record), TRUTH, factor)
+        tiles = [Tile("ground truth", "", _uri(truth, quality))]
+        for detector, by_image in boxes_of.items():
+            colour = styles[detector].colour
+            if by_image is None:
+                tiles.append(Tile(detector, colour, note="its predictions cannot be read"))
+            else:
+                drawn = _draw(image, by_image.get(record.get("id"), []), colour, factor)
+                tiles.append(Tile(detector, colour, _uri(drawn, quality)))
+        found.strips.append(Strip(name, tuple(tiles)))
+    return found
+
+
+def choose(dataset: Mapping[str, Any], count: int = COUNT) -> list[dict[str, Any]]:
+    """`count` image records, evenly spaced by id among those with boxes (among all if none has)."""
+    records = [r for r in _list(dataset, "images") if isinstance(r, dict) and _key(r, "id")]
+    with_boxes = {_key(annotation, "image_id") for annotation in _list(dataset, "annotations")}
+    records = [r for r in records if _key(r, "id") in with_boxes] or records
+    records.sort(key=lambda r: _key(r, "id"))
+    step = len(records) / count
+    return records if step <= 1 else [records[int(step * (i + 0.5))] for i in range(count)]
+
+
+def inside(root: Path, name: str) -> Path | None:
+    """root/name, or None if that leaves root: a file list must not reach the rest of a disk."""
+    path = (root / name).resolve()
+    return path if path.is_relative_to(root.resolve()) else None
+
+
+def open_image(
+    dataset: Mapping[str, Any], record: Mapping[str, Any]
+) -> tuple[Image.Image | None, str]:
+    """The record's image as RGB, as stored (or upright where the annotation is so), or why not."""
+    root, name = dataset.get("root"), record.get("file_name")
+    if not isinstance(root, str) or not isinstance(name, str):
+        return None, "dataset.json does not say where the image is"
+    try:
+        path = inside(Path(root), name)
+        if path is None:
+            return None, "refused: its path leaves the data set's folder"
+        with Image.open(path) as image:
+            size = (number(record, "width"), number(record, "height"))
+            lies = image.getexif().get(EXIF_ORIENTATION) in EXIF_ON_ITS_SIDE
+            if lies and image.size == size[::-1] != size:  # as detzoo.data.image decides it
+                return ImageOps.exif_transpose(image).convert("RGB"), ""
+            return image.convert("RGB"), ""
+    except FileNotFoundError:
+        return None, "the image file is not there"
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return None, f"the image cannot be read ({clean(error, 120)})"
+
+
+def _dataset(runs: Sequence[Run], notes: list[str]) -> dict[str, Any]:
+    for run in runs:
+        value, problem = read(run.path, "dataset.json")
+        if isinstance(value, dict) and isinstance(value.get("images"), list):
+            return value
+    notes.append(problem or "no run of this table has a dataset.json with images")
+    return {}
+
+
+def _truth(dataset: Mapping[str, Any], record: Mapping[str, Any]) -> list[Box]:
+    names = class_names(dataset)
+    found = []
+    for annotation in _list(dataset, "annotations"):
+        if isinstance(annotation, dict) and annotation.get("image_id") == record.get("id"):
+            crowd = bool(annotation.get("iscrowd"))
+            name = _name(names, annotation.get("category_id"))
+            if box := _xyxy(annotation):
+                found.append(Box(box, f"{name} (crowd)" if crowd else name, crowd))
+    return found
+
+
+def _predictions(
+    run: Run, dataset: Mapping[str, Any], notes: list[str]
+) -> dict[Any, list[Box]] | None:
+    """image id -> boxes of at least THRESHOLD in the chosen images, best first; None if damaged."""
+    value, problem = read(run.path, "predictions.json")
+    if not isinstance(value, list):
+        notes.append(f"{run.path.name}: {problem or 'there is no list in predictions.json'}")
+        return None
+    wanted, names = {record["id"] for record in choose(dataset)}, class_names(dataset)
+    found: dict[Any, list[tuple[float, Box]]] = {}
+    for result in value:
+        if not isinstance(result, dict) or number(result, "score") < THRESHOLD:
+            continue
+        image, box = result.get("image_id"), _xyxy(result)
+        if isinstance(image, int | str) and image in wanted and box:
+            score = number(result, "score")
+            text = f"{_name(names, result.get('category_id'))} {score:.2f}"
+            found.setdefault(image, []).append((score, Box(box, text)))
+    return {i: [b for _, b in sorted(v, key=lambda p: -p[0])] for i, v in found.items()}
+
+
+def class_names(dataset: Mapping[str, Any]) -> dict[Any, str]:
+    """category id -> name."""
+    names: dict[Any, str] = {}
+    for category in _list(dataset, "categories"):
+        if isinstance(category, dict) and isinstance(category.get("id"), int | str):
+            names[category["id"]] = shorten(str(category.get("name")), 22)
+    return names
+
+
+def _name(names: Mapping[Any, str], key: Any) -> str:
+    return names.get(key, "?") if isinstance(key, int | str) else "?"
+
+
+def _list(value: Mapping[str, Any], key: str) -> list[Any]:
+    found = value.get(key)
+    return found if isinstance(found, list) else []
+
+
+def _key(record: Any, field: str) -> tuple[str, Any] | None:
+    """An id that can be compared with every other one, or None for what is no id."""
+    value = dig(record, field)
+    return (type(value).__name__, value) if isinstance(value, int | str) else None
+
+
+def _xyxy(record: Mapping[str, Any]) -> tuple[float, float, float, float] | None:
+    """COCO's [x, y, width, height] as xyxy; None unless it is four numbers with an area."""
+    x, y, w, h = (number(record, "bbox", i) for i in range(4))
+    return (x, y, x + w, y + h) if w > 0 and h > 0 and x == x and y == y else None
+
+
+@lru_cache(maxsize=1)
+def _font() -> ImageFont.FreeTypeFont:
+    file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(str(file), 16)
+
+
+def _draw(
+    image: Image.Image, boxes: Sequence[Box], colour: str, factor: tuple[float, float]
+) -> Image.Image:
+    """A copy with the boxes; a name that would cover another name is left out."""
+    image = image.copy()
+    canvas, font = ImageDraw.Draw(image), _font()
+    scaled = []
+    for box in boxes:
+        x1, y1, x2, y2 = (v * factor[i % 2] for i, v in enumerate(box.xyxy))
+        x1, x2 = (min(max(x, 0), image.width - 1) for x in (x1, x2))
+        y1, y2 = (min(max(y, 0), image.height - 1) for y in (y1, y2))
+        scaled.append((x1, y1, x2, y2))
+        canvas.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline="#000000")
+        canvas.rectangle((x1, y1, x2, y2), outline=colour, width=1 if box.crowd else 3)
+    taken: list[tuple[float, float, float, float]] = []
+    for (x1, y1, _, y2), box in zip(scaled, boxes, strict=True):
+        width, height = canvas.textlength(box.text, font=font) + 6, 19
+        left = min(max(x1, 0), max(0, image.width - width))
+        for top in (y1 - height, y1, y2 - height, y2):
+            place = (left, top, left + width, top + height)
+            if 0 <= top <= image.height - height and not any(_meet(place, t) for t in taken):
+                canvas.rectangle(place, fill=colour)
+                canvas.text((left + 3, top), box.text, font=font, fill=_on(colour))
+                taken.append(place)
+                break
+    return image
+
+
+def _meet(a: Sequence[float], b: Sequence[float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _on(colour: str) -> str:
+    """Black or white, whichever reads better on the colour."""
+    r, g, b = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "#000000" if 0.299 * r + 0.587 * g + 0.114 * b > 140 else "#ffffff"
+
+
+def _uri(image: Image.Image, quality: int) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

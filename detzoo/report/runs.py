@@ -1,0 +1,264 @@
+"""Run directories as rows: whole, running, failed, damaged. Nothing found in one raises.
+
+What cannot be read becomes a reason that the report prints; what is n/a is None in the files and
+NaN here. Values of unexpected type or range count as absent, never as zero.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from detzoo.files import read_json
+
+FILES = ("status.json", "config.yaml", "metrics.json", "speed.json", "environment.json")
+CURVE = ("images_seen", "seconds", "AP", "AP50")
+NAN = float("nan")
+
+
+def dig(value: Any, *keys: str | int) -> Any:
+    """value[key][key]..., or None as soon as something on the way is not there."""
+    for key in keys:
+        if isinstance(value, dict):
+            value = value.get(key)
+        elif isinstance(value, list) and isinstance(key, int) and key < len(value):
+            value = value[key]
+        else:
+            return None
+    return value
+
+
+def number(value: Any, *keys: str | int) -> float:
+    """The finite number found by `dig`, else NaN (a bool or a string is no number)."""
+    found = dig(value, *keys)
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        return NAN
+    try:
+        return float(found) if math.isfinite(found) else NAN
+    except OverflowError:  # an integer beyond the range of floats
+        return NAN
+
+
+def interval(value: Any, *keys: str | int) -> tuple[float, float]:
+    """The (low, high) found by `dig`, or (NaN, NaN) unless it is two finite numbers in order."""
+    low, high = number(value, *keys, 0), number(value, *keys, 1)
+    return (low, high) if low <= high else (NAN, NAN)
+
+
+def clean(text: Any, limit: int = 4000) -> str:
+    """Text without control characters (a terminal would obey them), cut to `limit`."""
+    shown = "".join(c if c.isprintable() or c == "\n" else " " for c in str(text))
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def shorten(name: str, width: int) -> str:
+    """The name on one line, its middle cut out where it is too long."""
+    name = " ".join(clean(name).split())
+    if len(name) <= width:
+        return name
+    tail = (width - 1) // 3
+    return f"{name[: width - 1 - tail]}…{name[-tail:]}"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run directory as it was found; equal to itself alone.
+
+    state: done, running, failed, interrupted or unknown. ranked: whether it has an accuracy that
+    may stand in a table. problems: why it is not ranked, or what of it is missing or damaged.
+    """
+
+    path: Path
+    state: str = "unknown"
+    ranked: bool = False
+    problems: tuple[str, ...] = ()
+    config: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    speed: dict[str, Any] = field(default_factory=dict)
+    status: dict[str, Any] = field(default_factory=dict)
+    curve: tuple[dict[str, float], ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The detector's name: the configuration's label, else the directory's name."""
+        label = self.config.get("label")
+        label = label if isinstance(label, str) and label.strip() else self.path.name
+        return " ".join(clean(label, 120).split())
+
+    @property
+    def seed(self) -> str:
+        seed = self.config.get("seed", dig(self.metrics, "fingerprint", "seed"))
+        return "n/a" if seed is None else clean(seed, 40)
+
+    @property
+    def images_seen(self) -> float:
+        seen = number(self.metrics, "fingerprint", "images_seen")
+        return number(self.status, "images_seen") if math.isnan(seen) else seen
+
+
+def find(paths: Iterable[str | Path]) -> list[Path]:
+    """The run directories among `paths` and directly below them, in order, each once.
+
+    A path that is no run and holds none is kept: it becomes a row that says so.
+    """
+    found: dict[Path, Path] = {}
+    for path in map(Path, paths):
+        inside = [path]
+        if path.is_dir() and not _is_run(path):
+            inside = sorted(child for child in path.iterdir() if _is_run(child)) or [path]
+        for run in inside:
+            found.setdefault(run.resolve(), run)
+    return list(found.values())
+
+
+def _is_run(path: Path) -> bool:
+    return path.is_dir() and any((path / name).exists() for name in FILES)
+
+
+def load_all(paths: Iterable[str | Path]) -> list[Run]:
+    """Every run of `paths` (run directories or directories of them). ValueError if there is none."""
+    runs = [load(path) for path in find(paths)]
+    if not runs:
+        raise ValueError("no run directory was given; name one, or a directory that holds some")
+    return runs
+
+
+def load(path: str | Path) -> Run:
+    """Read one run directory; what is missing or damaged is told in `problems`."""
+    path = Path(path)
+    if not path.is_dir():
+        what = "it is no directory" if path.exists() else "there is no such directory"
+        return Run(path, problems=(what,))
+    if not _is_run(path):
+        return Run(path, problems=(f"it holds no run: none of {', '.join(FILES)} is in it",))
+    parts, damaged = {}, []
+    for name in FILES:
+        value, problem = read(path, name)
+        parts[name] = value if isinstance(value, dict) else {}
+        if problem:
+            damaged.append(problem)
+        elif value is not None and not isinstance(value, dict):
+            damaged.append(f"{name} holds a {type(value).__name__}, not a mapping")
+    status, config, metrics, speed, environment = (parts[name] for name in FILES)
+    state = _state(status)
+    reasons = _unranked(state, status, metrics)
+    notes = []
+    if not reasons:
+        notes = [text for text in (_told(state, status),) if text]
+        if not (path / "speed.json").exists():
+            notes.append("not timed: there is no speed.json")
+    curve, problem = read_curve(path)
+    if problem:
+        damaged.append(problem)
+    return Run(
+        path=path,
+        state=state,
+        ranked=not reasons,
+        problems=(*reasons, *notes, *damaged),
+        config=config,
+        environment=environment,
+        metrics=metrics,
+        speed=speed,
+        status=status,
+        curve=curve,
+    )
+
+
+def read(path: Path, name: str) -> tuple[Any, str | None]:
+    """The content of a JSON or YAML file and why it could not be read; (None, None) if absent."""
+    file = path / name
+    try:
+        if not file.exists():
+            return None, None
+        if name.endswith(".yaml"):
+            return yaml.safe_load(file.read_text(encoding="utf-8")), None
+        return read_json(file), None
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        text = str(error).replace(str(file), name)
+        text = " ".join(clean(text if name in text else f"{name}: {text}", 300).split())
+        return None, f"{name} cannot be read ({text})"
+
+
+def read_curve(path: Path) -> tuple[tuple[dict[str, float], ...], str | None]:
+    """The rows of curve.csv, NaN for what is no number; a half-written last row is left out."""
+    file = path / "curve.csv"
+    try:
+        if not file.exists():
+            return (), None
+        with open(file, encoding="utf-8", newline="") as stream:
+            lines = csv.DictReader(stream)
+            if not {"images_seen", "AP"} <= set(lines.fieldnames or ()):
+                return (), "curve.csv has no columns images_seen and AP"
+            rows = [{key: _parse(line.get(key)) for key in CURVE} for line in lines]
+    except (OSError, ValueError, csv.Error) as error:
+        return (), f"curve.csv cannot be read ({clean(error, 300)})"
+    return tuple(row for row in rows if not math.isnan(row["images_seen"] + row["AP"])), None
+
+
+def _parse(text: Any) -> float:
+    try:
+        return number(float(text))
+    except (TypeError, ValueError):
+        return NAN
+
+
+def _state(status: dict[str, Any]) -> str:
+    state = status.get("state")
+    if state not in ("done", "running", "failed", "interrupted"):
+        return "unknown"
+    return "interrupted" if state == "running" and not _alive(status) else state
+
+
+def _alive(status: dict[str, Any]) -> bool:
+    """Whether the process of a running run may live; told only about a process of this machine."""
+    pid, host = status.get("pid"), status.get("hostname")
+    if not isinstance(pid, int) or pid <= 0 or (host and host != platform.node()):
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        pass  # somebody else's process, but a process
+    return True
+
+
+def _told(state: str, status: dict[str, Any]) -> str:
+    """What status.json says of a run that is not done; its error may have several lines."""
+    if state not in ("failed", "interrupted", "running"):
+        return ""
+    stage, seen, error = (status.get(key) for key in ("stage", "images_seen", "error"))
+    where = f" in {clean(stage, 40)}" if stage else ""
+    after = "" if math.isnan(number(seen)) else f" after {number(seen):,.0f} images seen"
+    gone = status.get("state") == "running" and state == "interrupted"
+    return "".join(
+        (
+            "still running" if state == "running" else state,
+            where,
+            after,
+            f" (its process {status.get('pid')} is gone)" if gone else "",
+            f": {clean(error).strip()}" if error else "",
+        )
+    )
+
+
+def _unranked(state: str, status: dict[str, Any], metrics: dict[str, Any]) -> list[str]:
+    """Why the run may not stand in a table; empty if it may."""
+    told = [text for text in (_told(state, status),) if text]
+    if told and status.get("stage") == "train":
+        stale = "its metrics.json is older than the training that its status tells of"
+        return [*told, stale] if metrics else told
+    if "AP" in metrics and (metrics["AP"] is None or not math.isnan(number(metrics, "AP"))):
+        return []
+    if metrics:
+        return [*told, "metrics.json gives no AP"]
+    return told or ["it was not evaluated: there is no whole metrics.json"]

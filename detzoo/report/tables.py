@@ -1,0 +1,229 @@
+"""One row a run, and a mean where a detector has several, as DataFrame, CSV, Markdown and text.
+
+Accuracies are in [0, 1], times in ms (training: s), memory in MB, intervals 95% and (low, high).
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from detzoo.report.compare import Group, differences, groups, names, title
+from detzoo.report.runs import Run, clean, interval, load_all, number, shorten
+
+ACCURACIES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One number of a row. key: in the DataFrame; scale: shown = value / scale; short: terminal."""
+
+    key: str
+    title: str
+    help: str
+    higher_is_better: bool | None
+    kind: str = "plain"  # accuracy | plain | whole
+    scale: float = 1.0
+    short: str = ""  # the terminal's heading; empty: not shown there
+
+
+def _accuracy(key: str, text: str, short: str = "") -> Column:
+    return Column(key, key, text, True, "accuracy", short=short)
+
+
+COLUMNS = (
+    _accuracy("AP", "average precision, mean over IoU 0.50 to 0.95", "AP"),
+    _accuracy("AP50", "average precision at IoU 0.50", "AP50"),
+    _accuracy("AP75", "average precision at IoU 0.75"),
+    _accuracy("APs", "AP of objects below 32 x 32 pixels"),
+    _accuracy("APm", "AP of objects from 32 x 32 to 96 x 96 pixels"),
+    _accuracy("APl", "AP of objects above 96 x 96 pixels"),
+    _accuracy("AR100", "average recall at 100 detections an image", "AR100"),
+    Column("p50_ms", "p50 ms", "median latency, end to end, batch 1", False, short="p50 ms"),
+    Column("p90_ms", "p90 ms", "90th percentile of the latency", False, short="p90"),
+    Column("p99_ms", "p99 ms", "99th percentile of the latency", False, short="p99"),
+    Column("images_per_second", "img/s", "throughput at the best batch size", True, short="img/s"),
+    Column("overhead", "overhead", "end to end over network alone (p50)", False, short="over"),
+    Column("gmacs", "GMACs", "multiply-accumulates of the network, in 1e9", False, short="GMACs"),
+    Column("parameters", "M params", "parameters, in millions", None, scale=1e6, short="Mpar"),
+    Column("peak_memory_mb", "peak MB", "peak memory while timed", False, short="MB"),
+    Column("train_seconds", "train min", "training time in minutes", False, scale=60, short="min"),
+    Column("images_seen", "images seen", "images that the training saw", None, "whole"),
+)
+_LIMITS = tuple(f"{key}_{side}" for key in (*ACCURACIES, "p50_ms") for side in ("low", "high"))
+_WHOLE = ("table", "runs", "images", "throughput_batch", "parameters", "images_seen")
+ORDER = ("table", "detector", "kind", "seed", "runs", "state", *(c.key for c in COLUMNS), *_LIMITS)
+ORDER += ("AP_sd", "throughput_batch", "network_ms", "images", "run", "path")
+
+
+def _row(run: Run, name: str) -> dict[str, object]:
+    """One run as the DataFrame's row."""
+    metrics, speed = run.metrics, run.speed
+    row: dict[str, object] = {key: number(metrics, key) for key in ACCURACIES}
+    for key in ACCURACIES:
+        row[f"{key}_low"], row[f"{key}_high"] = interval(metrics, "intervals", key)
+    for p in ("p50", "p90", "p99"):
+        row[f"{p}_ms"] = number(speed, "end_to_end", p)
+    row["p50_ms_low"], row["p50_ms_high"] = interval(speed, "end_to_end", "interval")
+    network = number(speed, "stages", "network", "p50")
+    row |= {
+        "network_ms": network,
+        "overhead": number(speed, "end_to_end", "p50") / network if network > 0 else math.nan,
+        "images_per_second": number(speed, "throughput", "images_per_second"),
+        "throughput_batch": number(speed, "throughput", "batch"),
+        "train_seconds": number(run.status, "train_seconds"),
+        "images_seen": run.images_seen,
+        "images": number(metrics, "images"),
+        "AP_sd": math.nan,
+    }
+    row |= {key: number(speed, key) for key in ("gmacs", "parameters", "peak_memory_mb")}
+    told = {"detector": name, "kind": "run", "seed": run.seed, "runs": 1, "state": run.state}
+    return row | told | {"run": clean(run.path.name, 200), "path": clean(run.path, 1000)}
+
+
+def _mean(rows: Sequence[dict[str, object]]) -> dict[str, object]:
+    """Several runs of one detector as one row.
+
+    A number that any run lacks is n/a. The interval is the envelope of the runs' own: never
+    narrower than one of them, and it covers what a change of seed did.
+    """
+    frame = pd.DataFrame(list(rows))
+    numbers = frame.select_dtypes("number")
+    row: dict[str, object] = dict(numbers.mean(skipna=False))
+    for key in _LIMITS:
+        row[key] = (frame[key].min if key.endswith("_low") else frame[key].max)(skipna=False)
+    row |= {"AP_sd": frame["AP"].std(ddof=1, skipna=False), "runs": len(rows), "kind": "mean"}
+    row |= {"detector": rows[0]["detector"], "seed": ", ".join(str(r["seed"]) for r in rows)}
+    states = dict.fromkeys(str(r["state"]) for r in rows)
+    return row | {"state": ", ".join(states), "run": "", "path": ""}
+
+
+def group_frame(group: Group, called: dict[Run, str], index: int = 1) -> pd.DataFrame:
+    """One table: detectors by falling AP (n/a last); a detector's mean stands before its runs."""
+    by_detector: dict[str, list[dict[str, object]]] = {}
+    for run in group.runs:
+        by_detector.setdefault(called[run], []).append(_row(run, called[run]))
+    blocks = [[_mean(rows), *rows] if len(rows) > 1 else rows for rows in by_detector.values()]
+    blocks.sort(key=lambda rows: (math.isnan(rows[0]["AP"]), -rows[0]["AP"]))  # type: ignore
+    frame = pd.DataFrame([row for rows in blocks for row in rows])
+    frame["table"] = index
+    for key in _WHOLE:
+        values = frame[key].dropna()
+        if (values % 1 == 0).all() and (values.abs() < 2**53).all():
+            frame[key] = frame[key].astype("Int64")
+    return frame[list(ORDER)]
+
+
+def table(run_dirs: Iterable[str | Path]) -> pd.DataFrame:
+    """Every run that has an accuracy, full precision, columns ORDER; `table` numbers the protocols.
+
+    Rows of different `table` must not be compared. kind is "run" or, where a detector has several
+    runs, also "mean". Raises ValueError if no run directory is given.
+    """
+    runs = load_all(run_dirs)
+    called = names(runs)
+    return concat([group_frame(g, called, i) for i, g in enumerate(groups(runs), start=1)])
+
+
+def concat(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """All tables in one frame; with its columns even when there is no row."""
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(ORDER))
+
+
+def contenders(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a detector: its mean where it has one, its only run otherwise."""
+    several = frame.loc[frame["kind"] == "mean", "detector"]
+    return frame[(frame["kind"] == "mean") | ~frame["detector"].isin(several)]
+
+
+def seed_text(row: pd.Series) -> str:
+    return f"mean of {row['runs']}" if row["kind"] == "mean" else str(row["seed"])
+
+
+def shown(column: Column, value: object) -> str:
+    """A number as the tables print it; n/a for what is none."""
+    if value is None or pd.isna(value):
+        return "n/a"
+    number_ = float(value) / column.scale  # type: ignore[arg-type]
+    if column.kind == "accuracy":
+        return f"{number_:.3f}"
+    if column.kind == "whole":
+        return f"{number_:,.0f}"
+    return digits(number_)
+
+
+def digits(value: float) -> str:
+    """Three significant digits without an exponent: 0.123, 1.23, 12.3, 1,234."""
+    places = 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2 if abs(value) >= 1 else 3
+    return f"{value:,.{places}f}"
+
+
+def limits(column: Column, row: pd.Series) -> str:
+    """The interval as `[low, high]`, empty where there is none."""
+    low, high = row.get(f"{column.key}_low"), row.get(f"{column.key}_high")
+    if low is None or pd.isna(low) or pd.isna(high):
+        return ""
+    return f"[{shown(column, low)}, {shown(column, high)}]"
+
+
+def csv(frame: pd.DataFrame) -> str:
+    """The frame at full precision (floats round-trip); n/a for what is none."""
+    return frame.to_csv(index=False, na_rep="n/a", lineterminator="\n")
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """One table as Markdown, intervals beside the values, names unable to break it."""
+    heads = ["detector", "seed", *(column.title for column in COLUMNS)]
+    lines = [heads, ["---", "---", *("--:" for _ in COLUMNS)]]
+    for _, row in frame.iterrows():
+        cells = [f"{shown(c, row[c.key])} {limits(c, row)}".strip() for c in COLUMNS]
+        lines.append([escaped(str(row["detector"])), escaped(seed_text(row)), *cells])
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown prints as it is."""
+    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
+
+
+def text_table(run_dirs: Iterable[str | Path]) -> str:
+    """The tables for a terminal of 110 columns, then the runs that are in none, with reasons."""
+    runs = load_all(run_dirs)
+    called, tables = names(runs), groups(runs)
+    lines: list[str] = []
+    for index, group in enumerate(tables, start=1):
+        if len(tables) > 1:
+            lines.append(f"Table {index} of {len(tables)}: not to be compared with the others")
+        lines += [*_text(group_frame(group, called, index)), ""]
+    for field, values in differences(tables).items():
+        lines.append(f"the tables differ in {title(field)}: {' | '.join(values)}")
+    for run in runs:
+        if not run.ranked:
+            reason = " ".join(run.problems[0].split())
+            lines.append(f"left out: {called[run]}, seed {run.seed} ({run.path.name}): {reason}")
+    return "\n".join(clean(line.rstrip(), 500) for line in lines).strip("\n") + "\n"
+
+
+def _text(frame: pd.DataFrame) -> list[str]:
+    columns = [column for column in COLUMNS if column.short]
+    rows = [["detector", "seed", *(column.short for column in columns)]]
+    for _, row in frame.iterrows():
+        cells = [shown(column, row[column.key]) for column in columns]
+        if interval_ := limits(columns[0], row):
+            cells[0] += " " + interval_.replace("0.", ".").replace(",", "")
+        seed = seed_text(row).replace("mean of", "mean")
+        rows.append([shorten(str(row["detector"]), 20), shorten(seed, 9), *cells])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        " ".join(
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
