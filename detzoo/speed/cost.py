@@ -1,0 +1,105 @@
+"""What a detector costs apart from time: multiply-adds, parameters, memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from detzoo.detector import Detector
+from detzoo.types import Images
+
+PEAK_MEMORY_MEASURES = {
+    False: "MiB: own weights and buffers + peak of live tensors in one pass, by torch's profiler",
+    True: "MiB: own weights and buffers + growth of max_memory_allocated in one pass",
+}
+
+
+def parameters(detector: nn.Module) -> int:
+    """How many numbers are learned or were: all parameters, frozen ones too, shared ones once."""
+    return sum(p.numel() for p in detector.parameters())
+
+
+@torch.no_grad()
+def gmacs(detector: Detector, images: Images) -> float:
+    """Billions of multiply-adds from `images` to detections, whole batch, on the actual shapes.
+
+    Counted by torch's flop counter, which counts two operations a multiply-add; we halve it. It
+    sees convolutions, matrix products and attention; not element-wise work, pooling, RoI Align or
+    NMS. A convolution's padding counts as if it were image. A two-stage detector's second stage is
+    counted at the proposals that it makes of these very images.
+    """
+    with _evaluating(detector), FlopCounterMode(display=False) as counter:
+        detector(images)
+    return counter.get_total_flops() / 2 / 1e9
+
+
+@torch.no_grad()
+def peak_memory_mb(detector: Detector, images: Images) -> float:
+    """MiB: the detector's own weights and buffers + the peak growth while it detects in `images`.
+
+    Other detectors on the same device do not count, nor does what an allocator keeps for later. On
+    a GPU the growth is `torch.cuda.max_memory_allocated` over what stood before. On a CPU it is the
+    peak of the bytes that live tensors hold, as torch's profiler sees torch's allocator: unlike a
+    process's resident memory it does not depend on what ran before, but scratch memory that
+    libraries take past torch (oneDNN's, OpenCV's) is not in it.
+    """
+    tensors = [*detector.parameters(), *detector.buffers()]
+    own = sum(
+        {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values()
+    )
+    device = images.pixels.device
+    with _evaluating(detector):
+        growth = _cuda_growth if device.type == "cuda" else _cpu_growth
+        return (own + growth(detector, images)) / 2**20
+
+
+def _cuda_growth(detector: Detector, images: Images) -> int:
+    device = images.pixels.device
+    detector(images)  # workspaces are chosen at the first run
+    torch.cuda.synchronize(device)
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    detector(images)
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def _cpu_growth(detector: Detector, images: Images) -> int:
+    detector(images)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # it complains of a missing GPU on stderr
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        detector(images)
+    # The only public way to the running total: the trace, an event per allocation and release.
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(path))
+        events = json.loads(path.read_text())["traceEvents"]
+    changes = sorted(
+        (event["ts"], event["args"]["Ev Idx"], event["args"]["Bytes"])
+        for event in events
+        if event.get("name") == "[memory]" and event["args"]["Device Type"] == 0
+    )
+    held = peak = 0
+    for _, _, change in changes:
+        held += change
+        peak = max(peak, held)
+    return peak
+
+
+@contextmanager
+def _evaluating(detector: nn.Module) -> Iterator[None]:
+    training = detector.training
+    detector.eval()
+    try:
+        yield
+    finally:
+        detector.train(training)

@@ -1,0 +1,113 @@
+"""One timing at a time on a machine: whoever else wants to time waits, and is told for whom."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+LOCK = Path(tempfile.gettempdir()) / "detzoo-speed.lock"
+
+
+def command_line() -> str:
+    """How this process was started, as a shell would take it."""
+    return shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]])
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def timing_lock(
+    path: str | Path = LOCK,
+    *,
+    timeout: float | None = None,
+    poll: float = 0.5,
+    say: Callable[[str], None] = _say,
+) -> Iterator[float]:
+    """Hold the machine-wide lock of all timings; gives the seconds that were waited for it.
+
+    The kernel releases it when its holder ends, however that comes about, so a stale file locks
+    nobody out. timeout: seconds to wait, None for as long as it takes. `say` is told once, with the
+    holder's pid and command, when there is something to wait for. It is not re-entrant.
+
+    Raises TimeoutError (with the holder) when `timeout` passed, PermissionError where the file may
+    not be opened. Where the system knows no flock (Windows) it says so and locks nothing.
+    """
+    if fcntl is None:
+        say("this system has no flock: nothing keeps two timings from running at once")
+        yield 0.0
+        return
+    path = Path(path)
+    handle = _open(path)
+    try:
+        start = time.monotonic()
+        told = False
+        while not _acquired(handle):
+            waited = time.monotonic() - start
+            if timeout is not None and waited >= timeout:
+                raise TimeoutError(
+                    f"waited {waited:.0f} s for {path}, held by {_holder(handle)}; let it finish "
+                    "or end it, then start again"
+                )
+            if not told:
+                say(f"waiting for the clock ({path}): {_holder(handle)} is timing on this machine")
+                told = True
+            time.sleep(poll)
+        _write(handle, {"pid": os.getpid(), "command": command_line()})
+        try:
+            yield time.monotonic() - start
+        finally:
+            _write(handle, None)
+    finally:
+        os.close(handle)  # releases the lock
+
+
+def _open(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        # Existing first: Linux forbids O_CREAT on another user's file in a sticky directory.
+        return os.open(path, flags)
+    except FileNotFoundError:
+        handle = os.open(path, flags | os.O_CREAT, 0o666)
+        with suppress(OSError):
+            os.fchmod(handle, 0o666)  # past the umask: all users of the machine share it
+        return handle
+    except PermissionError as error:
+        raise PermissionError(
+            f"{path}: the lock of all timings may not be opened; its owner can `chmod 666` it"
+        ) from error
+
+
+def _acquired(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _write(handle: int, holder: dict | None) -> None:
+    os.ftruncate(handle, 0)
+    if holder is not None:
+        os.pwrite(handle, json.dumps(holder).encode(), 0)
+
+
+def _holder(handle: int) -> str:
+    try:
+        holder = json.loads(os.pread(handle, 65536, 0))
+        return f"process {holder['pid']} ({holder['command']})"
+    except (ValueError, KeyError, TypeError):
+        return "an unnamed process"  # between its locking and its writing

@@ -1,0 +1,123 @@
+"""One pass from encoded bytes to boxes in original pixels, with a time stamp between its stages."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from detzoo.data.image import Resize, collate_images, load_image, to_original
+from detzoo.detector import Detector
+from detzoo.engine.precision import autocast, transfer
+from detzoo.types import Detections, Images
+
+STAGES = ("decode", "preprocess", "transfer", "network", "postprocess", "restore")
+
+Clock = Callable[[], float]
+
+
+class TimingError(RuntimeError):
+    """A detector failed while it was timed; `name` says which, so that the others can go on."""
+
+    def __init__(self, name: str, error: Exception) -> None:
+        super().__init__(f"timing {name} failed: {type(error).__name__}: {error}")
+        self.name = name
+
+
+class Pass(NamedTuple):
+    """seconds: one for each of STAGES. shape: (B, 3, H, W) of what the network saw."""
+
+    seconds: tuple[float, ...]
+    shape: tuple[int, ...]
+    detections: list[Detections]
+
+    @property
+    def network(self) -> float:
+        return self.seconds[STAGES.index("network")]
+
+    @property
+    def end_to_end(self) -> float:
+        return sum(self.seconds)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A detector with all that stands between a file's bytes and boxes in its pixels.
+
+    clock: gives seconds. synchronize: returns when the device has done all that it was given.
+    """
+
+    name: str
+    detector: Detector
+    resize: Resize
+    device: torch.device
+    precision: str
+    channels_last: bool = False
+    clock: Clock = time.perf_counter
+    synchronize: Callable[[], None] = lambda: None
+
+    def __call__(self, encoded: Sequence[bytes]) -> Pass:
+        """Detect in a batch of encoded images.
+
+        Raises TimingError when the detector fails; running out of memory passes as it is, since a
+        sweep over batch sizes goes up to there.
+        """
+        try:
+            return self._run(encoded)
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            raise TimingError(self.name, error) from error
+
+    @torch.no_grad()
+    def _run(self, encoded: Sequence[bytes]) -> Pass:
+        # A device works on while Python goes ahead. Waiting for it before the first stamp keeps
+        # earlier work out of `decode`; waiting before each later one charges work to the stage that
+        # asked for it. One stamp ends a stage and begins the next: the stages add up to the whole.
+        stamps: list[float] = []
+
+        def stamp() -> None:
+            self.synchronize()
+            stamps.append(self.clock())
+
+        stamp()
+        arrays = [load_image(data) for data in encoded]
+        stamp()
+        images = self.collate(arrays)
+        stamp()
+        images = transfer(images, self.device, self.channels_last)
+        stamp()
+        with autocast(self.device, self.precision):
+            outputs = self.detector.network(images)
+        stamp()
+        with autocast(self.device, self.precision):
+            found = self.detector.decode(outputs, images.sizes)
+        stamp()
+        found = [to_original(d, f).to("cpu") for d, f in zip(found, images.frames, strict=True)]
+        stamp()
+        seconds = tuple(end - begin for begin, end in pairwise(stamps))
+        return Pass(seconds, tuple(images.pixels.shape), found)
+
+    def collate(self, arrays: Sequence[np.ndarray]) -> Images:
+        """(H, W, 3) uint8 RGB arrays -> the resized and padded batch, on the CPU."""
+        resized = [self.resize(array, index) for index, array in enumerate(arrays)]
+        return collate_images(resized, stride=self.detector.stride)
+
+
+def out_of_memory(error: Exception) -> bool:
+    # A CPU allocation that fails is a plain RuntimeError.
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def synchronizer(device: torch.device) -> Callable[[], None]:
+    """What waits for `device` to finish; the CPU does its work before it returns."""
+    if device.type == "cuda":
+        return lambda: torch.cuda.synchronize(device)
+    if device.type == "mps":
+        return torch.mps.synchronize
+    return lambda: None

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import gc
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from detzoo.data.image import Letterbox, ShortestSide
+from detzoo.files import read_json, write_json
+from detzoo.speed import clock
+from detzoo.speed.clock import latency, measure, thinned, warnings_about
+from detzoo.speed.phases import Sample
+from detzoo.speed.stages import STAGES, TimingError
+
+from .fakes import FakeDetector, jpeg
+
+
+@pytest.fixture
+def time_all(device, monkeypatch):
+    """`measure` on the fake device, without what asks the real machine."""
+    monkeypatch.setattr(clock.cost, "peak_memory_mb", lambda detector, images: 7.0)
+    monkeypatch.setattr(clock.Bystanders, "load", lambda self: 0.0)
+
+    def run(works: dict, paths, **options):
+        detectors = {name: FakeDetector(device, work) for name, work in works.items()}
+        fixed = {"lock": False, "progress": False, "seconds": 2000.0}
+        fakes = {"clock": device.clock, "synchronize": device.synchronize}
+        return measure(detectors, paths, **{**fixed, **fakes, **options})
+
+    return run
+
+
+def four(call, batch):
+    return 4.0
+
+
+def test_the_content_of_speed_json(time_all, paths, tmp_path):
+    found = time_all({"a": four, "b": lambda call, batch: 8.0}, paths, rounds=13)
+    assert list(found) == ["a", "b"]
+    a, b = found["a"], found["b"]
+    assert (a["n"], a["rounds"], a["images"], a["batch"], a["shapes"]) == (104, 13, 10, 1, 1)
+    assert (a["device"], a["precision"], a["channels_last"]) == ("cpu", "fp32", False)
+    same = {"p50": 4125.0, "p90": 4125.0, "p99": 4125.0, "mean": 4125.0}
+    assert list(a["stages"]) == list(STAGES)
+    assert a["stages"]["network"] == same
+    assert a["stages"]["decode"]["p50"] == 250.0
+    assert a["end_to_end"]["p50"] == 5875.0 and b["end_to_end"]["p50"] == 9875.0
+    assert a["end_to_end"]["interval"] == [5875.0, 5875.0]
+    assert a["samples"]["image"] == b["samples"]["image"]
+    assert (a["input"], a["parameters"], a["peak_memory_mb"]) == ([1, 3, 8, 8], 3, 7.0)
+    assert a["gmacs"] == 0.0
+    assert a["throughput"]["batch"] > 1
+    assert (a["warmup"]["settled"], a["warmup"]["passes"]) == (True, 10)
+    assert a["fingerprint"]["resize"] == Letterbox(8).describe()
+    assert (a["fingerprint"]["score_threshold"], a["fingerprint"]["max_detections"]) == (0.001, 100)
+    assert a["warnings"] == []
+    write_json(tmp_path / "speed.json", a)
+    assert read_json(tmp_path / "speed.json") == a
+
+
+def test_the_hash_is_of_the_images_timed(time_all, paths):
+    found = time_all({"a": four}, paths, rounds=1, max_images=2)["a"]
+    digests = [hashlib.sha256(Path(path).read_bytes()).digest() for path in (paths[0], paths[5])]
+    assert found["images_hash"] == hashlib.sha256(b"".join(digests)).hexdigest()
+    assert found["fingerprint"]["images_hash"] == found["images_hash"]
+
+
+def test_all_ends_within_the_budget(time_all, paths, device):
+    found = time_all({"a": four, "b": four}, paths, seconds=1000.0)
+    # What follows the budget is the multiply-adds: one network and one decode for each.
+    assert device.now <= 1000.0 + 2 * (0.25 + 0.5 + 4.125 + 1.0)
+    assert device.now > 800.0
+    assert found["a"]["rounds"] >= 5
+
+
+def test_rounds_shrink_for_slow_detectors(time_all, paths):
+    # A pass is 101.875 s. Warm-up takes 6 (611 s of 600), the sweep may take 600, which
+    # leaves 1789 s for rounds: 5 of 9 passes do not fit, 5 of 3 (one of them untimed) do, in 1528 s.
+    found = time_all({"a": lambda call, batch: 100.0}, paths, seconds=3000.0)["a"]
+    assert (found["warmup"]["passes"], found["rounds"], found["n"]) == (6, 5, 10)
+
+
+def test_no_images_and_no_models_are_told(time_all, paths):
+    with pytest.raises(ValueError, match="got no images"):
+        time_all({"a": four}, [])
+    with pytest.raises(ValueError, match="no models"):
+        time_all({}, paths)
+    with pytest.raises(ValueError, match="seconds is 0"):
+        time_all({"a": four}, paths, seconds=0)
+    with pytest.raises(ValueError, match="rounds is 0"):
+        time_all({"a": four}, paths, rounds=0)
+
+
+def test_a_broken_image_is_named_before_anything_is_timed(time_all, paths, device):
+    paths[3].write_bytes(jpeg()[:100])
+    with pytest.raises(ValueError, match=r"3\.jpg"):
+        time_all({"a": four}, paths)
+
+
+def test_a_failing_detector_is_named(time_all, paths):
+    with pytest.raises(TimingError) as error:
+        time_all({"a": four, "bad": lambda call, batch: 1 / 0}, paths)
+    assert error.value.name == "bad"
+
+
+def test_garbage_is_not_collected_while_timing(time_all, paths):
+    collecting = []
+    time_all({"a": lambda call, batch: collecting.append(gc.isenabled()) or 4.0}, paths, rounds=1)
+    assert set(collecting) == {False}
+    assert gc.isenabled()
+    with pytest.raises(TimingError):
+        time_all({"a": lambda call, batch: 1 / 0}, paths)
+    assert gc.isenabled()
+
+
+def test_the_lock_is_held_exactly_while_timing(time_all, paths, monkeypatch, tmp_path):
+    from detzoo.speed.lock import timing_lock
+
+    lock = tmp_path / "lock"
+    monkeypatch.setattr(clock, "timing_lock", lambda: timing_lock(lock))
+    free = []
+
+    def work(call, batch):
+        try:
+            with timing_lock(lock, timeout=0):
+                free.append(True)
+        except TimeoutError:
+            free.append(False)
+        return 4.0
+
+    time_all({"a": work}, paths, rounds=1, lock=True)
+    assert set(free) == {False}
+    with timing_lock(lock, timeout=0):
+        pass
+
+
+def test_own_resize_unless_another_is_given(time_all, paths):
+    found = time_all({"a": four}, paths, rounds=1, resizes={"a": Letterbox((12, 24))})["a"]
+    assert found["input"] == [1, 3, 12, 24]
+    assert found["fingerprint"]["resize"]["size"] == [12, 24]
+
+
+def test_shapes_that_vary_are_told(time_all, paths):
+    paths[0].write_bytes(jpeg(32, 16))
+    found = time_all({"a": four}, paths, rounds=2, resizes={"a": ShortestSide(8, 16)})["a"]
+    assert found["shapes"] == 2 == found["warmup"]["shapes"]
+    assert found["input"] == [1, 3, 8, 16]
+    assert "the input has 2 shapes; the percentiles mix them" in found["warnings"]
+
+
+def test_thinning_is_even_and_keeps_what_is_few():
+    assert thinned(list("abcdefghij"), 5) == list("acegi")
+    assert thinned(list("abc"), 5) == list("abc")
+    assert thinned(list(range(7)), 3) == [0, 2, 4]
+
+
+# -- statistics -----------------------------------------------------------------------------------
+
+
+def samples(milliseconds, per_round=1):
+    return [
+        Sample(i // per_round, i, (0.0, 0.0, 0.0, value / 2000, value / 2000, 0.0))
+        for i, value in enumerate(milliseconds)
+    ]
+
+
+def test_percentiles_are_linear_and_nothing_is_clipped():
+    found = latency(samples([*range(1, 100), 10_000]))
+    whole = found["end_to_end"]
+    assert whole["p50"] == pytest.approx(50.5)
+    assert whole["p90"] == pytest.approx(90.1)
+    assert whole["p99"] == pytest.approx(99 + 0.01 * 9901)
+    assert whole["mean"] == pytest.approx((4950 + 10_000) / 100)
+    assert found["stages"]["network"]["p50"] == pytest.approx(25.25)
+    assert max(found["samples"]["end_to_end"]) == 10_000
+
+
+def test_the_interval_draws_whole_rounds():
+    # Two rounds, each constant: a draw is 1 1, 1 3, 3 1 or 3 3, its median 1, 2, 2 or 3.
+    assert latency(samples([1] * 10 + [3] * 10, 10))["end_to_end"]["interval"] == [1.0, 3.0]
+    # Both rounds alike: every draw of rounds has the same median, though not every draw of passes.
+    assert latency(samples([1, 2, 9] * 2, 3))["end_to_end"]["interval"] == [2.0, 2.0]
+
+
+def test_one_round_has_no_interval():
+    assert latency(samples([1, 2, 3], 3))["end_to_end"]["interval"] is None
+
+
+def result(**changes):
+    warmup = {"settled": True, "seconds": 1.0, "passes": 9, "shapes": 1, "shapes_settled": 1}
+    made = {"other_load": 0.0, "warmup": warmup, "n": 100, "images": 1, "shapes": 1}
+    return {**made, "samples": {"image": [0]}, **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"other_load": 0.34}, "other processes used 34% of the processors"),
+        ({"n": 40}, "p99 of 40 passes"),
+        ({"images": 9}, "1 of 9 images were timed"),
+        ({"shapes": 3}, "the input has 3 shapes"),
+    ],
+)
+def test_what_a_reader_must_know_is_a_warning(changes, words):
+    assert warnings_about(result()) == []
+    (warning,) = warnings_about(result(**changes))
+    assert words in warning
+
+
+def test_a_warm_up_that_did_not_settle_is_a_warning():
+    unsettled = {**result()["warmup"], "settled": False, "shapes": 4}
+    (warning,) = warnings_about(result(warmup=unsettled))
+    assert "did not settle in 1.0 s and 9 passes (1 of 4 input shapes did)" in warning

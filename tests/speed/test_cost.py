@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from detzoo.detector import Detector
+from detzoo.speed.cost import gmacs, parameters, peak_memory_mb
+from detzoo.types import Detections, Frame, Images
+
+MIB = 2**20
+
+
+class Counted(Detector):
+    """3 -> 4 channels by 3 x 3, stride 2; 4 -> 2 by 1 x 1; a matrix product in `decode`."""
+
+    def __init__(self) -> None:
+        super().__init__(num_classes=1, stride=2)
+        self.first = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.second = nn.Conv2d(4, 2, 1)
+
+    def network(self, images, targets=None):
+        return self.second(self.first(self.normalise(images)).relu())
+
+    def decode(self, outputs, sizes):
+        outputs.flatten(2).mT @ torch.ones(2, 5)
+        empty = torch.zeros(0)
+        return [Detections(torch.zeros(0, 4), empty, empty.long()) for _ in sizes]
+
+    def losses(self, outputs, targets):
+        raise AssertionError
+
+
+def images(batch: int = 1, height: int = 8, width: int = 12) -> Images:
+    pixels = torch.zeros(batch, 3, height, width, dtype=torch.uint8)
+    return Images(pixels, [Frame(i, (height, width), (height, width)) for i in range(batch)])
+
+
+def test_multiply_adds_counted_by_hand():
+    # 4 x 6 positions: each 4 channels of 3 x 9 products, 2 of 4, and 5 dot products of 2.
+    by_hand = 4 * 6 * (4 * 27 + 2 * 4 + 5 * 2)
+    assert by_hand == 3024
+    assert gmacs(Counted(), images()) * 1e9 == pytest.approx(by_hand)
+    assert gmacs(Counted(), images(batch=3)) * 1e9 == pytest.approx(3 * by_hand)
+
+
+def test_counting_leaves_the_mode_alone():
+    detector = Counted().train()
+    gmacs(detector, images())
+    assert detector.training and detector.second.training
+
+
+def test_parameters_frozen_ones_too_shared_ones_once():
+    detector = Counted()
+    assert parameters(detector) == (4 * 27 + 4) + (2 * 4 + 2)
+    detector.first.requires_grad_(False)
+    detector.again = detector.second
+    assert parameters(detector) == 122
+
+
+class Greedy(Counted):
+    """Weights of 2 MiB; holds 8, then 8 + 16, then 8 + 4 MiB."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(2 * MIB // 4))
+        self.same = self.weight
+
+    def network(self, images, targets=None):
+        kept = torch.zeros(8 * MIB, dtype=torch.uint8)
+        torch.zeros(16 * MIB, dtype=torch.uint8)
+        other = torch.zeros(4 * MIB, dtype=torch.uint8)
+        del other
+        return kept
+
+    def decode(self, outputs, sizes):
+        return []
+
+
+def test_peak_memory_is_weights_and_the_most_that_lives_at_once():
+    assert peak_memory_mb(Greedy(), images()) == pytest.approx(2 + 8 + 16, abs=0.01)
