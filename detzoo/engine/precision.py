@@ -1,0 +1,97 @@
+"""Device, number format and memory layout, the same for training, scoring and timing."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from detzoo.types import Images
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+Module = TypeVar("Module", bound=torch.nn.Module)
+
+
+def choose_device(wanted: str = "auto") -> torch.device:
+    """`auto` is CUDA where there is one, the CPU otherwise. Raises ValueError for one not here."""
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise ValueError(f"device is {wanted!r}; it must be auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device is {wanted!r}, and torch sees {torch.cuda.device_count()} CUDA devices here; "
+            "use device=auto or device=cpu"
+        )
+    return device
+
+
+def choose_precision(device: torch.device | str, wanted: str = "auto") -> str:
+    """One of PRECISIONS. `auto` is bf16 where the hardware multiplies in it, fp32 elsewhere.
+
+    That is CUDA from compute capability 8.0 on, and x86 CPUs with AMX or AVX-512 BF16; where it
+    is emulated it is slower than fp32. Raises ValueError for what is unknown and for fp16 without
+    CUDA.
+    """
+    device = torch.device(device)
+    if wanted not in ("auto", *PRECISIONS):
+        raise ValueError(f"precision is {wanted!r}; it must be auto, {', '.join(PRECISIONS)}")
+    if wanted == "fp16" and device.type != "cuda":
+        raise ValueError(f"precision fp16 needs CUDA, the device is {device}; use bf16 or fp32")
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
+    return "bf16" if device.type == "cpu" and {"amx_bf16", "avx512_bf16"} & cpu_flags() else "fp32"
+
+
+def choose_channels_last(
+    device: torch.device | str, precision: str, wanted: bool | str = "auto"
+) -> bool:
+    """`auto` is on for CUDA and for bf16, where the fast kernels take that layout."""
+    if wanted not in ("auto", True, False):
+        raise ValueError(f"channels_last is {wanted!r}; it must be auto, true or false")
+    if wanted != "auto":
+        return bool(wanted)
+    return torch.device(device).type == "cuda" or precision != "fp32"
+
+
+@functools.cache
+def cpu_flags() -> frozenset[str]:
+    """The CPU's features as Linux names them; empty where that cannot be read."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("flags"):
+                return frozenset(line.partition(":")[2].split())
+    return frozenset()
+
+
+def autocast(device: torch.device | str, precision: str) -> torch.autocast:
+    """The context in which a detector is called, for training, scoring and timing alike."""
+    device_type = torch.device(device).type
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
+    if precision == "fp32":
+        return torch.autocast(device_type, enabled=False)
+    return torch.autocast(device_type, dtype=DTYPES[precision])
+
+
+def prepare(detector: Module, device: torch.device | str, channels_last: bool) -> Module:
+    """Move the detector, in place, to the device and into the layout; returns it."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return detector.to(device=device).to(memory_format=layout)
+
+
+def transfer(images: Images, device: torch.device | str, channels_last: bool) -> Images:
+    """Move a batch, still uint8, to the device and into the layout."""
+    images = images.to(device, non_blocking=True)
+    if not channels_last:
+        return images
+    pixels = images.pixels.contiguous(memory_format=torch.channels_last)
+    return Images(pixels, images.frames, images.proposals)

@@ -1,0 +1,68 @@
+"""Detections of a whole data set, as COCO results in original pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from detzoo.data.dataset import Dataset
+from detzoo.data.image import Resize, to_original
+from detzoo.data.loader import evaluation_batches
+from detzoo.detector import Detector
+from detzoo.engine.precision import autocast, prepare, transfer
+from detzoo.engine.progress import Progress
+
+
+@torch.no_grad()
+def predict_dataset(
+    detector: Detector,
+    dataset: Dataset,
+    *,
+    resize: Resize,
+    batch_size: int = 8,
+    device: torch.device | str = "cpu",
+    precision: str = "fp32",
+    channels_last: bool = False,
+    workers: int = 0,
+    progress: bool = True,
+) -> list[dict[str, Any]]:
+    """COCO results: image_id, category_id (the data set's own), bbox x, y, w, h and score.
+
+    Numbers are as the detector gave them, not rounded. The detector is moved to the device; its
+    mode is put back as it was.
+    """
+    prepare(detector, device, channels_last)
+    batches = evaluation_batches(
+        dataset, batch_size=batch_size, resize=resize, stride=detector.stride, workers=workers
+    )
+    results: list[dict[str, Any]] = []
+    training = detector.training
+    detector.eval()
+    try:
+        with Progress(len(dataset.samples), "predict", "images", show=progress) as bar:
+            for images in batches:
+                with autocast(device, precision):
+                    found = detector(transfer(images, device, channels_last))
+                for detections, frame in zip(found, images.frames, strict=True):
+                    detections = to_original(detections, frame).to("cpu")
+                    boxes = detections.boxes.double()  # exact, so that x + w gives x2 back
+                    boxes[:, 2:] -= boxes[:, :2]
+                    results += [
+                        {
+                            "image_id": frame.id,
+                            "category_id": dataset.category_ids[label],
+                            "bbox": box,
+                            "score": score,
+                        }
+                        for label, box, score in zip(
+                            detections.labels.tolist(),
+                            boxes.tolist(),
+                            detections.scores.tolist(),
+                            strict=True,
+                        )
+                    ]
+                bar.advance(len(images.frames))
+    finally:
+        detector.train(training)
+    return results

@@ -1,0 +1,66 @@
+"""A bar with the time left on a terminal; elsewhere a short line now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LINES = 30.0
+
+
+class Progress:
+    """Counts `total` units of work on stderr; use as a context manager.
+
+    On a terminal it is tqdm's bar. In a log file a bar is a mess, so there it prints one line every
+    30 seconds and one at the end, and nothing for work that is over sooner than that.
+    """
+
+    def __init__(self, total: int, name: str, unit: str, *, done: int = 0, show: bool = True):
+        self.total, self.name, self.unit = total, name, unit
+        self.first, self.count, self.note = done, done, ""
+        self.show = show
+        self.started = self.printed = time.monotonic()
+        self.bar = None
+        if show and sys.stderr.isatty():
+            self.bar = tqdm(
+                total=total, desc=name, unit=f" {unit}", initial=done, leave=False, smoothing=0.05
+            )
+
+    def advance(self, count: int, note: str = "") -> None:
+        """`count` more are done; `note` is shown beside them."""
+        self.count += count
+        self.note = note
+        if self.bar is not None:
+            self.bar.set_postfix_str(note, refresh=False)
+            self.bar.update(count)
+        elif self.show and time.monotonic() - self.printed >= SECONDS_BETWEEN_LINES:
+            self._line()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        elif self.printed > self.started:
+            self._line()
+
+    def _line(self) -> None:
+        self.printed = time.monotonic()
+        elapsed = self.printed - self.started
+        rate = (self.count - self.first) / max(elapsed, 1e-9)
+        left = (self.total - self.count) / rate if rate else 0.0
+        print(
+            f"{self.name}: {self.count}/{self.total} {self.unit}, {rate:.1f}/s, "
+            f"{tqdm.format_interval(left)} left{', ' if self.note else ''}{self.note}",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -1,0 +1,327 @@
+"""One training loop for all detectors; a run that was killed goes on as if nothing had happened.
+
+What makes that so: batch number i is a pure function of the seed and i, the learning rate one of
+the images seen, and all else (weights, their average, optimiser, random generators) stands in the
+checkpoint. On a CPU the final weights are then the same to the last bit.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from detzoo.detector import Detector
+from detzoo.engine import checkpoint, status
+from detzoo.engine.precision import autocast, prepare, transfer
+from detzoo.engine.progress import Progress
+from detzoo.engine.recipe import Recipe
+from detzoo.files import atomic
+from detzoo.types import Images, Target
+
+LOG, CURVE = "log.csv", "curve.csv"
+LOG_ROWS = 1000  # more than a figure can show
+
+
+class Batches(Protocol):
+    """What `train` reads: `detzoo.data.loader.Batches`, or anything like it."""
+
+    def __len__(self) -> int: ...
+
+    def iterate(self, start_step: int = 0) -> Iterator[tuple[Images, list[Target]]]: ...
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss or the gradient is inf or nan. Has `step`, `losses` (by name) and `image_ids`."""
+
+    def __init__(self, step: int, losses: Mapping[str, float], image_ids: Sequence[int]) -> None:
+        self.step, self.losses, self.image_ids = step, dict(losses), list(image_ids)
+        values = ", ".join(f"{name} {value:g}" for name, value in losses.items())
+        super().__init__(
+            f"not finite at step {step}: {values}; image ids {', '.join(map(str, image_ids))}. "
+            "Lower the learning rate or clip_norm, or look at the boxes of these images"
+        )
+
+
+def train(
+    detector: Detector,
+    batches: Batches,
+    recipe: Recipe,
+    run_dir: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    precision: str = "fp32",
+    channels_last: bool = False,
+    seed: int = 0,
+    validate: Callable[[Detector], dict[str, float | None]] | None = None,
+    on_progress: Callable[[dict[str, Any]], None] | None = None,
+    checkpoint_seconds: float = 60.0,
+    progress: bool = True,
+) -> None:
+    """Train `detector` in place, or go on with the training that stands in `run_dir`.
+
+    In the end the detector holds the weights that are scored (the average, where the recipe has
+    one) and is in eval mode. Writes checkpoint.pt every `checkpoint_seconds` and at the end,
+    log.csv and curve.csv beside it, and status.json. validate: gets the detector as it would be
+    scored now, in eval mode, and gives "AP" and "AP50"; the time it takes is no training time.
+    on_progress: called after every step with step, steps, images_seen, seconds and loss.
+
+    Raises NonFiniteLoss, and ValueError where `run_dir` holds a run of another recipe or seed.
+    """
+    run_dir = Path(run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with status.stage(run_dir, "train"):
+        checkpoint.remove_leftovers(run_dir)
+        run = _Run(detector, recipe, run_dir, len(batches), device, precision, channels_last, seed)
+        run.resume()
+        if run.step < run.steps:
+            with run.whole_files():
+                _loop(run, batches, validate, on_progress, checkpoint_seconds, progress)
+        detector.load_state_dict(run.scored.state_dict())
+        detector.eval()
+
+
+def _loop(
+    run: _Run,
+    batches: Batches,
+    validate: Callable[[Detector], dict[str, float | None]] | None,
+    on_progress: Callable[[dict[str, Any]], None] | None,
+    checkpoint_seconds: float,
+    progress: bool,
+) -> None:
+    val_steps = run.recipe.val_steps(run.steps) if validate else set()
+    total = run.steps * run.recipe.batch_size
+    with Progress(total, "train", "images", done=run.images_seen, show=progress) as bar:
+        saved = mark = time.perf_counter()
+        run.detector.train()
+        for images, targets in batches.iterate(run.step):
+            losses = run.update(images, targets)
+            now = time.perf_counter()
+            run.seconds += now - mark
+            run.record(losses)
+            loss = sum(losses.values())
+            bar.advance(len(images.frames), f"loss {loss:.3f}")
+            if on_progress:
+                on_progress(
+                    {
+                        "step": run.step,
+                        "steps": run.steps,
+                        "images_seen": run.images_seen,
+                        "seconds": run.seconds,
+                        "loss": loss,
+                    }
+                )
+            if run.step in val_steps:
+                run.validate(validate)
+            # after the validation, so that a run that goes on from here has its point of the curve
+            if run.step == run.steps or now - saved >= checkpoint_seconds:
+                run.save()
+                saved = time.perf_counter()
+            mark = time.perf_counter()
+    if run.step != run.steps:
+        raise RuntimeError(f"the batches ended after step {run.step} of {run.steps}")
+
+
+class _Run:
+    """All that changes while a detector is trained, and how it is saved and put back."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        recipe: Recipe,
+        run_dir: Path,
+        steps: int,
+        device: torch.device | str,
+        precision: str,
+        channels_last: bool,
+        seed: int,
+    ) -> None:
+        if steps < 1:
+            raise ValueError("there is no batch to train on; the training split has no image")
+        checkpoint.seed_everything(seed)
+        self.recipe, self.run_dir, self.steps, self.seed = recipe, run_dir, steps, seed
+        self.device, self.precision, self.channels_last = (
+            torch.device(device),
+            precision,
+            channels_last,
+        )
+        self.detector = prepare(detector, device, channels_last)
+        self.ema = recipe.make_ema(detector)
+        self.optimizer = recipe.make_optimizer(detector)
+        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
+        self.step, self.images_seen, self.seconds = 0, 0, 0.0
+        self.log: list[dict[str, Any]] = []
+        self.curve: list[dict[str, Any]] = []
+        self.last: tuple[Tensor, dict[str, float], list[int]] | None = None
+
+    @property
+    def scored(self) -> nn.Module:
+        """The detector with the weights that count."""
+        return self.detector if self.ema is None else self.ema.module
+
+    def update(self, images: Images, targets: Sequence[Target]) -> dict[str, float]:
+        """One step of the optimiser; returns the losses by name."""
+        images = transfer(images, self.device, self.channels_last)
+        targets = [target.to(self.device, non_blocking=True) for target in targets]
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr
+        with autocast(self.device, self.precision):
+            losses = self.detector(images, targets)
+        stacked = torch.stack([loss.float() for loss in losses.values()])
+        values = dict(zip(losses, stacked.tolist(), strict=True))
+        ids = [frame.id for frame in images.frames]
+        if not all(map(math.isfinite, values.values())):
+            raise NonFiniteLoss(self.step + 1, values, ids)
+        self.optimizer.zero_grad()
+        self.scaler.scale(stacked.sum()).backward()
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm or math.inf)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.step += 1
+        self.images_seen += len(ids)
+        if self.ema is not None:
+            self.ema.update(self.detector, step=self.step)
+        self.last = norm, values, ids
+        return values
+
+    @property
+    def lr(self) -> float:
+        """Of the step that comes next."""
+        return self.recipe.lr_at((self.step + 1) * self.recipe.batch_size)
+
+    def check_gradient(self) -> None:
+        """Keep weights that a non-finite gradient has spoilt from being scored or saved.
+
+        Not done at every step, for it makes a GPU wait; the loss of the next step shows it anyway.
+        In fp16 such a gradient is daily bread, and the scaler has skipped that step.
+        """
+        if self.last is None or self.scaler.is_enabled():
+            return
+        norm, values, ids = self.last
+        if not math.isfinite(norm.item()):
+            raise NonFiniteLoss(self.step, {**values, "gradient norm": norm.item()}, ids)
+
+    def record(self, losses: Mapping[str, float]) -> None:
+        """A row of log.csv at about a thousand steps, evenly spaced, the last one among them."""
+        if self.step % math.ceil(self.steps / LOG_ROWS) and self.step != self.steps:
+            return
+        before = self.log[-1] if self.log else {"images_seen": 0, "seconds": 0}
+        images = self.images_seen - int(before["images_seen"])
+        seconds = self.seconds - float(before["seconds"])
+        self.log.append(
+            {
+                "step": self.step,
+                "images_seen": self.images_seen,
+                "lr": self.recipe.lr_at(self.step * self.recipe.batch_size),
+                "loss": sum(losses.values()),
+                **losses,
+                "images_per_second": round(images / max(seconds, 1e-9), 3),
+                "seconds": round(self.seconds, 4),
+            }
+        )
+
+    def validate(self, validate: Callable[[Detector], dict[str, float | None]]) -> None:
+        """A row of curve.csv; leaves no trace in the training, random numbers included."""
+        self.check_gradient()
+        before = checkpoint.random_state()
+        self.scored.eval()
+        scores = validate(self.scored)
+        self.detector.train()
+        checkpoint.set_random_state(before)
+        row = {"images_seen": self.images_seen, "seconds": round(self.seconds, 4)}
+        self.curve.append({**row, "AP": scores["AP"], "AP50": scores["AP50"]})
+        _write_rows(self.run_dir / CURVE, self.curve)
+
+    def save(self) -> None:
+        self.check_gradient()
+        _write_rows(self.run_dir / LOG, self.log)
+        checkpoint.save(
+            self.run_dir,
+            {
+                **self.identity,
+                "step": self.step,
+                "images_seen": self.images_seen,
+                "seconds": self.seconds,
+                "model": self.detector.state_dict(),
+                "ema": None if self.ema is None else self.ema.module.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "random": checkpoint.random_state(),
+            },
+        )
+        status.update(
+            self.run_dir, images_seen=self.images_seen, train_seconds=round(self.seconds, 3)
+        )
+
+    def resume(self) -> None:
+        """Put back what the checkpoint has, if there is one, and drop the rows written after it."""
+        state = checkpoint.load(self.run_dir)
+        if state is not None:
+            other = [key for key, value in self.identity.items() if state[key] != value]
+            if other:
+                said = "; ".join(
+                    f"{key} was {state[key]}, is {self.identity[key]}" for key in other
+                )
+                raise ValueError(
+                    f"{self.run_dir} holds another training ({said}); train into another directory"
+                )
+            self.step, self.images_seen = state["step"], state["images_seen"]
+            self.seconds = state["seconds"]
+            self.detector.load_state_dict(state["model"])
+            if self.ema is not None:
+                self.ema.module.load_state_dict(state["ema"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+            checkpoint.set_random_state(state["random"])
+        self.log = _read_rows(self.run_dir / LOG, self.images_seen)
+        self.curve = _read_rows(self.run_dir / CURVE, self.images_seen)
+        for path, rows in ((LOG, self.log), (CURVE, self.curve)):
+            if rows or (self.run_dir / path).exists():
+                _write_rows(self.run_dir / path, rows)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for a training to be gone on with; EMA's step is the step."""
+        return {
+            "recipe": asdict(self.recipe),
+            "steps": self.steps,
+            "seed": self.seed,
+            "precision": self.precision,
+        }
+
+    @contextmanager
+    def whole_files(self) -> Iterator[None]:
+        """Write the log also when training ends with an error, so that one can look into it."""
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):  # a full disk: the first error is the one that tells something
+                _write_rows(self.run_dir / LOG, self.log)
+            raise
+
+
+def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A CSV file, whole or not at all; None is an empty field."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with atomic(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _read_rows(path: Path, images_seen: int) -> list[dict[str, Any]]:
+    """The rows up to `images_seen`; none where there is no such file."""
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        return [row for row in csv.DictReader(file) if int(row["images_seen"]) <= images_seen]

@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import csv
+import multiprocessing
+import os
+import random
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from detzoo.engine import checkpoint, status
+from detzoo.engine.train import NonFiniteLoss, train
+
+from .tiny import FakeBatches, batch, recipe, score, tiny, train_and_tell
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def run(run_dir: Path, detector=None, steps: int = 40, bad_step: int | None = None, **options):
+    detector = detector or tiny()
+    changes = options.pop("recipe", {})
+    batches = FakeBatches(steps, bad_step=bad_step)
+    train(detector, batches, recipe(steps, **changes), run_dir, seed=3, progress=False, **options)
+    return detector
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_at(step: int):
+    def on_progress(progress):
+        if progress["step"] == step:
+            raise Stop
+
+    return on_progress
+
+
+def assert_equal(first: dict, second: dict) -> None:
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+def test_it_learns_and_writes_the_run(tmp_path):
+    detector = run(tmp_path, validate=score)
+    assert not detector.training
+    assert score(detector)["AP"] == 1
+
+    log = rows(tmp_path / "log.csv")
+    assert list(log[0]) == [
+        *("step", "images_seen", "lr", "loss", "cls", "size", "images_per_second", "seconds")
+    ]
+    assert [int(row["step"]) for row in log] == list(range(1, 41))
+    assert [int(row["images_seen"]) for row in log] == list(range(4, 161, 4))
+    assert float(log[4]["lr"]) == pytest.approx(0.02)  # the peak, after 20 images of warm-up
+    assert float(log[-1]["lr"]) == pytest.approx(0.0002)
+    for row in log:
+        assert float(row["loss"]) == pytest.approx(float(row["cls"]) + float(row["size"]))
+    seconds = [float(row["seconds"]) for row in log]
+    assert 0 < seconds[0] <= seconds[-1] and seconds == sorted(seconds)
+
+    curve = rows(tmp_path / "curve.csv")
+    assert list(curve[0]) == ["images_seen", "seconds", "AP", "AP50"]
+    assert [int(row["images_seen"]) for row in curve] == [40, 80, 120, 160]
+    assert float(curve[-1]["AP50"]) == 1
+    found = status.read(tmp_path)
+    assert (found["state"], found["stage"], found["images_seen"]) == ("done", "train", 160)
+    assert found["train_seconds"] == pytest.approx(seconds[-1], abs=2e-3)
+
+
+def test_same_seed_same_weights_other_seed_other_weights(tmp_path):
+    first = run(tmp_path / "a", steps=6).state_dict()
+    assert_equal(first, run(tmp_path / "b", steps=6).state_dict())
+    detector = tiny()
+    train(detector, FakeBatches(6), recipe(6), tmp_path / "c", seed=4, progress=False)
+    assert not torch.equal(first["linear.weight"], detector.state_dict()["linear.weight"])
+
+
+def test_validation_leaves_no_trace_and_costs_no_training_time(tmp_path):
+    def slow(detector):
+        assert not detector.training
+        time.sleep(0.2)
+        np.random.rand()
+        random.random()
+        return score(detector)
+
+    plain = run(tmp_path / "a", steps=8)
+    validated = run(tmp_path / "b", steps=8, validate=slow)
+    assert_equal(plain.state_dict(), validated.state_dict())
+    assert float(rows(tmp_path / "b" / "log.csv")[-1]["seconds"]) < 0.6
+
+
+def test_without_average_validation_sees_the_weights_themselves(tmp_path):
+    seen = []
+
+    def look(detector):
+        assert not detector.training
+        seen.append({k: v.clone() for k, v in detector.state_dict().items()})
+        return {"AP": None, "AP50": None}
+
+    detector = run(tmp_path, steps=8, validate=look, recipe={"ema_decay": None})
+    assert_equal(seen[-1], detector.state_dict())
+    assert checkpoint.load(tmp_path)["ema"] is None
+    assert rows(tmp_path / "curve.csv")[0]["AP"] == ""
+
+
+@pytest.mark.parametrize("layout", [False, True])
+def test_a_run_that_stops_goes_on_to_the_same_bits(tmp_path, layout):
+    options = {"steps": 20, "channels_last": layout, "validate": score}
+    whole = run(tmp_path / "whole", **options)
+    for step in (3, 10, 11, 20):
+        with pytest.raises(Stop):
+            run(tmp_path / "cut", checkpoint_seconds=0, on_progress=stop_at(step), **options)
+        assert status.read(tmp_path / "cut")["state"] == "failed"
+    detector = run(tmp_path / "cut", **options)
+    assert_equal(whole.state_dict(), detector.state_dict())
+    states = [checkpoint.load(tmp_path / name) for name in ("whole", "cut")]
+    for name in ("model", "ema"):
+        assert_equal(states[0][name], states[1][name])
+    assert states[0]["images_seen"] == states[1]["images_seen"] == 80
+    for name, columns in (("log.csv", ["step", "lr", "loss"]), ("curve.csv", ["AP", "AP50"])):
+        first, second = (rows(tmp_path / folder / name) for folder in ("whole", "cut"))
+        assert [[r[c] for c in columns] for r in first] == [[r[c] for c in columns] for r in second]
+
+
+def test_a_finished_run_is_only_loaded(tmp_path):
+    first = run(tmp_path, steps=4)
+    before = (tmp_path / "checkpoint.pt").stat().st_mtime_ns
+    other = tiny()
+    run(tmp_path, other, steps=4, on_progress=stop_at(1))
+    assert_equal(first.state_dict(), other.state_dict())
+    assert (tmp_path / "checkpoint.pt").stat().st_mtime_ns == before
+
+
+def test_another_recipe_does_not_go_on_in_the_same_place(tmp_path):
+    run(tmp_path, steps=4)
+    with pytest.raises(ValueError, match=r"holds another training.*recipe was"):
+        run(tmp_path, steps=4, recipe={"lr": 0.5})
+    with pytest.raises(ValueError, match="steps was 4, is 5"):
+        run(tmp_path, steps=5)
+
+
+def test_non_finite_loss_stops_with_step_losses_and_images(tmp_path):
+    with pytest.raises(NonFiniteLoss) as caught:
+        run(tmp_path, steps=10, bad_step=7)
+    error = caught.value
+    assert (error.step, error.image_ids) == (7, [24, 25, 26, 27])
+    assert set(error.losses) == {"cls", "size"} and np.isnan(error.losses["cls"])
+    found = status.read(tmp_path)
+    assert found["state"] == "failed" and found["finished"]
+    for part in ("NonFiniteLoss", "step 7", "cls nan", "24, 25, 26, 27"):
+        assert part in found["error"]
+    assert len(rows(tmp_path / "log.csv")) == 6
+    assert checkpoint.load(tmp_path) is None
+
+
+def test_non_finite_gradient_is_never_saved(tmp_path):
+    detector = tiny()
+    detector.linear.weight.register_hook(lambda gradient: gradient * torch.inf)
+    with pytest.raises(NonFiniteLoss, match=r"step 1: cls .*gradient norm"):
+        run(tmp_path, detector, checkpoint_seconds=0)
+    assert checkpoint.load(tmp_path) is None
+
+
+def test_the_gradient_is_clipped(tmp_path):
+    """Plain SGD at lr 1 moves the weights by at most clip_norm in one step."""
+    before = tiny().state_dict()
+    changes = {"optimizer": "momentum", "lr": 1.0, "weight_decay": 0.0, "warmup": 0.0}
+    changes |= {"schedule": "constant", "ema_decay": None}
+    moved = {}
+    for clip in (1e-3, None):
+        after = run(tmp_path / str(clip), steps=1, recipe={**changes, "clip_norm": clip})
+        named = dict(after.named_parameters())
+        squares = [(named[name].detach() - before[name]).square().sum() for name in named]
+        moved[clip] = float(torch.stack(squares).sum().sqrt())
+    assert moved[1e-3] == pytest.approx(1e-3, rel=1e-3)
+    assert moved[None] > 1e-2
+
+
+def test_no_batches_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="no image"):
+        run(tmp_path, steps=0, recipe={"images_seen": 99})
+
+
+def test_bf16_trains_and_losses_are_written_in_full(tmp_path):
+    detector = run(tmp_path, steps=30, precision="bf16", channels_last=True)
+    assert score(detector)["AP"] == 1
+    assert detector.conv.weight.dtype == torch.float32
+    assert detector.conv.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_disk_that_fills_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    saves = []
+
+    def full(state, path):
+        saves.append(state["step"])
+        if len(saves) == 3:
+            Path(path).write_bytes(b"half of it")
+            raise OSError(28, "No space left on device")
+        return save(state, path)
+
+    save = torch.save
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(tmp_path, steps=6, checkpoint_seconds=0)
+    assert checkpoint.load(tmp_path)["step"] == 2
+    assert "No space left" in status.read(tmp_path)["error"]
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path):
+    """SIGKILL between steps, in the middle of one, and while a checkpoint is written."""
+    steps = 50
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    run(whole, steps=steps, validate=score)
+    server = multiprocessing.get_context("forkserver")
+    # imported once and not once a process; it finds only what is installed
+    server.set_forkserver_preload(["torchvision.transforms.v2", "timm.optim", "timm.utils"])
+
+    def start():
+        listen, tell = server.Pipe(duplex=False)
+        process = server.Process(target=train_and_tell, args=(str(cut), steps, tell))
+        process.start()
+        tell.close()
+        return process, listen
+
+    dice = random.Random(0)
+    reached = 0
+    for _ in range(5):
+        process, listen = start()
+        aim = reached + dice.randint(2, 8)
+        while reached < aim:
+            reached = listen.recv()
+        time.sleep(dice.uniform(0, 0.03))  # a step and its checkpoint take about as long
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        with suppress(EOFError):
+            while True:
+                reached = listen.recv()
+        assert reached < steps, "it was over before it was killed"
+        assert status.read(cut)["state"] == "interrupted"
+        state = checkpoint.load(cut)
+        assert state["step"] in (reached - 1, reached)
+        reached = state["step"]
+
+    process, listen = start()
+    process.join()
+    assert process.exitcode == 0
+    assert listen.recv() == reached + 1  # it went on, it did not begin anew
+    states = [checkpoint.load(folder) for folder in (whole, cut)]
+    for name in ("model", "ema"):
+        assert_equal(states[0][name], states[1][name])
+    for name, columns in (("log.csv", ["step", "loss"]), ("curve.csv", ["images_seen", "AP"])):
+        first, second = (rows(folder / name) for folder in (whole, cut))
+        assert [[r[c] for c in columns] for r in first] == [[r[c] for c in columns] for r in second]
+    assert status.read(cut)["state"] == "done"
+    assert not list(cut.glob(".checkpoint*.tmp"))
+
+
+def test_batches_of_the_fake_are_what_the_contract_says():
+    first, again = batch(3), batch(3)
+    assert torch.equal(first[0].pixels, again[0].pixels)
+    ids = [i.frames[0].id for i, _ in FakeBatches(5).iterate(3)]
+    assert ids == [12, 16]
