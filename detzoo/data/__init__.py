@@ -11,6 +11,7 @@ from detzoo.data.image import (
     resize_boxes,
     to_original,
 )
+from detzoo.data.loader import Batches, evaluation_batches
 from detzoo.data.shapes import Shapes
 from detzoo.data.source import DataError, Source
 from detzoo.data.voc import Voc
@@ -18,6 +19,7 @@ from detzoo.data.yolo_txt import YoloTxt
 
 __all__ = [
     "SPLITS",
+    "Batches",
     "Coco",
     "DataError",
     "Dataset",
@@ -31,6 +33,7 @@ __all__ = [
     "Voc",
     "YoloTxt",
     "collate_images",
+    "evaluation_batches",
     "load_image",
     "resize_boxes",
     "to_original",

@@ -194,8 +194,9 @@ def collate_images(
 
 def _tensor(image: np.ndarray) -> Tensor:
     """(3, H, W) view of an (H, W, 3) array."""
-    image = image if image.flags.writeable else image.copy()
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    if not image.flags.writeable or min(image.strides) < 0:  # torch takes neither
+        image = image.copy()
+    return torch.from_numpy(image).permute(2, 0, 1)
 
 
 def _scale(numerator: Size, denominator: Size, like: Tensor) -> Tensor:

@@ -1,0 +1,146 @@
+"""Augmentation: what happens to an image and its boxes between the cache and the batch.
+
+A policy is a list of steps. A step takes a View and a numpy generator and gives a View of the same
+height and width; it draws from that generator alone, never from global state, so that a view is a
+function of (seed, epoch, sample) and not of who computes it. Pixels go through torchvision's
+transforms.v2 kernels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as transforms
+
+Range = tuple[float, float]
+MIN_SIDE = 1.0  # pixels; what is left of a cropped box below it is no box any more
+
+
+class View(NamedTuple):
+    """image: (3, H, W) uint8. boxes: (M, 4) float32 xyxy in it. labels: (M,). crowd: (M,) bool."""
+
+    image: Tensor
+    boxes: Tensor
+    labels: Tensor
+    crowd: Tensor
+
+
+Step = Callable[[View, np.random.Generator], View]
+
+
+class Policy:
+    """Steps, one after the other."""
+
+    def __init__(self, steps: Sequence[Step] = ()) -> None:
+        self.steps = tuple(steps)
+
+    def __call__(self, view: View, rng: np.random.Generator) -> View:
+        for step in self.steps:
+            view = step(view, rng)
+        return view
+
+
+class Flip:
+    """Mirror left and right with probability p: x becomes W - x."""
+
+    def __init__(self, p: float = 0.5) -> None:
+        self.p = p
+
+    def __call__(self, view: View, rng: np.random.Generator) -> View:
+        if rng.random() >= self.p:
+            return view
+        width = view.image.shape[-1]
+        x1, y1, x2, y2 = view.boxes.unbind(-1)
+        boxes = torch.stack([width - x2, y1, width - x1, y2], -1)
+        return view._replace(image=transforms.horizontal_flip(view.image), boxes=boxes)
+
+
+class Zoom:
+    """Scale jitter and crop in one resampling: look at a window of another size, somewhere.
+
+    scale: range of the enlargement, drawn log-uniformly; above 1 the window is a crop, below 1 it is
+    larger than the image, whose surroundings are grey. aspect: the window's sides differ from the
+    image's by up to this factor. Boxes are clipped to the window. A box of which less than
+    min_visible is left becomes a crowd: no detector is asked to find it, none is punished for it.
+    """
+
+    def __init__(
+        self,
+        scale: Range = (0.7, 1.5),
+        aspect: float = 1.15,
+        min_visible: float = 0.3,
+        p: float = 0.8,
+        fill: int = 114,
+    ) -> None:
+        if not 0 < scale[0] <= scale[1] or aspect < 1:
+            raise ValueError(
+                f"scale {tuple(scale)}, aspect {aspect}: need 0 < low <= high, aspect >= 1"
+            )
+        self.scale, self.aspect, self.min_visible = (scale[0], scale[1]), aspect, min_visible
+        self.p, self.fill = p, fill
+
+    def __call__(self, view: View, rng: np.random.Generator) -> View:
+        if rng.random() >= self.p:
+            return view
+        height, width = view.image.shape[-2:]
+        zoom = math.exp(rng.uniform(*map(math.log, self.scale)))
+        squeeze = math.exp(rng.uniform(-0.5, 0.5) * math.log(self.aspect))
+        window = max(1, round(height / zoom * squeeze)), max(1, round(width / zoom / squeeze))
+        top, left = (
+            round(rng.uniform(min(0, side - part), max(0, side - part)))
+            for side, part in zip((height, width), window, strict=True)
+        )
+        return look(view, top, left, window, self.min_visible, self.fill)
+
+
+def look(
+    view: View, top: int, left: int, window: tuple[int, int], min_visible: float, fill: int
+) -> View:
+    """What a window (height, width) at (top, left) shows, resized to the view's own size."""
+    height, width = view.image.shape[-2:]
+    bottom, right = top + window[0], left + window[1]
+    image = view.image[:, max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
+    border = [max(-left, 0), max(-top, 0), max(right - width, 0), max(bottom - height, 0)]
+    if any(border):
+        image = transforms.pad(image, border, fill=fill)
+    image = transforms.resize(image, [height, width], antialias=True)
+    x, y = width / window[1], height / window[0]
+    moved = (view.boxes - view.boxes.new_tensor([left, top, left, top])) * view.boxes.new_tensor(
+        [x, y, x, y]
+    )
+    boxes = torch.minimum(moved.clamp(min=0), moved.new_tensor([width, height, width, height]))
+    sides = boxes[:, 2:] - boxes[:, :2]
+    visible = sides.prod(-1) / (moved[:, 2:] - moved[:, :2]).prod(-1).clamp(min=1e-6)
+    keep = (sides >= MIN_SIDE).all(-1)
+    crowd = view.crowd | (visible < min_visible)
+    return View(image, boxes[keep], view.labels[keep], crowd[keep])
+
+
+class Colour:
+    """Brightness, contrast and saturation, each with probability p by a factor of 1 +- its amount."""
+
+    def __init__(
+        self,
+        brightness: float = 0.3,
+        contrast: float = 0.3,
+        saturation: float = 0.3,
+        p: float = 0.5,
+    ) -> None:
+        self.amounts = (
+            (transforms.adjust_brightness, brightness),
+            (transforms.adjust_contrast, contrast),
+            (transforms.adjust_saturation, saturation),
+        )
+        self.p = p
+
+    def __call__(self, view: View, rng: np.random.Generator) -> View:
+        image = view.image
+        for adjust, amount in self.amounts:
+            if rng.random() < self.p:
+                image = adjust(image, rng.uniform(max(0, 1 - amount), 1 + amount))
+        return view._replace(image=image)

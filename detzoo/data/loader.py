@@ -1,0 +1,189 @@
+"""Batches: seeded, resumable, the same with and without worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from detzoo.data.augment import Policy, View
+from detzoo.data.dataset import Dataset, Sample
+from detzoo.data.image import Resize, collate_images, load_image, resize_boxes
+from detzoo.types import Frame, Images, Target
+
+
+class Loaded(NamedTuple):
+    """A decoded, resized sample; the array may hold padding beyond `frame.resized`."""
+
+    image: np.ndarray
+    frame: Frame
+    boxes: Tensor
+
+
+class Cache:
+    """Samples as the network's pixels, in memory up to a bound; what does not fit is loaded anew.
+
+    Nothing is evicted: under a shuffled order any choice of what stays is as good as another.
+    """
+
+    def __init__(self, dataset: Dataset, resize: Resize, megabytes: float) -> None:
+        self.dataset, self.resize = dataset, resize
+        self.bytes_left = megabytes * 2**20
+        self._kept: dict[int, Loaded] = {}
+
+    def __getitem__(self, index: int) -> Loaded:
+        if index in self._kept:
+            return self._kept[index]
+        sample = self.dataset.samples[index]
+        image, frame = self.resize(load_sample(sample), sample.id)
+        loaded = Loaded(image, frame, resize_boxes(sample.boxes, frame))
+        if image.nbytes <= self.bytes_left:
+            self.bytes_left -= image.nbytes
+            self._kept[index] = loaded
+        return loaded
+
+
+def load_sample(sample: Sample) -> np.ndarray:
+    """(H, W, 3) uint8 in the pixels that the sample's boxes are in; ValueError if they differ."""
+    image = load_image(sample.path, sample.size)
+    if image.shape[:2] != sample.size:
+        raise ValueError(
+            f"{sample.path}: the image is {image.shape[0]} x {image.shape[1]} (height x width), its "
+            f"annotation says {sample.size[0]} x {sample.size[1]}; run `detzoo check` on this data"
+        )
+    return image
+
+
+class Batches:
+    """The training batches of one run, as many as it takes to see `images_seen` images.
+
+    Batch i is a function of (seed, i): its images come from one endless sequence of permutations of
+    the data set, cut into pieces of batch_size, and each image's augmentation from (seed, epoch,
+    index). So a run can start at any step, and workers change nothing. resize and stride: the
+    network's. augment: a Policy or None. cache_mb: bound of the cache in memory, for all workers
+    together; 0 for none.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        batch_size: int,
+        images_seen: int,
+        resize: Resize,
+        augment: Policy | None,
+        stride: int,
+        seed: int,
+        workers: int = 0,
+        cache_mb: float = 2048,
+    ) -> None:
+        if batch_size < 1 or images_seen < 1:
+            raise ValueError(
+                f"batch_size {batch_size}, images_seen {images_seen}: both must be >= 1"
+            )
+        if not len(dataset):
+            raise ValueError(f"{dataset.name}: the {dataset.split} split has no images to train on")
+        self.dataset, self.batch_size, self.stride = dataset, batch_size, stride
+        self.augment, self.seed, self.workers = augment, seed, workers
+        self.steps = -(-images_seen // batch_size)
+        self.cache = Cache(dataset, resize, cache_mb / max(1, workers))
+        self._order = lru_cache(maxsize=2)(self._permutation)
+
+    def __len__(self) -> int:
+        """The number of steps."""
+        return self.steps
+
+    def iterate(self, start_step: int = 0) -> Iterator[tuple[Images, list[Target]]]:
+        """Batches from start_step on."""
+        return _in_order(self, range(start_step, self.steps), self.workers)
+
+    def __getitem__(self, step: int) -> tuple[Images, list[Target]]:
+        """Batch number `step`."""
+        first = step * self.batch_size
+        items = [self._item(position) for position in range(first, first + self.batch_size)]
+        images = collate_images([(image, frame) for image, frame, _ in items], self.stride)
+        return images, [target for _, _, target in items]
+
+    def _item(self, position: int) -> tuple[np.ndarray, Frame, Target]:
+        epoch, place = divmod(position, len(self.dataset))
+        index = int(self._order(epoch)[place])
+        image, frame, boxes = self.cache[index]
+        sample = self.dataset.samples[index]
+        if self.augment is None:
+            return image, frame, Target(boxes, sample.labels, sample.crowd)
+        height, width = frame.resized
+        pixels = torch.from_numpy(image[:height, :width]).permute(2, 0, 1)
+        rng = np.random.default_rng([self.seed, 1, epoch, index])
+        view = self.augment(View(pixels, boxes, sample.labels, sample.crowd), rng)
+        if tuple(view.image.shape) != (3, height, width):
+            raise ValueError(
+                f"the augmentation made {tuple(view.image.shape)} of (3, {height}, {width}); a step "
+                "must keep the size"
+            )
+        result = view.image.permute(1, 2, 0).numpy()
+        if result.shape != image.shape:
+            canvas = np.zeros_like(image)
+            canvas[:height, :width] = result
+            result = canvas
+        return result, frame, Target(view.boxes, view.labels, view.crowd)
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.dataset))
+
+
+class EvaluationBatches:
+    """Images in the order of the data set, not augmented; iterate as often as needed."""
+
+    def __init__(
+        self, dataset: Dataset, *, batch_size: int, resize: Resize, stride: int, workers: int = 0
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+        self.dataset, self.batch_size, self.stride = dataset, batch_size, stride
+        self.resize, self.workers = resize, workers
+
+    def __len__(self) -> int:
+        return -(-len(self.dataset) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Images]:
+        return _in_order(self, range(len(self)), self.workers)
+
+    def __getitem__(self, number: int) -> Images:
+        """Batch `number`; the last one may be smaller."""
+        first = number * self.batch_size
+        samples = self.dataset.samples[first : first + self.batch_size]
+        return collate_images([self.resize(load_sample(s), s.id) for s in samples], self.stride)
+
+
+def evaluation_batches(
+    dataset: Dataset, *, batch_size: int, resize: Resize, stride: int, workers: int = 0
+) -> EvaluationBatches:
+    """The batches of one evaluation."""
+    return EvaluationBatches(
+        dataset, batch_size=batch_size, resize=resize, stride=stride, workers=workers
+    )
+
+
+def _in_order(batches, numbers: range, workers: int) -> Iterator:
+    """batches[n] for n in numbers, computed ahead by worker processes if there are any."""
+    if not workers:
+        return (batches[number] for number in numbers)
+    return iter(
+        DataLoader(
+            batches,
+            sampler=numbers,
+            batch_size=None,  # every item is a batch already
+            collate_fn=_as_it_is,
+            num_workers=workers,
+            prefetch_factor=4,
+        )
+    )
+
+
+def _as_it_is(batch):
+    return batch
