@@ -1,0 +1,222 @@
+"""What every detector promises, over every file of conf/detector (design.md, The interface).
+
+Promise 6 is tests/overfit; promise 7, the ideal-output round trip, needs to know a detector's
+outputs and is in each detector's own test file.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from functools import cache
+
+import pytest
+import torch
+from torch import nn
+
+from detzoo import config, detectors
+from detzoo.detector import Detector
+from detzoo.types import Detections, Frame, Images, Target
+
+FOLDER = config.folder("conf") / "detector"
+CONFIGS = sorted(
+    path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yaml")
+)
+CLASSES = 3
+HEIGHT, WIDTH = 64, 96
+# Of whatever a detector has by these names, so that the suite is fast.
+SMALL = {"channels": 64, "head_channels": 16, "upsample_channels": 16}
+MOST = 30  # detections
+
+
+def make(name: str, **settings: float) -> Detector:
+    """The detector of conf/detector/<name>.yaml with a small backbone and small widths."""
+    node = config.load_yaml(FOLDER / f"{name}.yaml")["detector"]
+    node["backbone"] = {"_target_": "detzoo.nn.Backbone", "name": "test_resnet"}
+    known = inspect.signature(getattr(detectors, node["_target_"].split(".")[-1])).parameters
+    node |= {key: value for key, value in SMALL.items() if key in known}
+    if name.endswith("faster_rcnn"):
+        node["head_width"] = 32
+    return config.build(node, num_classes=CLASSES, **settings)
+
+
+def build(name: str, seed: int = 0) -> Detector:
+    """One that finds things at once: its batch norm has statistics, its heads are wild."""
+    torch.manual_seed(seed)
+    detector = make(name, score_threshold=0.0, max_detections=MOST)
+    for part in ("rpn", "head"):
+        for module in getattr(detector, part, nn.Identity()).modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight)
+    for module in detector.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0  # the next batch's statistics, and no others
+    with torch.no_grad():
+        detector.train().network(batch(WIDTH, WIDTH))
+    return detector
+
+
+shared = cache(build)  # for tests that leave the weights as they are
+
+
+def batch(*widths: int) -> Images:
+    """Random images of full height and these widths, padded to WIDTH."""
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randint(0, 256, (3, 3, HEIGHT, WIDTH), dtype=torch.uint8, generator=generator)
+    pixels = pixels[: len(widths)]
+    for image, width in zip(pixels, widths, strict=True):
+        image[..., width:] = 0
+    return Images(pixels, [Frame(i, (HEIGHT, w), (HEIGHT, w)) for i, w in enumerate(widths)])
+
+
+def target(*objects: tuple[float, float, float, float, int], crowd: bool = False) -> Target:
+    """From (x1, y1, x2, y2, label)."""
+    rows = torch.tensor(objects, dtype=torch.float32).reshape(-1, 5)
+    return Target(rows[:, :4], rows[:, 4].long(), torch.full((len(rows),), crowd))
+
+
+SOME = [target((4, 8, 36, 40, 0), (30, 20, 62, 60, 2)), target((10, 10, 50, 30, 1))]
+EMPTY = [target(), target()]
+TRUTHS = {
+    "some": SOME,
+    "one image empty": [SOME[0], target()],
+    "all images empty": EMPTY,
+    "crowd alone": [target((4, 8, 36, 40, 0), crowd=True), target((0, 0, 80, 64, 1), crowd=True)],
+}
+
+
+def step(detector: Detector, images: Images, targets: list[Target]) -> dict[str, torch.Tensor]:
+    torch.manual_seed(7)
+    return detector.losses(detector.network(images, targets), targets)
+
+
+def modes(detector: Detector) -> dict[str, bool]:
+    return {name: module.training for name, module in detector.named_modules()}
+
+
+def assert_same(a: Detections, b: Detections) -> None:
+    """Every detection of one is among the other's, but for those at the cut after the best MOST.
+
+    Not compared one by one: rounding may swap two whose scores are equal to six digits.
+    """
+    for one, other in ((a, b), (b, a)):
+        near = (one.scores[:, None] - other.scores).abs() < 1e-4
+        near &= ((one.boxes[:, None] - other.boxes).abs() < 0.05).all(2)
+        near &= one.labels[:, None] == other.labels
+        lost = ~near.any(1)
+        if len(one) == MOST:
+            lost &= one.scores > one.scores[-1] + 1e-4
+        assert not lost.any(), f"{one.boxes[lost]}, {one.scores[lost]} is not among the other's"
+
+
+def test_there_are_configs() -> None:
+    assert {"centernet", "faster_rcnn", "retinanet", "torchvision/retinanet"} <= set(CONFIGS)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+class TestPromises:
+    @pytest.mark.parametrize("truth", [*TRUTHS, "some, in bf16"])
+    def test_losses_are_finite_scalars_that_train(self, name: str, truth: str) -> None:
+        """Promises 1 and 3, and float32 whatever the precision of the network."""
+        detector = build(name).train()
+        with torch.autocast("cpu", torch.bfloat16, enabled=truth.endswith("bf16")):
+            losses = detector(batch(WIDTH, 80), TRUTHS[truth.split(",")[0]])
+        assert losses
+        for key, loss in losses.items():
+            assert loss.shape == () and loss.dtype == torch.float32, key
+            assert torch.isfinite(loss) and loss >= 0, f"{key} is {loss}"
+        sum(losses.values()).backward()
+        for key, parameter in detector.named_parameters():
+            assert parameter.grad is None or torch.isfinite(parameter.grad).all(), key
+
+    def test_losses_are_normalised(self, name: str) -> None:
+        """The same images twice in a batch: the same loss, not twice of it."""
+        detector = shared(name).eval()
+        images, twice = batch(WIDTH, 80), batch(WIDTH, 80)
+        twice = Images(twice.pixels.repeat(2, 1, 1, 1), twice.frames * 2)
+        once, double = step(detector, images, SOME), step(detector, twice, SOME * 2)
+        for key, loss in once.items():
+            assert double[key].item() == pytest.approx(loss.item(), rel=0.3), key
+
+    def test_targets_and_not_the_mode_decide_what_is_sampled(self, name: str) -> None:
+        """Promise 2: validation losses in eval mode, detections in training mode."""
+        detector, images = shared(name), batch(WIDTH, 80)
+        for training in (False, True):
+            detector.train(training)
+            before = modes(detector)
+            assert all(torch.isfinite(x) for x in step(detector, images, SOME).values())
+            found = detector.decode(detector.network(images), images.sizes)
+            assert len(found) == 2
+            assert modes(detector) == before
+
+    def test_an_image_alone_gives_what_it_gives_in_a_batch(self, name: str) -> None:
+        """Promise 4."""
+        detector, images = shared(name).eval(), batch(WIDTH, 80, 48)
+        together = detector(images)
+        assert sum(map(len, together)) > 10
+        for i, expected in enumerate(together):
+            alone = Images(images.pixels[i : i + 1], images.frames[i : i + 1])
+            assert_same(detector(alone)[0], expected)
+
+    def test_what_lies_in_the_padding_does_not_matter(self, name: str) -> None:
+        detector, images = shared(name).eval(), batch(80, 48)
+        noisy = images.pixels.clone()
+        noisy[0, ..., 80:] = 255
+        noisy[1, ..., 48:] = 99
+        for a, b in zip(detector(images), detector(Images(noisy, images.frames)), strict=True):
+            assert_same(a, b)
+
+    def test_uint8_and_float_pixels_are_the_same_image(self, name: str) -> None:
+        detector, images = shared(name).eval(), batch(WIDTH, 80)
+        floats = Images(images.pixels.float() / 255, images.frames)
+        for a, b in zip(detector(images), detector(floats), strict=True):
+            assert_same(a, b)
+
+    def test_every_parameter_gets_a_gradient(self, name: str) -> None:
+        """Promise 5."""
+        detector = build(name).train()
+        sum(step(detector, batch(WIDTH, 80), SOME).values()).backward()
+        idle = [k for k, p in detector.named_parameters() if p.requires_grad and p.grad is None]
+        assert not idle
+
+    def test_a_seed_gives_the_same_numbers(self, name: str) -> None:
+        """Promise 5."""
+        first, second = (
+            step(build(name, seed=3).train(), batch(WIDTH, 80), SOME) for _ in range(2)
+        )
+        assert {k: v.item() for k, v in first.items()} == {k: v.item() for k, v in second.items()}
+
+    def test_detections_are_what_the_type_says(self, name: str) -> None:
+        detector, images = shared(name).eval(), batch(WIDTH, 80, 48)
+        detections = detector(images)
+        assert any(map(len, detections))
+        for found, (height, width) in zip(detections, images.sizes, strict=True):
+            assert len(found) <= MOST
+            assert found.boxes.dtype == found.scores.dtype == torch.float32
+            assert found.labels.dtype == torch.int64
+            assert found.boxes.shape == (len(found), 4)
+            assert (found.boxes >= 0).all()
+            assert (found.boxes <= torch.tensor([width, height, width, height])).all()
+            assert (found.boxes[:, 2:] >= found.boxes[:, :2]).all()
+            assert (found.scores[:-1] >= found.scores[1:]).all()
+            assert (found.scores >= 0).all() and (found.scores <= 1).all()
+            assert (found.labels >= 0).all() and (found.labels < CLASSES).all()
+
+    def test_nothing_found_is_an_empty_detections(self, name: str) -> None:
+        for found in make(name, score_threshold=1.0).eval()(batch(WIDTH, 80)):
+            assert found.boxes.shape == (0, 4)
+            assert found.scores.shape == found.labels.shape == (0,)
+
+    def test_weights_and_copies_carry_everything(self, name: str) -> None:
+        """A state dict makes another detector the same; a copy (the EMA) is the same, and apart."""
+        detector, images = build(name).eval(), batch(WIDTH, 80)
+        expected = detector(images)
+        other = build(name, seed=5).eval()
+        other.load_state_dict(detector.state_dict())
+        twin = copy.deepcopy(detector)
+        with torch.no_grad():
+            for parameter in detector.parameters():
+                parameter.zero_()
+        for model in (other, twin):
+            for a, b in zip(model(images), expected, strict=True):
+                assert_same(a, b)

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detzoo.ops.peaks import is_peak, top_peaks
+
+
+def test_peaks_by_hand() -> None:
+    heat = torch.tensor(
+        [
+            [5.0, 1.0, 0.0, 0.0],
+            [1.0, 4.0, 0.0, 2.0],  # 4 touches 5 at a corner: no peak
+            [0.0, 0.0, 0.0, 2.0],  # equal neighbours: both
+        ]
+    )
+    assert is_peak(heat).int().tolist() == [[1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 1]]
+
+
+@given(st.integers(0, 10**6), st.integers(1, 7), st.integers(1, 7), st.booleans())
+def test_the_same_as_a_3x3_max_pool(seed: int, height: int, width: int, ties: bool) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    heat = torch.randn(2, 3, height, width, generator=generator)
+    heat = heat.round() if ties else heat
+    assert torch.equal(is_peak(heat), heat == F.max_pool2d(heat, 3, 1, 1))
+
+
+def test_top_peaks_of_all_classes_best_first() -> None:
+    heat = torch.zeros(2, 2, 3, 4) - 9
+    heat[0, 1, 2, 3] = 7.0  # cell 2 * 4 + 3
+    heat[0, 0, 0, 1] = 8.0
+    heat[0, 0, 0, 2] = 6.0  # beside a higher one
+    heat[1, 1, 1, 0] = 5.0
+    values, labels, cells = top_peaks(heat, 2)
+    assert values[0].tolist() == [8, 7] and values[1, 0] == 5
+    assert labels[0].tolist() == [0, 1] and labels[1, 0] == 1
+    assert cells[0].tolist() == [1, 11] and cells[1, 0] == 4
+
+
+def test_fewer_peaks_than_asked_for() -> None:
+    heat = torch.tensor([[[[1.0, 2.0], [0.0, 1.5]]]])
+    values, labels, cells = top_peaks(heat, 100)
+    assert values.tolist() == [[2.0, -torch.inf, -torch.inf, -torch.inf]]
+    assert cells[0, 0] == 1 and labels.tolist() == [[0] * 4]
