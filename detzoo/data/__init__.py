@@ -2,6 +2,7 @@
 
 from detzoo.data.coco import Coco
 from detzoo.data.dataset import SPLITS, Dataset, Problem, Sample
+from detzoo.data.health import CheckResult, check
 from detzoo.data.image import (
     Letterbox,
     Resize,
@@ -20,6 +21,7 @@ from detzoo.data.yolo_txt import YoloTxt
 __all__ = [
     "SPLITS",
     "Batches",
+    "CheckResult",
     "Coco",
     "DataError",
     "Dataset",
@@ -32,6 +34,7 @@ __all__ = [
     "Source",
     "Voc",
     "YoloTxt",
+    "check",
     "collate_images",
     "evaluation_batches",
     "load_image",

@@ -55,16 +55,16 @@ class Flip:
         if rng.random() >= self.p:
             return view
         width = view.image.shape[-1]
-        x1, y1, x2, y2 = view.boxes.unbind(-1)
-        boxes = torch.stack([width - x2, y1, width - x1, y2], -1)
+        boxes = view.boxes.clone()
+        boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
         return view._replace(image=transforms.horizontal_flip(view.image), boxes=boxes)
 
 
 class Zoom:
     """Scale jitter and crop in one resampling: look at a window of another size, somewhere.
 
-    scale: range of the enlargement, drawn log-uniformly; above 1 the window is a crop, below 1 it is
-    larger than the image, whose surroundings are grey. aspect: the window's sides differ from the
+    scale: range of the enlargement, drawn log-uniformly; above 1 the window is a crop, below 1 it
+    is larger than the image, whose surroundings are grey. aspect: the window's sides differ from the
     image's by up to this factor. Boxes are clipped to the window. A box of which less than
     min_visible is left becomes a crowd: no detector is asked to find it, none is punished for it.
     """
@@ -109,20 +109,25 @@ def look(
     if any(border):
         image = transforms.pad(image, border, fill=fill)
     image = transforms.resize(image, [height, width], antialias=True)
-    x, y = width / window[1], height / window[0]
-    moved = (view.boxes - view.boxes.new_tensor([left, top, left, top])) * view.boxes.new_tensor(
-        [x, y, x, y]
-    )
-    boxes = torch.minimum(moved.clamp(min=0), moved.new_tensor([width, height, width, height]))
+    # A handful of numbers: numpy's small operations cost a tenth of torch's.
+    scale = np.array([width / window[1], height / window[0]] * 2, np.float32)
+    moved = (view.boxes.numpy() - np.array([left, top] * 2, np.float32)) * scale
+    boxes = moved.clip(0, np.array([width, height] * 2, np.float32))
     sides = boxes[:, 2:] - boxes[:, :2]
-    visible = sides.prod(-1) / (moved[:, 2:] - moved[:, :2]).prod(-1).clamp(min=1e-6)
-    keep = (sides >= MIN_SIDE).all(-1)
-    crowd = view.crowd | (visible < min_visible)
-    return View(image, boxes[keep], view.labels[keep], crowd[keep])
+    visible = sides.prod(1) / (moved[:, 2:] - moved[:, :2]).prod(1)
+    keep = torch.from_numpy((sides >= MIN_SIDE).all(1))
+    crowd = view.crowd | torch.from_numpy(visible < min_visible)
+    return View(image, torch.from_numpy(boxes)[keep], view.labels[keep], crowd[keep])
 
 
 class Colour:
-    """Brightness, contrast and saturation, each with probability p by a factor of 1 +- its amount."""
+    """Brightness, contrast and saturation, each with probability p by a factor of 1 +- its amount.
+
+    The three as torchvision defines them (its adjust_* functions), but as one linear map of RGB,
+    which is four times as fast as one after the other.
+    """
+
+    LUMA = torch.tensor([0.2989, 0.587, 0.114])
 
     def __init__(
         self,
@@ -131,16 +136,27 @@ class Colour:
         saturation: float = 0.3,
         p: float = 0.5,
     ) -> None:
-        self.amounts = (
-            (transforms.adjust_brightness, brightness),
-            (transforms.adjust_contrast, contrast),
-            (transforms.adjust_saturation, saturation),
-        )
+        self.amounts = brightness, contrast, saturation
         self.p = p
 
     def __call__(self, view: View, rng: np.random.Generator) -> View:
-        image = view.image
-        for adjust, amount in self.amounts:
-            if rng.random() < self.p:
-                image = adjust(image, rng.uniform(max(0, 1 - amount), 1 + amount))
-        return view._replace(image=image)
+        factors = [
+            rng.uniform(max(0.0, 1 - amount), 1 + amount) if rng.random() < self.p else 1.0
+            for amount in self.amounts
+        ]
+        return view._replace(image=recolour(view.image, *factors))
+
+
+def recolour(image: Tensor, brightness: float, contrast: float, saturation: float) -> Tensor:
+    """(3, H, W) uint8; factors of 1 change nothing. Clipped to 0..255 once, at the end."""
+    if brightness == contrast == saturation == 1:
+        return image
+    pixels = image.reshape(3, -1).float()
+    luma = Colour.LUMA
+    # x -> brightness * x -> contrast * x + (1 - contrast) * mean luma of x
+    # -> saturation * x + (1 - saturation) * luma of x
+    mean = brightness * (luma @ pixels.mean(1))
+    mix = saturation * torch.eye(3) + (1 - saturation) * luma.expand(3, 3)
+    offset = (1 - contrast) * mean * mix.sum(1, keepdim=True)
+    pixels = torch.addmm(offset, mix * (contrast * brightness), pixels)
+    return pixels.clamp_(0, 255).to(torch.uint8).reshape(image.shape)

@@ -50,8 +50,16 @@ class Coco(Source):
         classes: Sequence[str] | None = None,
         holdout: Mapping[str, float] | None = None,
         holdout_seed: int = 0,
+        allow: Sequence[str] = (),
     ) -> None:
-        super().__init__(name, root, classes=classes, holdout=holdout, holdout_seed=holdout_seed)
+        super().__init__(
+            name,
+            root,
+            classes=classes,
+            holdout=holdout,
+            holdout_seed=holdout_seed,
+            allow=allow,
+        )
         self.files = {split: file for split, file in (splits or {}).items() if file}
         self.images = images
 

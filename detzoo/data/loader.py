@@ -53,8 +53,8 @@ def load_sample(sample: Sample) -> np.ndarray:
     image = load_image(sample.path, sample.size)
     if image.shape[:2] != sample.size:
         raise ValueError(
-            f"{sample.path}: the image is {image.shape[0]} x {image.shape[1]} (height x width), its "
-            f"annotation says {sample.size[0]} x {sample.size[1]}; run `detzoo check` on this data"
+            f"{sample.path}: the image is {image.shape[0]} x {image.shape[1]} (height x width), "
+            f"its annotation says {sample.size[0]} x {sample.size[1]}; run `detzoo check`"
         )
     return image
 
@@ -122,8 +122,8 @@ class Batches:
         view = self.augment(View(pixels, boxes, sample.labels, sample.crowd), rng)
         if tuple(view.image.shape) != (3, height, width):
             raise ValueError(
-                f"the augmentation made {tuple(view.image.shape)} of (3, {height}, {width}); a step "
-                "must keep the size"
+                f"the augmentation made {tuple(view.image.shape)} of (3, {height}, {width}); "
+                "a step must keep the size"
             )
         result = view.image.permute(1, 2, 0).numpy()
         if result.shape != image.shape:

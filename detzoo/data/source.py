@@ -44,7 +44,8 @@ class Source(abc.ABC):
 
     holdout: fractions of train to split off, e.g. {"val": 0.1, "test": 0.2}, for data sets that
     have no such split. Who goes where depends on `holdout_seed` and on the images' bytes, not on
-    their names or order, and copies of an image stay on one side.
+    their names or order, and copies of an image stay on one side. allow: kinds of problems that
+    `check` lets pass, e.g. ["train/test overlap"]; they stay in its table, as warnings.
     """
 
     def __init__(
@@ -55,8 +56,10 @@ class Source(abc.ABC):
         classes: Sequence[str] | None = None,
         holdout: Mapping[str, float] | None = None,
         holdout_seed: int = 0,
+        allow: Sequence[str] = (),
     ) -> None:
         self.name = name
+        self.allow = frozenset(allow)
         self.root = Path(root).expanduser()
         self.holdout = {split: float(f) for split, f in (holdout or {}).items() if f}
         self.holdout_seed = holdout_seed

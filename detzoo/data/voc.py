@@ -35,8 +35,16 @@ class Voc(Source):
         first_pixel: int = 1,
         holdout: Mapping[str, float] | None = None,
         holdout_seed: int = 0,
+        allow: Sequence[str] = (),
     ) -> None:
-        super().__init__(name, root, classes=classes, holdout=holdout, holdout_seed=holdout_seed)
+        super().__init__(
+            name,
+            root,
+            classes=classes,
+            holdout=holdout,
+            holdout_seed=holdout_seed,
+            allow=allow,
+        )
         if first_pixel not in (0, 1):
             raise ValueError(f"first_pixel is {first_pixel!r}; it is 1 or 0")
         self.lists = {split: file for split, file in (splits or {}).items() if file}

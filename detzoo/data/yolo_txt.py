@@ -39,8 +39,16 @@ class YoloTxt(Source):
         classes: Sequence[str] | None = None,
         holdout: Mapping[str, float] | None = None,
         holdout_seed: int = 0,
+        allow: Sequence[str] = (),
     ) -> None:
-        super().__init__(name, root, classes=classes, holdout=holdout, holdout_seed=holdout_seed)
+        super().__init__(
+            name,
+            root,
+            classes=classes,
+            holdout=holdout,
+            holdout_seed=holdout_seed,
+            allow=allow,
+        )
         self.places = {split: place for split, place in (splits or {}).items() if place}
 
     def find(self, split: str) -> Path | None:

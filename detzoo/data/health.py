@@ -1,0 +1,257 @@
+"""`detzoo check`: every problem of a data set, where it is, and what training does about it.
+
+The readers note what they find in the annotations; this adds what only the images tell (do they
+decode, are they of the size that was told, do they lie on their side) and what only the splits
+together tell (copies, classes without boxes).
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from detzoo.data.dataset import SPLITS, Dataset, Problem, Sample, content_hash
+from detzoo.data.image import EXIF_ORIENTATION, load_image
+from detzoo.data.source import DataError, Source
+
+EXAMPLES = 5  # shown of each kind of problem; the JSON has them all
+SMALL, MEDIUM = 32**2, 96**2  # COCO's borders between small, medium and large, in square pixels
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What was found. statistics: per split, plain numbers."""
+
+    name: str
+    root: str
+    classes: tuple[str, ...]
+    statistics: dict[str, dict[str, Any]]
+    problems: list[Problem]
+
+    @property
+    def errors(self) -> list[Problem]:
+        return [problem for problem in self.problems if problem.severity == "error"]
+
+    @property
+    def warnings(self) -> list[Problem]:
+        return [problem for problem in self.problems if problem.severity == "warning"]
+
+    def json(self) -> dict[str, Any]:
+        """Everything, as strict JSON takes it."""
+        return {
+            "name": self.name,
+            "root": self.root,
+            "classes": list(self.classes),
+            "errors": len(self.errors),
+            "warnings": len(self.warnings),
+            "splits": self.statistics,
+            "problems": [asdict(problem) for problem in self.problems],
+        }
+
+    def table(self) -> str:
+        """Text for a terminal: the numbers, then the problems by kind with the first examples."""
+        parts = [f"{self.name} ({self.root})"]
+        if self.statistics:
+            columns = ("images", "without boxes", "boxes", "crowd", "small", "medium", "large")
+            rows = [("split", *columns, "width x height")]
+            for split, numbers in self.statistics.items():
+                (low, high) = numbers["image_sizes"]
+                span = " to ".join(f"{w} x {h}" for h, w in ([low] if low == high else [low, high]))
+                counts = (str(numbers[column.replace(" ", "_")]) for column in columns)
+                rows.append((split, *counts, span))
+            parts.append(_aligned(rows))
+            rows = [("boxes of", *self.statistics)]
+            for name in self.classes:
+                per_split = (str(n["per_class"][name]) for n in self.statistics.values())
+                rows.append((name, *per_split))
+            parts.append(_aligned(rows))
+        parts.append(f"{_count(self.errors, 'error')}, {_count(self.warnings, 'warning')}")
+        groups: dict[tuple[str, str], list[Problem]] = defaultdict(list)
+        for problem in sorted(self.problems, key=lambda p: p.severity):  # errors come first
+            groups[problem.severity, problem.kind].append(problem)
+        rows = [("", "kind", "number", "where", "what", "training")]
+        for (severity, kind), problems in groups.items():
+            for index, problem in enumerate(problems[:EXAMPLES]):
+                head = (severity, kind, str(len(problems))) if index == 0 else ("", "", "")
+                rows.append((*head, problem.where, problem.what, problem.action))
+            if len(problems) > EXAMPLES:
+                rows.append(("", "", "", f"and {len(problems) - EXAMPLES} more", "", ""))
+        return "\n\n".join(parts + ([_aligned(rows)] if groups else []))
+
+
+def check(
+    source: Source, splits: Sequence[str] = SPLITS, *, decode: bool = True, progress: bool = True
+) -> CheckResult:
+    """Look at every annotation and image of these splits. Nothing in a data set makes it raise.
+
+    decode: decode every image in full, which is what finds a truncated one; without it only headers
+    are read. Kinds named in `source.allow` are warnings here, not errors.
+    """
+    problems: list[Problem] = []
+    datasets: dict[str, Dataset] = {}
+    for split in splits:
+        try:
+            datasets[split] = source.read(split)
+        except DataError as error:
+            problem = Problem("error", "no such split", str(source.root), str(error), "cannot run")
+            if problem not in problems:
+                problems.append(problem)
+    for dataset in datasets.values():
+        problems += dataset.problems
+        problems += _images(dataset, decode, progress)
+        problems += _classes(dataset)
+    problems += _copies(datasets)
+    problems = [replace(p, severity="warning") if p.kind in source.allow else p for p in problems]
+    statistics = {split: _statistics(dataset) for split, dataset in datasets.items()}
+    classes = next(iter(datasets.values())).classes if datasets else ()
+    return CheckResult(source.name, str(source.root), classes, statistics, problems)
+
+
+def _images(dataset: Dataset, decode: bool, progress: bool) -> Iterator[Problem]:
+    def look(sample: Sample) -> list[Problem]:
+        return list(_image(dataset, sample, decode))
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        found = pool.map(look, dataset.samples)
+        label = f"checking {dataset.name} {dataset.split}"
+        for some in tqdm(
+            found, label, len(dataset), unit="image", leave=False, disable=not progress
+        ):
+            yield from some
+
+
+def _image(dataset: Dataset, sample: Sample, decode: bool) -> Iterator[Problem]:
+    where = f"{sample.path.relative_to(dataset.root).as_posix()} (id {sample.id})"
+    try:
+        with Image.open(sample.path) as image:
+            stored = image.height, image.width
+            orientation = _orientation(image)
+        upright = load_image(sample.path, sample.size).shape[:2] if decode else stored
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        yield Problem("error", "unreadable image", where, str(error), "stops at it")
+        return
+    if not decode and orientation in (5, 6, 7, 8) and stored == sample.size[::-1]:
+        upright = sample.size
+    told, is_ = (f"{w} x {h}" for h, w in (sample.size, stored))
+    if upright != sample.size:
+        what = f"the annotation says {told} (width x height), the image is {is_}"
+        yield Problem("error", "size mismatch", where, what, "stops at it")
+    elif orientation != 1:
+        turned = stored != sample.size
+        yield Problem(
+            "warning",
+            "EXIF rotation",
+            where,
+            f"orientation {orientation}; stored as {is_}, annotated as {told} (width x height)",
+            "turned upright, as it was annotated" if turned else "pixels and boxes as stored",
+        )
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(EXIF_ORIENTATION, 1) or 1)
+    except Exception:  # a broken EXIF block raises all sorts of things, and says nothing then
+        return 1
+
+
+def _classes(dataset: Dataset) -> Iterator[Problem]:
+    counts = _per_class(dataset)
+    where = f"{dataset.name} {dataset.split}"
+    if not sum(counts.values()):
+        what = "not one box that can be used"
+        yield Problem("error", "no boxes", where, what, "nothing to learn from or to score against")
+        return
+    for name, count in counts.items():
+        if not count:
+            action = (
+                "cannot be learnt" if dataset.split == "train" else "n/a, not a part of any mean"
+            )
+            yield Problem("warning", "empty class", where, f"{name} has no boxes", action)
+
+
+def _copies(datasets: dict[str, Dataset]) -> Iterator[Problem]:
+    places: dict[str, dict[str, Sample]] = {}
+    for split, dataset in datasets.items():
+        first = places[split] = {}
+        for sample in dataset.samples:
+            try:
+                key = content_hash(sample.path)
+            except OSError:
+                continue  # told as unreadable already
+            if key in first:
+                what = f"the same bytes as {_name(dataset, first[key])}"
+                where = _name(dataset, sample)
+                yield Problem("warning", "duplicate image", where, what, "both are used")
+            first.setdefault(key, sample)
+    for one, other in combinations(datasets, 2):
+        for key in places[one].keys() & places[other].keys():
+            yield Problem(
+                "error" if "test" in (one, other) else "warning",
+                f"{one}/{other} overlap",
+                f"{other}: {_name(datasets[other], places[other][key])}",
+                f"the same bytes as {one}'s {_name(datasets[one], places[one][key])}",
+                "both are used, so the score flatters",
+            )
+
+
+def _name(dataset: Dataset, sample: Sample) -> str:
+    return sample.path.relative_to(dataset.root).as_posix()
+
+
+def _per_class(dataset: Dataset) -> dict[str, int]:
+    """Class -> boxes that are no crowd."""
+    labels: Counter[int] = Counter()
+    for sample in dataset.samples:
+        labels.update(sample.labels[~sample.crowd].tolist())
+    return {name: labels[label] for label, name in enumerate(dataset.classes)}
+
+
+def _statistics(dataset: Dataset) -> dict[str, Any]:
+    samples = dataset.samples
+    boxes = np.concatenate([sample.boxes.numpy() for sample in samples])
+    areas = np.concatenate([sample.areas.numpy() for sample in samples])
+    sides = np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+    per_image = [len(sample.boxes) for sample in samples]
+    by_area = sorted((sample.size for sample in samples), key=lambda size: size[0] * size[1])
+    return {
+        "images": len(samples),
+        "without_boxes": per_image.count(0),
+        "boxes": len(boxes),
+        "crowd": sum(int(sample.crowd.sum()) for sample in samples),
+        "small": int((areas < SMALL).sum()),
+        "medium": int(((areas >= SMALL) & (areas < MEDIUM)).sum()),
+        "large": int((areas >= MEDIUM).sum()),
+        "most_boxes_in_an_image": max(per_image),
+        "per_class": _per_class(dataset),
+        "box_sides": {
+            f"p{q}": float(np.percentile(sides, q)) if len(sides) else None for q in (5, 50, 95)
+        },
+        "image_sizes": [list(by_area[0]), list(by_area[-1])],  # least and most pixels, (h, w)
+        "hash": dataset.hash,
+    }
+
+
+def _count(problems: Sequence[Problem], word: str) -> str:
+    return f"{len(problems) or 'no'} {word}{'' if len(problems) == 1 else 's'}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Columns of text; numbers to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = (
+            cell.rjust(width) if cell.isdigit() else cell.ljust(width)
+            for cell, width in zip(row, widths, strict=True)
+        )
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
