@@ -102,7 +102,10 @@ def _loop(
     with Progress(total, "train", "images", done=run.images_seen, show=progress) as bar:
         saved = mark = time.perf_counter()
         run.detector.train()
-        for images, targets in batches.iterate(run.step):
+        # a loader draws from torch's generator when it starts its workers: not a number of ours
+        with checkpoint.undisturbed_randomness():
+            steps = batches.iterate(run.step)
+        for images, targets in steps:
             losses = run.update(images, targets)
             now = time.perf_counter()
             run.seconds += now - mark
@@ -233,11 +236,10 @@ class _Run:
     def validate(self, validate: Callable[[Detector], dict[str, float | None]]) -> None:
         """A row of curve.csv; leaves no trace in the training, random numbers included."""
         self.check_gradient()
-        before = checkpoint.random_state()
         self.scored.eval()
-        scores = validate(self.scored)
+        with checkpoint.undisturbed_randomness():
+            scores = validate(self.scored)
         self.detector.train()
-        checkpoint.set_random_state(before)
         row = {"images_seen": self.images_seen, "seconds": round(self.seconds, 4)}
         self.curve.append({**row, "AP": scores["AP"], "AP50": scores["AP50"]})
         _write_rows(self.run_dir / CURVE, self.curve)

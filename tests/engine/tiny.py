@@ -59,8 +59,11 @@ class FakeBatches:
         return self.steps
 
     def iterate(self, start_step: int = 0) -> Iterator[tuple[Images, list[Target]]]:
-        for step in range(start_step, self.steps):
-            yield batch(step, self.batch_size, bad=step + 1 == self.bad_step)
+        torch.rand(1)  # as a DataLoader does when it starts its workers
+        return (
+            batch(step, self.batch_size, bad=step + 1 == self.bad_step)
+            for step in range(start_step, self.steps)
+        )
 
 
 def batch(step: int, size: int = 4, bad: bool = False) -> tuple[Images, list[Target]]:
