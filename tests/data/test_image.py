@@ -1,0 +1,219 @@
+"""Loading, resizing and the way back: answers by hand, and round trips."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from detzoo.data import (
+    Letterbox,
+    ShortestSide,
+    collate_images,
+    image,
+    load_image,
+    resize_boxes,
+    to_original,
+)
+from detzoo.data.image import resample
+from detzoo.types import Detections, Frame
+
+sides = st.integers(8, 700)
+
+
+def jpeg(array, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "JPEG", quality=95, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def picture():
+    """(40, 60, 3), smooth, different in every corner."""
+    y, x = np.mgrid[:40, :60]
+    return np.stack([x * 4, y * 6, 255 - x * 2 - y * 2], -1).astype(np.uint8)
+
+
+def exif(orientation):
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return tags
+
+
+class TestLoading:
+    def test_a_jpeg_gives_the_pixels_that_pil_gives(self, picture, tmp_path):
+        path = tmp_path / "a.jpg"
+        path.write_bytes(jpeg(picture))
+        expected = np.asarray(Image.open(path).convert("RGB"))
+        for source in (path, str(path), path.read_bytes(), Image.open(path)):
+            assert np.array_equal(load_image(source), expected)
+
+    @pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA", "P", "1"])
+    def test_other_modes_become_rgb(self, picture, mode, tmp_path):
+        path = tmp_path / ("a.jpg" if mode in ("L", "CMYK") else "a.png")
+        Image.fromarray(picture).convert(mode).save(path)
+        assert np.array_equal(load_image(path), np.asarray(Image.open(path).convert("RGB")))
+
+    def test_an_array_passes_through(self, picture):
+        assert load_image(picture) is picture
+
+    @pytest.mark.parametrize(
+        ("bad", "error", "says"),
+        [
+            (np.zeros((4, 4), np.uint8), ValueError, r"\(4, 4\) uint8"),
+            (np.zeros((4, 4, 3), np.float32), ValueError, "float32"),
+            (np.zeros((3, 4, 4), np.uint8), ValueError, r"\(3, 4, 4\)"),
+            (7, TypeError, "int"),
+            ("nowhere.jpg", FileNotFoundError, "nowhere.jpg"),
+            (b"no image", ValueError, "not a whole image"),
+            (Image.new("I;16", (4, 4)), ValueError, "8 bits"),
+        ],
+    )
+    def test_anything_else_is_refused_in_words(self, bad, error, says):
+        with pytest.raises(error, match=says):
+            load_image(bad)
+
+    def test_a_truncated_jpeg_is_told_with_its_path(self, picture, tmp_path):
+        path = tmp_path / "half.jpg"
+        path.write_bytes(jpeg(picture)[:400])
+        with pytest.raises(ValueError, match=r"half\.jpg: not a whole image"):
+            load_image(path)
+
+    def test_both_decoders_give_the_same_pixels(self, picture, monkeypatch):
+        pytest.importorskip("simplejpeg")
+        fast = load_image(jpeg(picture))
+        assert image.decoder().startswith("simplejpeg ")
+        monkeypatch.setattr(image, "simplejpeg", None)
+        assert np.array_equal(load_image(jpeg(picture)), fast)
+        assert image.decoder().startswith("Pillow ")
+
+    def test_orientation_is_ignored_unless_the_annotation_was_drawn_upright(self, picture):
+        lying = jpeg(picture, exif=exif(6))  # "turn me a quarter clockwise to see me upright"
+        stored = load_image(jpeg(picture))
+        assert np.array_equal(load_image(lying), stored)
+        assert np.array_equal(load_image(lying, (40, 60)), stored)
+        assert np.array_equal(load_image(lying, (60, 40)), np.rot90(stored, -1))
+        # No tag, or a tag that does not swap the sides: nothing to turn by.
+        assert load_image(jpeg(picture), (60, 40)).shape == (40, 60, 3)
+        assert load_image(jpeg(picture, exif=exif(3)), (60, 40)).shape == (40, 60, 3)
+
+
+class TestSizes:
+    @pytest.mark.parametrize(
+        ("resize", "original", "resized"),
+        [
+            (Letterbox(320), (512, 384), (320, 240)),
+            (Letterbox(320), (100, 50), (320, 160)),  # enlarged
+            (Letterbox((240, 320)), (512, 512), (240, 240)),
+            (Letterbox(10), (1000, 3), (10, 1)),  # never nothing
+            (ShortestSide(800, 1333), (480, 640), (800, 1067)),
+            (ShortestSide(800, 1333), (500, 1000), (667, 1333)),
+        ],
+    )
+    def test_by_hand(self, resize, original, resized):
+        assert resize.size(*original) == resized
+
+    @given(sides, sides, st.integers(8, 400), st.integers(8, 400))
+    def test_a_letterbox_fits_inside_and_touches(self, height, width, h, w):
+        resized = Letterbox((h, w)).size(height, width)
+        assert resized[0] <= h and resized[1] <= w
+        assert resized[0] == h or resized[1] == w
+
+    @given(sides, sides)
+    def test_the_shortest_side_is_as_asked_unless_the_longest_forbids_it(self, height, width):
+        short, long = sorted(ShortestSide(200, 333).size(height, width))
+        assert long <= 333
+        assert short == 200 or long == 333
+
+    @pytest.mark.parametrize("size", [0, -3, (1, 2, 3), (5.5, 2), "a"])
+    def test_a_bad_size_is_refused(self, size):
+        with pytest.raises(ValueError, match="size is"):
+            Letterbox(size)
+
+    def test_shortest_above_longest_is_refused(self):
+        with pytest.raises(ValueError, match="shortest 9"):
+            ShortestSide(9, 8)
+
+    def test_describe_tells_rules_apart(self):
+        rules = [Letterbox(64), Letterbox(32), Letterbox(64, False), ShortestSide(64, 64)]
+        assert len({str(rule.describe()) for rule in rules}) == 4
+
+
+class TestResampling:
+    def test_shrinking_is_antialiased(self):
+        stripes = np.zeros((64, 64, 3), np.uint8)
+        stripes[:, ::2] = 255
+        small = resample(stripes, (16, 16))  # without antialiasing some pixels would be 0 or 255
+        assert abs(small.astype(int) - 127).max() < 20
+
+    def test_pixels_agree_with_pil(self, picture):
+        ours = resample(picture, (17, 23)).astype(int)
+        pils = Image.fromarray(picture).resize((23, 17), Image.Resampling.BILINEAR)
+        assert abs(ours - np.asarray(pils)).max() <= 1
+
+    def test_the_same_size_copies_nothing(self, picture):
+        assert resample(picture, (40, 60)) is picture
+
+
+class TestThereAndBack:
+    @given(sides, sides, st.sampled_from([Letterbox(128), Letterbox((96, 320)), ShortestSide()]))
+    def test_boxes_come_back(self, height, width, resize):
+        frame = Frame(1, (height, width), resize.size(height, width))
+        boxes = torch.tensor(
+            [[0, 0, width, height], [width * 0.1, height * 0.3, width * 0.2, height * 0.9]],
+            dtype=torch.float32,
+        )
+        seen = resize_boxes(boxes, frame)
+        assert seen[0].tolist() == pytest.approx([0, 0, frame.resized[1], frame.resized[0]])
+        back = to_original(Detections(seen, torch.ones(2), torch.zeros(2).long()), frame)
+        assert torch.allclose(back.boxes, boxes, rtol=1e-6, atol=1e-4)
+
+    def test_by_hand(self):
+        frame = Frame(1, original=(100, 200), resized=(50, 20))
+        boxes = torch.tensor([[20.0, 10, 100, 90]])
+        assert resize_boxes(boxes, frame).tolist() == [[2, 5, 10, 45]]
+
+    def test_what_sticks_out_is_clipped_and_nothing_is_legal(self):
+        frame = Frame(1, original=(100, 200), resized=(50, 100))
+        found = Detections(torch.tensor([[-5.0, -1, 120, 60]]), torch.ones(1), torch.zeros(1))
+        assert to_original(found, frame).boxes.tolist() == [[0, 0, 200, 100]]
+        none = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0))
+        assert to_original(none, frame).boxes.shape == (0, 4)
+
+
+class TestCollate:
+    def test_zeros_at_the_right_and_the_bottom_up_to_the_stride(self, picture):
+        items = [Letterbox(64, pad_to_size=False)(picture, 3), (picture[:20, :10], frame(20, 10))]
+        batch = collate_images(items, stride=32)
+        assert batch.pixels.shape == (2, 3, 64, 64)
+        assert batch.pixels.dtype == torch.uint8
+        assert batch.sizes == [(43, 64), (20, 10)]
+        assert torch.equal(
+            batch.pixels[1, :, :20, :10], torch.tensor(picture[:20, :10]).permute(2, 0, 1)
+        )
+        assert batch.pixels[1, :, 20:].sum() == 0 and batch.pixels[1, :, :, 10:].sum() == 0
+        assert batch.frames[0].id == 3 and batch.frames[0].original == (40, 60)
+
+    def test_a_letterbox_gives_every_batch_one_shape(self, picture):
+        resize = Letterbox(96)
+        flat = collate_images([resize(picture, 0)], stride=32)
+        tall = collate_images([resize(picture.transpose(1, 0, 2), 0)], stride=32)
+        assert flat.pixels.shape == tall.pixels.shape == (1, 3, 96, 96)
+        assert flat.sizes == [(64, 96)] and flat.pixels[0, :, 64:].sum() == 0
+
+    def test_an_image_is_the_same_alone_and_in_a_batch(self, picture):
+        items = [Letterbox(64)(picture, 0), Letterbox(64)(picture[:, ::-1], 1)]
+        both = collate_images(items, stride=16).pixels
+        for index, item in enumerate(items):
+            assert torch.equal(collate_images([item], stride=16).pixels[0], both[index])
+
+    def test_no_images_are_refused(self):
+        with pytest.raises(ValueError, match="no images"):
+            collate_images([], stride=32)
+
+
+def frame(height, width):
+    return Frame(0, (height, width), (height, width))
