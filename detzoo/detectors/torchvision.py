@@ -155,6 +155,8 @@ class TorchvisionDetector(Detector):
             raise ValueError(f"torchvision's {kind} takes no anchor_scale and no anchor_sizes")
         if kind != "faster_rcnn" and head_width:
             raise ValueError(f"torchvision's {kind} has no head_width; only faster_rcnn has")
+        if kind == "fcos" and channels % 32:
+            raise ValueError(f"channels is {channels}; fcos has group norm of 32 groups")
         low, high = levels or LEVELS[kind]
         strides = [2**level for level in range(low, high + 1)]
         if anchor_sizes is None:
