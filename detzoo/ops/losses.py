@@ -13,11 +13,12 @@ def sigmoid_focal(logits: Tensor, targets: Tensor, *, alpha: float, gamma: float
     targets: of the logits' shape, in {0, 1}. alpha weighs the ones, 1 - alpha the zeros; a negative
     alpha weighs nothing. gamma 0 is (balanced) cross-entropy.
     """
-    logits, targets = logits.float(), targets.float()
-    loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    targets = targets.float()
+    z = logits.float() * (2 * targets - 1)  # p_t = sigmoid(z)
+    loss = -F.logsigmoid(z)
     if gamma > 0:
-        wrong = torch.sigmoid(logits * (1 - 2 * targets))  # 1 - p_t, without cancellation
-        loss = loss * wrong**gamma
+        # (1 - p_t)^gamma by its logarithm: the power's own derivative is infinite at p_t = 1
+        loss = loss * torch.exp(gamma * F.logsigmoid(-z))
     if alpha >= 0:
         loss = loss * (alpha * targets + (1 - alpha) * (1 - targets))
     return loss

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from detzoo.nn import BoxHead, RegionFeatures
+
+
+def box(side: float) -> list[float]:
+    return [0.0, 0.0, side, side]
+
+
+def test_levels_by_hand():
+    """1612.03144, equation 1: 224 px is level 4, half of it 3, twice it 5; bounded to 2..5."""
+    regions = RegionFeatures((4, 8, 16, 32))
+    sides = [224, 223, 112, 111, 56, 10, 448, 10_000]
+    levels = regions.levels(torch.tensor([box(s) for s in sides])) + 2
+    assert levels.tolist() == [4, 3, 3, 2, 2, 2, 5, 5]
+    assert RegionFeatures((4, 8), canonical_size=56.0).levels(torch.tensor([box(28)])).item() == 1
+
+
+@pytest.mark.parametrize("kind", ["align", "pool"])
+def test_a_ramp_is_read_where_the_region_is(kind):
+    # On a map whose value is its column, 16 x 16 at stride 4: a region from x = 16 to 32 spans
+    # columns 4 to 8. Align averages them (centres at 3.5 .. 7.5), pool takes the last of each bin.
+    ramp = torch.arange(16.0).expand(1, 1, 16, 16)
+    regions = RegionFeatures((4,), kind=kind, size=2)
+    found = regions([ramp], [torch.tensor([[16.0, 16, 32, 32]])])
+    expected = [[4.5, 6.5]] * 2 if kind == "align" else [[6.0, 8.0]] * 2
+    assert found[0, 0].tolist() == expected
+
+
+def test_regions_keep_their_order_across_levels_and_images():
+    # Every map is constant: 100 * level + image.
+    maps = [
+        torch.stack([torch.full((1, 8, 8), 100.0 * level + image) for image in range(2)])
+        for level in range(4)
+    ]
+    rois = [torch.tensor([box(448), box(56)]), torch.tensor([box(112), box(10), box(224)])]
+    found = RegionFeatures((4, 8, 16, 32), size=1)(maps, rois)
+    # boxes reach beyond these small maps, where align reads zeros: only the largest value tells
+    assert RegionFeatures((4, 8, 16, 32)).levels(torch.cat(rois)).tolist() == [3, 0, 1, 0, 2]
+    inside = [torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[0.0, 0, 3, 3]])]
+    assert RegionFeatures((4, 8, 16, 32), size=1)(maps, inside).flatten().tolist() == [0, 1]
+    assert found.shape == (5, 1, 1, 1)
+
+
+def test_no_regions():
+    maps = [torch.rand(2, 3, 8, 8)] * 2
+    assert RegionFeatures((4, 8))(maps, [torch.zeros(0, 4)] * 2).shape == (0, 3, 7, 7)
+
+
+def test_unknown_features_are_refused():
+    with pytest.raises(ValueError, match="align, pool"):
+        RegionFeatures((4,), kind="crop")
+
+
+def test_box_head_shapes():
+    scores, deltas = BoxHead(3, 7, 16, num_classes=5)(torch.rand(2, 3, 7, 7))
+    assert scores.shape == (2, 6) and deltas.shape == (2, 5, 4)

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detzoo.ops.assign import BACKGROUND, IGNORE, match, sample
+from detzoo.types import Target
+
+
+def target(boxes, crowd=None) -> Target:
+    boxes = torch.tensor(boxes, dtype=torch.float32).view(-1, 4)
+    crowd = torch.tensor(crowd or [False] * len(boxes), dtype=torch.bool)
+    return Target(boxes, torch.zeros(len(boxes), dtype=torch.int64), crowd)
+
+
+REFERENCES = torch.tensor(
+    [[0.0, 0, 10, 10], [0, 0, 10, 8], [0, 0, 10, 4.5], [0, 0, 10, 2], [50, 50, 60, 60]]
+)  # IoU with the first: 1, 0.8, 0.45, 0.2, 0
+
+
+def test_thresholds():
+    matched = match(REFERENCES, target([[0, 0, 10, 10]]), positive=0.5, negative=0.4)
+    assert matched.tolist() == [0, 0, IGNORE, BACKGROUND, BACKGROUND]
+
+
+def test_every_object_that_touches_a_reference_can_be_forced():
+    truth = target([[0, 0, 10, 10], [57, 57, 67, 67]])  # the second: IoU 9/191 with the last
+    assert match(REFERENCES, truth, positive=0.5, negative=0.4)[-1] == BACKGROUND
+    assert match(REFERENCES, truth, positive=0.5, negative=0.4, force=True)[-1] == 1
+    far = target([[200, 200, 210, 210]])
+    assert (match(REFERENCES, far, positive=0.5, negative=0.4, force=True) == BACKGROUND).all()
+
+
+def test_a_forced_reference_takes_its_own_best_object():
+    # Object 1's best reference is reference 0, whose own best object is object 0.
+    truth = target([[0, 0, 10, 10], [0, 0, 10, 30]])
+    matched = match(REFERENCES[:1], truth, positive=0.5, negative=0.4, force=True)
+    assert matched.tolist() == [0]
+
+
+def test_crowds_are_neither_positive_nor_negative():
+    truth = target([[0, 0, 10, 10], [45, 45, 70, 70]], [False, True])
+    matched = match(REFERENCES, truth, positive=0.5, negative=0.4)
+    assert matched.tolist() == [0, 0, IGNORE, BACKGROUND, IGNORE]
+    # What is a positive stays one inside a crowd, and indices count all boxes, crowds too.
+    truth = target([[0, 0, 100, 100], [0, 0, 10, 10]], [True, False])
+    matched = match(REFERENCES, truth, positive=0.5, negative=0.4)
+    assert matched.tolist() == [1, 1, IGNORE, IGNORE, IGNORE]
+
+
+def test_no_objects_and_no_references():
+    assert match(REFERENCES, target([]), positive=0.5, negative=0.4).tolist() == [BACKGROUND] * 5
+    assert len(match(REFERENCES[:0], target([[0, 0, 1, 1]]), positive=0.5, negative=0.4)) == 0
+
+
+@given(st.lists(st.sampled_from([BACKGROUND, IGNORE, 0, 3]), max_size=40), st.integers(0, 20))
+def test_samples_hold_to_their_kinds_and_numbers(matched, size):
+    matched = torch.tensor(matched, dtype=torch.int64)
+    positives, negatives = sample(matched, size, 0.25)
+    assert (matched[positives] >= 0).all() and (matched[negatives] == BACKGROUND).all()
+    assert len(positives) == min(int((matched >= 0).sum()), size // 4)
+    assert len(negatives) == min(int((matched == BACKGROUND).sum()), size - len(positives))
+    for drawn in (positives, negatives):
+        assert len(drawn.unique()) == len(drawn)
+
+
+def test_samples_are_random_and_seeded():
+    matched = torch.full((100,), BACKGROUND)
+    torch.manual_seed(0)
+    one, other = (sample(matched, 10, 0.5)[1] for _ in range(2))
+    torch.manual_seed(0)
+    assert one.tolist() == sample(matched, 10, 0.5)[1].tolist() != other.tolist()

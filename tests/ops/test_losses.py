@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torchvision.ops import sigmoid_focal_loss
+
+from detzoo.ops.losses import sigmoid_focal, smooth_l1
+
+
+def test_focal_by_hand():
+    # p = 0.5: -log p = log 2, and (1 - p)^2 = 1/4, whatever the label
+    loss = sigmoid_focal(torch.zeros(2), torch.tensor([1.0, 0]), alpha=0.25, gamma=2)
+    assert loss.tolist() == pytest.approx([0.25 * math.log(2) / 4, 0.75 * math.log(2) / 4])
+    plain = sigmoid_focal(torch.zeros(2), torch.tensor([1.0, 0]), alpha=-1, gamma=0)
+    assert plain.tolist() == pytest.approx([math.log(2)] * 2)
+
+
+@given(
+    st.lists(st.floats(-15, 15, width=32), min_size=1, max_size=9),
+    st.sampled_from([0.0, 0.5, 2.0, 5.0]),
+    st.sampled_from([-1.0, 0.25]),
+)
+def test_focal_is_torchvisions(logits, gamma, alpha):
+    logits = torch.tensor(logits)
+    for label in (0.0, 1.0):
+        labels = torch.full_like(logits, label)
+        ours = sigmoid_focal(logits, labels, alpha=alpha, gamma=gamma)
+        theirs = sigmoid_focal_loss(logits.double(), labels.double(), alpha, gamma)
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_is_finite_with_its_gradient_at_any_logit(gamma):
+    logits = torch.tensor([-1e4, -100.0, 0.0, 100.0, 1e4]).requires_grad_()
+    for label in (0.0, 1.0):
+        loss = sigmoid_focal(logits, torch.full_like(logits, label), alpha=0.25, gamma=gamma)
+        (grad,) = torch.autograd.grad(loss.sum(), logits)
+        assert loss.isfinite().all() and grad.isfinite().all()
+
+
+def test_smooth_l1_by_hand():
+    d = torch.tensor([0.0, 0.5, -1.0, 3.0])
+    assert smooth_l1(d, torch.zeros(4), 1.0).tolist() == [0, 0.125, 0.5, 2.5]
+    assert smooth_l1(d, torch.zeros(4), 0.0).tolist() == [0, 0.5, 1, 3]
+    assert smooth_l1(d.bfloat16(), torch.zeros(4), 1.0).dtype == torch.float32
