@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
+from omegaconf.errors import MissingMandatoryValue
 
 ALLOWED = ("detzoo", "torch", "torchvision", "timm")
 _PACKAGE = Path(__file__).resolve().parent
@@ -26,11 +27,18 @@ def folder(name: str) -> Path:
 
 
 def plain(config: Any) -> Any:
-    """A configuration as resolved dicts, lists and values without a trace of OmegaConf."""
+    """A configuration as resolved dicts, lists and values without a trace of OmegaConf.
+
+    What is plain already stays as it is. Raises ValueError for a setting that must be given and is
+    not.
+    """
     if not OmegaConf.is_config(config):
-        config = OmegaConf.create({"value": config})
-        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)["value"]
-    return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        return config
+    try:
+        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        name = error.full_key or "a setting"
+        raise ValueError(f"{name} must be given: {name}=...") from error
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
@@ -51,8 +59,8 @@ def build(node: Any, name: str = "config", **arguments: Any) -> Any:
     """The object that `node` (a mapping with `_target_`) describes, its children built first.
 
     name: where the node stands, for errors. arguments: values that the program fills in, such as
-    num_classes; they win over the node's. Raises ValueError for a target that is not allowed, before
-    anything at all is built, and for arguments that the target refuses.
+    num_classes; they win over the node's. Raises ValueError for a target that is not allowed,
+    before anything at all is built, and for arguments that the target refuses.
     """
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate

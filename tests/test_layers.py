@@ -1,4 +1,4 @@
-"""Who may import whom: every import in detzoo, read from the source, against the design's arrows."""
+"""Who may import whom: every import in detzoo, read from its source, against the design."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ ARROWS = {
     "metrics": {"types"},
     "detector": {"types", "data.image"},
     "detectors": {"types", "ops", "nn", "detector"},
-    "weights": {"types", "ops", "nn", "detector", "detectors"},
+    "weights": {"types", "ops", "nn", "detector", "detectors", "data.image"},
     "engine": {"types", "detector", "data", "metrics"},
-    "speed": {"types", "detector", "data", "metrics"},
+    # engine.precision: speed and accuracy must come from the same object at the same precision
+    "speed": {"types", "detector", "data", "metrics", "engine.precision"},
     "report": {"metrics"},
     "config": set(),
 }

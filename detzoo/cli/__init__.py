@@ -1,0 +1,43 @@
+"""One command, `detzoo`, with one thin Hydra app per verb."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from detzoo import __version__
+
+VERBS = {
+    "check": "is this data set sane? what is wrong with it, and what training will do about it",
+    "train": "train one detector, or several by a Hydra multirun",
+    "evaluate": "score trained runs on the test split",
+    "speed": "time runs against one another, from encoded bytes to boxes",
+    "report": "make the page and the tables of a set of runs",
+    "bench": "check, train, evaluate, speed and report in a row",
+    "predict": "find objects in images of yours: JSON and drawn pictures",
+}
+
+
+def usage() -> str:
+    verbs = "\n".join(f"  {verb:10}{what}" for verb, what in VERBS.items())
+    return (
+        "detzoo - object detectors that read like their papers, compared by one protocol\n\n"
+        f"usage: detzoo VERB [setting=value ...]\n\n{verbs}\n\n"
+        "detzoo VERB --help tells more. Settings are Hydra overrides: detzoo train seed=1\n"
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run `detzoo VERB ...`; gives the exit code: 0 well, 1 something failed, 2 what verb?"""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    verb, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
+    if verb in ("-h", "--help", "help"):
+        print(usage(), end="")
+        return 0
+    if verb == "--version":
+        print(f"detzoo {__version__}")
+        return 0
+    if verb not in VERBS:
+        print(f"detzoo: no verb {verb!r}; choose one of {', '.join(VERBS)}", file=sys.stderr)
+        return 2
+    return import_module(f"detzoo.cli.{verb}").main(rest)

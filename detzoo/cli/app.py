@@ -1,0 +1,75 @@
+"""A verb as a Hydra app: its configuration, its errors as one message, its exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from detzoo.config import folder
+
+Task = Callable[[DictConfig], "int | None"]
+
+# What a user can mend: said in one message. Anything else is our mistake and keeps its traceback.
+EXPECTED = (ValueError, OSError, ImportError, HydraException, OmegaConfBaseException)
+
+
+def app(verb: str) -> Callable[[Task], Callable[[Sequence[str]], int]]:
+    """Make `task` the Hydra app of conf/`verb`.yaml; gives main(arguments) -> exit code.
+
+    Under a multirun the task is called once per job, and a job that fails does not stop the others.
+    """
+
+    def decorate(task: Task) -> Callable[[Sequence[str]], int]:
+        def main(arguments: Sequence[str]) -> int:
+            codes: list[int] = []
+
+            def job(config: DictConfig) -> None:
+                codes.append(_guarded(verb, task, config))
+
+            experiments()
+            before, sys.argv = sys.argv, [f"detzoo {verb}", *arguments]
+            try:
+                hydra.main(version_base="1.3", config_path=str(folder("conf")), config_name=verb)(
+                    job
+                )()
+            except SystemExit as end:  # hydra's way to end a help or a bad override
+                return end.code if isinstance(end.code, int) else int(end.code is not None)
+            except KeyboardInterrupt:
+                return 130
+            finally:
+                sys.argv = before
+            return max(codes, default=0)
+
+        return main
+
+    return decorate
+
+
+def _guarded(verb: str, task: Task, config: DictConfig) -> int:
+    try:
+        return task(config) or 0
+    except EXPECTED as error:
+        print(f"detzoo {verb}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"\ndetzoo {verb}: interrupted; the same command goes on from here", file=sys.stderr)
+        raise
+
+
+def experiments() -> None:
+    """Offer every experiments/NAME.yaml as experiment=NAME, from a checkout and from a wheel.
+
+    They lie beside conf/, where people look for them, and not in a group's folder inside it.
+    """
+    for path in sorted(folder("experiments").glob("*.yaml")):
+        node: Any = OmegaConf.load(path)
+        ConfigStore.instance().store(
+            name=path.stem, node=node, group="experiment", package="_global_", provider="detzoo"
+        )

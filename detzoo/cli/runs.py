@@ -1,0 +1,117 @@
+"""A run: its settings, its data set, its directory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from detzoo.config import build, plain
+from detzoo.data import CheckResult, Source, check
+from detzoo.engine import precision as precisions
+from detzoo.engine import status
+from detzoo.files import read_json
+
+Settings = dict[str, Any]
+
+DEFAULT_THREADS = torch.get_num_threads()
+
+KEYS = ("label", "name", "seed", "detector", "data", "resize", "augment", "recipe", "runtime")
+# What changes where a run lies or how fast it goes, but not what comes out of it.
+WITHOUT_EFFECT = {"runtime": ("threads", "workers", "cache_mb"), "data": ("root",)}
+
+
+def source(settings: Settings) -> Source:
+    """The data set of `settings`; the same object for the same settings, so it is read once."""
+    return _source(json.dumps(settings["data"], sort_keys=True))
+
+
+@cache
+def _source(text: str) -> Source:
+    return build(json.loads(text), "data")
+
+
+@cache
+def checked(source: Source, splits: tuple[str, ...] = ("train", "val", "test")) -> CheckResult:
+    """What is wrong with the data. Raises ValueError with all errors if there is one."""
+    result = check(source, splits)
+    if result.errors:
+        said = "\n".join(f"  {p.where}: {p.kind}: {p.what}" for p in result.errors[:20])
+        more = len(result.errors) - 20
+        said += f"\n  and {more} more" if more > 0 else ""
+        raise ValueError(
+            f"{source.name} has errors, so nothing was started; mend them or see "
+            f"detzoo check:\n{said}"
+        )
+    return result
+
+
+def settings_of(config: DictConfig) -> Settings:
+    """The plain settings of one run from a composed configuration, complete and without `auto`."""
+    settings = plain(config)
+    settings = {key: settings[key] for key in KEYS}
+    settings["runtime"] = runtime(settings["runtime"])
+    if settings["data"].get("root"):  # so that a run can be scored from any folder
+        root = str(Path(settings["data"]["root"]).expanduser().resolve())
+        settings["data"] = {**settings["data"], "root": root}
+    data = source(settings)
+    settings["classes"] = list(data.classes)
+    settings["detector"] = {**settings["detector"], "num_classes": len(data.classes)}
+    # The files may change while their settings do not; a run belongs to the images that it saw.
+    settings["train_hash"] = data.read("train").hash
+    return settings
+
+
+def runtime(wanted: dict[str, Any]) -> dict[str, Any]:
+    """`auto` and null replaced by what this machine has; torch's threads are set to it."""
+    device = precisions.choose_device(wanted["device"])
+    threads = wanted["threads"] or DEFAULT_THREADS
+    torch.set_num_threads(threads)
+    precision = precisions.choose_precision(device, wanted["precision"])
+    layout = precisions.choose_channels_last(device, precision, wanted["channels_last"])
+    chosen = {"device": str(device), "precision": precision, "channels_last": layout}
+    return {**wanted, **chosen, "threads": threads}
+
+
+def directory(settings: Settings, root: str | Path) -> Path:
+    """root/name/label-hash, the hash over every setting that decides the result."""
+    decisive = {key: value for key, value in settings.items() if key != "name"}
+    for key, ignored in WITHOUT_EFFECT.items():
+        decisive[key] = {k: v for k, v in decisive[key].items() if k not in ignored}
+    text = json.dumps(decisive, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    label = re.sub(r"[^\w.+]+", "-", settings["label"]).strip("-.") or "run"
+    return Path(root) / settings["name"] / f"{label}-{digest}"
+
+
+def trained(path: Path) -> bool:
+    """Whether the training is over; what came after it may have failed."""
+    now = status.read(path)
+    return now is not None and (now["stage"] != "train" or now["state"] == "done")
+
+
+def tell(result: CheckResult) -> None:
+    """The warnings of a check in one line."""
+    warnings = Counter(p.kind for p in result.problems if p.severity == "warning")
+    if warnings:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in warnings.most_common())
+        print(f"{sum(warnings.values())} warnings about the data ({kinds}): see detzoo check")
+
+
+def read_or_empty(path: Path) -> dict[str, Any]:
+    """What the file holds; {} where it is not there or damaged, so that it is made anew."""
+    try:
+        return read_json(path)
+    except (OSError, ValueError):
+        return {}
+
+
+def in_one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".split("\n")[0]

@@ -1,0 +1,89 @@
+"""The command itself: verbs, exit codes, messages, and what Hydra may and may not do."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from detzoo import __version__
+from detzoo.cli import VERBS, main
+from detzoo.cli.app import app
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"]])
+def test_the_help_lists_every_verb(arguments: list[str], capsys: pytest.CaptureFixture) -> None:
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert all(f"\n  {verb} " in out for verb in VERBS)
+
+
+def test_the_version(capsys: pytest.CaptureFixture) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"detzoo {__version__}\n"
+
+
+def test_an_unknown_verb_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture) -> None:
+    assert main(["trian", "seed=1"]) == 2
+    assert "no verb 'trian'; choose one of check, train" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_helps(verb: str, capsys: pytest.CaptureFixture) -> None:
+    assert main([verb, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"detzoo {verb} - ") and f"\n  detzoo {verb} " in out
+    assert f"detzoo {verb} --cfg job" in out
+    if verb == "train":
+        assert "detector/torchvision: faster_rcnn" in out and "experiment: seeds" in out
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
+    monkeypatch.chdir(tmp_path)
+    return []
+
+
+def small_app(seen: list[int]):  # type: ignore[no-untyped-def]
+    @app("train")
+    def run(config: DictConfig) -> None:
+        seen.append(config.seed)
+        if config.seed == 1:
+            raise ValueError("seed 1 is unlucky")
+        if config.seed == 9:
+            raise ZeroDivisionError("a mistake of ours")
+
+    return run
+
+
+def test_a_failed_job_of_a_multirun_stops_no_other(
+    seen: list[int], capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    assert small_app(seen)(["-m", "seed=0,1,2"]) == 1
+    assert seen == [0, 1, 2]
+    assert capsys.readouterr().err == "detzoo train: seed 1 is unlucky\n"
+    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()] == [
+        "runs/default/multirun.yaml"
+    ]
+
+
+def test_an_expected_error_is_one_message_and_a_mistake_keeps_its_traceback(
+    seen: list[int], capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    before = list(sys.argv)
+    assert small_app(seen)(["seed=0"]) == 0
+    assert small_app(seen)(["seed=1"]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+    assert small_app(seen)(["seed=9"]) == 1
+    said = capsys.readouterr().err
+    assert "a mistake of ours" in said and "ZeroDivisionError" in said and __file__ in said
+    assert sys.argv == before and not list(tmp_path.iterdir()), "hydra left something behind"
+
+
+def test_an_override_that_does_not_exist_is_told(
+    seen: list[int], capsys: pytest.CaptureFixture
+) -> None:
+    assert small_app(seen)(["sead=1"]) == 1
+    assert "sead" in capsys.readouterr().err and not seen

@@ -1,0 +1,160 @@
+"""Which directory a run gets, which directories a setting names, when a run is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from detzoo.cli import runs
+from detzoo.cli.predict import images_of
+from detzoo.cli.select import select
+from detzoo.engine import status
+
+
+def settings(**changes: Any) -> dict[str, Any]:
+    """A run's settings; changes: part__key=value."""
+    base: dict[str, Any] = {
+        "label": "torchvision/faster_rcnn",
+        "name": "mine",
+        "seed": 0,
+        "detector": {"_target_": "detzoo.detectors.TorchvisionDetector", "num_classes": 3},
+        "data": {"_target_": "detzoo.data.Coco", "root": "/a", "holdout_seed": 0},
+        "recipe": {"lr": 0.1, "images_seen": 100},
+        "runtime": {"device": "cpu", "threads": 1, "workers": 0, "cache_mb": 10},
+        "train_hash": "abc",
+    }
+    for key, value in changes.items():
+        part, _, name = key.partition("__")
+        if name:
+            base[part] = {**base[part], name: value}
+        else:
+            base[part] = value
+    return base
+
+
+def test_the_directory_is_root_name_label_hash() -> None:
+    path = runs.directory(settings(), "runs")
+    assert path.parent == Path("runs/mine")
+    label, digest = path.name.rsplit("-", 1)
+    assert label == "torchvision-faster_rcnn"
+    assert len(digest) == 8 and int(digest, 16) >= 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"runtime__threads": 2},
+        {"runtime__workers": 2},
+        {"runtime__cache_mb": 0},
+        {"data__root": "/b"},
+        {"name": "other"},
+    ],
+    ids=str,
+)
+def test_what_changes_no_result_changes_no_hash(change: dict[str, Any]) -> None:
+    other = runs.directory(settings(**change), "elsewhere")
+    assert other.name == runs.directory(settings(), "runs").name
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"recipe__lr": 0.2},
+        {"runtime__device": "cuda"},
+        {"data__holdout_seed": 1},
+        {"detector__num_classes": 4},
+        {"train_hash": "abd"},
+    ],
+    ids=str,
+)
+def test_what_changes_the_result_changes_the_hash(change: dict[str, Any]) -> None:
+    assert runs.directory(settings(**change), "runs") != runs.directory(settings(), "runs")
+
+
+@pytest.mark.parametrize("label", ["../../etc", "a/../b", "..", "/abs", ""])
+def test_a_label_never_leaves_the_root(label: str) -> None:
+    path = runs.directory(settings(label=label), "runs")
+    assert path.parent == Path("runs/mine") and ".." not in path.parts
+
+
+def test_auto_is_replaced_and_threads_are_set() -> None:
+    before = torch.get_num_threads()
+    try:
+        wanted = {"device": "cpu", "precision": "auto", "channels_last": "auto", "threads": 1}
+        found = runs.runtime({**wanted, "workers": 0})
+        assert found["precision"] in ("fp32", "bf16") and found["channels_last"] in (True, False)
+        assert found["threads"] == torch.get_num_threads() == 1 and found["workers"] == 0
+        assert runs.runtime({**wanted, "threads": None})["threads"] == runs.DEFAULT_THREADS
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("stage", "state", "answer"),
+    [
+        ("train", "running", False),
+        ("train", "failed", False),
+        ("train", "interrupted", False),
+        ("train", "done", True),
+        ("evaluate", "failed", True),
+        ("speed", "interrupted", True),
+    ],
+)
+def test_when_a_run_is_trained(stage: str, state: str, answer: bool, tmp_path: Path) -> None:
+    assert not runs.trained(tmp_path)
+    status.update(tmp_path, stage=stage, state=state)
+    assert runs.trained(tmp_path) is answer
+
+
+@pytest.fixture
+def some_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("mine/a-00000001", "mine/b-00000002", "other/a-00000003"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "config.yaml").write_text("label: a\n")
+    (tmp_path / "runs" / "mine" / "empty").mkdir()
+    (tmp_path / "runs" / "mine" / "multirun.yaml").write_text("")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "runs"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ("runs/mine", ["mine/a-00000001", "mine/b-00000002"]),
+        (["runs/mine/b-00000002", "runs/other"], ["mine/b-00000002", "other/a-00000003"]),
+        ("runs/*/a-*", ["mine/a-00000001", "other/a-00000003"]),
+        ("runs/mine/a-00000001", ["mine/a-00000001"]),
+    ],
+)
+def test_runs_are_named_by_path_folder_or_pattern(
+    wanted: str | list[str], found: list[str], some_runs: Path
+) -> None:
+    assert select(wanted) == [Path("runs") / name for name in found]
+    absolute = [
+        str(some_runs.parent / w) for w in ([wanted] if isinstance(wanted, str) else wanted)
+    ]
+    assert select(absolute) == [some_runs / name for name in found]
+
+
+@pytest.mark.parametrize("wanted", ["runs/nothing", [], "runs/mine/empty", "runs/*/z-*"])
+def test_no_run_is_an_error(wanted: str | list[str], some_runs: Path) -> None:
+    with pytest.raises(ValueError, match="no run directory"):
+        select(wanted)
+
+
+def test_images_are_named_by_path_folder_or_pattern(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("b.JPG", "a.png", "notes.txt"):
+        Path(name).write_text("")
+    assert images_of(".") == [Path("a.png"), Path("b.JPG")]
+    assert images_of(["b.JPG", "*.png"]) == [Path("b.JPG"), Path("a.png")]
+    with pytest.raises(ValueError, match="no file or folder c.jpg"):
+        images_of(["c.jpg"])
+    with pytest.raises(ValueError, match="no images"):
+        images_of([])

@@ -1,0 +1,107 @@
+"""What may be built from a configuration, and how what may not is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from detzoo.config import build, load_yaml, plain
+from detzoo.data import Letterbox
+
+REFUSED = [
+    "os.system",
+    "builtins.eval",
+    "subprocess.run",
+    "hydra.utils.get_method",
+    "detzoo.config.inspect.os.system",
+    "detzoo.files.os.system",
+    "detzoo.config.Path",
+    "detzoo.config.build",
+    "detzoo.files.write_text",
+    "detzoo.data",
+    "detzoo.data.Letterbox.describe",
+    "detzoo.nowhere.Thing",
+    "detzoo.data.Nothing",
+    "detzooo.data.Letterbox",
+    "torch.load",
+    "torch.hub.load",
+    "torch.os.system",
+    "torch.utils.data.DataLoader",
+    "torchvision.io.read_file",
+    "timm.create_model",
+    "",
+    None,
+    3,
+]
+
+
+@pytest.mark.parametrize("target", REFUSED, ids=repr)
+@pytest.mark.parametrize("deep", [False, True])
+def test_what_is_no_class_of_ours_is_refused_before_anything_is_built(
+    target: object, deep: bool, tmp_path: Path
+) -> None:
+    bad = {"_target_": target, "path": str(tmp_path / "written"), "text": "x"}
+    node = {"_target_": "detzoo.data.Letterbox", "size": [{"inner": bad}]} if deep else bad
+    where = r"resize\.size\[0\]\.inner" if deep else "resize"
+    with pytest.raises(ValueError, match=rf"^{where}: ") as caught:
+        build(node, "resize")
+    assert str(target) in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_allowed_is_built() -> None:
+    resize = build({"_target_": "detzoo.data.Letterbox", "size": [32, 64]})
+    assert isinstance(resize, Letterbox) and resize.target == (32, 64)
+    assert isinstance(resize.describe()["size"], list)  # no ListConfig anywhere
+    assert (
+        build({"_target_": "torch.nn.Linear", "in_features": 2}, out_features=3).out_features == 3
+    )
+
+
+def test_the_programs_arguments_win() -> None:
+    assert build({"_target_": "detzoo.data.Letterbox", "size": 32}, size=48).target == (48, 48)
+
+
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        ({"size": 3}, "no _target_"),
+        (None, "no _target_"),
+        ({"_target_": "detzoo.data.Letterbox", "size": 0}, "size is 0"),
+        ({"_target_": "detzoo.data.Letterbox", "sighs": 1}, "sighs"),
+    ],
+)
+def test_a_bad_node_says_which_and_why(node: object, said: str) -> None:
+    with pytest.raises(ValueError, match=f"resize.*{said}"):
+        build(node, "resize")
+
+
+def test_an_interpolation_is_resolved_once_and_never_again() -> None:
+    config = OmegaConf.create({"size": 32, "resize": {"a": "${size}", "b": "\\${oc.env:HOME}"}})
+    assert plain(config.resize) == {"a": 32, "b": "${oc.env:HOME}"}
+    with pytest.raises(ValueError, match=r"resize\.b.*interpolation"):
+        build({"_target_": "detzoo.data.Letterbox", **plain(config.resize)}, "resize")
+
+
+def test_a_setting_that_must_be_given_is_named() -> None:
+    with pytest.raises(ValueError, match=r"data\.root must be given: data\.root="):
+        plain(OmegaConf.create({"data": {"root": "???"}}))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [", "not a readable YAML file"),
+        ("- 1", "holds a list"),
+        ("a: !!python/object/apply:os.system [true]", "not a readable YAML file"),
+    ],
+)
+def test_a_bad_yaml_file_says_which_and_why(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    with pytest.raises(ValueError, match=r"config\.yaml: there is no such file"):
+        load_yaml(path)
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf"config\.yaml: {said}"):
+        load_yaml(path)

@@ -1,0 +1,104 @@
+"""Every file in conf/ composes, and what it describes can be built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from detzoo.api import list_detectors
+from detzoo.cli import VERBS
+from detzoo.cli.app import experiments
+from detzoo.config import build, folder, plain
+from detzoo.data import Resize, Source
+from detzoo.detector import Detector
+from detzoo.engine.recipe import Recipe
+from detzoo.nn import Backbone
+
+CONF = folder("conf")
+FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
+GROUPED = [path for path in FILES if len(path.parts) > 1]
+
+
+def choices(group: str) -> list[str]:
+    """faster_rcnn, torchvision/fcos, ... of conf/detector."""
+    files = (path for path in GROUPED if path.parts[0] == group)
+    return ["/".join(path.with_suffix("").parts[1:]) for path in files]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hydra() -> Iterator[None]:
+    experiments()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def train(*overrides: str) -> DictConfig:
+    return compose("train", list(overrides))
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_every_file_composes(path: Path) -> None:
+    if len(path.parts) == 1:
+        compose(path.stem)
+    else:
+        group, choice = path.parts[0], "/".join(path.with_suffix("").parts[1:])
+        assert train(f"{group}={choice}")
+
+
+def test_every_verb_has_its_file_and_its_help() -> None:
+    for verb in VERBS:
+        config = compose(verb, return_hydra_config=True)
+        text = config.hydra.help.header
+        assert text.startswith(f"detzoo {verb} - "), text
+        assert config.hydra.help.app_name == f"detzoo {verb}"
+        assert config.hydra.output_subdir is None and config.hydra.run.dir == "."
+
+
+@pytest.mark.parametrize("path", sorted(folder("experiments").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_experiment_composes(path: Path) -> None:
+    assert compose("bench", [f"experiment={path.stem}"]) != compose("bench")
+
+
+@pytest.mark.parametrize("name", choices("detector"))
+def test_every_detector_is_built(name: str) -> None:
+    config = plain(train(f"detector={name}", "backbone=resnet10t"))
+    detector = build(config["detector"], num_classes=3)
+    assert isinstance(detector, Detector)
+    assert detector.num_classes == 3
+    assert config["label"] == name
+    assert config["recipe"]["lr"] == config["lr"] > 0
+    assert name in list_detectors()
+
+
+def test_every_detector_has_a_config() -> None:
+    assert sorted(choices("detector")) == list_detectors()
+
+
+@pytest.mark.parametrize("name", choices("backbone"))
+def test_every_backbone_is_built(name: str) -> None:
+    node = plain(train(f"backbone={name}"))["backbone"]
+    assert node["name"] == name
+    assert isinstance(build(node), Backbone)
+
+
+@pytest.mark.parametrize(
+    ("group", "choice", "kind"),
+    [
+        *(("recipe", choice, Recipe) for choice in choices("recipe")),
+        *(("resize", choice, Resize) for choice in choices("resize")),
+        *(("augment", choice, object) for choice in choices("augment")),
+    ],
+)
+def test_every_part_of_the_training_is_built(group: str, choice: str, kind: type) -> None:
+    assert isinstance(build(plain(train(f"{group}={choice}"))[group]), kind)
+
+
+@pytest.mark.parametrize("name", choices("data"))
+def test_every_data_set_is_built(name: str, tmp_path: Path) -> None:
+    node = plain(train(f"data={name}", f"data.root={tmp_path}"))["data"]
+    assert node["name"] == name
+    assert isinstance(build(node), Source)
