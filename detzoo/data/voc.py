@@ -98,9 +98,9 @@ class Voc(Source):
             if xml is None:
                 continue
             where = f"Annotations/{stem}.xml"
-            tree, objects = _parse(xml)
+            tree, objects, wrong = _parse(xml)
             if tree is None:
-                collector.error("malformed entry", where, objects[0], "image and boxes left out")
+                collector.error("malformed entry", where, wrong, "image and boxes left out")
                 continue
             path = self._image(stem, _text(tree, "filename"), where, collector)
             if path is None:
@@ -147,20 +147,21 @@ def _text(item: ElementTree.Element, path: str) -> str:
     return (item.findtext(path) or "").strip()
 
 
-def _parse(
-    path: Path,
-) -> tuple[ElementTree.Element, list[tuple[ElementTree.Element, int]]] | tuple[None, list[str]]:
-    """The tree, and its objects with the lines they start at (0 where that cannot be told).
+Objects = list[tuple[ElementTree.Element, int]]
 
-    An annotation that is no XML gives None and the reason.
+
+def _parse(path: Path) -> tuple[ElementTree.Element | None, Objects, str]:
+    """The tree, its objects with the lines they start at (0 where that cannot be told), and "".
+
+    An annotation that is no XML gives None, no objects and the reason.
     """
     data = path.read_bytes()
     try:
         tree = ElementTree.fromstring(data)
     except (ElementTree.ParseError, ValueError, LookupError) as error:
-        return None, [f"not valid XML ({error})"]
+        return None, [], f"not valid XML ({error})"
     objects = tree.findall("object")
     lines = [data.count(b"\n", 0, m.start()) + 1 for m in re.finditer(rb"<object[\s>/]", data)]
     if len(lines) != len(objects):  # some are commented out
         lines = [0] * len(objects)
-    return tree, list(zip(objects, lines, strict=True))
+    return tree, list(zip(objects, lines, strict=True)), ""
