@@ -22,7 +22,7 @@ def answer(frame: pd.DataFrame) -> list[str]:
 
 def _accuracy(rows: pd.DataFrame) -> str:
     n = rows["images"].iloc[0]
-    n = "the test images" if pd.isna(n) else f"{int(n):,} images"
+    n = "test images" if pd.isna(n) else f"{int(n):,} images"
     scored = rows.dropna(subset=["AP"]).sort_values("AP", ascending=False, kind="stable")
     if scored.empty:
         return f"No AP can be given on {n}: there is no ground truth to score against."
@@ -32,15 +32,13 @@ def _accuracy(rows: pd.DataFrame) -> str:
     alike = [row for _, row in others.iterrows() if overlap(best, row, "AP")]
     below = [row for _, row in others.iterrows() if not overlap(best, row, "AP")]
     start = f"{best['detector']} has the highest AP, {_value(best, 'AP')}"
-    apart = f"cannot be told apart from {_listed(alike, 'AP')} on these {n}: " + (
-        "the 95% intervals overlap" if _known([best, *alike], "AP") else "not all have an interval"
-    )
-    if not below:
-        return f"{start}, but it {apart}."
-    above = f"above {_listed(below, 'AP')}, whose 95% intervals lie below"
+    above = f"above {_listed(below, 'AP')}, whose 95% intervals lie below" if below else ""
     if not alike:
         return f"On {n}, {start}, {above} its own."
-    return f"{start}, {above}, but it {apart}."
+    known = _known([best, *alike], "AP")
+    reason = "the 95% intervals overlap" if known else "not all have an interval"
+    apart = f"it cannot be told apart from {_listed(alike, 'AP')} on these {n}: {reason}."
+    return f"{start}, {above}, but {apart}" if below else f"{start}, but {apart}"
 
 
 def _speed(rows: pd.DataFrame) -> str:
@@ -91,6 +89,7 @@ def _value(row: pd.Series, key: str) -> str:
 
 
 def _listed(rows: list[pd.Series], key: str, most: int = 3) -> str:
+    """The first ones by name and value, the rest by their number."""
     parts = [f"{row['detector']} ({_value(row, key)})" for row in rows[:most]]
     if len(rows) > most:
         parts.append(f"{len(rows) - most} more")

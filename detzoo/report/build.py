@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -84,20 +85,14 @@ def build(
 
 def _fitting(common: dict[str, Any], sections: list[Section], images: bool) -> str:
     """The page with the largest pictures that keep it below MOST_BYTES; without any if it must."""
+    called, looks = common["called"], common["styles"]
     for side, quality in PICTURES if images else ():
-        shown = [
-            Section(
-                s.index,
-                s.group,
-                s.frame,
-                s.answer,
-                s.drawings,
-                gallery(
-                    s.group.runs, common["called"], common["styles"], side=side, quality=quality
-                ),
-            )
-            for s in sections
-        ]
+        shown = []
+        for section in sections:
+            places = list(dict.fromkeys(section.frame["detector"]))  # in the leaderboard's order
+            runs = sorted(section.group.runs, key=lambda run: places.index(called[run]))
+            pictures = gallery(runs, called, looks, side=side, quality=quality)
+            shown.append(replace(section, gallery=pictures))
         page = render(**common, sections=shown, images=True)
         if len(page.encode()) < MOST_BYTES:
             return page

@@ -138,10 +138,13 @@ def names(runs: Sequence[Run]) -> dict[Run, str]:
 
     Runs that differ in their seed alone get the same name; two detectors never do.
     """
-    traits = {run: _flat(_identity(run)) for run in runs}
+    traits = {run: _flat(_identity(run)) for run in runs if run.config.get("detector")}
     found: dict[Run, str] = {}
     for run in runs:
-        own, same = traits[run], [traits[other] for other in runs if other.label == run.label]
+        if run not in traits:  # nothing says what it is, so it must not join those of its label
+            found[run] = f"{run.label} ({run.path.name})" if run.ranked else run.label
+            continue
+        own, same = traits[run], [traits[other] for other in traits if other.label == run.label]
         keys = dict.fromkeys(key for other in same for key in other)
         differing = [key for key in keys if len({other.get(key) for other in same}) > 1]
         if not differing:

@@ -18,7 +18,7 @@ from detzoo.report.compare import Group, show, title
 from detzoo.report.figures import Drawing
 from detzoo.report.palette import Style
 from detzoo.report.pictures import COUNT, THRESHOLD, Gallery
-from detzoo.report.runs import Run, clean, dig
+from detzoo.report.runs import Run, clean, dig, shorten
 from detzoo.report.tables import COLUMNS, limits, seed_text, shown
 
 MACHINE = {
@@ -189,6 +189,7 @@ def _row(row: pd.Series, styles: Mapping[str, Style]) -> dict[str, object]:
         )
     return {
         "detector": row["detector"],
+        "shown": shorten(row["detector"], 40),
         "colour": styles[row["detector"]].colour,
         "seed": seed_text(row),
         "kind": row["kind"],

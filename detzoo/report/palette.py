@@ -2,7 +2,7 @@
 
 Okabe and Ito's colours first (https://jfly.uni-koeln.de/color/), their yellow and black left out:
 one vanishes on white paper, the other on a dark page; then others that stay apart from them.
-Markers and line styles repeat with other periods, so that no two of the first 60 detectors look alike.
+Markers and line styles repeat with other periods: no two of the first 60 detectors look alike.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ def _is_run(path: Path) -> bool:
 
 
 def load_all(paths: Iterable[str | Path]) -> list[Run]:
-    """Every run of `paths` (run directories or directories of them). ValueError if there is none."""
+    """Every run of `paths` (run directories or folders of them). ValueError if there is none."""
     runs = [load(path) for path in find(paths)]
     if not runs:
         raise ValueError("no run directory was given; name one, or a directory that holds some")

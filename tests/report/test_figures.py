@@ -1,0 +1,182 @@
+"""Figures: what they show, that nothing is cut off and that no two labels overlap."""
+
+import re
+import xml.etree.ElementTree as ElementTree
+
+import fabricated_runs
+import matplotlib
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detzoo.report import charts, figures
+from detzoo.report.charts import pareto
+from detzoo.report.compare import groups, names
+from detzoo.report.palette import COLOURS, styles
+from detzoo.report.runs import load_all
+from detzoo.report.tables import group_frame
+
+
+def parts(paths):
+    runs = load_all(paths)
+    (group,), called = groups(runs), names(runs)
+    return group.runs, group_frame(group, called), called, styles(called.values())
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory):
+    """Eight detectors with long names, two seeds each, from 3 to 2,400 ms."""
+    root = tmp_path_factory.mktemp("crowded")
+    data = fabricated_runs.dataset(root / "data", count=6)
+    labels = [f"detector {i} with a name that does not end (backbone={i})" for i in range(8)]
+    return parts(
+        fabricated_runs.run(
+            root / "runs", label, data, seed=seed, ap=0.1 + 0.05 * i, network=2.6**i
+        )
+        for i, label in enumerate(labels)
+        for seed in (0, 1)
+    )
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return parts(fabricated_runs.comparison(tmp_path_factory.mktemp("plain")))
+
+
+@pytest.fixture(scope="module")
+def drawn(plain):
+    return figures.draw(*plain)
+
+
+def make(name, data, width):
+    runs, frame, called, looks = data
+    by_name = {n: [r for r in runs if called[r] == n] for n in dict.fromkeys(frame["detector"])}
+    arguments = {
+        "speed_accuracy": (frame, looks),
+        "latency": (by_name, looks),
+        "curves": (by_name, looks),
+        "classes": (by_name,),
+    }
+    with matplotlib.rc_context(figures._RC):
+        figure = getattr(charts, name)(*arguments[name], width)
+        figure.draw_without_rendering()
+    return figure
+
+
+def printed(figure):
+    """The texts that reach the paper: matplotlib also keeps ticks outside of what an axis shows."""
+    for axes in figure.axes:
+        yield from (axes.xaxis.label, axes.yaxis.label, *axes.texts)
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            yield from (t.label1 for t in axis.get_major_ticks() if low <= t.get_loc() <= high)
+    for legend in figure.legends:
+        yield from legend.get_texts()
+
+
+NAMES = ("speed_accuracy", "latency", "curves", "classes")
+
+
+@pytest.mark.parametrize("case", ["plain", "crowded"])
+@pytest.mark.parametrize("width", [figures.WIDE, figures.NARROW])
+@pytest.mark.parametrize("name", NAMES)
+def test_no_text_is_cut_off_or_overlaps(name, width, case, request):
+    figure = make(name, request.getfixturevalue(case), width)
+    texts = [text for text in printed(figure) if text.get_visible() and text.get_text().strip()]
+    extents = [(t, t.get_window_extent()) for t in texts]
+    axes = figure.axes[0]
+    for text, box in extents:
+        assert box.x0 >= -1 and box.y0 >= -1, text
+        assert box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1, text
+    upright = [box for text, box in extents if text.get_rotation() == 0]
+    for i, first in enumerate(upright):
+        for second in upright[:i]:
+            assert not first.padded(-1).overlaps(second.padded(-1)), (first, second)
+    assert axes.get_window_extent().height > 0.25 * figure.bbox.height
+
+
+def test_pareto_front():
+    #       0  1  2  3  4
+    cost = [1, 2, 3, 4, 4]
+    gain = [1, 3, 2, 3, 5]
+    assert pareto(np.array(cost), np.array(gain)) == [0, 1, 4]
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=12))
+def test_nothing_beats_the_front_and_the_front_beats_the_rest(points):
+    cost, gain = np.array(points).T
+    front = {points[i] for i in pareto(cost, gain)}
+    for c, g in points:
+        beaten = any(a <= c and b >= g and (a, b) != (c, g) for a, b in points)
+        assert ((c, g) in front) == (not beaten)
+
+
+def test_speed_and_accuracy_with_intervals_on_both_axes(plain):
+    axes = make("speed_accuracy", plain, figures.WIDE).axes[0]
+    frame, looks = plain[1], plain[3]
+    assert len(axes.containers) == 4  # one errorbar a detector
+    for bars, (_, row) in zip(axes.containers, frame.iterrows(), strict=True):
+        across, up = (lines.get_segments()[0] for lines in bars[2])
+        np.testing.assert_allclose(across[:, 0], [row["p50_ms_low"], row["p50_ms_high"]])
+        np.testing.assert_allclose(up[:, 1], [row["AP_low"], row["AP_high"]])
+        assert bars[0].get_color() == looks[row["detector"]].colour
+
+
+def test_stages_add_up_and_far_detectors_are_shown_as_shares(plain, crowded):
+    axes = make("latency", plain, figures.WIDE).axes[0]
+    widths = [bar.get_width() for bar in axes.patches][:6]
+    stages = fabricated_runs.STAGES | {"network": 14.2}  # CenterNet is the fastest, on top
+    np.testing.assert_allclose(widths, [1.04 * ms for ms in stages.values()])
+    assert axes.get_yticklabels()[0].get_text() == "CenterNet"
+    shares = make("latency", crowded, figures.WIDE).axes[0]
+    assert sum(bar.get_width() for bar in shares.patches[:6]) == pytest.approx(100)
+    assert "%" in shares.get_xlabel()
+
+
+def test_curves_have_a_line_a_run_in_its_detector_s_colour(crowded):
+    seen, time = make("curves", crowded, figures.WIDE).axes
+    assert len(seen.lines) == len(time.lines) == 16
+    assert len({line.get_color() for line in seen.lines}) == 8
+    assert seen.lines[0].get_xdata()[-1] == 4000
+
+
+def test_a_class_without_ground_truth_is_na(plain):
+    axes = make("classes", plain, figures.WIDE).axes[0]
+    values = axes.images[0].get_array()
+    assert values.shape == (6, 4) and np.isnan(np.ma.filled(values, np.nan)[5]).all()
+    assert [t.get_text() for t in axes.texts[-4:]] == ["n/a"] * 4
+    assert axes.get_yticklabels()[4].get_text() == "$x^2$ (10)"
+
+
+def test_every_form_of_a_figure_is_whole(drawn):
+    assert [d.name for d in drawn] == ["speed-accuracy", "latency", "curves", "classes"]
+    for drawing in drawn:
+        assert drawing.png.startswith(b"\x89PNG")
+        ElementTree.fromstring(drawing.svg)
+        for element in (drawing.wide, drawing.narrow):
+            assert ElementTree.fromstring(element).tag.endswith("svg")
+            assert "currentColor" in element and charts.INK not in element
+            assert "http://www.w3.org" in element and "<metadata>" not in element
+    ids = [i for d in drawn for s in (d.wide, d.narrow) for i in re.findall(r'\bid="([^"]*)"', s)]
+    assert len(ids) == len(set(ids))
+
+
+def test_the_same_runs_give_the_same_bytes_whatever_the_user_s_style(plain, drawn):
+    with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red"}):
+        assert figures.draw(*plain) == drawn
+
+
+def test_runs_without_speed_curves_and_classes_have_no_figures(tmp_path):
+    data = fabricated_runs.dataset(tmp_path / "data", count=2)
+    path = fabricated_runs.run(tmp_path / "runs", "A", data, speed=False)
+    (path / "curve.csv").unlink()
+    runs, frame, called, looks = parts([path])
+    del runs[0].metrics["per_class"]
+    assert figures.draw(runs, frame, called, looks) == []
+
+
+def test_detectors_look_different():
+    looks = styles([f"detector {i}" for i in range(60)])
+    assert len({(s.colour, s.marker) for s in looks.values()}) == 60
+    assert styles(["b", "a", "b"])["a"].colour == COLOURS[1]

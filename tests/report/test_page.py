@@ -1,0 +1,207 @@
+"""The page and its folder: self-contained, escaped, whole."""
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import fabricated_runs
+import pytest
+
+from detzoo.report import build
+from detzoo.report.build import MOST_BYTES
+from detzoo.report.figures import Drawing
+
+TITLE = "Shapes <script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    root = tmp_path_factory.mktemp("built")
+    runs = fabricated_runs.comparison(root, seeds=(0, 1))
+    return build(runs, root / "out", title=TITLE, command="detzoo bench data='<b>'")
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Without figures, which take most of a second for every report."""
+    monkeypatch.setitem(build.__globals__, "draw", lambda *arguments: [])
+
+
+class Reader(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text, self.addresses, self.handlers = [], [], [], []
+        self.feed(text)
+        self.all = " ".join(" ".join(self.text).split())
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name in ("src", "href", "xlink:href", "action", "data", "srcset", "poster"):
+                self.addresses.append(value)
+            if name.startswith("on"):
+                self.handlers.append((tag, name))
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_the_page_needs_nothing_from_outside(built):
+    text = built.read_text()
+    page = Reader(text)
+    assert page.addresses
+    assert [a for a in page.addresses if not a.startswith(("#", "data:"))] == []
+    assert "@import" not in text and not re.search(r"url\((?!#)", text)
+    assert "link" not in page.tags or page.addresses[0] == "data:,"
+    assert "default-src 'none'" in text
+    assert len(text.encode()) < MOST_BYTES
+
+
+def test_names_are_shown_and_never_run(built):
+    text = built.read_text()
+    page = Reader(text)
+    assert page.handlers == [] and page.tags.count("script") == 1
+    assert not {"b", "iframe", "object", "embed", "form", "base"} & set(page.tags)
+    assert page.tags.count("img") == 1 + 4 * 5  # the dialog's, and four images for five columns
+    assert TITLE in "".join(page.text) and html.escape(TITLE) in text
+    assert any("onerror" in piece for piece in page.text)  # the failed run's error, as text
+
+
+def test_the_page_says_what_it_must(built):
+    text = Reader(built.read_text()).all
+    for needed in (
+        "has the highest AP",
+        "is the fastest with",
+        "Accuracy on n = 12 images",
+        "percentile bootstrap over images, 1,000 resamples",
+        "mean of 2",
+        "score of at least 0.3",
+        "failed in train after 1,920 images seen: NonFiniteLoss: step 120",
+        "letterbox, size 160 x 160",
+        "AMD EPYC 7B13",
+        "8fbf5a2",
+        "detzoo bench data='<b>'",
+        "detzoo train detector=centernet seed=1",
+        "pycocotools",
+    ):
+        assert needed in text, needed
+
+
+def test_every_file_is_there_and_no_other(built):
+    out = built.parent
+    found = sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())
+    figures = ("classes", "curves", "latency", "speed-accuracy")
+    expected = [f"figures/{name}.{kind}" for name in figures for kind in ("png", "svg")]
+    assert found == sorted([*expected, "index.html", "report.json", "table.csv", "table.md"])
+
+
+def test_report_json_is_strict_and_says_the_same(built):
+    def refuse(constant):
+        raise ValueError(constant)
+
+    facts = json.loads((built.parent / "report.json").read_text(), parse_constant=refuse)
+    (only,) = facts["tables"]
+    assert len(only["rows"]) == 4 * 3 and only["answer"][0] in "".join(
+        Reader(built.read_text()).text
+    )
+    assert only["fingerprint"]["accuracy.resize"] == {"kind": "letterbox", "size": [160, 160]}
+    assert [run["detector"] for run in facts["left_out"]] == ["CornerNet"]
+    assert facts["title"] == TITLE and facts["differences"] == {}
+
+
+def test_without_images_no_photograph_is_on_the_page(quick, tmp_path):
+    runs = fabricated_runs.comparison(tmp_path)
+    page = build(runs, tmp_path / "out", title="t", command="c", images=False)
+    assert "data:image" not in page.read_text() and "were left out" in page.read_text()
+    page = build(runs, tmp_path / "out", title="t", command="c")
+    assert page.read_text().count("data:image/jpeg") == 4 * 5
+
+
+def test_two_protocols_make_two_tables_and_say_why(tmp_path, monkeypatch):
+    def draw(runs, frame, called, styles, suffix):
+        return [Drawing(f"latency{suffix}", "Latency", "", "<svg/>", b"PNG", "<svg/>", "<svg/>")]
+
+    monkeypatch.setitem(build.__globals__, "draw", draw)
+    data = fabricated_runs.dataset(tmp_path / "data", count=3)
+    runs = [
+        fabricated_runs.run(tmp_path / "runs", "A", data),
+        fabricated_runs.run(tmp_path / "runs", "B", data, fingerprint={"precision": "bf16"}),
+    ]
+    page = build(runs, tmp_path / "out", title="t", command="c", images=False)
+    text = Reader(page.read_text()).all
+    assert "2 tables, not to be compared with one another" in text
+    assert "precision fp32 bf16" in text and "Table 2 of 2" in text
+    assert (tmp_path / "out" / "figures" / "latency-2.svg").is_file()
+    assert "- precision: fp32 \\| bf16" in (tmp_path / "out" / "table.md").read_text()
+
+    notes = tmp_path / "out" / "figures" / "notes.svg"
+    notes.write_text("mine")
+    build(runs[:1], tmp_path / "out", title="t", command="c", images=False)
+    left = sorted(p.name for p in (tmp_path / "out" / "figures").glob("*.svg"))
+    assert left == ["latency.svg", "notes.svg"]
+
+
+def test_only_failed_runs_still_make_a_page(quick, tmp_path):
+    error = "Traceback (most recent call last):\n  File a\nRuntimeError: <out> of memory"
+    run = fabricated_runs.failed(tmp_path, error=error)
+    page = build([run, tmp_path / "no"], tmp_path / "out", title="t", command="c").read_text()
+    text = Reader(page).all
+    assert "No run has an accuracy yet" in text
+    assert "(most recent call last): … RuntimeError: <out> of memory whole error" in text
+    assert "there is no such directory" in text
+
+
+def test_a_page_that_would_be_too_large_gets_smaller_pictures(quick, tmp_path, monkeypatch):
+    runs = fabricated_runs.comparison(tmp_path)
+    page = build(runs, tmp_path / "out", title="t", command="c")
+    size = page.stat().st_size
+    monkeypatch.setitem(build.__globals__, "MOST_BYTES", size // 2)
+    smaller = build(runs, tmp_path / "out", title="t", command="c")
+    assert smaller.stat().st_size < size // 2 and "data:image/jpeg" in smaller.read_text()
+    monkeypatch.setitem(build.__globals__, "MOST_BYTES", 100)
+    assert "data:image" not in build(runs, tmp_path / "out", title="t", command="c").read_text()
+
+
+def test_a_failure_leaves_the_old_page_whole(quick, tmp_path, monkeypatch):
+    runs = fabricated_runs.comparison(tmp_path)
+    page = build(runs, tmp_path / "out", title="first", command="c", images=False)
+    monkeypatch.setattr(os, "replace", lambda *names: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        build(runs, tmp_path / "out", title="second", command="c", images=False)
+    assert "<h1>first</h1>" in page.read_text()
+    assert [p for p in (tmp_path / "out").rglob("*.tmp")] == []
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_in_a_browser_the_table_sorts_and_nothing_of_a_run_is_executed(built, tmp_path):
+    probe = """<script>
+    const order = () => [...document.querySelectorAll(".board tbody tr")].map(
+      (row) => row.cells[8].dataset.value).join(" ");
+    const button = document.querySelectorAll(".board thead button")[8];
+    const found = [];
+    for (let i = 0; i < 2; i++) { button.click(); found.push(order()); }
+    document.querySelector("button.zoom").click();
+    const opened = document.querySelector("dialog").open;
+    const fits = document.documentElement.scrollWidth <= window.innerWidth;
+    document.body.dataset.probe = JSON.stringify([document.title, opened, fits, ...found]);
+    </script>"""
+    text = re.sub(r"<meta http-equiv=[^>]*>", "", built.read_text())
+    copy = tmp_path / "probe.html"
+    copy.write_text(text.replace("</body>", probe + "</body>"))
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+    command += ["--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}"]
+    command += ["--window-size=500,800", "--dump-dom", copy.as_uri()]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    found = json.loads(html.unescape(re.search(r'data-probe="([^"]*)"', dom).group(1)))
+    title, opened, fits, rising, falling = found
+    assert title == TITLE and opened and fits
+    rising, falling = ([float(v) for v in text.split()] for text in (rising, falling))
+    assert rising == sorted(rising) == falling[::-1] and rising[0] < rising[-1]

@@ -1,0 +1,139 @@
+"""The pictures side by side: the right images and boxes, nothing from outside the data set."""
+
+import base64
+import io
+
+import fabricated_runs
+import numpy as np
+import pytest
+from PIL import Image
+
+from detzoo.report import pictures
+from detzoo.report.compare import names
+from detzoo.report.palette import styles
+from detzoo.report.runs import load_all
+
+
+def gallery(paths, **other):
+    runs = load_all(paths)
+    called = names(runs)
+    return pictures.gallery(runs, called, styles(called.values()), **other)
+
+
+@pytest.fixture
+def simple(tmp_path):
+    """One grey image of 100 x 80, one true box, two predictions of which one is below 0.3."""
+    (tmp_path / "data").mkdir()
+    Image.new("RGB", (100, 80), (128, 128, 128)).save(tmp_path / "data" / "a.png")
+    data = {
+        "root": str(tmp_path / "data"),
+        "hash": "x",
+        "classes": ["cat"],
+        "images": [{"id": 7, "file_name": "a.png", "width": 100, "height": 80}],
+        "annotations": [{"image_id": 7, "category_id": 3, "bbox": [20, 30, 40, 30], "iscrowd": 0}],
+        "categories": [{"id": 3, "name": "cat"}],
+    }
+    path = fabricated_runs.run(tmp_path / "runs", "A", data)
+    results = [
+        {"image_id": 7, "category_id": 3, "bbox": [10, 40, 30, 20], "score": 0.9},
+        {"image_id": 7, "category_id": 3, "bbox": [70, 5, 20, 20], "score": 0.29},
+    ]
+    fabricated_runs.write(path / "predictions.json", results)
+    return path, data
+
+
+def pixels(uri):
+    data = base64.b64decode(uri.removeprefix("data:image/jpeg;base64,"))
+    return np.asarray(Image.open(io.BytesIO(data))).astype(int)
+
+
+def test_boxes_are_drawn_where_they_are(simple):
+    (strip,) = gallery([simple[0]], side=200, quality=95).strips
+    truth, detector = (pixels(tile.uri) for tile in strip.tiles)
+    assert [tile.caption for tile in strip.tiles] == ["ground truth", "A"]
+    assert truth.shape == (160, 200, 3)  # twice the original: a box at x = 20 is drawn at 40
+    assert (truth[90, 40:43] > 200).all() and (abs(truth[90, 60:110] - 128) < 12).all()
+    assert (truth[118:120, 60:100] > 200).all()
+    blue = detector[100, 20:23]
+    assert (blue[:, 2] > blue[:, 0] + 80).all()
+    assert (abs(detector[0:60, 130:] - 128) < 12).all()  # the one of score 0.29
+
+
+def test_images_are_spread_evenly_and_have_boxes():
+    images = [{"id": i} for i in range(20)]
+    some = {"images": images, "annotations": [{"image_id": i} for i in range(0, 20, 2)]}
+    assert [r["id"] for r in pictures.choose(some)] == [2, 6, 12, 16]
+    assert [r["id"] for r in pictures.choose({"images": images})] == [2, 7, 12, 17]
+    assert pictures.choose({"images": [{"id": 1}, {}, 3, {"id": None}]}) == [{"id": 1}]
+    assert pictures.choose({}) == []
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "a/../../secret.png"])
+def test_paths_stay_inside_the_data_set(simple, tmp_path, name):
+    path, data = simple
+    Image.new("RGB", (100, 80)).save(tmp_path / "secret.png")
+    data["images"][0]["file_name"] = name
+    fabricated_runs.write(path / "dataset.json", data)
+    (strip,) = gallery([path]).strips
+    assert [tile.uri for tile in strip.tiles] == [""]
+    assert strip.tiles[0].note == "refused: its path leaves the data set's folder"
+
+
+def test_a_link_inside_the_data_set_does_not_lead_out(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "link").symlink_to(tmp_path)
+    assert pictures.inside(tmp_path / "data", "link/secret") is None
+    assert pictures.inside(tmp_path / "data", "a/b.jpg") == tmp_path / "data" / "a" / "b.jpg"
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        (lambda file: file.unlink(), "the image file is not there"),
+        (lambda file: file.write_bytes(file.read_bytes()[:60]), "the image cannot be read"),
+        (lambda file: file.write_text("no image"), "the image cannot be read"),
+    ],
+)
+def test_an_image_that_cannot_be_read_is_told(simple, change, note):
+    path, data = simple
+    change(fabricated_runs.Path(data["root"]) / "a.png")
+    assert gallery([path]).strips[0].tiles[0].note.startswith(note)
+
+
+def test_an_image_on_its_side_is_turned_if_its_annotation_is_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (60, 40)).save(tmp_path / "a.jpg", exif=exif)
+    data = {"root": str(tmp_path)}
+    record = {"file_name": "a.jpg", "width": 60, "height": 40}
+    assert pictures.open_image(data, record)[0].size == (60, 40)
+    upright = record | {"width": 40, "height": 60}
+    assert pictures.open_image(data, upright)[0].size == (40, 60)
+
+
+def test_damaged_predictions_and_data_sets_are_told(simple):
+    path, _ = simple
+    (path / "predictions.json").write_text("[{")
+    found = gallery([path])
+    assert found.strips[0].tiles[1].note == "its predictions cannot be read"
+    assert "predictions.json cannot be read" in found.notes[0]
+    (path / "dataset.json").unlink()
+    assert gallery([path]).strips == []
+    assert gallery([path]).notes[0] == "no run of this table has a dataset.json with images"
+
+
+def test_junk_among_the_boxes_is_passed_over(simple):
+    path, data = simple
+    good = {"image_id": 7, "category_id": 99, "bbox": [10, 40, 30, 20], "score": 0.9}
+    junk = [3, {}, good | {"bbox": [1, 2]}, good | {"bbox": [1, 2, -3, 4]}, good | {"score": "a"}]
+    junk += [good | {"image_id": [7]}, good | {"category_id": {}}, good]
+    fabricated_runs.write(path / "predictions.json", junk)
+    data["annotations"] += [None, {"image_id": 7, "bbox": None}]
+    fabricated_runs.write(path / "dataset.json", data)
+    assert all(tile.uri for tile in gallery([path]).strips[0].tiles)
+
+
+def test_of_several_seeds_the_first_is_shown(tmp_path):
+    paths = fabricated_runs.comparison(tmp_path, seeds=(0, 1))[:-1]
+    (first, *_) = gallery(paths, side=60).strips
+    assert [tile.caption for tile in first.tiles] == ["ground truth", *fabricated_runs.DETECTORS]
