@@ -287,9 +287,8 @@ class _Run:
             checkpoint.set_random_state(state["random"])
         self.log = _read_rows(self.run_dir / LOG, self.images_seen)
         self.curve = _read_rows(self.run_dir / CURVE, self.images_seen)
-        for path, rows in ((LOG, self.log), (CURVE, self.curve)):
-            if rows or (self.run_dir / path).exists():
-                _write_rows(self.run_dir / path, rows)
+        _write_rows(self.run_dir / LOG, self.log)
+        _write_rows(self.run_dir / CURVE, self.curve)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -313,7 +312,10 @@ class _Run:
 
 
 def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A CSV file, whole or not at all; None is an empty field."""
+    """A CSV file, whole or not at all; no file without rows. None is an empty field."""
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
     names = list(dict.fromkeys(name for row in rows for name in row))
     with atomic(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, names)

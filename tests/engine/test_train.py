@@ -163,6 +163,16 @@ def test_non_finite_loss_stops_with_step_losses_and_images(tmp_path):
     assert checkpoint.load(tmp_path) is None
 
 
+def test_rows_of_a_run_that_left_no_checkpoint_are_dropped(tmp_path):
+    with pytest.raises(Stop):  # the default saves once a minute: nothing was saved
+        run(tmp_path, steps=8, validate=score, on_progress=stop_at(5))
+    assert checkpoint.load(tmp_path) is None
+    assert len(rows(tmp_path / "log.csv")) == 5 and (tmp_path / "curve.csv").exists()
+    with pytest.raises(NonFiniteLoss):
+        run(tmp_path, steps=8, bad_step=1)
+    assert not (tmp_path / "log.csv").exists() and not (tmp_path / "curve.csv").exists()
+
+
 def test_non_finite_gradient_is_never_saved(tmp_path):
     detector = tiny()
     detector.linear.weight.register_hook(lambda gradient: gradient * torch.inf)
