@@ -60,7 +60,9 @@ def test_a_box_without_area_has_radius_0() -> None:
         assert radius(sizes, 0.7, reading).tolist() == pytest.approx([0, 0], abs=1e-6)
 
 
-@pytest.mark.parametrize(("overlap", "reading"), [(0.7, "exact"), (0.0, "correct"), (1.5, "correct")])
+@pytest.mark.parametrize(
+    ("overlap", "reading"), [(0.7, "exact"), (0.0, "correct"), (1.5, "correct")]
+)
 def test_errors_say_what_came(overlap: float, reading: str) -> None:
     with pytest.raises(ValueError, match=repr(reading) if overlap == 0.7 else str(overlap)):
         radius(torch.ones(2), overlap, reading)
@@ -109,13 +111,15 @@ def test_the_batch_is_the_maximum_of_its_boxes_one_by_one(objects: list) -> None
             for column in range(max(x - r, 0), min(x + r + 1, 9)):
                 value = math.exp(-((column - x) ** 2 + (row - y) ** 2) / (2 * sigma**2))
                 expected[plane, row, column] = max(expected[plane, row, column], value)
-    heat = draw([o[:2] for o in objects], [o[2] for o in objects], [o[3] for o in objects], 3, (6, 9))
+    heat = draw(
+        [o[:2] for o in objects], [o[2] for o in objects], [o[3] for o in objects], 3, (6, 9)
+    )
     np.testing.assert_allclose(heat.numpy(), expected, atol=1e-6)
     assert all(heat[plane, y, x] == 1 for x, y, _, plane in objects)
 
 
 def test_touched_cells_by_hand() -> None:
-    boxes = torch.tensor([[0.5, 1.0, 2.0, 1.1], [2.0, 2.0, 2.0, 3.0], [-5.0, -5.0, 0.5, 0.5]])
+    boxes = torch.tensor([[0.5, 1.0, 2.0, 1.1], [2.5, 2.0, 2.5, 3.0], [-5.0, -5.0, 0.5, 0.5]])
     planes = torch.tensor([0, 0, 1])
     found = touched(boxes, planes, 2, (3, 4)).int().tolist()
     assert found == [
