@@ -71,6 +71,21 @@ class Detector(nn.Module, abc.ABC):
     def decode(self, outputs: Any, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
         """Detections inside the unpadded images; sizes are (height, width), `images.sizes`."""
 
+    def check_trainable(self) -> None:
+        """Raise ValueError if a frozen norm holds the statistics that it was born with.
+
+        Such a norm neither normalises nor learns to, so the training would learn nothing and say
+        nothing.
+        """
+        for name, module in self.named_modules():
+            frozen = type(module).__name__.startswith("FrozenBatchNorm")
+            if frozen and not module.running_mean.any() and bool((module.running_var == 1).all()):
+                raise ValueError(
+                    f"{name} is a frozen batch norm without statistics: backbone.norm=frozen_bn "
+                    "needs backbone.pretrained=true or backbone.weights=FILE; from scratch use "
+                    "norm=bn or gn"
+                )
+
     def normalise(self, images: Images) -> Tensor:
         """(B, 3, H, W) float32: mean 0, standard deviation 1, and exactly 0 in the padding.
 

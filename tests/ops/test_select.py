@@ -25,7 +25,8 @@ LABELS = torch.tensor([[0, 0, 1, 0]])
 def chosen(**changes):
     options = {"score_threshold": 0.1, "nms_threshold": 0.5, "max_detections": 10} | changes
     (found,) = select(BOXES, SCORES, LABELS, **options)
-    return [(round(s, 2), label) for s, label in zip(found.scores.tolist(), found.labels.tolist())]
+    rows = found.scores.tolist(), found.labels.tolist()
+    return [(round(s, 2), label) for s, label in zip(*rows, strict=True)]
 
 
 def test_select_by_hand():
