@@ -60,7 +60,8 @@ def _speed(rows: pd.DataFrame) -> str:
         role = str(other["detector"])
     if overlap(fastest, other, "p50_ms"):
         beside = f"{role} ({_value(other, 'p50_ms')} ms)"
-        return f"{start}, but in speed it cannot be told apart from {beside}."
+        reason = "" if _known([fastest, other], "p50_ms") else ": not both have an interval"
+        return f"{start}, but in speed it cannot be told apart from {beside}{reason}."
     return f"{start}, {_ratio(other, fastest)} times as fast as {role}."
 
 

@@ -63,7 +63,8 @@ def speed_accuracy(frame: pd.DataFrame, styles: Mapping[str, Style], width: floa
         axes.set_xlim(
             left=0, right=1.06 * max(times.max(), rows["p50_ms_high"].max(skipna=True) or 0)
         )
-    axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(bottom=max(bottom, -0.03 * top))  # nothing lies below 0, but markers reach there
     axes.set_xlabel("median latency, end to end, batch 1 (ms)")
     axes.set_ylabel("AP")
     axes.yaxis.set_major_locator(MaxNLocator(6))
@@ -179,7 +180,7 @@ def curves(
             axes.set_xlim(left=0)
             axes.xaxis.set_major_locator(MaxNLocator(5))
             axes.xaxis.set_major_formatter(_PLAIN)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(bottom=-0.02 * axes.get_ylim()[1])
         axes.set_xlabel(label)
     for axes in panels[:1] if side_by_side else panels:
         axes.set_ylabel("AP (val)")

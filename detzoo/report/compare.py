@@ -53,10 +53,18 @@ def accuracy_fingerprint(run: Run) -> dict[str, Any]:
 
 
 def speed_fingerprint(run: Run) -> dict[str, Any]:
-    """The fields of SPEED as the run recorded them (in the fingerprint or beside it)."""
-    inside = run.speed.get("fingerprint")
-    inside = inside if isinstance(inside, dict) else {}
-    return {key: inside.get(key, run.speed.get(key)) for key in SPEED}
+    """The fields of SPEED as the run recorded them: in the fingerprint, else beside it.
+
+    A processor that the timing does not name is taken to be the one that the run was trained on.
+    """
+    places = (run.speed.get("fingerprint"), run.speed, run.environment)
+    found: dict[str, Any] = dict.fromkeys(SPEED)
+    for key in SPEED:
+        for place in places if key in ("cpu", "gpu") else places[:2]:
+            if isinstance(place, dict) and key in place:
+                found[key] = place[key]
+                break
+    return found
 
 
 @dataclass(frozen=True)
@@ -122,10 +130,12 @@ def show(value: Any) -> str:
         parts = [
             show(v) if k in ("kind", "name") else f"{clean(k, 60).replace('_', ' ')} {show(v)}"
             for k, v in value.items()
+            if k != "_target_"
         ]
         return ", ".join(parts)
     if isinstance(value, list):
-        return " x ".join(map(show, value))
+        numbers = all(isinstance(item, int | float) for item in value)
+        return (" x " if numbers else ", ").join(map(show, value))
     text = clean(value, 200)
     hexadecimal = len(text) > 16 and all(
         c in "0123456789abcdef" for c in text.removeprefix("sha256:")
@@ -160,7 +170,7 @@ def names(runs: Sequence[Run]) -> dict[Run, str]:
 
 def _identity(run: Run) -> dict[str, Any]:
     """What makes it this detector and no other: all that one configures but the seed."""
-    identity = {key: run.config.get(key) for key in ("detector", "augment")}
+    identity = {key: run.config.get(key) for key in ("detector", "augment", "train_hash")}
     return identity | {"lr": dig(run.config, "recipe", "lr")}
 
 

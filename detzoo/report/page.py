@@ -23,10 +23,13 @@ from detzoo.report.tables import COLUMNS, limits, seed_text, shown
 
 MACHINE = {
     "cpu": "CPU",
+    "instruction_sets": "instruction sets",
     "cores": "cores",
     "memory_gb": "memory (GB)",
     "gpu": "GPU",
     "driver": "driver",
+    "cuda": "CUDA",
+    "system": "system",
     "device": "device",
     "precision": "precision",
     "threads": "threads",
@@ -37,6 +40,7 @@ MACHINE = {
     "detzoo": "detzoo",
     "commit": "commit",
 }
+TIMING = {"images": "timed images", "n": "timed passes", "rounds": "interleaved rounds"}
 _SCRIPT = """
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
@@ -161,11 +165,7 @@ def _section(
             for d in section.drawings
         ],
         "gallery": section.gallery,
-        "notes": [
-            {"name": called[run], "seed": run.seed, "run": run.path.name, "text": text}
-            for run in group.runs
-            for text in (*run.problems, *_warnings(run))
-        ],
+        "notes": _notes(group.runs, called),
         "accuracy": _protocol(group, "accuracy"),
         "speed": _protocol(group, "speed"),
         "backends": list(
@@ -199,22 +199,24 @@ def _row(row: pd.Series, styles: Mapping[str, Style]) -> dict[str, object]:
 
 
 def _protocol(group: Group, part: str) -> dict[str, str]:
-    """The table's fingerprint for people. What of the timing nobody recorded is not listed."""
+    """What the table's fingerprint records, for people."""
     pairs = {field: value for field, value in group.fields.items() if field.startswith(part)}
-    return {
-        title(field): show(value)
-        for field, value in pairs.items()
-        if part == "accuracy" or value is not None
-    }
+    found = {title(field): show(value) for field, value in pairs.items() if value is not None}
+    return found or {"fingerprint": "not recorded" if pairs else "not timed"}
 
 
 def _timing(runs: Sequence[Run]) -> dict[str, str]:
     """How the clock ran, where every timed run of the table says the same or each what it did."""
     told: dict[str, dict[str, None]] = {}
     for run in runs:
-        for key, name in (("n", "timed images"), ("rounds", "interleaved rounds")):
+        for key, name in TIMING.items():
             if (value := run.speed.get(key)) is not None:
                 told.setdefault(name, {})[show(value)] = None
+    sessions = {show(run.speed.get("session")) for run in runs if run.speed}
+    if len(sessions) > 1:
+        told["timed in"] = {
+            f"{len(sessions)} sessions: rounds of different ones do not interleave": None
+        }
     return {name: " | ".join(values) for name, values in told.items()}
 
 
@@ -224,6 +226,15 @@ def _rates(runs: Sequence[Run], called: Mapping[Run, str]) -> str:
     if len(different) == 1:
         return next(iter(different))
     return "; ".join(f"{name}: {rate}" for name, rate in rates)
+
+
+def _notes(runs: Sequence[Run], called: Mapping[Run, str]) -> dict[str, str]:
+    """What is wrong with a row or must be known of it -> the rows that it is about."""
+    about: dict[str, list[str]] = {}
+    for run in runs:
+        for text in (*run.problems, *_warnings(run)):
+            about.setdefault(text, []).append(f"{called[run]} (seed {run.seed})")
+    return {text: ", ".join(rows) for text, rows in about.items()}
 
 
 def _warnings(run: Run) -> list[str]:

@@ -77,7 +77,7 @@ def gallery(
             found.strips.append(Strip(name, (Tile(name, "", note=problem),)))
             continue
         size = image.size
-        scale = min(side / max(size), 3)  # small images grow, or the names would hide them
+        scale = side / max(size)  # small images grow, or the names would hide them
         grown = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
         image = image.resize(grown, Image.Resampling.LANCZOS)
         factor = image.size[0] / size[0], image.size[1] / size[1]

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import csv
 import math
-import os
-import platform
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 from detzoo.files import read_json
@@ -219,17 +219,14 @@ def _state(status: dict[str, Any]) -> str:
 
 
 def _alive(status: dict[str, Any]) -> bool:
-    """Whether the process of a running run may live; told only about a process of this machine."""
-    pid, host = status.get("pid"), status.get("hostname")
-    if not isinstance(pid, int) or pid <= 0 or (host and host != platform.node()):
-        return True
+    """Whether the process that says it is running still is."""
     try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
+        process = psutil.Process(status.get("pid"))
+        started = datetime.fromisoformat(str(status.get("started"))).timestamp()
+        # A process that began after the run did has only inherited the number.
+        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= started + 1
+    except (psutil.Error, ValueError, TypeError, OverflowError):
         return False
-    except OSError:
-        pass  # somebody else's process, but a process
-    return True
 
 
 def _told(state: str, status: dict[str, Any]) -> str:

@@ -45,6 +45,11 @@ def test_clearly_the_best_and_no_clear_speed():
     assert speed.endswith("but in speed it cannot be told apart from A (40.0 [39.0, 41.0] ms).")
 
 
+def test_speeds_without_an_interval_are_not_separated():
+    speed = answer(frame(B, ("D", 0.6, 0.55, 0.65, 900.0, N, N)))[1]
+    assert speed.endswith("cannot be told apart from D (900 ms): not both have an interval.")
+
+
 def test_the_best_may_also_be_the_fastest():
     assert answer(frame(B, C))[1].startswith("B is also the fastest with 20.0 [19.5, 20.5] ms")
     assert answer(frame(B, C))[1].endswith("1.98 [1.85, 2.10] times as fast as the next, C.")

@@ -49,7 +49,7 @@ def test_timings_of_two_machines_never_share_a_table(make):
     fast.speed["fingerprint"]["cpu"] = "another"
     tables = groups([untimed, slow, fast])
     assert [table.runs for table in tables] == [(untimed, slow), (fast,)]
-    assert differences(tables) == {"speed.cpu": ["not recorded", "another"]}
+    assert differences(tables) == {"speed.cpu": ["AMD EPYC 7B13", "another"]}
     assert title("speed.cpu") == "CPU" and title("accuracy.batch") == "batch"
 
 
@@ -83,7 +83,15 @@ def test_a_run_whose_configuration_is_lost_joins_nobody(make):
     assert names([whole, lost]) == {whole: "A", lost: f"A ({lost.path.name})"}
 
 
+def test_another_training_set_makes_another_detector(make):
+    first, second = make("A"), make("A", seed=1)
+    first.config["train_hash"], second.config["train_hash"] = "aa", "bb"
+    assert names([first, second]) == {first: "A (train_hash=aa)", second: "A (train_hash=bb)"}
+
+
 def test_values_for_people():
+    assert show({"_target_": "detzoo.x", "lr": 0.1}) == "lr 0.1"
+    assert show(["avx2", "fma"]) == "avx2, fma"
     assert show(None) == "not recorded"
     assert show({"kind": "letterbox", "size": [320, 320]}) == "letterbox, size 320 x 320"
     assert show("sha256:" + "ab" * 32) == "abababababab"

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-import platform
+from datetime import datetime, timezone
 
 import fabricated_runs
 import pytest
@@ -53,26 +53,25 @@ def test_a_failed_run_gives_its_error(tmp_path):
     assert run.problems == ("failed in train after 1,920 images seen: OutOfMemory",)
 
 
-def test_a_running_run_and_one_whose_process_is_gone(tmp_path, monkeypatch):
-    status = {"state": "running", "error": None, "images_seen": 10, "hostname": platform.node()}
+def test_a_running_run_and_one_whose_process_is_gone(tmp_path):
+    now = datetime.now(timezone.utc).isoformat()
+    status = {"state": "running", "error": None, "images_seen": 10, "started": now}
     alive = load(fabricated_runs.failed(tmp_path, "alive", **status | {"pid": os.getpid()}))
     assert (alive.state, alive.problems) == (
         "running",
         ("still running in train after 10 images seen",),
     )
 
-    def kill(pid, signal):
-        raise ProcessLookupError
-
-    monkeypatch.setattr(os, "kill", kill)
-    gone = load(fabricated_runs.failed(tmp_path, "gone", **status | {"pid": 77}))
-    assert gone.state == "interrupted" and "its process 77 is gone" in gone.problems[0]
-    elsewhere = status | {"pid": 77, "hostname": "another machine"}
-    assert load(fabricated_runs.failed(tmp_path, "elsewhere", **elsewhere)).state == "running"
+    gone = load(fabricated_runs.failed(tmp_path, "gone", **status | {"pid": 2**22 + 1}))
+    assert gone.state == "interrupted" and "its process 4194305 is gone" in gone.problems[0]
+    before = {"pid": os.getpid(), "started": "2001-01-01T00:00:00+00:00"}
+    inherited = load(fabricated_runs.failed(tmp_path, "inherited", **status | before))
+    assert inherited.state == "interrupted"
 
 
 def test_metrics_older_than_a_training_do_not_count(whole):
-    status = {"state": "running", "stage": "train", "pid": os.getpid()}
+    started = datetime.now(timezone.utc).isoformat()
+    status = {"state": "running", "stage": "train", "pid": os.getpid(), "started": started}
     fabricated_runs.write(whole / "status.json", status)
     run = load(whole)
     assert not run.ranked and "older than the training" in run.problems[1]
