@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -34,7 +35,10 @@ def app(verb: str) -> Callable[[Task], Callable[[Sequence[str]], int]]:
                 codes.append(_guarded(verb, task, config))
 
             experiments()
-            before, sys.argv = sys.argv, [f"detzoo {verb}", *arguments]
+            # argparse takes no overrides on both sides of a flag, so the flag goes to the front
+            multirun = [flag for flag in ("-m", "--multirun") if flag in arguments]
+            rest = [argument for argument in arguments if argument not in multirun]
+            before, sys.argv = sys.argv, [f"detzoo {verb}", *multirun, *rest]
             try:
                 hydra.main(version_base="1.3", config_path=str(folder("conf")), config_name=verb)(
                     job
@@ -61,6 +65,11 @@ def _guarded(verb: str, task: Task, config: DictConfig) -> int:
     except KeyboardInterrupt:
         print(f"\ndetzoo {verb}: interrupted; the same command goes on from here", file=sys.stderr)
         raise
+
+
+def command() -> str:
+    """The command that runs, as a shell would take it."""
+    return f"{sys.argv[0]} {shlex.join(sys.argv[1:])}".rstrip()
 
 
 def experiments() -> None:

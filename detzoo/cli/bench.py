@@ -11,7 +11,7 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from detzoo.cli.app import app
+from detzoo.cli.app import app, command
 from detzoo.config import plain
 
 
@@ -21,7 +21,6 @@ def main(config: DictConfig) -> int:
     from detzoo.cli.stages import evaluate_run, train_run
     from detzoo.cli.timing import time_runs
     from detzoo.report import build, text_table
-    from detzoo.speed.machine import command_line
 
     start = time.monotonic()
     wanted = plain(config)
@@ -42,7 +41,7 @@ def main(config: DictConfig) -> int:
         failed |= time_runs(scored, **wanted["speed"], again=False)
 
     out = Path(wanted["reports"]) / str(wanted["name"])
-    page = build(paths, out, title=str(wanted["name"]), command=command_line())
+    page = build(paths, out, title=str(wanted["name"]), command=command())
     print(f"\n{text_table(paths)}\n")
     for path, error in failed.items():
         print(f"failed: {path}: {error}", file=sys.stderr)

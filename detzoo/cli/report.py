@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from detzoo.cli.app import app
+from detzoo.cli.app import app, command
 from detzoo.config import plain
 
 
@@ -14,10 +14,9 @@ from detzoo.config import plain
 def main(config: DictConfig) -> None:
     from detzoo.cli.select import select
     from detzoo.report import build, text_table
-    from detzoo.speed.machine import command_line
 
     wanted = plain(config)
     paths = select(wanted["runs"])
-    page = build(paths, Path(wanted["out"]), title=str(wanted["title"]), command=command_line())
+    page = build(paths, Path(wanted["out"]), title=str(wanted["title"]), command=command())
     print(text_table(paths))
     print(page)

@@ -106,7 +106,7 @@ def evaluate_run(
         "split": split,
         "resize": detector.resize.describe(),
         "score_threshold": getattr(detector, "score_threshold", None),
-        "max_dets": 100,
+        "max_dets": getattr(detector, "max_detections", 100),
         "precision": run["precision"],
         "device": run["device"],
         "batch": batch_size,

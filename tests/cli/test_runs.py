@@ -154,7 +154,7 @@ def test_images_are_named_by_path_folder_or_pattern(
         Path(name).write_text("")
     assert images_of(".") == [Path("a.png"), Path("b.JPG")]
     assert images_of(["b.JPG", "*.png"]) == [Path("b.JPG"), Path("a.png")]
-    with pytest.raises(ValueError, match="no file or folder c.jpg"):
+    with pytest.raises(ValueError, match=r"no file or folder c\.jpg"):
         images_of(["c.jpg"])
     with pytest.raises(ValueError, match="no images"):
         images_of([])

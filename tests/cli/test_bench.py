@@ -1,0 +1,234 @@
+"""From a data set to a report, on images so small and few that it takes seconds."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+import detzoo
+import detzoo.report
+from detzoo.cli import main, stages
+from detzoo.cli.select import select
+
+pytestmark = pytest.mark.slow
+
+SMALL = [
+    *("data.size=64", "data.min_size=8", "data.train=24", "data.val=6", "data.test=10"),
+    *("resize.size=64", "backbone=resnet10t", "recipe.images_seen=16", "recipe.batch_size=8"),
+    *("recipe.val_points=1", "runtime.threads=1", "runtime.device=cpu"),
+]
+BENCH = [
+    *("detectors=[centernet,retinanet]", "evaluate.resamples=5", "speed.seconds=1"),
+    "+speed.lock=false",  # tests measure nothing, so they need not wait for who does
+]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with runs/default and reports/default of a bench of two detectors."""
+    path = tmp_path_factory.mktemp("bench")
+    before = Path.cwd()
+    os.chdir(path)
+    try:
+        assert main(["bench", *SMALL, *BENCH]) == 0
+    finally:
+        os.chdir(before)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def there(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+
+
+def json_of(path: Path) -> dict:
+    """Strict: what is n/a is null, so NaN is an error."""
+    return json.loads(
+        path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} in {path}")
+    )
+
+
+def test_a_run_directory_holds_what_it_promises() -> None:
+    runs = select("runs/default")
+    assert [run.name.rsplit("-", 1)[0] for run in runs] == ["centernet", "retinanet"]
+    for run in runs:
+        settings = yaml.safe_load((run / "config.yaml").read_text())
+        assert "${" not in (run / "config.yaml").read_text()
+        for key in ("label", "name", "seed", "detector", "data", "resize", "augment", "recipe"):
+            assert key in settings
+        assert settings["detector"]["num_classes"] == len(settings["classes"]) == 6
+        assert settings["runtime"]["device"] == "cpu"
+        assert settings["runtime"]["precision"] in ("fp32", "bf16")
+        environment = json_of(run / "environment.json")
+        assert environment["threads"] == 1 and environment["torch"]
+        dataset = json_of(run / "dataset.json")
+        assert dataset["split"] == "test" and len(dataset["images"]) == 10
+        assert all((Path(dataset["root"]) / i["file_name"]).is_file() for i in dataset["images"])
+        metrics = json_of(run / "metrics.json")
+        assert metrics["split"] == "test" and metrics["images"] == 10
+        assert set(metrics["intervals"]) >= {"AP", "AP50", "AP75"}
+        assert metrics["fingerprint"]["dataset_hash"] == dataset["hash"]
+        assert metrics["fingerprint"]["images_seen"] == 16
+        speed = json_of(run / "speed.json")
+        assert speed["end_to_end"]["p50"] > 0 and speed["threads"] == 1
+        status = json_of(run / "status.json")
+        assert (status["stage"], status["state"], status["error"]) == ("speed", "done", None)
+        assert status["images_seen"] == 16 and status["train_seconds"] > 0
+        for result in json.loads((run / "predictions.json").read_text()):
+            assert set(result) >= {"image_id", "category_id", "bbox", "score"}
+        for name, rows in (("log.csv", 2), ("curve.csv", 1)):
+            assert len(list(csv.DictReader((run / name).open()))) == rows
+
+
+def test_the_report_is_written_and_nothing_else() -> None:
+    report = Path("reports/default")
+    assert {"index.html", "table.csv", "table.md"} <= {path.name for path in report.iterdir()}
+    page = (report / "index.html").read_text()
+    assert "centernet" in page.lower() and "retinanet" in page.lower()
+    assert {path.name for path in Path().iterdir()} == {"data", "runs", "reports"}
+
+
+@pytest.fixture
+def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing the figures takes longest, and once is enough."""
+    monkeypatch.setattr(detzoo.report, "build", lambda paths, out, **about: out / "index.html")
+
+
+@pytest.mark.usefixtures("no_page")
+def test_what_is_done_is_skipped(capsys: pytest.CaptureFixture) -> None:
+    names = ("checkpoint.pt", "metrics.json", "speed.json")
+    before = {
+        run / n: (run / n).stat().st_mtime_ns for run in select("runs/default") for n in names
+    }
+    assert main(["bench", *SMALL, *BENCH]) == 0
+    assert capsys.readouterr().out.count("trained already") == 2
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(select("runs/default")) == 2
+
+
+@pytest.mark.usefixtures("no_page")
+def test_one_failed_run_stops_no_other_and_is_told(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = stages.train
+
+    def train(detector: detzoo.Detector, *args: object, **options: object) -> None:
+        if type(detector).__name__ == "RetinaNet":
+            raise RuntimeError("no memory left")
+        real(detector, *args, **options)
+
+    monkeypatch.setattr(stages, "train", train)
+    arguments = [*SMALL, *BENCH, "detectors=[retinanet,centernet]", "name=unlucky", "seeds=[7]"]
+    assert main(["bench", *arguments]) == 1
+    said = capsys.readouterr()
+    assert "RuntimeError: no memory left" in said.err and "no memory left" in said.out
+    assert "1 of 2 runs done" in said.out
+    centernet, retinanet = select("runs/unlucky")
+    assert json_of(centernet / "status.json")["state"] == "done"
+    assert (centernet / "speed.json").is_file()
+    status = json_of(retinanet / "status.json")
+    assert (status["state"], status["stage"]) == ("failed", "train")
+    assert status["error"] == "RuntimeError: no memory left"
+
+    monkeypatch.setattr(stages, "train", real)  # the reason is gone: the same command goes on
+    assert main(["bench", *arguments]) == 0
+    assert capsys.readouterr().out.count("trained already") == 1
+    assert json_of(retinanet / "status.json")["state"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["detector=retinanet"], "give detectors=[...], not detector="),
+        (["seed=3"], "give seeds=[...], not seed="),
+        (["detectors=[]"], "nothing to train"),
+        (["detectors=[retina]"], "retina"),
+        (["runtime.device=gpu"], "device is 'gpu'"),
+        (["data=coco", "data.root=nowhere"], "nowhere"),
+        (["data=coco"], "data.root must be given"),
+    ],
+)
+def test_bench_refuses_before_anything_starts(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["bench", *SMALL[5:], *BENCH, "name=refused", *arguments]) == 1
+    assert said in capsys.readouterr().err
+    assert not Path("runs/refused").exists() and not Path("reports/refused").exists()
+
+
+def test_a_data_set_with_errors_stops_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for split in ("train", "val", "test"):
+        image = {"id": 1, "file_name": f"{split}.jpg", "width": 8, "height": 8}
+        gone = {"id": 2, "file_name": "gone.jpg", "width": 8, "height": 8}
+        box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 4, 4], "area": 16}
+        content = {
+            "images": [image, gone] if split == "train" else [image],
+            "annotations": [{**box, "iscrowd": 0}],
+            "categories": [{"id": 1, "name": "thing"}],
+        }
+        (tmp_path / f"{split}.json").write_text(json.dumps(content))
+        Image.new("RGB", (8, 8), (len(split) * 9, 0, 0)).save(tmp_path / f"{split}.jpg")
+    data = ["data=coco", f"data.root={tmp_path}"]
+    assert main(["train", *data, *SMALL[5:], "name=broken"]) == 1
+    err = capsys.readouterr().err
+    assert "gone.jpg" in err and "nothing was started" in err and "Traceback" not in err
+    assert not Path("runs/broken").exists()
+    assert main(["check", *data, "json=check.json"]) == 1
+    assert "gone.jpg" in capsys.readouterr().out
+    assert json_of(Path("check.json"))
+    Path("check.json").unlink()
+
+
+def test_evaluate_speed_and_report_apart(capsys: pytest.CaptureFixture) -> None:
+    run = str(select("runs/default")[0])
+    before = json_of(Path(run) / "metrics.json")
+    assert main(["evaluate", f"runs=[{run}]", "resamples=5", "backend=pycocotools"]) == 0
+    after = json_of(Path(run) / "metrics.json")
+    assert after["backend"] == "pycocotools"
+    assert after["AP"] == pytest.approx(before["AP"], abs=1e-9)
+    assert main(["speed", f"runs={run}", "rounds=1", "max_batch=1", "+lock=false"]) == 0
+    assert json_of(Path(run) / "speed.json")["rounds"] == 1
+    assert main(["report", "runs=runs/default", "out=reports/apart", "title=Two of them"]) == 0
+    assert "Two of them" in Path("reports/apart/index.html").read_text()
+    capsys.readouterr()
+    assert main(["evaluate", "runs=runs/nowhere"]) == 1
+    assert capsys.readouterr().err == "detzoo evaluate: no run directory in runs/nowhere\n"
+
+
+def test_predict_writes_json_and_pictures(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    run = select("runs/default")[0]
+    dataset = json_of(run / "dataset.json")
+    images = [str(Path(dataset["root"]) / i["file_name"]) for i in dataset["images"][:2]]
+    found = tmp_path / "found"
+    asked = [f"run={run}", f"images=[{','.join(images)}]", f"out={found}", "score=0.0"]
+    assert main(["predict", *asked, "device=cpu"]) == 0
+    told = json_of(found / "predictions.json")
+    assert [entry["file"] for entry in told] == images
+    expected = detzoo.load(run).predict(images, score_threshold=0.0)
+    for entry, detections in zip(told, expected, strict=True):
+        assert (entry["width"], entry["height"]) == (64, 64)
+        assert (found / entry["picture"]).is_file()
+        assert [o["score"] for o in entry["objects"]] == pytest.approx(detections.scores.tolist())
+        assert entry["objects"][0]["class"] in dataset["classes"]
+    capsys.readouterr()
+    assert main(["predict", "images=[a.jpg]"]) == 1
+    assert "run=" in capsys.readouterr().err
+
+
+def test_train_as_a_multirun(capsys: pytest.CaptureFixture) -> None:
+    assert main(["train", *SMALL, "detector=centernet", "-m", "seed=0,1", "name=several"]) == 0
+    runs = select("runs/several")
+    assert len(runs) == 2
+    assert all(json_of(run / "status.json")["state"] == "done" for run in runs)
+    # the same settings under another name are the same run, to the last bit
+    (twin,) = (run.name for run in runs if (Path("runs/default") / run.name).exists())
+    a, b = (detzoo.load(Path("runs") / name / twin).state_dict() for name in ("default", "several"))
+    assert all((a[key] == b[key]).all() for key in a)
