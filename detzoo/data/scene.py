@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import colorsys
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -226,24 +227,29 @@ def _colour(rng: Rng, saturation: tuple[float, float], value: tuple[float, float
     return np.array(colorsys.hsv_to_rgb(*hsv), np.float32) * 255
 
 
-def _pattern(rng: Rng, height: int, width: int, period: tuple[float, float]) -> Array:
-    """(height, width, 1) float32 in [0, 1]: flat, gradient, stripes, checks, dots or clouds."""
-    kind = rng.integers(6)
+PATTERNS = ("flat", "gradient", "stripes", "checks", "clouds", "dots")
+
+
+def _pattern(
+    rng: Rng, height: int, width: int, period: tuple[float, float], kinds: Sequence[str] = PATTERNS
+) -> Array:
+    """(height, width, 1) float32 in [0, 1]; the period is in pixels."""
+    kind = kinds[rng.integers(len(kinds))]
     angle, wave = rng.uniform(0, 2 * math.pi), rng.uniform(*period)
     turn = 2 * math.pi / wave
     y = np.arange(height, dtype=np.float32)[:, None]
     x = np.arange(width, dtype=np.float32)
     u = x * math.cos(angle) + y * math.sin(angle)  # along and across the pattern
     v = y * math.cos(angle) - x * math.sin(angle)
-    if kind == 0:
+    if kind == "flat":
         values = np.zeros_like(u)
-    elif kind == 1:
+    elif kind == "gradient":
         values = (u - u.min()) / max(float(np.ptp(u)), 1e-6)
-    elif kind == 2:
+    elif kind == "stripes":
         values = 0.5 + 0.5 * np.sin(u * turn)
-    elif kind == 3:
+    elif kind == "checks":
         values = np.sin(u * turn) * np.sin(v * turn) > 0
-    elif kind == 4:
+    elif kind == "dots":
         values = np.cos(u * turn) + np.cos(v * turn) > 0.9
     else:
         cells = max(2, round(height / wave)), max(2, round(width / wave))
@@ -253,12 +259,12 @@ def _pattern(rng: Rng, height: int, width: int, period: tuple[float, float]) -> 
 
 
 def _ground(rng: Rng, size: int, difficulty: float) -> Array:
-    """(size, size, 3) float32: two muted colours, mixed by one or two patterns."""
+    """(size, size, 3) float32: muted colours mixed by two patterns; no dots, which would be circles."""
     first = _colour(rng, (0.05, 0.5), (0.2, 0.95))
     canvas = np.broadcast_to(first, (size, size, 3)).copy()
     for _ in range(2):
         strength = difficulty * rng.uniform(0.3, 1.0)
-        mix = strength * _pattern(rng, size, size, (size / 16, size / 3))
+        mix = strength * _pattern(rng, size, size, (size / 16, size / 3), PATTERNS[:-1])
         canvas += mix * (_colour(rng, (0.05, 0.5), (0.2, 0.95)) - canvas)
     return canvas
 
