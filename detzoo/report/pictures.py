@@ -23,7 +23,7 @@ EXIF_ORIENTATION, EXIF_ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture. uri: a JPEG as data URI, empty where note says why there is none."""
+    """One picture. uri: a JPEG as data URI, empty where note says why."""
 
     caption: str
     colour: str
@@ -88,8 +88,10 @@ def gallery(
             if by_image is None:
                 tiles.append(Tile(detector, colour, note="its predictions cannot be read"))
             else:
-                drawn = _draw(image, by_image.get(record.get("id"), []), colour, factor)
-                tiles.append(Tile(detector, colour, _uri(drawn, quality)))
+                boxes = by_image.get(record.get("id"), [])
+                note = "" if boxes else f"nothing of score {THRESHOLD} or more"
+                drawn = _draw(image, boxes, colour, factor)
+                tiles.append(Tile(detector, colour, _uri(drawn, quality), note))
         found.strips.append(Strip(name, tuple(tiles)))
     return found
 

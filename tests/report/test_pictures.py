@@ -113,6 +113,8 @@ def test_an_image_on_its_side_is_turned_if_its_annotation_is_upright(tmp_path):
 
 def test_damaged_predictions_and_data_sets_are_told(simple):
     path, _ = simple
+    fabricated_runs.write(path / "predictions.json", [])
+    assert gallery([path]).strips[0].tiles[1].note == "nothing of score 0.3 or more"
     (path / "predictions.json").write_text("[{")
     found = gallery([path])
     assert found.strips[0].tiles[1].note == "its predictions cannot be read"
