@@ -95,6 +95,6 @@ def test_difference_is_paired():
 
 def test_fast_enough():
     gt, results = problem(0, images=100, classes=7, found=100, ties=False)
-    start = time.perf_counter()
+    start = time.process_time()
     interval(gt, results, n=200)
-    assert time.perf_counter() - start < 6  # 1 to 2 s alone on one core
+    assert time.process_time() - start < 4  # 1 to 2 s on one core
