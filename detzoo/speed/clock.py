@@ -34,11 +34,14 @@ from detzoo.speed import cost
 from detzoo.speed.lock import timing_lock
 from detzoo.speed.machine import Bystanders, versions
 from detzoo.speed.phases import Sample, Tell, run_rounds, sweep, warm_up
-from detzoo.speed.stages import STAGES, Clock, Pipeline, synchronizer
+from detzoo.speed.stages import STAGES, Clock, Pipeline, TimingError, synchronizer
+
+__all__ = ["TimingError", "latency", "measure", "thinned", "warnings_about"]
 
 IMAGES_PER_ROUND = 8
 LEAST_ROUNDS = 5  # rounds are made smaller for slow detectors, so that this many fit
 WARM_UP_SHARE, SWEEP_SHARE = 0.2, 0.2  # of the time budget; the rounds get the rest
+COST_PASSES = 3  # what counting multiply-adds and memory takes at the end
 BUSY = 0.1  # a warning when others used more than this share of all processors
 
 
@@ -105,7 +108,7 @@ def measure(
         )
         for name, detector in models.items()
     }
-    shapes = {name: [_shape(p, size) for size in sizes] for name, p in pipelines.items()}
+    shapes = {name: _shapes(pipeline, sizes) for name, pipeline in pipelines.items()}
     # cuDNN tries out its algorithms at every new shape: a gain only where shapes do not vary.
     fixed = all(len(set(of_images)) == 1 for of_images in shapes.values())
 
@@ -122,8 +125,9 @@ def measure(
             left = start + WARM_UP_SHARE * seconds - clock()
             warmups[name] = warm_up(pipeline, encoded, shapes[name], left / (len(models) - done))
         sweep_seconds = SWEEP_SHARE * seconds if max_batch > 1 else 0.0
-        round_seconds = start + seconds - sweep_seconds - clock()
         pass_seconds = sum(w["last_median_ms"] for w in warmups.values()) / 1e3
+        left = start + seconds - clock()
+        round_seconds = left - sweep_seconds - COST_PASSES * pass_seconds
         samples = run_rounds(
             pipelines,
             encoded,
@@ -199,9 +203,10 @@ def _decoded_size(data: bytes, path: str | Path) -> tuple[int, int]:
     return height, width
 
 
-def _shape(pipeline: Pipeline, size: tuple[int, int]) -> tuple[int, int]:
-    """(H, W) of the network's input for a single image of this (height, width)."""
-    return tuple(pipeline.collate([np.zeros((*size, 3), np.uint8)]).pixels.shape[-2:])
+def _shapes(pipeline: Pipeline, sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """(H, W) of the network's input, for single images of these (height, width)."""
+    blanks = {size: pipeline.collate([np.zeros((*size, 3), np.uint8)]) for size in set(sizes)}
+    return [tuple(blanks[size].pixels.shape[-2:]) for size in sizes]
 
 
 def _images_per_round(images: int, rounds: int | None, seconds: float, pass_seconds: float) -> int:

@@ -31,13 +31,15 @@ def _say(message: str) -> None:
 
 @contextmanager
 def timing_lock(
-    path: str | Path = LOCK,
+    path: str | Path | None = None,
     *,
     timeout: float | None = None,
     poll: float = 0.5,
     say: Callable[[str], None] = _say,
 ) -> Iterator[float]:
     """Hold the machine-wide lock of all timings; gives the seconds that were waited for it.
+
+    path: of the file that is locked, LOCK by default.
 
     The kernel releases it when its holder ends, however that comes about, so a stale file locks
     nobody out. timeout: seconds to wait, None for as long as it takes. `say` is told once, with the
@@ -50,7 +52,7 @@ def timing_lock(
         say("this system has no flock: nothing keeps two timings from running at once")
         yield 0.0
         return
-    path = Path(path)
+    path = Path(path or LOCK)
     handle = _open(path)
     try:
         start = time.monotonic()

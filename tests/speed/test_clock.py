@@ -9,9 +9,9 @@ import pytest
 from detzoo.data.image import Letterbox, ShortestSide
 from detzoo.files import read_json, write_json
 from detzoo.speed import clock
-from detzoo.speed.clock import latency, measure, thinned, warnings_about
+from detzoo.speed.clock import TimingError, latency, measure, thinned, warnings_about
 from detzoo.speed.phases import Sample
-from detzoo.speed.stages import STAGES, TimingError
+from detzoo.speed.stages import STAGES
 
 from .fakes import FakeDetector, jpeg
 
@@ -68,17 +68,15 @@ def test_the_hash_is_of_the_images_timed(time_all, paths):
 
 def test_all_ends_within_the_budget(time_all, paths, device):
     found = time_all({"a": four, "b": four}, paths, seconds=1000.0)
-    # What follows the budget is the multiply-adds: one network and one decode for each.
-    assert device.now <= 1000.0 + 2 * (0.25 + 0.5 + 4.125 + 1.0)
-    assert device.now > 800.0
+    assert 800.0 < device.now <= 1000.0
     assert found["a"]["rounds"] >= 5
 
 
 def test_rounds_shrink_for_slow_detectors(time_all, paths):
-    # A pass is 101.875 s. Warm-up takes 6 (611 s of 600), the sweep may take 600, which
-    # leaves 1789 s for rounds: 5 of 9 passes do not fit, 5 of 3 (one of them untimed) do, in 1528 s.
+    # A pass is 101.875 s. Warm-up takes 6 (611 s of 600), the sweep may take 600 and the cost 306,
+    # which leaves 1483 s for rounds: 5 of 9 passes do not fit, nor 5 of 3 (one of them untimed).
     found = time_all({"a": lambda call, batch: 100.0}, paths, seconds=3000.0)["a"]
-    assert (found["warmup"]["passes"], found["rounds"], found["n"]) == (6, 5, 10)
+    assert (found["warmup"]["passes"], found["rounds"], found["n"]) == (6, 7, 7)
 
 
 def test_no_images_and_no_models_are_told(time_all, paths):

@@ -1,0 +1,153 @@
+"""Shared by the benchmarks: the same real batches for all, a training step, interleaved rounds."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from itertools import count, cycle
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from detzoo.data import Shapes
+from detzoo.data.dataset import Dataset
+from detzoo.data.image import Letterbox
+from detzoo.data.loader import Batches
+from detzoo.detector import Detector
+from detzoo.engine.precision import autocast, choose_device, prepare, transfer
+from detzoo.engine.recipe import Recipe
+from detzoo.speed.lock import timing_lock
+from detzoo.speed.machine import Bystanders, environment
+from detzoo.speed.stages import synchronizer
+
+
+def arguments(description: str, *, seconds: float, batch: int) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--backbone", default="resnet18", help="a timm name")
+    parser.add_argument("--size", type=int, default=128, help="side of the input in pixels")
+    parser.add_argument("--batch", type=int, default=batch, help="images in a training step")
+    parser.add_argument("--seconds", type=float, default=seconds, help="for the whole benchmark")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, help="torch's own choice when left out")
+    parser.add_argument("--data", default="data", help="where the shapes are, or are drawn into")
+    return parser
+
+
+def begin(options: argparse.Namespace) -> torch.device:
+    """Set the threads, print what is measured on."""
+    sys.stdout.reconfigure(line_buffering=True)  # so that a pipe shows a row when it is done
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = choose_device(options.device)
+    here = environment(device)
+    sets = ", ".join(here["instruction_sets"]) or "unknown"
+    print(f"{here['gpu'] or here['cpu']}, {here['threads']} threads; instruction sets: {sets}")
+    if device.type == "cpu" and not {"amx_bf16", "avx512_bf16"} & set(here["instruction_sets"]):
+        print("This processor has neither AMX nor AVX512-BF16: it emulates bf16, slowly.")
+    print(
+        f"torch {here['torch']}, torchvision {here['torchvision']}, commit {here['commit']}; "
+        f"{options.backbone}, {options.size} px, batch {options.batch}, the shapes data set"
+    )
+    return device
+
+
+def shapes(options: argparse.Namespace, split: str) -> Dataset:
+    return Shapes(options.data).read(split)
+
+
+class Training:
+    """A training step of one detector, over the same few batches again and again."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        options: argparse.Namespace,
+        device: torch.device,
+        precision: str = "fp32",
+        channels_last: bool = False,
+    ) -> None:
+        self.device, self.precision, self.channels_last = device, precision, channels_last
+        self.detector = prepare(detector, device, channels_last).train()
+        recipe = Recipe(images_seen=10_000, lr=1e-4, batch_size=options.batch)
+        self.optimizer = recipe.make_optimizer(detector)
+        batches = Batches(
+            shapes(options, "train"),
+            batch_size=options.batch,
+            images_seen=4 * options.batch,
+            resize=Letterbox(options.size),
+            augment=None,
+            stride=detector.stride,
+            seed=0,
+        )
+        self.batches = cycle(list(batches.iterate()))  # loaded before, so no step waits for data
+
+    def __call__(self) -> int:
+        """One step; gives the number of images."""
+        images, targets = next(self.batches)
+        images = transfer(images, self.device, self.channels_last)
+        targets = [target.to(self.device) for target in targets]
+        with autocast(self.device, self.precision):
+            losses = self.detector(images, targets)
+        self.optimizer.zero_grad()
+        sum(losses.values()).backward()
+        nn.utils.clip_grad_norm_(self.detector.parameters(), 10.0)
+        self.optimizer.step()
+        return len(images.frames)
+
+
+def interleaved(
+    work: dict[str, Callable[[], int]], seconds: float, device: torch.device, seed: int = 0
+) -> dict[str, list[float]]:
+    """Things done per second, per round, of each: one call each a round, in random order.
+
+    The first round is not counted. At least one is, then as many as fit into `seconds`.
+    """
+    wait = synchronizer(device)
+    generator = random.Random(seed)
+    rates: dict[str, list[float]] = {name: [] for name in work}
+    names = list(work)
+    bystanders = Bystanders()
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    start = time.perf_counter()
+    try:
+        with tqdm(total=round(seconds), unit="s", leave=False, disable=None) as bar:
+            for number in count():
+                begin = time.perf_counter()
+                generator.shuffle(names)
+                for name in names:
+                    wait()
+                    before = time.perf_counter()
+                    done = work[name]()
+                    wait()
+                    if number:
+                        rates[name].append(done / (time.perf_counter() - before))
+                    bar.update(min(bar.total, round(time.perf_counter() - start)) - bar.n)
+                now = time.perf_counter()
+                if number and now - start + (now - begin) > seconds:
+                    break
+    finally:
+        if collecting:
+            gc.enable()
+    if bystanders.load() > 0.1:
+        print(f"  other processes used {bystanders.load():.0%} of the processors meanwhile")
+    return rates
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    """The median of ours / theirs over rounds, and the middle 80% of it."""
+    pairs = sorted(a / b for a, b in zip(ours, theirs, strict=True))
+    edge = len(pairs) // 10
+    return f"{statistics.median(pairs):5.2f}x ({pairs[edge]:.2f} to {pairs[-1 - edge]:.2f})"
+
+
+__all__ = ["Training", "arguments", "begin", "interleaved", "ratio", "shapes", "timing_lock"]
