@@ -71,7 +71,8 @@ def test_every_detector_is_built(name: str) -> None:
     assert detector.num_classes == 3
     assert config["label"] == name
     assert config["recipe"]["lr"] == config["lr"] > 0
-    assert (detector.score_threshold, detector.max_detections) == (0.001, 100)  # the protocol
+    decoding = config["detector"]["score_threshold"], config["detector"]["max_detections"]
+    assert decoding == (0.001, 100), "the protocol's, one for all"
     assert name in list_detectors()
 
 

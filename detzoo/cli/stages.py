@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +106,8 @@ def evaluate_run(
         "dataset_hash": dataset.hash,
         "split": split,
         "resize": detector.resize.describe(),
-        "score_threshold": getattr(detector, "score_threshold", None),
-        "max_dets": getattr(detector, "max_detections", 100),
+        "score_threshold": settings["detector"].get("score_threshold"),
+        "max_dets": settings["detector"].get("max_detections", 100),
         "precision": run["precision"],
         "device": run["device"],
         "batch": batch_size,
@@ -130,7 +131,9 @@ def evaluate_run(
             channels_last=run["channels_last"],
         )
         found = coco.evaluate(truth, results, backend=backend, max_dets=protocol["max_dets"])
-        found["intervals"] = bootstrap.interval(truth, results, n=resamples, progress=True)
+        found["intervals"] = bootstrap.interval(
+            truth, results, n=resamples, progress=sys.stderr.isatty()
+        )
         found["interval_method"] = bootstrap.METHOD.format(n=resamples, level=0.95)
         found |= {"split": split, "score_threshold": protocol["score_threshold"]}
         found["fingerprint"] = protocol
