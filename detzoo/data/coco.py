@@ -106,7 +106,7 @@ class Coco(Source):
                 continue
             size = collector.told_size(image.get("height"), image.get("width"), path, where)
             if size is not None:
-                collector.add(id, path, size, claims.get(id, ()), where)
+                collector.add(id, path, size, claims.get(id, ()))
         return collector.dataset(self.name, split, self.classes, self._category_ids(names))
 
     def _claims(

@@ -259,7 +259,7 @@ def _pattern(
 
 
 def _ground(rng: Rng, size: int, difficulty: float) -> Array:
-    """(size, size, 3) float32: muted colours mixed by two patterns; no dots, which would be circles."""
+    """(size, size, 3) float32: muted colours, two patterns; no dots, which would be circles."""
     first = _colour(rng, (0.05, 0.5), (0.2, 0.95))
     canvas = np.broadcast_to(first, (size, size, 3)).copy()
     for _ in range(2):

@@ -110,7 +110,7 @@ class Voc(Source):
             )
             if size is not None:
                 claims = [self._claim(item, labels, f"{where}:{line}") for item, line in objects]
-                collector.add(id, path, size, claims, where)
+                collector.add(id, path, size, claims)
         category_ids = tuple(range(1, len(self.classes) + 1))
         return collector.dataset(self.name, split, self.classes, category_ids)
 

@@ -102,7 +102,7 @@ class YoloTxt(Source):
         for id, (path, where) in enumerate(self._images(found, collector), 1):
             size = collector.size(path, where)
             if size is not None:
-                collector.add(id, path, size, self._claims(path, size, collector), where)
+                collector.add(id, path, size, self._claims(path, size, collector))
         category_ids = tuple(range(1, len(self.classes) + 1))
         return collector.dataset(self.name, split, self.classes, category_ids)
 
