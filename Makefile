@@ -43,7 +43,7 @@ format: $(STAMP)  ## let ruff format the code and mend what it can
 	$(BIN)/ruff format .
 
 perf: $(STAMP)  ## benchmarks of training and of the program itself
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in $$(grep -l __main__ benchmarks/*.py); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 clean:  ## remove build products and caches; not .venv, data or runs
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

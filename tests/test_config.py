@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from detzoo.config import build, load_yaml, plain
@@ -49,6 +50,15 @@ def test_what_is_no_class_of_ours_is_refused_before_anything_is_built(
         build(node, "resize")
     assert str(target) in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_class_from_elsewhere_is_refused_whatever_name_it_goes_by(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = type("Module", (torch.nn.Module,), {"__module__": "elsewhere.nets"})
+    monkeypatch.setattr("detzoo.nn.Backbone", module)
+    with pytest.raises(ValueError, match=r"detzoo\.nn\.Backbone' is refused"):
+        build({"_target_": "detzoo.nn.Backbone"})
 
 
 def test_what_is_allowed_is_built() -> None:
