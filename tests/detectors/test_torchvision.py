@@ -162,11 +162,11 @@ def test_the_ideal_output_round_trip_of_faster_rcnn() -> None:
 
 
 def test_regions_are_pooled_at_the_maps_true_strides() -> None:
-    """The pooler reads strides off the images' sizes; an image half as wide as the batch must not
+    """The pooler reads strides off the images' sizes; an image half as high as the batch must not
     halve them."""
     detector = make("faster_rcnn")
-    narrow = [Frame(0, (HEIGHT, 40), (HEIGHT, 40))]
-    detector.network(Images(batch(1).pixels, narrow))
+    low = [Frame(0, (24, WIDTH), (24, WIDTH))]
+    detector.network(Images(batch(1).pixels, low))
     assert detector.rules[0].roi_heads.box_roi_pool.scales == [1 / 4, 1 / 8, 1 / 16, 1 / 32]
 
 
