@@ -64,10 +64,21 @@ def test_a_class_from_elsewhere_is_refused_whatever_name_it_goes_by(
 def test_what_is_allowed_is_built() -> None:
     resize = build({"_target_": "detzoo.data.Letterbox", "size": [32, 64]})
     assert isinstance(resize, Letterbox) and resize.target == (32, 64)
-    assert isinstance(resize.describe()["size"], list)  # no ListConfig anywhere
     assert (
         build({"_target_": "torch.nn.Linear", "in_features": 2}, out_features=3).out_features == 3
     )
+
+
+def test_what_is_built_gets_plain_lists_and_dicts(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Keep:
+        __module__ = "detzoo.data"
+
+        def __init__(self, a: object) -> None:
+            self.a = a
+
+    monkeypatch.setattr("detzoo.data.Keep", Keep, raising=False)
+    built = build(OmegaConf.create({"_target_": "detzoo.data.Keep", "a": [{"b": [1]}]}))
+    assert [type(v) for v in (built.a, built.a[0], built.a[0]["b"])] == [list, dict, list]
 
 
 def test_the_programs_arguments_win() -> None:

@@ -39,6 +39,7 @@ def train_run(settings: Settings, path: Path) -> None:
         recipe = build(settings["recipe"], "recipe")
         seed_everything(settings["seed"])
         detector = build(settings["detector"], "detector")
+        detector.check_trainable()
         detector.resize = build(settings["resize"], "resize")
         batches = Batches(
             data.read("train"),

@@ -232,3 +232,13 @@ def test_train_as_a_multirun(capsys: pytest.CaptureFixture) -> None:
     (twin,) = (run.name for run in runs if (Path("runs/default") / run.name).exists())
     a, b = (detzoo.load(Path("runs") / name / twin).state_dict() for name in ("default", "several"))
     assert all((a[key] == b[key]).all() for key in a)
+
+
+def test_a_backbone_that_could_not_learn_is_refused_and_recorded(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    assert main(["train", *SMALL, "backbone.norm=frozen_bn", "name=frozen"]) == 1
+    assert "frozen batch norm without statistics" in capsys.readouterr().err
+    (run,) = select("runs/frozen")
+    assert json_of(run / "status.json")["state"] == "failed"
+    assert not (run / "checkpoint.pt").exists()
