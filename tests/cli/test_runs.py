@@ -84,10 +84,10 @@ def test_a_label_never_leaves_the_root(label: str) -> None:
 def test_auto_is_replaced_and_threads_are_set() -> None:
     before = torch.get_num_threads()
     try:
-        wanted = {"device": "cpu", "precision": "auto", "channels_last": "auto", "threads": 1}
+        wanted = {"device": "cpu", "precision": "auto", "channels_last": "auto", "threads": 2}
         found = runs.runtime({**wanted, "workers": 0})
         assert found["precision"] in ("fp32", "bf16") and found["channels_last"] in (True, False)
-        assert found["threads"] == torch.get_num_threads() == 1 and found["workers"] == 0
+        assert found["threads"] == torch.get_num_threads() == 2 and found["workers"] == 0
         assert runs.runtime({**wanted, "threads": None})["threads"] == runs.DEFAULT_THREADS
     finally:
         torch.set_num_threads(before)
