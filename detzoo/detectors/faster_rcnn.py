@@ -54,9 +54,11 @@ class RPNHead(nn.Module):
         self.conv = nn.Conv2d(channels, width, 3, padding=1)
         self.objectness = nn.Conv2d(width, anchors, 1)
         self.deltas = nn.Conv2d(width, anchors * 4, 1)
-        for module in (self.conv, self.objectness, self.deltas):
-            nn.init.normal_(module.weight, std=0.01)  # section 3.1.3
-            nn.init.zeros_(module.bias)
+        nn.init.kaiming_normal_(self.conv.weight)
+        for layer in (self.objectness, self.deltas):
+            nn.init.normal_(layer.weight, std=0.01)  # section 3.1.3
+        for layer in (self.conv, self.objectness, self.deltas):
+            nn.init.zeros_(layer.bias)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         hidden = [self.conv(x).relu() for x in maps]
