@@ -79,6 +79,11 @@ def test_rounds_shrink_for_slow_detectors(time_all, paths):
     assert (found["warmup"]["passes"], found["rounds"], found["n"]) == (6, 7, 7)
 
 
+def test_a_number_of_rounds_is_kept_whatever_the_budget(time_all, paths):
+    found = time_all({"a": four}, paths, rounds=3, seconds=1.0)["a"]
+    assert (found["rounds"], found["n"]) == (3, 24)
+
+
 def test_no_images_and_no_models_are_told(time_all, paths):
     with pytest.raises(ValueError, match="got no images"):
         time_all({"a": four}, [])
