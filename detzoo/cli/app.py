@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from detzoo.config import folder
+
+# Settings of what has a constructor
+CONSTRUCTED = re.compile(r"(detector|backbone|data|resize|augment|recipe)\.[\w.]+=")
 
 Task = Callable[[DictConfig], "int | None"]
 
@@ -37,7 +41,7 @@ def app(verb: str) -> Callable[[Task], Callable[[Sequence[str]], int]]:
             experiments()
             # argparse takes no overrides on both sides of a flag, so the flag goes to the front
             multirun = [flag for flag in ("-m", "--multirun") if flag in arguments]
-            rest = [argument for argument in arguments if argument not in multirun]
+            rest = [_open(argument) for argument in arguments if argument not in multirun]
             before, sys.argv = sys.argv, [f"detzoo {verb}", *multirun, *rest]
             try:
                 hydra.main(version_base="1.3", config_path=str(folder("conf")), config_name=verb)(
@@ -54,6 +58,15 @@ def app(verb: str) -> Callable[[Task], Callable[[Sequence[str]], int]]:
         return main
 
     return decorate
+
+
+def _open(argument: str) -> str:
+    """detector.gamma=0 as ++detector.gamma=0, Hydra's "set it, whether it is there or not".
+
+    A default lives in the constructor's signature alone, so that the configuration does not list
+    every parameter; and a name that the constructor does not know is refused when it is built.
+    """
+    return f"++{argument}" if CONSTRUCTED.match(argument) else argument
 
 
 def _guarded(verb: str, task: Task, config: DictConfig) -> int:

@@ -40,6 +40,17 @@ def test_every_verb_helps(verb: str, capsys: pytest.CaptureFixture) -> None:
         assert "detector/torchvision: faster_rcnn" in out and "experiment: seeds" in out
 
 
+def test_every_parameter_of_a_constructor_is_a_setting() -> None:
+    found = {}
+
+    @app("train")
+    def run(config: DictConfig) -> None:
+        found.update(config.detector)
+
+    assert run(["detector=retinanet", "detector.gamma=0.5", "detector.channels=8"]) == 0
+    assert found["gamma"] == 0.5 and found["channels"] == 8
+
+
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
     monkeypatch.chdir(tmp_path)
