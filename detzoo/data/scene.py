@@ -56,7 +56,7 @@ def paint(
     crowd_rate: float,
     empty_rate: float,
 ) -> Scene:
-    """A square scene of `size` pixels with objects[0] to objects[1] objects, more often few.
+    """A square scene of `size` pixels with objects[0] to objects[1] objects, all numbers alike.
 
     min_size: the smallest longer side before rotation; the largest is half of `size`. difficulty:
     0 (plain ground, full contrast, no distractors, blur or noise) to 1. crowd_rate, empty_rate: the
@@ -66,7 +66,7 @@ def paint(
     canvas = _ground(rng, size, difficulty)
     for _ in range(rng.poisson(4 * difficulty)):
         _distract(rng, canvas)
-    count = int(math.exp(rng.uniform(math.log(max(low, 1)), math.log(high + 1))))
+    count = int(rng.integers(max(low, 1), high + 1))
     if low == 0 and rng.random() < empty_rate:
         count = 0
     boxes, labels, crowd = [], [], []

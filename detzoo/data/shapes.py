@@ -19,7 +19,7 @@ from detzoo.data.dataset import SPLITS, Dataset
 from detzoo.data.scene import CLASSES, Scene, paint
 from detzoo.files import write_json
 
-VERSION = 3  # raise it when the drawing changes, so that no old folder passes for a new one
+VERSION = 4  # raise it when the drawing changes, so that no old folder passes for a new one
 QUALITY = 92
 
 
@@ -27,7 +27,7 @@ class Shapes(Coco):
     """Synthetic scenes in root/shapes-<hash of the parameters>, written at the first read.
 
     size: side of the square images in pixels. train, val, test: images per split. min_objects,
-    max_objects: per image; few are more frequent than many. min_size: the smallest object's longer
+    max_objects: per image, all numbers alike. min_size: the smallest object's longer
     side in pixels; the largest is half of `size`. difficulty: 0 to 1, see `scene.paint`.
     crowd_rate, empty_rate: parts of the images with a crowd region and without objects. Image i of
     a split is the same whatever the number of images.

@@ -43,24 +43,21 @@ class Head(nn.Module):
     """Two towers of 3x3 convolutions shared by all levels (section 4, figure 3)."""
 
     def __init__(
-        self, channels: int, anchors: int, num_classes: int, convs: int, prior: float
+        self,
+        channels: int,
+        anchors: int,
+        num_classes: int,
+        convs: int,
+        norm: bool,
+        prior: float,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.class_tower, self.box_tower = (
-            nn.Sequential(
-                *(
-                    layer
-                    for _ in range(convs)
-                    for layer in (nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU())
-                )
-            )
-            for _ in range(2)
-        )
+        self.class_tower, self.box_tower = (_tower(channels, convs, norm) for _ in range(2))
         self.logits = nn.Conv2d(channels, anchors * num_classes, 3, padding=1)
         self.deltas = nn.Conv2d(channels, anchors * 4, 3, padding=1)
         for tower in (self.class_tower, self.box_tower):
-            for convolution in tower[::2]:
+            for convolution in (m for m in tower if isinstance(m, nn.Conv2d)):
                 # The paper's 0.01 suits 256 channels; at 64 it is a sixth of what keeps a signal
                 # alive, and after four layers there is next to none to learn from.
                 nn.init.kaiming_normal_(convolution.weight)
@@ -78,12 +75,24 @@ class Head(nn.Module):
         return per_anchor(logits, self.num_classes), per_anchor(deltas, 4)
 
 
+def _tower(channels: int, convs: int, norm: bool) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for _ in range(convs):
+        layers.append(nn.Conv2d(channels, channels, 3, padding=1))
+        if norm:
+            layers.append(nn.GroupNorm(math.gcd(32, channels), channels))
+        layers.append(nn.ReLU())
+    return nn.Sequential(*layers)
+
+
 class RetinaNet(Detector):
     """See the module's text. Sizes are in input pixels.
 
-    levels: finest and coarsest pyramid level, strides 2^l. anchor_scale: an anchor's base size over
-    its level's stride; anchor_sizes: or all sizes, per level. loss: `focal`, or `ce`, plain
-    cross-entropy (table 1a). box_beta: smooth L1's; 0 is L1, torchvision's choice.
+    tower_norm: group norm after the towers' convolutions, as torchvision's second version has it;
+    the paper has none. levels: finest and coarsest pyramid level, strides 2^l. anchor_scale: an
+    anchor's base size over its level's stride; anchor_sizes: or all sizes, per level. loss:
+    `focal`, or `ce`, plain cross-entropy (table 1a). box_beta: smooth L1's; 0 is L1,
+    torchvision's choice.
     """
 
     def __init__(
@@ -93,6 +102,7 @@ class RetinaNet(Detector):
         num_classes: int,
         channels: int = 256,  # section 4, footnote 2
         convs: int = 4,  # section 4
+        tower_norm: bool = False,
         levels: tuple[int, int] = (3, 7),  # section 4
         extra: str = "conv_c5",  # section 4, footnote 2
         anchor_scale: float = 4.0,  # 32 at stride 8, section 4
@@ -134,7 +144,7 @@ class RetinaNet(Detector):
             octave = [2 ** (i / octave_scales) for i in range(octave_scales)]
             anchor_sizes = [[anchor_scale * s * o for o in octave] for s in self.neck.strides]
         self.anchors = Anchors(self.neck.strides, anchor_sizes, ratios, anchors_as_torchvision)
-        self.head = Head(channels, self.anchors.a_cell, num_classes, convs, prior)
+        self.head = Head(channels, self.anchors.a_cell, num_classes, convs, tower_norm, prior)
         self.positive, self.negative, self.force_match = positive, negative, force_match
         self.alpha, self.gamma = (alpha, gamma) if loss == "focal" else (-1.0, 0.0)
         self.box_beta = box_beta
