@@ -163,7 +163,9 @@ def test_every_form_of_a_figure_is_whole(drawn):
 
 
 def test_the_same_runs_give_the_same_bytes_whatever_the_user_s_style(plain, drawn):
-    with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red"}):
+    with matplotlib.rc_context(
+        {"font.size": 20, "xtick.labelsize": 20, "lines.dashed_pattern": [9, 9]}
+    ):
         assert figures.draw(*plain) == drawn
 
 
