@@ -99,7 +99,7 @@ def test_no_text_is_cut_off_or_overlaps(name, width, case, request):
 def test_pareto_front():
     #       0  1  2  3  4
     cost = [1, 2, 3, 4, 4]
-    gain = [1, 3, 2, 3, 5]
+    gain = [1, 3, 3, 4, 5]
     assert pareto(np.array(cost), np.array(gain)) == [0, 1, 4]
 
 
