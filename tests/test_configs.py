@@ -60,7 +60,9 @@ def test_every_verb_has_its_file_and_its_help() -> None:
 
 @pytest.mark.parametrize("path", sorted(folder("experiments").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_experiment_composes(path: Path) -> None:
-    assert compose("bench", [f"experiment={path.stem}"]) != compose("bench")
+    plainly, changed = compose("bench"), compose("bench", [f"experiment={path.stem}"])
+    assert changed != plainly
+    assert set(changed) == set(plainly), "an experiment overrides settings, it makes up none"
 
 
 @pytest.mark.parametrize("name", choices("detector"))

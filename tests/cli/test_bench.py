@@ -177,9 +177,10 @@ def test_a_data_set_with_errors_stops_before_anything_starts(
         (tmp_path / f"{split}.json").write_text(json.dumps(content))
         Image.new("RGB", (8, 8), (len(split) * 9, 0, 0)).save(tmp_path / f"{split}.jpg")
     data = ["data=coco", f"data.root={tmp_path}"]
-    assert main(["train", *data, *SMALL[5:], "name=broken"]) == 1
-    err = capsys.readouterr().err
-    assert "gone.jpg" in err and "nothing was started" in err and "Traceback" not in err
+    for verb in ("train", "bench"):
+        assert main([verb, *data, *SMALL[5:], "name=broken"]) == 1
+        err = capsys.readouterr().err
+        assert "gone.jpg" in err and "nothing was started" in err and "Traceback" not in err
     assert not Path("runs/broken").exists()
     assert main(["check", *data, "json=check.json"]) == 1
     assert "gone.jpg" in capsys.readouterr().out
