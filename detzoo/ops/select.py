@@ -19,11 +19,17 @@ def top_candidates(scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
 def grouped_nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
     """Indices that survive NMS among boxes of one group, best score first.
 
-    Groups are kept apart by shifting each to a place of its own; in float64, because a shift of a
-    million pixels leaves float32 an eighth of a pixel and NMS then decides otherwise.
+    On a CPU, where NMS compares all pairs, group by group. On a GPU all at once, groups kept apart
+    by shifting each to a place of its own; in float64, because a shift of a million pixels leaves
+    float32 an eighth of a pixel and NMS then decides otherwise.
     """
     if len(boxes) == 0:
         return groups.new_zeros(0)
+    if not boxes.is_cuda:
+        order = groups.argsort(stable=True)
+        members = order.split([n for n in torch.bincount(groups).tolist() if n])
+        kept = torch.cat([m[nms(boxes[m], scores[m], threshold)] for m in members])
+        return kept[scores[kept].argsort(descending=True, stable=True)]
     shift = groups.double() * (boxes.max().double() - boxes.min().double() + 1)
     return nms(boxes.double() + shift[:, None], scores.double(), threshold)
 
@@ -50,13 +56,9 @@ def select(
     boxes, scores, labels = boxes[keep].float(), scores[keep].float(), labels[keep]
     if nms_threshold is None:
         order = scores.argsort(descending=True, stable=True)
-    elif boxes.is_cuda:
-        order = grouped_nms(boxes, scores, image * (labels.max() + 1) + labels, nms_threshold)
-    else:  # NMS compares all pairs on a CPU: image by image is a B-th of the work
-        members = [(image == i).nonzero().squeeze(1) for i in range(batch)]
-        order = torch.cat(
-            [m[grouped_nms(boxes[m], scores[m], labels[m], nms_threshold)] for m in members]
-        )
+    else:
+        classes = labels.max() + 1 if len(labels) else 1
+        order = grouped_nms(boxes, scores, image * classes + labels, nms_threshold)
     order = order[image[order].argsort(stable=True)]
     counts = torch.bincount(image[order], minlength=batch).tolist()
     return [
