@@ -59,7 +59,8 @@ def paint(
     """A square scene of `size` pixels with objects[0] to objects[1] objects, all numbers alike.
 
     min_size: the smallest longer side before rotation; the largest is half of `size`. difficulty:
-    0 (plain ground, full contrast, no distractors, blur or noise) to 1. crowd_rate, empty_rate: the
+    0 (upright and not stretched, plain ground, full contrast, no distractors, blur or noise) to 1;
+    from 0.5 on forms are turned by any angle and stretched up to 1:3. crowd_rate, empty_rate: the
     parts of all scenes with a crowd region and without objects (the latter where objects[0] is 0).
     """
     low, high = objects
@@ -81,7 +82,9 @@ def paint(
     sides = np.exp(rng.uniform(math.log(min_size), math.log(size / 2), count))
     for side in sorted(sides, reverse=True):
         label = int(rng.integers(len(CLASSES)))
-        stamp = _place(rng, label, side, min_size, canvas, covered, boxes if any(crowd) else [])
+        stamp = _place(
+            rng, label, side, min_size, difficulty, canvas, covered, boxes if any(crowd) else []
+        )
         if stamp is not None:
             _fill(rng, canvas, stamp, difficulty)
             boxes.append(stamp.box)
@@ -167,18 +170,20 @@ def _place(
     label: int,
     side: float,
     min_size: float,
+    difficulty: float,
     canvas: Array,
     covered: list[list],
     kept_free: list[tuple[float, float, float, float]],
 ) -> Stamp | None:
     """A stamp that hides no more than half of any object; None if no attempt found one."""
     height, width = canvas.shape[:2]
-    aspect = math.exp(rng.uniform(0, math.log(MAX_ASPECT)))
+    freedom = min(1.0, 2 * difficulty)  # of the form: any turn and any aspect from 0.5 on
+    aspect = math.exp(rng.uniform(0, freedom * math.log(MAX_ASPECT)))
     short = max(side / aspect, min(side, 0.8 * min_size))  # thinner ones could not be told apart
     sides = (side, short) if rng.random() < 0.5 else (short, side)
     for _ in range(ATTEMPTS):
         centre = (rng.uniform(0, width), rng.uniform(0, height))
-        new = stamp(label, centre, sides, rng.uniform(0, 2 * math.pi), (height, width))
+        new = stamp(label, centre, sides, freedom * rng.uniform(-math.pi, math.pi), (height, width))
         if new is None or new.inside < 1 - MAX_HIDDEN / 2:
             continue
         if any(_touch(new.box, box) for box in kept_free[:1]):

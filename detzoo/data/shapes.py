@@ -19,7 +19,7 @@ from detzoo.data.dataset import SPLITS, Dataset
 from detzoo.data.scene import CLASSES, Scene, paint
 from detzoo.files import write_json
 
-VERSION = 4  # raise it when the drawing changes, so that no old folder passes for a new one
+VERSION = 5  # raise it when the drawing changes, so that no old folder passes for a new one
 QUALITY = 92
 
 
