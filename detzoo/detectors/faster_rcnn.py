@@ -69,9 +69,9 @@ class FasterRCNN(Detector):
     """See the module's text. Sizes are in input pixels.
 
     neck: `fpn`, or `one_map`, the backbone's last map: the paper's is at stride 16, which is a
-    backbone with max_stride=16. anchor_sizes: per level; by default anchor_scale times the level's
-    stride on a pyramid, and the paper's 128, 256, 512 on one map. pre_nms, post_nms: proposals
-    before and after NMS, in training and at test.
+    backbone with max_stride=16. anchor_sizes: per level; by default smallest_anchor at the finest,
+    doubled at every further one, and the paper's 128, 256, 512 on one map. pre_nms, post_nms:
+    proposals before and after NMS, in training and at test.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class FasterRCNN(Detector):
         neck: str = "fpn",
         channels: int = 256,  # 1612.03144, section 4.1
         levels: tuple[int, int] = (2, 6),  # 1612.03144, section 4.1
-        anchor_scale: float = 8.0,  # 32 at stride 4, 1612.03144, section 4.1
+        smallest_anchor: float = 32.0,  # 1612.03144, section 4.1
         anchor_sizes: Sequence[Sequence[float]] | None = None,
         ratios: Sequence[float] = (0.5, 1.0, 2.0),  # section 3.1.1
         anchors_as_torchvision: bool = False,
@@ -120,7 +120,8 @@ class FasterRCNN(Detector):
                 min_level=levels[0],
                 max_level=levels[1],
             )
-            sizes = anchor_sizes or [[anchor_scale * stride] for stride in self.neck.strides]
+            finest = self.neck.strides[0]
+            sizes = anchor_sizes or [[smallest_anchor * s / finest] for s in self.neck.strides]
             pooled = [s for s in self.neck.strides if s <= backbone.strides[-1]]
         else:
             self.neck = OneMap(backbone.channels, backbone.strides)

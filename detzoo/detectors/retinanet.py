@@ -89,8 +89,9 @@ class RetinaNet(Detector):
     """See the module's text. Sizes are in input pixels.
 
     tower_norm: group norm after the towers' convolutions, as torchvision's second version has it;
-    the paper has none. levels: finest and coarsest pyramid level, strides 2^l. anchor_scale: an
-    anchor's base size over its level's stride; anchor_sizes: or all sizes, per level. loss:
+    the paper has none. levels: finest and coarsest pyramid level, strides 2^l.
+    smallest_anchor: base size at the finest level, doubled at every further one; anchor_sizes: or
+    all sizes, per level. loss:
     `focal`, or `ce`, plain cross-entropy (table 1a). box_beta: smooth L1's; 0 is L1,
     torchvision's choice.
     """
@@ -105,7 +106,7 @@ class RetinaNet(Detector):
         tower_norm: bool = False,
         levels: tuple[int, int] = (3, 7),  # section 4
         extra: str = "conv_c5",  # section 4, footnote 2
-        anchor_scale: float = 4.0,  # 32 at stride 8, section 4
+        smallest_anchor: float = 32.0,  # section 4
         anchor_sizes: Sequence[Sequence[float]] | None = None,
         octave_scales: int = 3,  # section 4
         ratios: Sequence[float] = (0.5, 1.0, 2.0),  # section 4
@@ -142,7 +143,8 @@ class RetinaNet(Detector):
         )
         if anchor_sizes is None:
             octave = [2 ** (i / octave_scales) for i in range(octave_scales)]
-            anchor_sizes = [[anchor_scale * s * o for o in octave] for s in self.neck.strides]
+            base = [smallest_anchor * s / self.neck.strides[0] for s in self.neck.strides]
+            anchor_sizes = [[size * o for o in octave] for size in base]
         self.anchors = Anchors(self.neck.strides, anchor_sizes, ratios, anchors_as_torchvision)
         self.head = Head(channels, self.anchors.a_cell, num_classes, convs, tower_norm, prior)
         self.positive, self.negative, self.force_match = positive, negative, force_match

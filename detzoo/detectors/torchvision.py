@@ -118,11 +118,11 @@ class TorchvisionDetector(Detector):
     """One of torchvision's detectors, by `kind`, under our interface.
 
     channels: of the pyramid (ssd: of the extra maps). levels: finest and coarsest, strides 2^l.
-    anchor_scale: an anchor's base size over its level's stride, by default 8 for faster_rcnn and 4
-    for retinanet (times 1, 2^(1/3), 2^(2/3)); anchor_sizes: or all sizes, per level. fcos has one
-    point a cell and ssd sizes relative to the image: neither takes them. head_width: of the two
-    fully connected layers of faster_rcnn. nms_threshold: None is the kind's own. options: further
-    arguments of the torchvision model by its own names, such as rpn_batch_size_per_image.
+    smallest_anchor: base size at the finest level, doubled at every further one (retinanet: times
+    1, 2^(1/3), 2^(2/3)); anchor_sizes: or all sizes, per level. fcos has one point a cell and ssd
+    sizes relative to the image: neither takes them. head_width: of the two fully connected layers
+    of faster_rcnn. nms_threshold: None is the kind's own. options: further arguments of the
+    torchvision model by its own names, such as rpn_batch_size_per_image.
 
     Raises ValueError for an unknown kind and for an argument that the kind has no use for.
     """
@@ -135,7 +135,7 @@ class TorchvisionDetector(Detector):
         kind: str,
         channels: int = 256,
         levels: tuple[int, int] | None = None,
-        anchor_scale: float | None = None,
+        smallest_anchor: float | None = None,
         anchor_sizes: Sequence[Sequence[float]] | None = None,
         head_width: int | None = None,
         score_threshold: float = 0.001,
@@ -151,8 +151,8 @@ class TorchvisionDetector(Detector):
         )
         if kind not in MODELS:
             raise ValueError(f"kind is {kind!r}; choose one of {', '.join(MODELS)}")
-        if kind in ("ssd", "fcos") and (anchor_scale or anchor_sizes):
-            raise ValueError(f"torchvision's {kind} takes no anchor_scale and no anchor_sizes")
+        if kind in ("ssd", "fcos") and (smallest_anchor or anchor_sizes):
+            raise ValueError(f"torchvision's {kind} takes no smallest_anchor and no anchor_sizes")
         if kind != "faster_rcnn" and head_width:
             raise ValueError(f"torchvision's {kind} has no head_width; only faster_rcnn has")
         if kind == "fcos" and channels % 32:
@@ -160,7 +160,7 @@ class TorchvisionDetector(Detector):
         low, high = levels or LEVELS[kind]
         strides = [2**level for level in range(low, high + 1)]
         if anchor_sizes is None:
-            anchor_sizes = _anchor_sizes(kind, strides, anchor_scale)
+            anchor_sizes = _anchor_sizes(kind, strides, smallest_anchor or 32.0)
         if len(anchor_sizes) != len(strides):
             raise ValueError(f"anchor_sizes has {len(anchor_sizes)} levels, not {len(strides)}")
 
@@ -328,12 +328,13 @@ def _maps(backbone: Backbone, levels: tuple[int, int]) -> list[int]:
     return used
 
 
-def _anchor_sizes(kind: str, strides: list[int], scale: float | None) -> list[list[float]]:
+def _anchor_sizes(kind: str, strides: list[int], smallest: float) -> list[list[float]]:
+    base = [smallest * stride / strides[0] for stride in strides]
     if kind == "retinanet":  # cut to whole pixels, as torchvision does
-        return [[int((scale or 4) * s * 2 ** (i / 3)) for i in range(3)] for s in strides]
+        return [[int(size * 2 ** (i / 3)) for i in range(3)] for size in base]
     if kind == "faster_rcnn":
-        return [[(scale or 8) * s] for s in strides]
-    return [[s] for s in strides]  # FCOS's points
+        return [[size] for size in base]
+    return [[stride] for stride in strides]  # FCOS's points
 
 
 def _anchors(sizes: Sequence[Sequence[float]], ratios: Sequence[float]) -> AnchorGenerator:

@@ -14,7 +14,7 @@ SIZE = (64, 96)
 
 
 def make(**settings: object) -> FasterRCNN:
-    small = {"channels": 8, "head_width": 16, "levels": (2, 5), "anchor_scale": 4.0}
+    small = {"channels": 8, "head_width": 16, "levels": (2, 5), "smallest_anchor": 16.0}
     max_stride = 16 if settings.get("neck") == "one_map" else 32
     backbone = Backbone("test_resnet", max_stride=max_stride)
     return FasterRCNN(backbone=backbone, num_classes=K, **(small | settings)).eval()

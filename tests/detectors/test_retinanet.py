@@ -15,7 +15,7 @@ K = 3
 
 
 def make(**settings: object) -> RetinaNet:
-    small = {"channels": 8, "convs": 1, "levels": (3, 5), "anchor_scale": 2.0}
+    small = {"channels": 8, "convs": 1, "levels": (3, 5), "smallest_anchor": 16.0}
     backbone = Backbone("test_resnet")
     return RetinaNet(backbone=backbone, num_classes=K, **(small | settings)).eval()
 

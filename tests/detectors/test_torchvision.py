@@ -179,7 +179,7 @@ def test_anchors_are_float32_under_autocast() -> None:
 
 
 def test_anchor_sizes_are_ours_to_choose() -> None:
-    anchors = make("retinanet", anchor_scale=2).network(batch()).anchors
+    anchors = make("retinanet", smallest_anchor=16).network(batch()).anchors
     first = anchors[:9]  # the first cell, stride 8: squares of 16, 20 and 25 are in the middle
     sides = (first[:, 2:] - first[:, :2])[3:6]
     assert sides.tolist() == [[16, 16], [20, 20], [24, 24]]  # rounded to whole corners
@@ -192,7 +192,7 @@ def test_anchor_sizes_are_ours_to_choose() -> None:
     ("settings", "message"),
     [
         ({"kind": "yolo"}, "kind is 'yolo'; choose one of faster_rcnn"),
-        ({"kind": "fcos", "anchor_scale": 8}, "fcos takes no anchor_scale"),
+        ({"kind": "fcos", "smallest_anchor": 8}, "fcos takes no smallest_anchor"),
         ({"kind": "fcos", "channels": 48}, "channels is 48"),
         ({"kind": "ssd", "head_width": 8}, "ssd has no head_width"),
         ({"kind": "retinanet", "options": {"topk": 8}}, "retinanet has no argument topk"),

@@ -27,7 +27,7 @@ SMALL = {
     "head_channels": 32,
     "upsample_channels": 32,
     "convs": 2,
-    "anchor_scale": 4.0,
+    "smallest_anchor": 16.0,
     "pre_nms": (200, 200),
     "post_nms": (100, 50),
     "roi_batch": 32,
@@ -35,8 +35,8 @@ SMALL = {
 }
 UNFIT = {  # what torchvision's detectors have for some kinds only, and by other names
     "torchvision/retinanet": ["head_width"],
-    "torchvision/ssd": ["anchor_scale", "head_width"],
-    "torchvision/fcos": ["anchor_scale", "head_width"],
+    "torchvision/ssd": ["smallest_anchor", "head_width"],
+    "torchvision/fcos": ["smallest_anchor", "head_width"],
 }
 THEIRS = {
     "rpn_pre_nms_top_n_train": 200,
