@@ -124,7 +124,7 @@ def _images(dataset: Dataset, decode: bool, progress: bool) -> Iterator[Problem]
         found = pool.map(look, dataset.samples)
         label = f"checking {dataset.name} {dataset.split}"
         for some in tqdm(
-            found, label, len(dataset), unit="image", leave=False, disable=not progress
+            found, label, len(dataset), unit="image", leave=False, disable=None if progress else True
         ):
             yield from some
 

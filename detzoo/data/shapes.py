@@ -99,6 +99,7 @@ class Shapes(Coco):
                 desc=f"drawing {self.root}",
                 unit="image",
                 leave=False,
+                disable=None,  # in a log file a bar is a mess
             ) as progress:
                 for split in SPLITS:
                     self._write_split(work, split, progress)
