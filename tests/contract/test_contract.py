@@ -12,16 +12,13 @@ from functools import cache
 
 import pytest
 import torch
+from composed import CONFIGS, described
 from torch import nn
 
 from detzoo import config, detectors
 from detzoo.detector import Detector
 from detzoo.types import Detections, Frame, Images, Target
 
-FOLDER = config.folder("conf") / "detector"
-CONFIGS = sorted(
-    path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yaml")
-)
 CLASSES = 3
 HEIGHT, WIDTH = 64, 96
 # Of whatever a detector has by these names, so that the suite is fast.
@@ -31,7 +28,7 @@ MOST = 30  # detections
 
 def make(name: str, **settings: float) -> Detector:
     """The detector of conf/detector/<name>.yaml with a small backbone and small widths."""
-    node = config.load_yaml(FOLDER / f"{name}.yaml")["detector"]
+    node = described(name)
     node["backbone"] = {"_target_": "detzoo.nn.Backbone", "name": "test_resnet"}
     known = inspect.signature(getattr(detectors, node["_target_"].split(".")[-1])).parameters
     node |= {key: value for key, value in SMALL.items() if key in known}

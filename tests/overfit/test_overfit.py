@@ -9,6 +9,7 @@ import inspect
 
 import pytest
 import torch
+from composed import CONFIGS, described
 from torch import Tensor
 
 from detzoo import config, detectors
@@ -16,8 +17,6 @@ from detzoo.detector import Detector
 from detzoo.metrics.coco import evaluate
 from detzoo.types import Frame, Images, Target
 
-FOLDER = config.folder("conf") / "detector"
-CONFIGS = sorted(p.relative_to(FOLDER).with_suffix("").as_posix() for p in FOLDER.rglob("*.yaml"))
 SIDE = 64
 CLASSES = ("red", "green", "blue")
 STEPS, CHECK = 300, 20
@@ -102,7 +101,7 @@ def ap50(detector: Detector, images: Images, targets: list[Target]) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_four_images_are_learnt(name: str) -> None:
-    node = config.load_yaml(FOLDER / f"{name}.yaml")["detector"]
+    node = described(name)
     node["backbone"] = {"_target_": "detzoo.nn.Backbone", "name": "test_resnet"}
     known = inspect.signature(getattr(detectors, node["_target_"].split(".")[-1])).parameters
     unfit = UNFIT.get(name, [])
