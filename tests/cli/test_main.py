@@ -37,7 +37,7 @@ def test_every_verb_helps(verb: str, capsys: pytest.CaptureFixture) -> None:
     assert out.startswith(f"detzoo {verb} - ") and f"\n  detzoo {verb} " in out
     assert f"detzoo {verb} --cfg job" in out
     if verb == "train":
-        assert "detector/torchvision: faster_rcnn" in out and "experiment: seeds" in out
+        assert "detector/torchvision: faster_rcnn" in out and "experiment: learning_rate" in out
 
 
 def test_every_parameter_of_a_constructor_is_a_setting() -> None:
