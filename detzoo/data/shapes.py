@@ -45,7 +45,7 @@ class Shapes(Coco):
         min_objects: int = 0,
         max_objects: int = 12,
         min_size: float = 10,
-        difficulty: float = 0.05,
+        difficulty: float = 0.03,
         crowd_rate: float = 0.03,
         empty_rate: float = 0.05,
         seed: int = 0,
