@@ -19,6 +19,7 @@ from __future__ import annotations
 import inspect
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -27,6 +28,7 @@ from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.models.detection.ssd import SSD
@@ -121,8 +123,9 @@ class TorchvisionDetector(Detector):
     smallest_anchor: base size at the finest level, doubled at every further one (retinanet: times
     1, 2^(1/3), 2^(2/3)); anchor_sizes: or all sizes, per level. fcos has one point a cell and ssd
     sizes relative to the image: neither takes them. head_width: of the two fully connected layers
-    of faster_rcnn. nms_threshold: None is the kind's own. options: further arguments of the
-    torchvision model by its own names, such as rpn_batch_size_per_image.
+    of faster_rcnn. tower_norm: group norm in retinanet's towers, torchvision's own second version.
+    nms_threshold: None is the kind's own. options: further arguments of the torchvision model by
+    its own names, such as rpn_batch_size_per_image.
 
     Raises ValueError for an unknown kind and for an argument that the kind has no use for.
     """
@@ -138,6 +141,7 @@ class TorchvisionDetector(Detector):
         smallest_anchor: float | None = None,
         anchor_sizes: Sequence[Sequence[float]] | None = None,
         head_width: int | None = None,
+        tower_norm: bool = False,
         score_threshold: float = 0.001,
         nms_threshold: float | None = None,
         max_detections: int = 100,
@@ -155,8 +159,10 @@ class TorchvisionDetector(Detector):
             raise ValueError(f"torchvision's {kind} takes no smallest_anchor and no anchor_sizes")
         if kind != "faster_rcnn" and head_width:
             raise ValueError(f"torchvision's {kind} has no head_width; only faster_rcnn has")
-        if kind == "fcos" and channels % 32:
-            raise ValueError(f"channels is {channels}; fcos has group norm of 32 groups")
+        if tower_norm and kind != "retinanet":
+            raise ValueError(f"torchvision's {kind} has no choice of tower_norm; retinanet has")
+        if (kind == "fcos" or tower_norm) and channels % 32:
+            raise ValueError(f"channels is {channels}; {kind} has group norm of 32 groups")
         low, high = levels or LEVELS[kind]
         strides = [2**level for level in range(low, high + 1)]
         if anchor_sizes is None:
@@ -193,7 +199,14 @@ class TorchvisionDetector(Detector):
             arguments |= {"anchor_generator": _default_boxes(len(strides)), "size": (1, 1)}
         else:
             ratios = (0.5, 1.0, 2.0) if kind == "retinanet" else (1.0,)
-            arguments["anchor_generator"] = _anchors(anchor_sizes, ratios)
+            arguments["anchor_generator"] = generator = _anchors(anchor_sizes, ratios)
+            if tower_norm:
+                arguments["head"] = RetinaNetHead(
+                    channels,
+                    generator.num_anchors_per_location()[0],
+                    num_classes,
+                    norm_layer=partial(nn.GroupNorm, 32),
+                )
         arguments |= options or {}
         unknown = set(arguments) - set(inspect.signature(MODELS[kind]).parameters)
         if unknown:
