@@ -41,7 +41,7 @@ def main(config: DictConfig) -> int:
         detections = detector.predict(pixels, batch_size=size, score_threshold=wanted["score"])
         for path, image, boxes in zip(batch, pixels, detections, strict=True):
             picture = out / f"{len(found):04d}-{path.stem}.jpg"
-            draw(image, boxes, detector.class_names, picture)
+            save_picture(image, boxes, detector.class_names, picture)
             found.append(
                 entry(path, image, boxes, detector.class_names) | {"picture": picture.name}
             )
@@ -81,31 +81,19 @@ def entry(path: Path, image: np.ndarray, found: Detections, names: Sequence[str]
     return {"file": str(path), "width": width, "height": height, "objects": objects}
 
 
-def draw(image: np.ndarray, found: Detections, names: Sequence[str], path: Path) -> None:
+def save_picture(image: np.ndarray, found: Detections, names: Sequence[str], path: Path) -> None:
     """The image with boxes and names on it, as JPEG, written whole or not at all."""
-    import matplotlib
-    import torch
+    from matplotlib.colors import to_hex
     from PIL import Image
-    from torchvision.utils import draw_bounding_boxes
 
-    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)
-    if len(found):
-        colours = matplotlib.colormaps["tab10"].colors
-        of_class = [tuple(int(255 * c) for c in colours[i % 10]) for i in found.labels.tolist()]
-        texts = [
-            f"{names[label]} {score:.2f}"
-            for label, score in zip(found.labels.tolist(), found.scores.tolist(), strict=True)
-        ]
-        font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-        side = max(pixels.shape[1:])
-        pixels = draw_bounding_boxes(
-            pixels,
-            found.boxes,
-            texts,
-            colors=of_class,
-            width=max(2, side // 400),
-            font=str(font),
-            font_size=max(11, side // 60),
+    from detzoo.report.pictures import Box, draw
+
+    boxes = [
+        Box(tuple(box), f"{names[label]} {score:.2f}", colour=to_hex(f"C{label % 10}"))
+        for box, score, label in zip(
+            found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
         )
+    ]
+    size = max(11, max(image.shape[:2]) // 50)
     with atomic(path) as temporary:
-        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(temporary, "JPEG", quality=90)
+        draw(Image.fromarray(image), boxes, size=size).save(temporary, "JPEG", quality=90)

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from detzoo.data.dataset import Dataset
-from detzoo.data.source import Claim, Collector, DataError, Source, inside, number
+from detzoo.data.source import FOLDERS, Claim, Collector, DataError, Source, inside, number
 from detzoo.files import read_json
 
 Entry = dict[str, Any]
 
-FOLDERS = {
-    "train": ("train", "train2017"),
-    "val": ("val", "valid", "validation", "val2017"),
-    "test": ("test",),
-}
 FILES = (
     "{}.json",
     "annotations/{}.json",
@@ -37,38 +32,25 @@ class Coco(Source):
     images: image folder, one for all or one per split; without it the first of images/<split>,
     <split>, images, the annotation file's own folder that has the first image. classes: names in
     the order of the labels; without it the training file's categories by ascending id. Boxes of
-    categories that `classes` leaves out are dropped.
+    categories that `classes` leaves out are dropped. options: see Source.
     """
+
+    format = "coco"
 
     def __init__(
         self,
         root: str | Path,
-        name: str = "coco",
+        name: str | None = None,
         *,
-        splits: Mapping[str, str] | None = None,
         images: str | Mapping[str, str] | None = None,
-        classes: Sequence[str] | None = None,
-        holdout: Mapping[str, float] | None = None,
-        holdout_seed: int = 0,
-        allow: Sequence[str] = (),
+        **options: Any,
     ) -> None:
-        super().__init__(
-            name,
-            root,
-            classes=classes,
-            holdout=holdout,
-            holdout_seed=holdout_seed,
-            allow=allow,
-        )
-        self.files = {split: file for split, file in (splits or {}).items() if file}
+        super().__init__(root, name, **options)
         self.images = images
 
     def find(self, split: str) -> Path | None:
-        if split in self.files:
-            path = self.root / self.files[split]
-            if not path.is_file():
-                raise DataError(f"{path}: no such file (data.splits.{split})")
-            return path
+        if named := self.named(split):
+            return named
         paths = [self.root / form.format(f) for f in FOLDERS[split] for form in FILES]
         if split == "train":
             paths += [self.root / "_annotations.coco.json", self.root / "annotations.json"]

@@ -21,6 +21,11 @@ from PIL import Image
 
 from detzoo.data.dataset import SPLITS, Dataset, Problem, Sample, content_hash, sample_of
 
+FOLDERS = {  # what people call a split's folder or file
+    "train": ("train", "train2017"),
+    "val": ("val", "valid", "validation", "val2017"),
+    "test": ("test",),
+}
 OVERSHOOT = 0.01  # pixels outside the image that are the rounding of whoever wrote the file
 
 
@@ -42,25 +47,31 @@ class Claim(NamedTuple):
 class Source(abc.ABC):
     """A data set on disk, split by split.
 
-    holdout: fractions of train to split off, e.g. {"val": 0.1, "test": 0.2}, for data sets that
+    name: the format's by default. splits: the file or folder that tells what is in a split,
+    relative to root; without it every format has its usual places. classes: names in the order of
+    the labels; without it as the format tells them. holdout: fractions of train to split off, e.g. {"val": 0.1, "test": 0.2}, for data sets that
     have no such split. Who goes where depends on `holdout_seed` and on the images' bytes, not on
     their names or order, and copies of an image stay on one side. allow: kinds of problems that
     `check` lets pass, e.g. ["train/test overlap"]; they stay in its table, as warnings.
     """
 
+    format: str
+
     def __init__(
         self,
-        name: str,
         root: str | Path,
+        name: str | None = None,
         *,
+        splits: Mapping[str, str | None] | None = None,
         classes: Sequence[str] | None = None,
         holdout: Mapping[str, float] | None = None,
         holdout_seed: int = 0,
         allow: Sequence[str] = (),
     ) -> None:
-        self.name = name
+        self.name = name or self.format
         self.allow = frozenset(allow)
         self.root = Path(root).expanduser()
+        self.places = {split: place for split, place in (splits or {}).items() if place}
         self.holdout = {split: float(f) for split, f in (holdout or {}).items() if f}
         self.holdout_seed = holdout_seed
         self._given_classes = tuple(classes) if classes else None
@@ -88,6 +99,15 @@ class Source(abc.ABC):
     @abc.abstractmethod
     def looked_for(self, split: str) -> str:
         """Where `find` looked, and which option names another place; for the error message."""
+
+    def named(self, split: str) -> Path | None:
+        """The place that `splits` names for a split, None if it names none."""
+        if split not in self.places:
+            return None
+        path = self.root / self.places[split]
+        if not path.exists():
+            raise DataError(f"{path}: no such file or folder (data.splits.{split})")
+        return path
 
     @property
     def splits(self) -> tuple[str, ...]:

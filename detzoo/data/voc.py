@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from detzoo.data.dataset import Dataset
@@ -22,40 +22,27 @@ class Voc(Source):
     where there are no lists at all, every annotation is a training image. classes: names in the
     order of the labels; without it the names in the training annotations, sorted. first_pixel: 1
     for files like the challenges' own, which count pixels from 1 and mean xmax inclusively; 0 for
-    tools that write a box's edges (labelImg and most others).
+    tools that write a box's edges (labelImg and most others). options: see Source.
     """
+
+    format = "voc"
 
     def __init__(
         self,
         root: str | Path,
-        name: str = "voc",
+        name: str | None = None,
         *,
-        splits: Mapping[str, str] | None = None,
-        classes: Sequence[str] | None = None,
         first_pixel: int = 1,
-        holdout: Mapping[str, float] | None = None,
-        holdout_seed: int = 0,
-        allow: Sequence[str] = (),
+        **options: Any,
     ) -> None:
-        super().__init__(
-            name,
-            root,
-            classes=classes,
-            holdout=holdout,
-            holdout_seed=holdout_seed,
-            allow=allow,
-        )
+        super().__init__(root, name, **options)
         if first_pixel not in (0, 1):
             raise ValueError(f"first_pixel is {first_pixel!r}; it is 1 or 0")
-        self.lists = {split: file for split, file in (splits or {}).items() if file}
         self.first_pixel = first_pixel
 
     def find(self, split: str) -> Path | None:
-        if split in self.lists:
-            path = self.root / self.lists[split]
-            if not path.is_file():
-                raise DataError(f"{path}: no such file (data.splits.{split})")
-            return path
+        if named := self.named(split):
+            return named
         path = self.root / LISTS / f"{split}.txt"
         if path.is_file():
             return path

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import yaml
 
 from detzoo.data.dataset import Dataset
-from detzoo.data.source import Claim, Collector, DataError, Source, number
+from detzoo.data.source import FOLDERS, Claim, Collector, DataError, Source, number
 
-FOLDERS = {
-    "train": ("train", "train2017"),
-    "val": ("val", "valid", "validation", "val2017"),
-    "test": ("test",),
-}
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
@@ -30,33 +24,11 @@ class YoloTxt(Source):
     five numbers is a polygon (class x1 y1 x2 y2 ...); its box is taken.
     """
 
-    def __init__(
-        self,
-        root: str | Path,
-        name: str = "yolo_txt",
-        *,
-        splits: Mapping[str, str] | None = None,
-        classes: Sequence[str] | None = None,
-        holdout: Mapping[str, float] | None = None,
-        holdout_seed: int = 0,
-        allow: Sequence[str] = (),
-    ) -> None:
-        super().__init__(
-            name,
-            root,
-            classes=classes,
-            holdout=holdout,
-            holdout_seed=holdout_seed,
-            allow=allow,
-        )
-        self.places = {split: place for split, place in (splits or {}).items() if place}
+    format = "yolo_txt"
 
     def find(self, split: str) -> Path | None:
-        if split in self.places:
-            path = self.root / self.places[split]
-            if not path.exists():
-                raise DataError(f"{path}: no such file or folder (data.splits.{split})")
-            return path
+        if named := self.named(split):
+            return named
         found = self._folder(split)
         if found is None and split == "train" and not any(map(self._folder, ("val", "test"))):
             images = self.root / "images"

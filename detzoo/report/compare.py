@@ -18,7 +18,6 @@ from detzoo.report.runs import Run, clean, dig
 ACCURACY = {
     "dataset_hash": "data set (hash)",
     "split": "split",
-    "images_hash": "images (hash)",
     "resize": "resize",
     "score_threshold": "score threshold",
     "max_dets": "detections per image",
@@ -55,7 +54,7 @@ def accuracy_fingerprint(run: Run) -> dict[str, Any]:
 def speed_fingerprint(run: Run) -> dict[str, Any]:
     """The fields of SPEED as the run recorded them: in the fingerprint, else beside it.
 
-    A processor that the timing does not name is taken to be the one that the run was trained on.
+    A timing of before it named the processor is taken to be of the one that the run was trained on.
     """
     places = (run.speed.get("fingerprint"), run.speed, run.environment)
     found: dict[str, Any] = dict.fromkeys(SPEED)

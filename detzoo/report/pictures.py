@@ -44,6 +44,7 @@ class Box:
     xyxy: tuple[float, float, float, float]  # original pixels
     text: str
     crowd: bool = False
+    colour: str = TRUTH
 
 
 @dataclass
@@ -69,7 +70,10 @@ def gallery(
     shown: dict[str, Run] = {}
     for run in runs:
         shown.setdefault(called[run], run)
-    boxes_of = {name: _predictions(run, dataset, found.notes) for name, run in shown.items()}
+    boxes_of = {
+        name: _predictions(run, dataset, styles[name].colour, found.notes)
+        for name, run in shown.items()
+    }
     for record in choose(dataset):
         image, problem = open_image(dataset, record)
         name = clean(record.get("file_name", record.get("id")), 200)
@@ -81,7 +85,7 @@ def gallery(
         grown = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
         image = image.resize(grown, Image.Resampling.LANCZOS)
         factor = image.size[0] / size[0], image.size[1] / size[1]
-        truth = _draw(image, _truth(dataset, record), TRUTH, factor)
+        truth = draw(image, _truth(dataset, record), factor=factor)
         tiles = [Tile("ground truth", "", _uri(truth, quality))]
         for detector, by_image in boxes_of.items():
             colour = styles[detector].colour
@@ -90,7 +94,7 @@ def gallery(
             else:
                 boxes = by_image.get(record.get("id"), [])
                 note = "" if boxes else f"nothing of score {THRESHOLD} or more"
-                drawn = _draw(image, boxes, colour, factor)
+                drawn = draw(image, boxes, factor=factor)
                 tiles.append(Tile(detector, colour, _uri(drawn, quality), note))
         found.strips.append(Strip(name, tuple(tiles)))
     return found
@@ -157,7 +161,7 @@ def _truth(dataset: Mapping[str, Any], record: Mapping[str, Any]) -> list[Box]:
 
 
 def _predictions(
-    run: Run, dataset: Mapping[str, Any], notes: list[str]
+    run: Run, dataset: Mapping[str, Any], colour: str, notes: list[str]
 ) -> dict[Any, list[Box]] | None:
     """image id -> boxes of at least THRESHOLD in the chosen images, best first; None if damaged."""
     value, problem = read(run.path, "predictions.json")
@@ -173,7 +177,7 @@ def _predictions(
         if isinstance(image, int | str) and image in wanted and box:
             score = number(result, "score")
             text = f"{_name(names, result.get('category_id'))} {score:.2f}"
-            found.setdefault(image, []).append((score, Box(box, text)))
+            found.setdefault(image, []).append((score, Box(box, text, colour=colour)))
     return {i: [b for _, b in sorted(v, key=lambda p: -p[0])] for i, v in found.items()}
 
 
@@ -207,18 +211,26 @@ def _xyxy(record: Mapping[str, Any]) -> tuple[float, float, float, float] | None
     return (x, y, x + w, y + h) if w > 0 and h > 0 and x == x and y == y else None
 
 
-@lru_cache(maxsize=1)
-def _font() -> ImageFont.FreeTypeFont:
+@lru_cache(maxsize=4)
+def _font(size: int) -> ImageFont.FreeTypeFont:
     file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    return ImageFont.truetype(str(file), 16)
+    return ImageFont.truetype(str(file), size)
 
 
-def _draw(
-    image: Image.Image, boxes: Sequence[Box], colour: str, factor: tuple[float, float]
+def draw(
+    image: Image.Image,
+    boxes: Sequence[Box],
+    *,
+    factor: tuple[float, float] = (1, 1),
+    size: int = 16,
 ) -> Image.Image:
-    """A copy with the boxes; a name that would cover another name is left out."""
+    """A copy with the boxes, best first; a name that would cover another name is left out.
+
+    factor: the image's pixels over those of the boxes, in x and y. size: of the letters in pixels;
+    lines are a fifth as wide.
+    """
     image = image.copy()
-    canvas, font = ImageDraw.Draw(image), _font()
+    canvas, font = ImageDraw.Draw(image), _font(size)
     scaled = []
     for box in boxes:
         x1, y1, x2, y2 = (v * factor[i % 2] for i, v in enumerate(box.xyxy))
@@ -226,16 +238,17 @@ def _draw(
         y1, y2 = (min(max(y, 0), image.height - 1) for y in (y1, y2))
         scaled.append((x1, y1, x2, y2))
         canvas.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline="#000000")
-        canvas.rectangle((x1, y1, x2, y2), outline=colour, width=1 if box.crowd else 3)
+        width = 1 if box.crowd else max(1, size // 5)
+        canvas.rectangle((x1, y1, x2, y2), outline=box.colour, width=width)
     taken: list[tuple[float, float, float, float]] = []
     for (x1, y1, _, y2), box in zip(scaled, boxes, strict=True):
-        width, height = canvas.textlength(box.text, font=font) + 6, 19
+        width, height = canvas.textlength(box.text, font=font) + 6, size + 3
         left = min(max(x1, 0), max(0, image.width - width))
         for top in (y1 - height, y1, y2 - height, y2):
             place = (left, top, left + width, top + height)
             if 0 <= top <= image.height - height and not any(_meet(place, t) for t in taken):
-                canvas.rectangle(place, fill=colour)
-                canvas.text((left + 3, top), box.text, font=font, fill=_on(colour))
+                canvas.rectangle(place, fill=box.colour)
+                canvas.text((left + 3, top), box.text, font=font, fill=_on(box.colour))
                 taken.append(place)
                 break
     return image

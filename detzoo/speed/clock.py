@@ -32,7 +32,7 @@ from detzoo.detector import Detector
 from detzoo.engine.precision import autocast, prepare, transfer
 from detzoo.speed import cost
 from detzoo.speed.lock import timing_lock
-from detzoo.speed.machine import Bystanders, versions
+from detzoo.speed.machine import Bystanders, cpu_model, gpu_model, versions
 from detzoo.speed.phases import Sample, Tell, run_rounds, sweep, warm_up
 from detzoo.speed.stages import STAGES, Clock, Pipeline, TimingError, synchronizer
 
@@ -160,6 +160,8 @@ def measure(
             "precision": precision,
             "channels_last": channels_last,
             "threads": torch.get_num_threads(),
+            "cpu": cpu_model(),
+            "gpu": gpu_model(device),
             "batch": 1,
         }
         result = {

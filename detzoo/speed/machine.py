@@ -32,7 +32,7 @@ def environment(
     threads: torch's intra-op threads at the moment of the call. commit: of the checkout that detzoo
     is imported from, with "+changes" behind it when tracked files differ; None when installed.
     """
-    gpu = _gpu(device)
+    gpu = gpu_model(device)
     return {
         **versions(),
         "commit": commit(),
@@ -114,7 +114,7 @@ def _git(root: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _gpu(device: torch.device | str | None) -> str | None:
+def gpu_model(device: torch.device | str | None) -> str | None:
     """The name of the GPU that is used: of `device` when it is one, of the first when None."""
     device = torch.device("cuda" if device is None else device)
     if device.type != "cuda" or not torch.cuda.is_available():

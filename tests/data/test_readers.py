@@ -189,7 +189,7 @@ class TestCoco:
         coco.write()
         with pytest.raises(DataError, match=r"data\.splits\.test=FILE.*data\.holdout\.test=0\.2"):
             Coco(coco.root).read("test")
-        with pytest.raises(DataError, match=r"mine\.json: no such file \(data\.splits\.val\)"):
+        with pytest.raises(DataError, match=r"mine\.json: no such file or folder \(data\.splits\.val\)"):
             Coco(coco.root, splits={"val": "mine.json"}).read("val")
         with pytest.raises(DataError, match=r"no such folder; data\.root=DIR"):
             Coco(coco.root / "nowhere").read("train")

@@ -10,6 +10,7 @@ from detzoo.data.image import Letterbox, ShortestSide
 from detzoo.files import read_json, write_json
 from detzoo.speed import clock
 from detzoo.speed.clock import TimingError, latency, measure, thinned, warnings_about
+from detzoo.speed.machine import cpu_model
 from detzoo.speed.phases import Sample
 from detzoo.speed.stages import STAGES
 
@@ -64,6 +65,7 @@ def test_the_hash_is_of_the_images_timed(time_all, paths):
     digests = [hashlib.sha256(Path(path).read_bytes()).digest() for path in (paths[0], paths[5])]
     assert found["images_hash"] == hashlib.sha256(b"".join(digests)).hexdigest()
     assert found["fingerprint"]["images_hash"] == found["images_hash"]
+    assert found["fingerprint"]["cpu"] == cpu_model()
 
 
 def test_all_ends_within_the_budget(time_all, paths, device):
