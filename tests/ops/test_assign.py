@@ -24,6 +24,12 @@ def test_thresholds():
     assert matched.tolist() == [0, 0, IGNORE, BACKGROUND, BACKGROUND]
 
 
+def test_an_iou_of_exactly_a_threshold_is_above_it():
+    halves = torch.tensor([[0.0, 0, 10, 5], [0, 0, 10, 4]])  # IoU 0.5 and 0.4
+    matched = match(halves, target([[0, 0, 10, 10]]), positive=0.5, negative=0.4)
+    assert matched.tolist() == [0, IGNORE]
+
+
 def test_every_object_that_touches_a_reference_can_be_forced():
     truth = target([[0, 0, 10, 10], [57, 57, 67, 67]])  # the second: IoU 9/191 with the last
     assert match(REFERENCES, truth, positive=0.5, negative=0.4)[-1] == BACKGROUND
