@@ -71,6 +71,12 @@ def test_samples_hold_to_their_kinds_and_numbers(matched, size):
         assert len(drawn.unique()) == len(drawn)
 
 
+def test_negatives_fill_up_what_positives_leave():
+    matched = torch.tensor([0, 1, *[BACKGROUND] * 8])
+    assert [len(drawn) for drawn in sample(matched, 4, 0.5)] == [2, 2]
+    assert [len(drawn) for drawn in sample(matched[1:], 4, 0.5)] == [1, 3]
+
+
 def test_samples_are_random_and_seeded():
     matched = torch.full((100,), BACKGROUND)
     torch.manual_seed(0)

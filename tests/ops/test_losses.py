@@ -22,7 +22,7 @@ def test_focal_by_hand():
 @given(
     st.lists(st.floats(-15, 15, width=32), min_size=1, max_size=9),
     st.sampled_from([0.0, 0.5, 2.0, 5.0]),
-    st.sampled_from([-1.0, 0.25]),
+    st.sampled_from([-1.0, 0.0, 0.25]),
 )
 def test_focal_is_torchvisions(logits, gamma, alpha):
     logits = torch.tensor(logits)
