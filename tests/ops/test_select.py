@@ -36,6 +36,7 @@ def test_select_by_hand():
     assert chosen(nms_threshold=0.95) == [(0.9, 0), (0.8, 1), (0.5, 0), (0.3, 0)]
     assert chosen(max_detections=2) == [(0.9, 0), (0.8, 1)]
     assert chosen(score_threshold=0.85) == [(0.9, 0)]
+    assert chosen(score_threshold=0.5, nms_threshold=None) == [(0.9, 0), (0.8, 1)]
     assert chosen(score_threshold=1.0) == []
 
 
