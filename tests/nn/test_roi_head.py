@@ -16,6 +16,8 @@ def test_levels_by_hand():
     sides = [224, 223, 112, 111, 56, 10, 448, 10_000]
     levels = regions.levels(torch.tensor([box(s) for s in sides])) + 2
     assert levels.tolist() == [4, 3, 3, 2, 2, 2, 5, 5]
+    corner = torch.full((1, 2), 501.1459)  # float32 makes this side 111.99997
+    assert regions.levels(torch.cat([corner, corner + 112], 1)).item() + 2 == 3
     assert RegionFeatures((4, 8), canonical_size=56.0).levels(torch.tensor([box(28)])).item() == 1
 
 
