@@ -135,7 +135,7 @@ def evaluate_run(
         found["intervals"] = bootstrap.interval(
             truth, results, n=resamples, progress=sys.stderr.isatty()
         )
-        found["interval_method"] = bootstrap.METHOD.format(n=resamples, level=0.95)
+        found["interval_method"] = bootstrap.METHOD.format(n=resamples)
         found |= {"split": split, "score_threshold": protocol["score_threshold"]}
         found["fingerprint"] = protocol
         about = {

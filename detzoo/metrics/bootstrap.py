@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from detzoo.metrics.coco import IOU_THRESHOLDS, checked
 
-METHOD = "percentile bootstrap over images, {n} resamples, {level:.0%}"
+METHOD = "percentile bootstrap over images, {n} resamples"
 NAMES = ("AP", "AP50", "AP75")
 RECALLS = np.linspace(0, 1, 101)
 

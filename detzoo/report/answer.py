@@ -8,6 +8,7 @@ import pandas as pd
 
 from detzoo.report.tables import COLUMNS, contenders, digits, limits, shown
 
+LEAST = 0.001  # an AP below it is no result, whatever its interval
 _BY_KEY = {column.key: column for column in COLUMNS}
 
 
@@ -27,6 +28,8 @@ def _accuracy(rows: pd.DataFrame) -> str:
     if scored.empty:
         return f"No AP can be given on {n}: there is no ground truth to score against."
     best, others = scored.iloc[0], scored.iloc[1:]
+    if best["AP"] < LEAST:
+        return f"On {n}, no detector finds anything yet: every AP is below {LEAST}."
     if others.empty:
         return f"{best['detector']} reaches AP {_value(best, 'AP')} on {n}."
     alike = [row for _, row in others.iterrows() if overlap(best, row, "AP")]

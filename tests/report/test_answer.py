@@ -33,6 +33,13 @@ def test_overlapping_intervals_cannot_be_told_apart():
     )
 
 
+def test_nothing_is_ranked_that_has_learnt_nothing():
+    low = ("A", 6e-6, 5e-6, 7e-6, 40.0, 39.0, 41.0)
+    none = ("B", 0.0, 0.0, 0.0, 20.0, 19.5, 20.5)
+    accuracy, _ = answer(frame(none, low))
+    assert accuracy == "On 95 images, no detector finds anything yet: every AP is below 0.001."
+
+
 def test_apart_and_alike_in_one_sentence():
     accuracy, _ = answer(frame(C, B, A))
     assert "above C (0.300 [0.250, 0.350]), whose 95% intervals lie below, but it" in accuracy
