@@ -13,6 +13,7 @@ def test_every_second_is_in_its_stage(pipeline):
     taken = pipeline()([jpeg()])
     assert dict(zip(STAGES, taken.seconds, strict=True)) == {
         "decode": DECODE,
+        "proposals": 0.0,
         "preprocess": PREPROCESS,
         "transfer": 0.0,
         "network": LAUNCH + 4.0,
