@@ -142,9 +142,7 @@ class Detector(nn.Module, abc.ABC):
                 arrays = [load_image(image) for image in images[start : start + batch_size]]
                 resized = [self.resize(array, i) for i, array in enumerate(arrays, start)]
                 proposals = self.propose(arrays)
-                batch = collate_images(
-                    resized, self.stride, resize_proposals(proposals, resized)
-                )
+                batch = collate_images(resized, self.stride, resize_proposals(proposals, resized))
                 for detections, frame in zip(self(batch.to(device)), batch.frames, strict=True):
                     keep = detections.scores >= score_threshold
                     detections = Detections(

@@ -74,7 +74,9 @@ class RCNN(Detector):
             proposer=proposer,
         )
         if not 0 <= 2 * context < crop:
-            raise ValueError(f"detector.context is {context}; a crop of {crop} needs less than half")
+            raise ValueError(
+                f"detector.context is {context}; a crop of {crop} needs less than half"
+            )
         if chunk < 1:
             raise ValueError(f"detector.chunk is {chunk}; it must be at least 1")
         self.backbone = backbone
