@@ -31,7 +31,7 @@ from detzoo.files import atomic, write_json
 
 ROOT = Path("data") / "proposals"
 SHARD = 16  # images in a file: what a kill can cost
-WORTH_PROCESSES = 10.0  # seconds of work; below it, starting processes costs more than it gains
+WORTH_PROCESSES = 15.0  # seconds of work; to start a process takes a few, for torch's import
 
 
 class Proposed(NamedTuple):

@@ -170,6 +170,7 @@ def test_foreign_proposals_are_refused_by_hash(noise, tmp_path):
         propose(noise, Corners(), tmp_path / "right")
 
 
+@pytest.mark.slow
 def test_processes_give_the_same(noise, tmp_path, monkeypatch):
     pytest.importorskip("cv2.ximgproc", reason="the extra `proposals` is not installed")
     monkeypatch.setattr("detzoo.data.proposed.WORTH_PROCESSES", 0.0)
