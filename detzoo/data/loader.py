@@ -136,7 +136,7 @@ class Batches:
         image, frame, boxes, proposals = self.cache[index]
         sample = self.dataset.samples[index]
         if self.augment is None:
-            return Item(image, frame, Target(boxes, sample.labels, sample.crowd), proposals)
+            return _own(image, frame, Target(boxes, sample.labels, sample.crowd), proposals)
         height, width = frame.resized
         pixels = torch.from_numpy(image[:height, :width]).permute(2, 0, 1)
         rng = np.random.default_rng([self.seed, 1, epoch, index])
@@ -155,7 +155,7 @@ class Batches:
             canvas[:height, :width] = result
             result = canvas
         target = Target(view.boxes, view.labels, view.crowd)
-        return Item(result, frame, target, None if proposals is None else view.proposals)
+        return _own(result, frame, target, None if proposals is None else view.proposals)
 
     def _permutation(self, epoch: int) -> np.ndarray:
         return np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.dataset))
@@ -185,6 +185,16 @@ class EvaluationBatches:
         resized = [self.resize(load_sample(sample), sample.id) for sample in samples]
         proposals = [s.proposals for s in samples] if self.dataset.has_proposals else None
         return collate_images(resized, self.stride, resize_proposals(proposals, resized))
+
+
+def _own(image: np.ndarray, frame: Frame, target: Target, proposals: Tensor | None) -> Item:
+    """An Item whose tensors are its own.
+
+    A worker moves what it sends into shared memory, from another thread: what belongs to the cache
+    or to a sample would be moved while the next batch reads it.
+    """
+    target = Target(target.boxes.clone(), target.labels.clone(), target.crowd.clone())
+    return Item(image, frame, target, None if proposals is None else proposals.clone())
 
 
 def evaluation_batches(

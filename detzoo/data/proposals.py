@@ -140,6 +140,7 @@ class EdgeBoxes(Proposer):
     edges: the contours. `sobel` is the gradient's strength; `canny` is that where Canny's detector
     has an edge. The paper's come from a trained forest, whose model file we do without. side,
     limit: as in SelectiveSearch. alpha: step of the sliding window. beta: threshold of its NMS.
+    min_area: smaller boxes are not proposed, in square pixels of the shrunk image.
     """
 
     def __init__(
@@ -149,12 +150,13 @@ class EdgeBoxes(Proposer):
         limit: int = 2000,
         alpha: float = 0.65,
         beta: float = 0.75,
+        min_area: float = 100.0,  # the paper's code: 1000, of images of 500 px
     ) -> None:
         if edges not in EDGES:
             raise ValueError(f"proposals.edges is {edges!r}; choose one of {', '.join(EDGES)}")
         _opencv()
         self.edges, self.side, self.limit = edges, side, limit
-        self.alpha, self.beta = alpha, beta
+        self.alpha, self.beta, self.min_area = alpha, beta, min_area
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         cv2 = _opencv()
@@ -168,12 +170,12 @@ class EdgeBoxes(Proposer):
             return np.zeros((0, 4), np.float32)  # an even image has no contour
         direction = np.arctan2(down, across) % np.pi
         boxes = cv2.ximgproc.createEdgeBoxes(
-            alpha=self.alpha, beta=self.beta, maxBoxes=self.limit
+            alpha=self.alpha, beta=self.beta, maxBoxes=self.limit, minBoxArea=self.min_area
         ).getBoundingBoxes(strength / strength.max(), direction.astype(np.float32))[0]
         return _to_image(boxes, small, image)
 
     def describe(self) -> dict[str, Any]:
-        window = {"alpha": self.alpha, "beta": self.beta}
+        window = {"alpha": self.alpha, "beta": self.beta, "min_area": self.min_area}
         sizes = {"side": self.side, "limit": self.limit}
         return {"kind": "edge_boxes", "edges": self.edges, **sizes, **window}
 

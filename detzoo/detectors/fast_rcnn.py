@@ -48,7 +48,7 @@ class FastRCNN(Detector):
         backbone: Backbone,
         num_classes: int,
         proposer: Proposer | None = None,
-        max_proposals: int = 2000,  # section 4.1
+        max_proposals: int = 2000,  # section 3
         neck: str = "one_map",
         channels: int = 256,  # 1612.03144, section 4.1
         levels: tuple[int, int] = (2, 5),  # 1612.03144, section 4.2

@@ -52,7 +52,7 @@ class RCNN(Detector):
         backbone: Backbone,
         num_classes: int,
         proposer: Proposer | None = None,
-        max_proposals: int = 2000,  # section 2.1
+        max_proposals: int = 2000,  # section 2.2
         crop: int = 224,  # VGG16's; section 2.1 has AlexNet's 227
         context: int = 16,  # appendix A
         chunk: int = 128,

@@ -73,7 +73,7 @@ def picture(height=48, width=64) -> np.ndarray:
 def made() -> list[Proposer]:
     pytest.importorskip("cv2.ximgproc", reason="the extra `proposals` is not installed")
     quality = SelectiveSearch(quality=True, side=40)
-    return [Grid(), SelectiveSearch(), quality, EdgeBoxes(), EdgeBoxes(edges="canny", side=40)]
+    return [Grid(), SelectiveSearch(), quality, EdgeBoxes(), EdgeBoxes(edges="canny")]
 
 
 def overlap(a, b) -> float:
