@@ -140,7 +140,7 @@ class EdgeBoxes(Proposer):
     edges: the contours. `sobel` is the gradient's strength; `canny` is that where Canny's detector
     has an edge. The paper's come from a trained forest, whose model file we do without. side,
     limit: as in SelectiveSearch. alpha: step of the sliding window. beta: threshold of its NMS.
-    min_area: smaller boxes are not proposed, in square pixels of the shrunk image.
+    min_area: smaller boxes are not proposed, as a part of the longer side's square.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class EdgeBoxes(Proposer):
         limit: int = 2000,
         alpha: float = 0.65,
         beta: float = 0.75,
-        min_area: float = 100.0,  # the paper's code: 1000, of images of 500 px
+        min_area: float = 0.004,  # as the paper's code: 1000 square pixels, at 500 px
     ) -> None:
         if edges not in EDGES:
             raise ValueError(f"proposals.edges is {edges!r}; choose one of {', '.join(EDGES)}")
@@ -169,9 +169,14 @@ class EdgeBoxes(Proposer):
         if not strength.any():
             return np.zeros((0, 4), np.float32)  # an even image has no contour
         direction = np.arctan2(down, across) % np.pi
-        boxes = cv2.ximgproc.createEdgeBoxes(
-            alpha=self.alpha, beta=self.beta, maxBoxes=self.limit, minBoxArea=self.min_area
-        ).getBoundingBoxes(strength / strength.max(), direction.astype(np.float32))[0]
+        search = cv2.ximgproc.createEdgeBoxes(
+            alpha=self.alpha,
+            beta=self.beta,
+            maxBoxes=self.limit,
+            minBoxArea=self.min_area * max(small.shape) ** 2,
+        )
+        direction = direction.astype(np.float32)
+        boxes = search.getBoundingBoxes(strength / strength.max(), direction)[0]
         return _to_image(boxes, small, image)
 
     def describe(self) -> dict[str, Any]:
