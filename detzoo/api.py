@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from detzoo.data import Proposer, collate_images
+from detzoo.data.dataset import content_hash
 from detzoo.detector import Detector
-from detzoo.detectors import DETECTORS
+from detzoo.detectors import DETECTORS, FasterRCNN
 from detzoo.nn import Backbone
 
 
@@ -86,3 +89,34 @@ def load(run_directory: str | Path, device: torch.device | str = "cpu") -> Detec
     detector.resize = build(settings["resize"], f"{run / 'config.yaml'}: resize")
     detector.class_names = tuple(settings["classes"])
     return detector.to(device).eval()
+
+
+class RegionProposals(Proposer):
+    """What the first stage of a trained Faster R-CNN proposes, for R-CNN and Fast R-CNN.
+
+    run: its run directory. limit: at most so many boxes, before its NMS as after. The images are
+    resized as that run's are. Raises ValueError where the run is none or no Faster R-CNN's.
+    """
+
+    parallel = False  # torch has its threads
+
+    def __init__(self, run: str | Path, limit: int = 2000) -> None:
+        detector = load(run)
+        if not isinstance(detector, FasterRCNN):
+            raise ValueError(f"{run} holds a {type(detector).__name__}; regions need a FasterRCNN")
+        detector.pre_nms = detector.post_nms = (limit, limit)
+        self.detector, self.limit = detector, limit
+        self.hash = content_hash(Path(run) / "checkpoint.pt")
+
+    @torch.no_grad()
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        resized, frame = self.detector.resize(image, 0)
+        images = collate_images([(resized, frame)], self.detector.stride)
+        boxes = self.detector.first_stage(images, 1).rois[0]
+        (height, width), (h, w) = frame.original, frame.resized
+        limits = np.array([width, height] * 2, np.float32)
+        scale = np.array([width / w, height / h] * 2, np.float32)
+        return (boxes.numpy() * scale).clip(0, limits)
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "rpn", "checkpoint": self.hash, "limit": self.limit}

@@ -11,7 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from detzoo.data.image import Letterbox, Resize, collate_images, load_image, to_original
+from detzoo.data.image import (
+    Letterbox,
+    Resize,
+    collate_images,
+    load_image,
+    resize_proposals,
+    to_original,
+)
+from detzoo.data.proposals import Grid, Proposer
 from detzoo.types import Detections, Images, Target
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -23,10 +31,13 @@ class Detector(nn.Module, abc.ABC):
 
     num_classes: K; labels are 0..K-1. stride: height and width of `images.pixels` are multiples of
     it. mean, std: of RGB in [0, 1], as the weights were trained. resize: how `predict` brings an
-    image to the network; who trains a detector sets it to what it was trained with.
+    image to the network; who trains a detector sets it to what it was trained with. proposer: for
+    a detector that needs_proposals, who proposes the regions that it looks at; else None.
 
     Children named `backbone`, `neck`, `rpn` and `head` are timed apart by forward hooks.
     """
+
+    needs_proposals = False
 
     def __init__(
         self,
@@ -35,6 +46,7 @@ class Detector(nn.Module, abc.ABC):
         stride: int,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
+        proposer: Proposer | None = None,
     ) -> None:
         super().__init__()
         if num_classes < 1:
@@ -42,6 +54,7 @@ class Detector(nn.Module, abc.ABC):
         self.num_classes = num_classes
         self.stride = stride
         self.resize: Resize = Letterbox(512)
+        self.proposer = (proposer or Grid()) if self.needs_proposals else None
         self.class_names: tuple[str, ...] | None = None
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
@@ -103,6 +116,12 @@ class Detector(nn.Module, abc.ABC):
             x = x * (rows[:, None, :, None] & columns[:, None, None, :])
         return x
 
+    def propose(self, arrays: Sequence[np.ndarray]) -> list[Tensor] | None:
+        """(H, W, 3) uint8 RGB arrays -> per image (P, 4) in its pixels; None for who needs none."""
+        if self.proposer is None:
+            return None
+        return [torch.from_numpy(self.proposer(array)) for array in arrays]
+
     @torch.no_grad()
     def predict(
         self, images: Sequence[Any], *, batch_size: int = 8, score_threshold: float = 0.05
@@ -120,11 +139,10 @@ class Detector(nn.Module, abc.ABC):
         found: list[Detections] = []
         try:
             for start in range(0, len(images), batch_size):
-                resized = [
-                    self.resize(load_image(image), index)
-                    for index, image in enumerate(images[start : start + batch_size], start)
-                ]
-                batch = collate_images(resized, stride=self.stride)
+                arrays = [load_image(image) for image in images[start : start + batch_size]]
+                resized = [self.resize(array, i) for i, array in enumerate(arrays, start)]
+                proposals = self.propose(arrays)
+                batch = collate_images(resized, self.stride, resize_proposals(proposals, resized))
                 for detections, frame in zip(self(batch.to(device)), batch.frames, strict=True):
                     keep = detections.scores >= score_threshold
                     detections = Detections(

@@ -13,7 +13,7 @@ from detzoo.api import list_detectors
 from detzoo.cli import VERBS
 from detzoo.cli.app import experiments
 from detzoo.config import build, folder, plain
-from detzoo.data import Resize, Source
+from detzoo.data import Proposer, Resize, Source
 from detzoo.detector import Detector
 from detzoo.engine.recipe import Recipe
 from detzoo.nn import Backbone
@@ -99,6 +99,13 @@ def test_every_backbone_is_built(name: str) -> None:
 )
 def test_every_part_of_the_training_is_built(group: str, choice: str, kind: type) -> None:
     assert isinstance(build(plain(train(f"{group}={choice}"))[group]), kind)
+
+
+@pytest.mark.parametrize("name", ["grid", "selective_search", "edge_boxes"])
+def test_every_proposer_is_built_and_reaches_its_detectors(name: str) -> None:
+    config = plain(train(f"proposals={name}", "detector=fast_rcnn"))
+    assert isinstance(build(config["proposals"]), Proposer)
+    assert config["detector"]["proposer"] == config["proposals"]
 
 
 @pytest.mark.parametrize("name", choices("data"))

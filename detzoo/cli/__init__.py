@@ -9,6 +9,7 @@ from detzoo import __version__
 
 VERBS = {
     "check": "is this data set sane? what is wrong with it, and what training will do about it",
+    "propose": "regions for R-CNN and Fast R-CNN, and how many objects they cover",
     "train": "train one detector, or several by a Hydra multirun",
     "evaluate": "score trained runs on the test split",
     "speed": "time runs against one another, from encoded bytes to boxes",

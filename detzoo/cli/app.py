@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from detzoo.config import folder
 
 # Settings of what has a constructor
-CONSTRUCTED = re.compile(r"(detector|backbone|data|resize|augment|recipe)\.[\w.]+=")
+CONSTRUCTED = re.compile(r"(detector|backbone|proposals|data|resize|augment|recipe)\.[\w.]+=")
 
 Task = Callable[[DictConfig], "int | None"]
 

@@ -64,6 +64,10 @@ def settings_of(config: DictConfig) -> Settings:
     data = source(settings)
     settings["classes"] = list(data.classes)
     settings["detector"] = {**settings["detector"], "num_classes": len(data.classes)}
+    proposer = settings["detector"].get("proposer") or {}
+    if proposer.get("run"):  # likewise
+        run = str(Path(proposer["run"]).expanduser().resolve())
+        settings["detector"]["proposer"] = {**proposer, "run": run}
     # The files may change while their settings do not; a run belongs to the images that it saw.
     settings["train_hash"] = data.read("train").hash
     return settings

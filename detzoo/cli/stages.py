@@ -12,6 +12,7 @@ import yaml
 import detzoo
 from detzoo.cli.runs import Settings, read_or_empty, runtime, source, trained
 from detzoo.config import build, load_yaml
+from detzoo.data import with_proposals
 from detzoo.data.loader import Batches
 from detzoo.detector import Detector
 from detzoo.engine.checkpoint import seed_everything
@@ -42,7 +43,7 @@ def train_run(settings: Settings, path: Path) -> None:
         detector.check_trainable()
         detector.resize = build(settings["resize"], "resize")
         batches = Batches(
-            data.read("train"),
+            with_proposals(data.read("train"), detector.proposer),
             batch_size=recipe.batch_size,
             images_seen=recipe.images_seen,
             resize=detector.resize,
@@ -52,7 +53,7 @@ def train_run(settings: Settings, path: Path) -> None:
             workers=run["workers"],
             cache_mb=run["cache_mb"],
         )
-        validation = data.read("val")
+        validation = with_proposals(data.read("val"), detector.proposer)
         truth = validation.coco()
 
         def validate(detector: Detector) -> dict[str, float]:
@@ -124,7 +125,7 @@ def evaluate_run(
         coco.self_check(truth, backend=backend)
         results = predict_dataset(
             detector,
-            dataset,
+            with_proposals(dataset, detector.proposer),
             resize=detector.resize,
             batch_size=batch_size,
             device=run["device"],

@@ -13,6 +13,8 @@ from detzoo.data.image import (
     to_original,
 )
 from detzoo.data.loader import Batches, evaluation_batches
+from detzoo.data.proposals import EdgeBoxes, Grid, Proposer, SelectiveSearch
+from detzoo.data.proposed import with_proposals
 from detzoo.data.shapes import Shapes
 from detzoo.data.source import DataError, Source
 from detzoo.data.voc import Voc
@@ -25,10 +27,14 @@ __all__ = [
     "Coco",
     "DataError",
     "Dataset",
+    "EdgeBoxes",
+    "Grid",
     "Letterbox",
     "Problem",
+    "Proposer",
     "Resize",
     "Sample",
+    "SelectiveSearch",
     "Shapes",
     "ShortestSide",
     "Source",
@@ -40,4 +46,5 @@ __all__ = [
     "load_image",
     "resize_boxes",
     "to_original",
+    "with_proposals",
 ]

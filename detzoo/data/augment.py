@@ -22,12 +22,16 @@ MIN_SIDE = 1.0  # pixels; what is left of a cropped box below it is no box any m
 
 
 class View(NamedTuple):
-    """image: (3, H, W) uint8. boxes: (M, 4) float32 xyxy in it. labels: (M,). crowd: (M,) bool."""
+    """image: (3, H, W) uint8. boxes: (M, 4) float32 xyxy in it. labels: (M,). crowd: (M,) bool.
+
+    proposals: (P, 4) float32 xyxy; they go wherever the image goes.
+    """
 
     image: Tensor
     boxes: Tensor
     labels: Tensor
     crowd: Tensor
+    proposals: Tensor = torch.zeros(0, 4)
 
 
 Step = Callable[[View, np.random.Generator], View]
@@ -55,9 +59,11 @@ class Flip:
         if rng.random() >= self.p:
             return view
         width = view.image.shape[-1]
-        boxes = view.boxes.clone()
-        boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
-        return view._replace(image=transforms.horizontal_flip(view.image), boxes=boxes)
+        boxes, proposals = view.boxes.clone(), view.proposals.clone()
+        for moved in (boxes, proposals):
+            moved[:, [0, 2]] = width - moved[:, [2, 0]]
+        image = transforms.horizontal_flip(view.image)
+        return view._replace(image=image, boxes=boxes, proposals=proposals)
 
 
 class Zoom:
@@ -111,13 +117,23 @@ def look(
     image = transforms.resize(image, [height, width], antialias=True)
     # A handful of numbers: numpy's small operations cost a tenth of torch's.
     scale = np.array([width / window[1], height / window[0]] * 2, np.float32)
-    moved = (view.boxes.numpy() - np.array([left, top] * 2, np.float32)) * scale
-    boxes = moved.clip(0, np.array([width, height] * 2, np.float32))
+    corner = np.array([left, top] * 2, np.float32)
+    limit = np.array([width, height] * 2, np.float32)
+    whole = (view.boxes.numpy() - corner) * scale
+    boxes, proposals = whole.clip(0, limit), (view.proposals.numpy() - corner) * scale
     sides = boxes[:, 2:] - boxes[:, :2]
-    visible = sides.prod(1) / (moved[:, 2:] - moved[:, :2]).prod(1)
+    visible = sides.prod(1) / (whole[:, 2:] - whole[:, :2]).prod(1)
     keep = torch.from_numpy((sides >= MIN_SIDE).all(1))
     crowd = view.crowd | torch.from_numpy(visible < min_visible)
-    return View(image, torch.from_numpy(boxes)[keep], view.labels[keep], crowd[keep])
+    proposals = proposals.clip(0, limit)
+    proposals = proposals[(proposals[:, 2:] - proposals[:, :2] >= MIN_SIDE).all(1)]
+    return View(
+        image,
+        torch.from_numpy(boxes)[keep],
+        view.labels[keep],
+        crowd[keep],
+        torch.from_numpy(proposals),
+    )
 
 
 class Colour:

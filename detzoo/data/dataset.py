@@ -36,6 +36,7 @@ class Sample:
     size: (height, width). boxes: (M, 4) float32 xyxy, inside the image, each with an area. labels:
     (M,) int64 in [0, K). crowd: (M,) bool, crowd or difficult. areas: (M,) float32, of the object
     where the annotation tells it, else of the box; COCO's small, medium and large go by it.
+    proposals: (P, 4) float32 xyxy, for detectors that are given their regions; else None.
     """
 
     id: int
@@ -45,6 +46,7 @@ class Sample:
     labels: Tensor
     crowd: Tensor
     areas: Tensor
+    proposals: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +63,11 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    @property
+    def has_proposals(self) -> bool:
+        """Whether every image comes with its proposals."""
+        return all(sample.proposals is not None for sample in self.samples)
 
     @cached_property
     def hash(self) -> str:

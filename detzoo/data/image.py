@@ -222,6 +222,15 @@ def resize_boxes(boxes: Tensor, frame: Frame) -> Tensor:
     return boxes * _scale(frame.resized, frame.original, boxes)
 
 
+def resize_proposals(
+    proposals: Sequence[Tensor] | None, items: Sequence[tuple[np.ndarray, Frame]]
+) -> list[Tensor] | None:
+    """Per image (P, 4) in original pixels -> in those of its resized item; None of None."""
+    if proposals is None:
+        return None
+    return [resize_boxes(p, frame) for p, (_, frame) in zip(proposals, items, strict=True)]
+
+
 def to_original(detections: Detections, frame: Frame) -> Detections:
     """Detections in the network's pixels -> in original pixels, clipped into the original image."""
     boxes = detections.boxes * _scale(frame.original, frame.resized, detections.boxes)

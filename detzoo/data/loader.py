@@ -13,7 +13,13 @@ from torch.utils.data import DataLoader
 
 from detzoo.data.augment import Policy, View
 from detzoo.data.dataset import Dataset, Sample
-from detzoo.data.image import Resize, collate_images, load_image, resize_boxes
+from detzoo.data.image import (
+    Resize,
+    collate_images,
+    load_image,
+    resize_boxes,
+    resize_proposals,
+)
 from detzoo.types import Frame, Images, Target
 
 
@@ -23,6 +29,16 @@ class Loaded(NamedTuple):
     image: np.ndarray
     frame: Frame
     boxes: Tensor
+    proposals: Tensor | None
+
+
+class Item(NamedTuple):
+    """What a batch is made of; the array may hold padding beyond `frame.resized`."""
+
+    image: np.ndarray
+    frame: Frame
+    target: Target
+    proposals: Tensor | None
 
 
 class Cache:
@@ -41,7 +57,8 @@ class Cache:
             return self._kept[index]
         sample = self.dataset.samples[index]
         image, frame = self.resize(load_sample(sample), sample.id)
-        loaded = Loaded(image, frame, resize_boxes(sample.boxes, frame))
+        proposals = None if sample.proposals is None else resize_boxes(sample.proposals, frame)
+        loaded = Loaded(image, frame, resize_boxes(sample.boxes, frame), proposals)
         if image.nbytes <= self.bytes_left:
             self.bytes_left -= image.nbytes
             self._kept[index] = loaded
@@ -106,20 +123,27 @@ class Batches:
         """Batch number `step`."""
         first = step * self.batch_size
         items = [self._item(position) for position in range(first, first + self.batch_size)]
-        images = collate_images([(image, frame) for image, frame, _ in items], self.stride)
-        return images, [target for _, _, target in items]
+        images = collate_images(
+            [(item.image, item.frame) for item in items],
+            self.stride,
+            [item.proposals for item in items] if self.dataset.has_proposals else None,
+        )
+        return images, [item.target for item in items]
 
-    def _item(self, position: int) -> tuple[np.ndarray, Frame, Target]:
+    def _item(self, position: int) -> Item:
         epoch, place = divmod(position, len(self.dataset))
         index = int(self._order(epoch)[place])
-        image, frame, boxes = self.cache[index]
+        image, frame, boxes, proposals = self.cache[index]
         sample = self.dataset.samples[index]
         if self.augment is None:
-            return image, frame, Target(boxes, sample.labels, sample.crowd)
+            return _own(image, frame, Target(boxes, sample.labels, sample.crowd), proposals)
         height, width = frame.resized
         pixels = torch.from_numpy(image[:height, :width]).permute(2, 0, 1)
         rng = np.random.default_rng([self.seed, 1, epoch, index])
-        view = self.augment(View(pixels, boxes, sample.labels, sample.crowd), rng)
+        view = View(pixels, boxes, sample.labels, sample.crowd)
+        if proposals is not None:
+            view = view._replace(proposals=proposals)
+        view = self.augment(view, rng)
         if tuple(view.image.shape) != (3, height, width):
             raise ValueError(
                 f"the augmentation made {tuple(view.image.shape)} of (3, {height}, {width}); "
@@ -130,7 +154,8 @@ class Batches:
             canvas = np.zeros_like(image)
             canvas[:height, :width] = result
             result = canvas
-        return result, frame, Target(view.boxes, view.labels, view.crowd)
+        target = Target(view.boxes, view.labels, view.crowd)
+        return _own(result, frame, target, None if proposals is None else view.proposals)
 
     def _permutation(self, epoch: int) -> np.ndarray:
         return np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.dataset))
@@ -157,7 +182,19 @@ class EvaluationBatches:
         """Batch `number`; the last one may be smaller."""
         first = number * self.batch_size
         samples = self.dataset.samples[first : first + self.batch_size]
-        return collate_images([self.resize(load_sample(s), s.id) for s in samples], self.stride)
+        resized = [self.resize(load_sample(sample), sample.id) for sample in samples]
+        proposals = [s.proposals for s in samples] if self.dataset.has_proposals else None
+        return collate_images(resized, self.stride, resize_proposals(proposals, resized))
+
+
+def _own(image: np.ndarray, frame: Frame, target: Target, proposals: Tensor | None) -> Item:
+    """An Item whose tensors are its own.
+
+    A worker moves what it sends into shared memory, from another thread: what belongs to the cache
+    or to a sample would be moved while the next batch reads it.
+    """
+    target = Target(target.boxes.clone(), target.labels.clone(), target.crowd.clone())
+    return Item(image, frame, target, None if proposals is None else proposals.clone())
 
 
 def evaluation_batches(

@@ -5,13 +5,25 @@ from functools import partial
 
 from detzoo.detector import Detector
 from detzoo.detectors.centernet import CenterNet
+from detzoo.detectors.fast_rcnn import FastRCNN
 from detzoo.detectors.faster_rcnn import FasterRCNN
+from detzoo.detectors.rcnn import RCNN
 from detzoo.detectors.retinanet import RetinaNet
 from detzoo.detectors.torchvision import MODELS, TorchvisionDetector
 
-__all__ = ["DETECTORS", "CenterNet", "FasterRCNN", "RetinaNet", "TorchvisionDetector"]
+__all__ = [
+    "DETECTORS",
+    "RCNN",
+    "CenterNet",
+    "FastRCNN",
+    "FasterRCNN",
+    "RetinaNet",
+    "TorchvisionDetector",
+]
 
 DETECTORS: dict[str, Callable[..., Detector]] = {
+    "rcnn": RCNN,
+    "fast_rcnn": FastRCNN,
     "faster_rcnn": FasterRCNN,
     "retinanet": RetinaNet,
     "centernet": CenterNet,

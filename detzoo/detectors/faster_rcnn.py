@@ -19,19 +19,25 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from detzoo.detector import Detector
-from detzoo.nn import FPN, Anchors, Backbone, BoxHead, OneMap, RegionFeatures
+from detzoo.nn import Anchors, Backbone, BoxHead, RegionFeatures, make_neck
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import per_anchor
 from detzoo.ops.assign import match, sample
 from detzoo.ops.losses import smooth_l1
-from detzoo.ops.select import grouped_nms, select, top_candidates
+from detzoo.ops.rois import detect_regions, region_losses, sample_regions
+from detzoo.ops.select import grouped_nms, top_candidates
 from detzoo.types import Detections, Images, Target
 
-NECKS = ("fpn", "one_map")
-ROI_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # deltas over their standard deviations, as Fast R-CNN's code
+
+class FirstStage(NamedTuple):
+    maps: list[Tensor]  # per level (B, C, h, w)
+    objectness: Tensor  # (B, N) logits
+    deltas: Tensor  # (B, N, 4)
+    anchors: Tensor  # (N, 4)
+    counts: tuple[int, ...]  # anchors of each level
+    rois: list[Tensor]  # per image (R_b, 4), best first
 
 
 class Outputs(NamedTuple):
@@ -109,28 +115,17 @@ class FasterRCNN(Detector):
         max_detections: int = 100,
     ) -> None:
         super().__init__(num_classes=num_classes, stride=32, mean=backbone.mean, std=backbone.std)
-        if neck not in NECKS:
-            raise ValueError(f"detector.neck is {neck!r}; choose one of {', '.join(NECKS)}")
         self.backbone = backbone
+        self.neck = make_neck(neck, backbone, channels=channels, levels=levels)
+        strides = self.neck.strides
         if neck == "fpn":
-            self.neck: FPN | OneMap = FPN(
-                backbone.channels,
-                backbone.strides,
-                channels=channels,
-                min_level=levels[0],
-                max_level=levels[1],
-            )
-            finest = self.neck.strides[0]
-            sizes = anchor_sizes or [[smallest_anchor * s / finest] for s in self.neck.strides]
-            pooled = [s for s in self.neck.strides if s <= backbone.strides[-1]]
+            sizes = anchor_sizes or [[smallest_anchor * s / strides[0]] for s in strides]
         else:
-            self.neck = OneMap(backbone.channels, backbone.strides)
             sizes = anchor_sizes or [[128.0, 256.0, 512.0]]  # section 3.1.1
-            pooled = list(self.neck.strides)
-        self.anchors = Anchors(self.neck.strides, sizes, ratios, anchors_as_torchvision)
+        self.anchors = Anchors(strides, sizes, ratios, anchors_as_torchvision)
         self.rpn = RPNHead(self.neck.channels, self.neck.channels, self.anchors.a_cell)
         self.regions = RegionFeatures(
-            pooled,
+            [stride for stride in strides if stride <= backbone.strides[-1]],
             kind=region_features,
             size=region_size,
             sampling_ratio=sampling_ratio,
@@ -148,22 +143,34 @@ class FasterRCNN(Detector):
         self.nms_threshold, self.max_detections = nms_threshold, max_detections
 
     def network(self, images: Images, targets: Sequence[Target] | None = None) -> Outputs:
+        first = self.first_stage(images, 1 if targets is None else 0)
+        rois, roi_labels, roi_boxes = first.rois, None, None
+        if targets is not None:
+            rois, roi_labels, roi_boxes = self.assign(rois, targets)
+        features = self.regions(first.maps[: len(self.regions.strides)], rois)  # (R, C, 7, 7)
+        scores, deltas = self.head(features)
+        return Outputs(
+            first.objectness,
+            first.deltas,
+            first.anchors,
+            first.counts,
+            rois,
+            roi_labels,
+            roi_boxes,
+            scores,
+            deltas,
+        )
+
+    def first_stage(self, images: Images, when: int) -> FirstStage:
+        """What the RPN says and proposes. when: 0 in training, 1 at test."""
         maps = self.neck(self.backbone(self.normalise(images)))
         objectness, deltas = self.rpn(maps)  # per level (B, A, h, w), (B, A*4, h, w)
         anchors = self.anchors(maps, images.pixels.shape[-2:])
         counts = tuple(x[0].numel() for x in objectness)
         objectness = per_anchor(objectness, 1).squeeze(2)  # (B, N)
         deltas = per_anchor(deltas, 4)  # (B, N, 4)
-        when = 1 if targets is None else 0
         rois = self.propose(objectness, deltas, anchors, counts, images.sizes, when)
-        roi_labels = roi_boxes = None
-        if targets is not None:
-            rois, roi_labels, roi_boxes = self.assign(rois, targets)
-        features = self.regions(maps[: len(self.regions.strides)], rois)  # (R, C, 7, 7)
-        scores, roi_deltas = self.head(features)
-        return Outputs(
-            objectness, deltas, anchors, counts, rois, roi_labels, roi_boxes, scores, roi_deltas
-        )
+        return FirstStage(maps, objectness, deltas, anchors, counts, rois)
 
     @torch.no_grad()
     def propose(
@@ -197,30 +204,27 @@ class FasterRCNN(Detector):
             rois.append(b[kept[: self.post_nms[when]]])
         return rois
 
-    @torch.no_grad()
     def assign(
         self, rois: list[Tensor], targets: Sequence[Target]
     ) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Sample regions to train on: per image (R_b, 4), labels (R,), their objects (R, 4).
-
-        The true boxes join the proposals, so that there are positives from the first step.
-        """
-        chosen, labels, boxes = [], [], []
-        for proposals, target in zip(rois, targets, strict=True):
-            proposals = torch.cat([proposals, target.objects[0]])
-            matched = match(
-                proposals, target, positive=self.roi_positive, negative=self.roi_positive
-            )
-            positives, negatives = sample(matched, self.roi_batch, self.roi_positive_fraction)
-            region = torch.cat([positives, negatives])
-            chosen.append(proposals[region])
-            background = torch.full_like(negatives, self.num_classes)
-            labels.append(torch.cat([target.labels[matched[positives]], background]))
-            boxes.append(torch.cat([target.boxes[matched[positives]], proposals[negatives]]))
-        return chosen, torch.cat(labels), torch.cat(boxes)
+        return sample_regions(
+            rois,
+            targets,
+            num_classes=self.num_classes,
+            positive=self.roi_positive,
+            size=self.roi_batch,
+            positive_fraction=self.roi_positive_fraction,
+        )
 
     def losses(self, outputs: Outputs, targets: Sequence[Target]) -> dict[str, Tensor]:
-        return self.rpn_losses(outputs, targets) | self.roi_losses(outputs)
+        return self.rpn_losses(outputs, targets) | region_losses(
+            outputs.scores,
+            outputs.deltas,
+            outputs.rois,
+            outputs.roi_labels,
+            outputs.roi_boxes,
+            self.box_beta,
+        )
 
     def rpn_losses(self, outputs: Outputs, targets: Sequence[Target]) -> dict[str, Tensor]:
         """Equation 1, both terms over the number of sampled anchors."""
@@ -245,32 +249,13 @@ class FasterRCNN(Detector):
         box = smooth_l1(torch.cat(deltas), torch.cat(true_deltas), self.box_beta).sum()
         return {"rpn_objectness": entropy / count, "rpn_box": box / count}
 
-    def roi_losses(self, outputs: Outputs) -> dict[str, Tensor]:
-        """1504.08083, equation 1, both terms over the number of sampled regions."""
-        labels = outputs.roi_labels
-        count = max(len(labels), 1)
-        positive = (labels < self.num_classes).nonzero().squeeze(1)
-        rois = torch.cat(outputs.rois)[positive]
-        wanted = box_ops.encode(rois, outputs.roi_boxes[positive], ROI_WEIGHTS)
-        deltas = outputs.deltas[positive, labels[positive]]
-        return {
-            "class": F.cross_entropy(outputs.scores.float(), labels, reduction="sum") / count,
-            "box": smooth_l1(deltas, wanted, self.box_beta).sum() / count,
-        }
-
     def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
-        counts = [len(r) for r in outputs.rois]
-        rois = pad_sequence(outputs.rois, batch_first=True)  # (B, P, 4)
-        deltas = pad_sequence(outputs.deltas.split(counts), batch_first=True)  # (B, P, K, 4)
-        scores = outputs.scores.float().softmax(1)[:, :-1]
-        scores = pad_sequence(scores.split(counts), batch_first=True, padding_value=-1.0)
-        scores, index, labels = top_candidates(scores, self.top_k)  # (B, top_k)
-        image = torch.arange(len(counts), device=scores.device)[:, None]
-        boxes = box_ops.decode(rois[image, index], deltas[image, index, labels], ROI_WEIGHTS)
-        return select(
-            box_ops.clip(boxes, sizes),
-            scores,
-            labels,
+        return detect_regions(
+            outputs.scores,
+            outputs.deltas,
+            outputs.rois,
+            sizes,
+            top_k=self.top_k,
             score_threshold=self.score_threshold,
             nms_threshold=self.nms_threshold,
             max_detections=self.max_detections,

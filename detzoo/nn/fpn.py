@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detzoo.nn.backbones import Backbone
+
+NECKS = ("fpn", "one_map")
 EXTRAS = ("pool", "conv_c5", "conv_p5")
 
 
@@ -82,3 +85,20 @@ class OneMap(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         return [maps[-1]]
+
+
+def make_neck(
+    kind: str, backbone: Backbone, *, channels: int, levels: tuple[int, int]
+) -> FPN | OneMap:
+    """`fpn`: a pyramid of these levels and channels. `one_map`: the backbone's last map."""
+    if kind not in NECKS:
+        raise ValueError(f"detector.neck is {kind!r}; choose one of {', '.join(NECKS)}")
+    if kind == "one_map":
+        return OneMap(backbone.channels, backbone.strides)
+    return FPN(
+        backbone.channels,
+        backbone.strides,
+        channels=channels,
+        min_level=levels[0],
+        max_level=levels[1],
+    )

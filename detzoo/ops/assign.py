@@ -18,22 +18,26 @@ def match(
     *,
     positive: float,
     negative: float,
+    background: float = 0.0,
     force: bool = False,
     crowd_cover: float = 0.5,
 ) -> Tensor:
     """(N,) int64: for each reference box an index into `target.boxes`, BACKGROUND or IGNORE.
 
-    IoU >= positive with the best object: that object. IoU < negative: background. Between: ignored.
+    IoU >= positive with the best object: that object. IoU < negative: background, unless it is
+    below `background`. Else: ignored.
     force: an object's best references (all that tie) take their own best object, whatever the IoU,
     so that no object that touches a reference goes untrained. A crowd box is nobody's object; a
     reference that would be background and has at least `crowd_cover` of its area inside one is
     ignored.
     """
-    matched = references.new_full((len(references),), BACKGROUND, dtype=torch.int64)
+    far = IGNORE if background > 0 else BACKGROUND
+    matched = references.new_full((len(references),), far, dtype=torch.int64)
     single = (~target.crowd).nonzero().squeeze(1)
     if len(single):
         iou = box_ops.iou(target.boxes[single], references)  # (M, N)
         best, index = iou.max(0)
+        matched = torch.where(best >= background, BACKGROUND, matched)
         matched = torch.where(best >= negative, IGNORE, matched)
         hit = best >= positive
         if force:

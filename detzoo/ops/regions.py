@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.ops import roi_align
 
 
 def align(
@@ -74,3 +75,17 @@ def _neighbours(position: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
     share = position - low
     weights = torch.stack([1 - share, share], -1) * inside[..., None]
     return torch.stack([low, high], -1), weights
+
+
+def warp(pixels: Tensor, regions: Tensor, size: int, context: int) -> Tensor:
+    """(B, C, H, W), (R, 5) image and xyxy -> (R, C, size, size), whatever the region's shape.
+
+    The region fills the crop but for `context` pixels on each side, which show what lies around it
+    (1311.2524, appendix A); beyond the image there are zeros. Resampled as RoI Align does with as
+    many samples as it takes, so bilinear, and antialiased where it shrinks. No gradient is wanted.
+    """
+    image, boxes = regions[:, :1], regions[:, 1:]
+    centre, half = (boxes[:, 2:] + boxes[:, :2]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+    half = half * (size / (size - 2 * context))
+    around = torch.cat([image, centre - half, centre + half], 1)
+    return roi_align(pixels, around, size, 1.0, sampling_ratio=-1, aligned=True)

@@ -20,7 +20,15 @@ from detzoo.report.runs import Run, dig, number, shorten
 from detzoo.report.tables import contenders, digits
 
 INK, PAPER = "#1b1f24", "#fefefe"  # the page's SVG gets its own colours in their place
-STAGES = ("decode", "preprocess", "transfer", "network", "postprocess", "restore")
+STAGES = (
+    "decode",
+    "proposals",
+    "preprocess",
+    "transfer",
+    "network",
+    "postprocess",
+    "restore",
+)
 MOST_CLASSES = 40
 FAR_APART = 8.0  # where the largest is that many times the smallest, a linear axis hides it
 _PLAIN = FuncFormatter(lambda x, _: f"{round(x, 9):,g}")
@@ -142,6 +150,20 @@ def latency(
     axes.set_xlabel("% of the time" if shares else "ms an image")
     handles = [Patch(fc=c, ec=INK, lw=0.5, label=s) for s, c in zip(STAGES, colours, strict=True)]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    return figure
+
+
+def recall_curve(frame: pd.DataFrame, title: str, width: float = 6.0) -> Figure:
+    """Recall against the number of proposals: a line for every column `recall@IOU`."""
+    figure, axes = _figure(width, 3.4)
+    for column, marker in zip(frame.filter(like="recall@"), "osD^v", strict=False):
+        axes.plot(frame["proposals"], frame[column], f"{marker}-", label=column, ms=5)
+    axes.set_xscale("log")
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("proposals an image")
+    axes.set_ylabel("part of the objects that are covered")
+    axes.set_title(title)
+    axes.legend(loc="lower right")
     return figure
 
 

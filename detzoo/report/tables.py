@@ -48,6 +48,7 @@ COLUMNS = (
     Column("p50_ms", "p50 ms", "median latency, end to end, batch 1", False, short="p50 ms"),
     Column("p90_ms", "p90 ms", "90th percentile of the latency", False, short="p90"),
     Column("p99_ms", "p99 ms", "99th percentile of the latency", False, short="p99"),
+    Column("proposals_ms", "proposals ms", "of that, external proposals (median)", False),
     Column("images_per_second", "img/s", "throughput at the best batch size", True, short="img/s"),
     Column("overhead", "overhead", "end to end over network alone (p50)", False, short="over"),
     Column("gmacs", "GMACs", "multiply-accumulates of the network, in 1e9", False, short="GMACs"),
@@ -73,6 +74,7 @@ def _row(run: Run, name: str) -> dict[str, object]:
     row["p50_ms_low"], row["p50_ms_high"] = interval(speed, "end_to_end", "interval")
     network = number(speed, "stages", "network", "p50")
     row |= {
+        "proposals_ms": number(speed, "stages", "proposals", "p50"),
         "network_ms": network,
         "overhead": number(speed, "end_to_end", "p50") / network if network > 0 else math.nan,
         "images_per_second": number(speed, "throughput", "images_per_second"),

@@ -2,6 +2,8 @@
 
 From encoded bytes in memory to boxes in original pixels on the CPU, on real images:
 
+A detector that is given its regions has them proposed within every pass: they are its cost too.
+
 1. Warm-up, per detector and input shape, until the medians stand still; bounded, and says if not.
 2. Rounds: all detectors, in random order, over the same few images, one image at a time. Whatever
    the machine does during a round, it does to all of them.
@@ -260,7 +262,8 @@ def _cost(
     """On the first image of the most frequent shape."""
     frequent = Counter(shapes).most_common(1)[0][0]
     image = load_image(encoded[shapes.index(frequent)])
-    images = transfer(pipeline.collate([image]), pipeline.device, pipeline.channels_last)
+    images = pipeline.collate([image], pipeline.detector.propose([image]))
+    images = transfer(images, pipeline.device, pipeline.channels_last)
     with autocast(pipeline.device, pipeline.precision):
         return {
             "gmacs": cost.gmacs(pipeline.detector, images),

@@ -10,13 +10,20 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from detzoo.data.image import Resize, collate_images, load_image, to_original
+from detzoo.data.image import (
+    Resize,
+    collate_images,
+    load_image,
+    resize_proposals,
+    to_original,
+)
 from detzoo.detector import Detector
 from detzoo.engine.precision import autocast, transfer
 from detzoo.types import Detections, Images
 
-STAGES = ("decode", "preprocess", "transfer", "network", "postprocess", "restore")
+STAGES = ("decode", "proposals", "preprocess", "transfer", "network", "postprocess", "restore")
 
 Clock = Callable[[], float]
 
@@ -88,7 +95,9 @@ class Pipeline:
         stamp()
         arrays = [load_image(data) for data in encoded]
         stamp()
-        images = self.collate(arrays)
+        proposals = self.detector.propose(arrays)
+        stamp()
+        images = self.collate(arrays, proposals)
         stamp()
         images = transfer(images, self.device, self.channels_last)
         stamp()
@@ -103,10 +112,13 @@ class Pipeline:
         seconds = tuple(end - begin for begin, end in pairwise(stamps))
         return Pass(seconds, tuple(images.pixels.shape), found)
 
-    def collate(self, arrays: Sequence[np.ndarray]) -> Images:
+    def collate(
+        self, arrays: Sequence[np.ndarray], proposals: list[Tensor] | None = None
+    ) -> Images:
         """(H, W, 3) uint8 RGB arrays -> the resized and padded batch, on the CPU."""
         resized = [self.resize(array, index) for index, array in enumerate(arrays)]
-        return collate_images(resized, stride=self.detector.stride)
+        proposals = resize_proposals(proposals, resized)
+        return collate_images(resized, self.detector.stride, proposals)
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import copy
 import inspect
+from dataclasses import replace
 from functools import cache
 
 import pytest
 import torch
 from composed import CONFIGS, described
-from torch import nn
+from torch import Tensor, nn
 
 from detzoo import config, detectors
 from detzoo.detector import Detector
@@ -22,7 +23,7 @@ from detzoo.types import Detections, Frame, Images, Target
 CLASSES = 3
 HEIGHT, WIDTH = 64, 96
 # Of whatever a detector has by these names, so that the suite is fast.
-SMALL = {"channels": 64, "head_channels": 16, "upsample_channels": 16}
+SMALL = {"channels": 64, "head_channels": 16, "upsample_channels": 16, "chunk": 7}
 MOST = 30  # detections
 
 
@@ -32,7 +33,7 @@ def make(name: str, **settings: float) -> Detector:
     node["backbone"] = {"_target_": "detzoo.nn.Backbone", "name": "test_resnet"}
     known = inspect.signature(getattr(detectors, node["_target_"].split(".")[-1])).parameters
     node |= {key: value for key, value in SMALL.items() if key in known}
-    if name.endswith("faster_rcnn"):
+    if name.endswith("rcnn"):
         node["head_width"] = 32
     return config.build(node, num_classes=CLASSES, **settings)
 
@@ -63,7 +64,16 @@ def batch(*widths: int) -> Images:
     pixels = pixels[: len(widths)]
     for image, width in zip(pixels, widths, strict=True):
         image[..., width:] = 0
-    return Images(pixels, [Frame(i, (HEIGHT, w), (HEIGHT, w)) for i, w in enumerate(widths)])
+    frames = [Frame(i, (HEIGHT, w), (HEIGHT, w)) for i, w in enumerate(widths)]
+    return Images(pixels, frames, [proposals(i, generator) for i in range(len(widths))])
+
+
+def proposals(image: int, generator: torch.Generator) -> Tensor:
+    """What is given to those who need it: near the objects of SOME, and anywhere."""
+    near = SOME[image % 2].boxes.repeat(4, 1)
+    near = near + 6 * torch.rand(near.shape, generator=generator) - 3
+    ends = torch.rand(20, 2, 2, generator=generator).sort(1).values
+    return torch.cat([near, (ends * torch.tensor([WIDTH, HEIGHT])).flatten(1)])
 
 
 def target(*objects: tuple[float, float, float, float, int], crowd: bool = False) -> Target:
@@ -107,7 +117,7 @@ def assert_same(a: Detections, b: Detections) -> None:
 
 
 def test_there_are_configs() -> None:
-    assert {"centernet", "faster_rcnn", "retinanet", "torchvision/retinanet"} <= set(CONFIGS)
+    assert {"centernet", "fast_rcnn", "rcnn", "retinanet", "torchvision/retinanet"} <= set(CONFIGS)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -130,7 +140,7 @@ class TestPromises:
         """The same images twice in a batch: the same loss, not twice of it."""
         detector = shared(name).eval()
         images, twice = batch(WIDTH, 80), batch(WIDTH, 80)
-        twice = Images(twice.pixels.repeat(2, 1, 1, 1), twice.frames * 2)
+        twice = Images(twice.pixels.repeat(2, 1, 1, 1), twice.frames * 2, twice.proposals * 2)
         once, double = step(detector, images, SOME), step(detector, twice, SOME * 2)
         for key, loss in once.items():
             assert double[key].item() == pytest.approx(loss.item(), rel=0.3), key
@@ -152,7 +162,8 @@ class TestPromises:
         together = detector(images)
         assert sum(map(len, together)) > 10
         for i, expected in enumerate(together):
-            alone = Images(images.pixels[i : i + 1], images.frames[i : i + 1])
+            part = slice(i, i + 1)
+            alone = Images(images.pixels[part], images.frames[part], images.proposals[part])
             assert_same(detector(alone)[0], expected)
 
     def test_what_lies_in_the_padding_does_not_matter(self, name: str) -> None:
@@ -160,12 +171,12 @@ class TestPromises:
         noisy = images.pixels.clone()
         noisy[0, ..., 80:] = 255
         noisy[1, ..., 48:] = 99
-        for a, b in zip(detector(images), detector(Images(noisy, images.frames)), strict=True):
+        for a, b in zip(detector(images), detector(replace(images, pixels=noisy)), strict=True):
             assert_same(a, b)
 
     def test_uint8_and_float_pixels_are_the_same_image(self, name: str) -> None:
         detector, images = shared(name).eval(), batch(WIDTH, 80)
-        floats = Images(images.pixels.float() / 255, images.frames)
+        floats = replace(images, pixels=images.pixels.float() / 255)
         for a, b in zip(detector(images), detector(floats), strict=True):
             assert_same(a, b)
 

@@ -3,10 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from detzoo.detectors.faster_rcnn import ROI_WEIGHTS, FasterRCNN, Outputs
+from detzoo.detectors.faster_rcnn import FasterRCNN, Outputs
 from detzoo.nn import Backbone
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.boxes import iou
+from detzoo.ops.rois import WEIGHTS
 from detzoo.types import Frame, Images, Target
 
 K = 3
@@ -71,7 +72,7 @@ def test_ideal_outputs_give_the_objects_back(detector):
                 if overlap[best] > 0.7:
                     label = truth.labels[best]
                     score[row, label] = 24.0
-                    wanted = box_ops.encode(proposals[row], truth.boxes[best], ROI_WEIGHTS)
+                    wanted = box_ops.encode(proposals[row], truth.boxes[best], WEIGHTS)
                     delta[row, label] = wanted
         scores.append(score)
         roi_deltas.append(delta)

@@ -83,3 +83,10 @@ def test_samples_are_random_and_seeded():
     one, other = (sample(matched, 10, 0.5)[1] for _ in range(2))
     torch.manual_seed(0)
     assert one.tolist() == sample(matched, 10, 0.5)[1].tolist() != other.tolist()
+
+
+def test_what_is_too_far_to_be_background_is_ignored():
+    near = {"positive": 0.5, "negative": 0.5, "background": 0.1}
+    matched = match(REFERENCES, target([[0, 0, 10, 10]]), **near)
+    assert matched.tolist() == [0, 0, BACKGROUND, BACKGROUND, IGNORE]
+    assert (match(REFERENCES, target([]), **near) == IGNORE).all()

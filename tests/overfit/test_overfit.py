@@ -31,6 +31,9 @@ SMALL = {
     "post_nms": (100, 50),
     "roi_batch": 32,
     "head_width": 64,
+    "crop": 32,
+    "context": 2,
+    "chunk": 256,
 }
 UNFIT = {  # what torchvision's detectors have for some kinds only, and by other names
     "torchvision/retinanet": ["head_width"],
@@ -64,7 +67,16 @@ def scene() -> tuple[Images, list[Target]]:
         targets.append(Target(boxes[:, :4], boxes[:, 4].long(), torch.zeros(len(rows)).bool()))
     sizes = [(SIDE, SIDE)] * 3 + [(SIDE, 48)]
     pixels[3, ..., 48:] = 0
-    return Images(pixels, [Frame(i + 1, size, size) for i, size in enumerate(sizes)]), targets
+    frames = [Frame(i + 1, size, size) for i, size in enumerate(sizes)]
+    return Images(pixels, frames, [proposals(t.boxes, generator) for t in targets]), targets
+
+
+def proposals(boxes: Tensor, generator: torch.Generator) -> Tensor:
+    """For those who are given them: an IoU of 0.5 and more with the objects, and 40 anywhere."""
+    shift = torch.rand(6, *boxes.shape, generator=generator) - 0.5
+    near = boxes + 0.3 * shift * (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
+    ends = SIDE * torch.rand(40, 2, 2, generator=generator).sort(1).values
+    return torch.cat([near.flatten(0, 1), ends.flatten(1)])
 
 
 def xywh(box: Tensor) -> list[float]:

@@ -18,6 +18,7 @@ EVIL = "<img src=x onerror=\"document.title='run'\">"
 CLASSES = ("circle", "square", f"star {EVIL}", "cross & ring", "$x^2$", "unicorn")  # no unicorn
 STAGES = {
     "decode": 0.9,
+    "proposals": 0.0,
     "preprocess": 1.1,
     "transfer": 0.02,
     "network": 0.0,

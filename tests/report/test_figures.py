@@ -125,12 +125,12 @@ def test_speed_and_accuracy_with_intervals_on_both_axes(plain):
 
 def test_stages_add_up_and_far_detectors_are_shown_as_shares(plain, crowded):
     axes = make("latency", plain, figures.WIDE).axes[0]
-    widths = [bar.get_width() for bar in axes.patches][:6]
+    widths = [bar.get_width() for bar in axes.patches][:7]
     stages = fabricated_runs.STAGES | {"network": 14.2}  # CenterNet is the fastest, on top
     np.testing.assert_allclose(widths, [1.04 * ms for ms in stages.values()])
     assert axes.get_yticklabels()[0].get_text() == "CenterNet"
     shares = make("latency", crowded, figures.WIDE).axes[0]
-    assert sum(bar.get_width() for bar in shares.patches[:6]) == pytest.approx(100)
+    assert sum(bar.get_width() for bar in shares.patches[:7]) == pytest.approx(100)
     assert "%" in shares.get_xlabel()
 
 

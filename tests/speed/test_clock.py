@@ -165,7 +165,7 @@ def test_thinning_is_even_and_keeps_what_is_few():
 
 def samples(milliseconds, per_round=1):
     return [
-        Sample(i // per_round, i, (0.0, 0.0, 0.0, value / 2000, value / 2000, 0.0))
+        Sample(i // per_round, i, (0.0, 0.0, 0.0, 0.0, value / 2000, value / 2000, 0.0))
         for i, value in enumerate(milliseconds)
     ]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ def test_every_second_is_in_its_stage(pipeline):
     taken = pipeline()([jpeg()])
     assert dict(zip(STAGES, taken.seconds, strict=True)) == {
         "decode": DECODE,
+        "proposals": 0.0,
         "preprocess": PREPROCESS,
         "transfer": 0.0,
         "network": LAUNCH + 4.0,
@@ -21,6 +23,22 @@ def test_every_second_is_in_its_stage(pipeline):
     }
     assert taken.network == 4.125
     assert taken.end_to_end == 5.875
+
+
+def test_proposals_are_a_stage_of_their_own(pipeline, device):
+    class Slow:
+        def __call__(self, image):
+            device.spend(2.0)
+            return np.array([[0, 0, image.shape[1], image.shape[0]]], np.float32)
+
+    fake, given = pipeline(), []
+    fake.detector.proposer = Slow()
+    network = fake.detector.network
+    fake.detector.network = lambda images: given.append(images.proposals) or network(images)
+    taken = fake([jpeg(16, 32), jpeg(8, 8)])
+    assert dict(zip(STAGES, taken.seconds, strict=True))["proposals"] == 4.0
+    assert taken.end_to_end == 5.875 + 4 + DECODE  # of a second image
+    assert [p.tolist() for p in given[0]] == [[[0, 0, 8, 4]], [[0, 0, 8, 8]]]  # as the network sees
 
 
 def test_work_from_before_is_nobodys(pipeline, device):

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torchvision.models import detection
 
+from detzoo.detectors import FastRCNN
+from detzoo.nn import Backbone
 from detzoo.types import Detections, Frame, Images, Target
 from detzoo.weights import create_from_torchvision, load_torchvision
 
@@ -136,12 +138,17 @@ def test_raw_outputs_agree(pair):
 @pytest.mark.parametrize("sizes", [SIZES, SIZES[2:]], ids=["batch", "alone"])
 def test_detections_agree(pair, sizes):
     floats, images = batch(sizes)
-    for want, got in zip(pair.theirs(floats), pair.ours(images), strict=True):
+    assert_agree(pair.theirs(floats), pair.ours(images), int(pair.kind == "faster_rcnn"))
+
+
+def assert_agree(theirs, ours, background):
+    """background: 1 where their label 0 is the background."""
+    for want, got in zip(theirs, ours, strict=True):
         # Boxes that clipping left as a line are reported by neither or by one of the two.
         whole, solid = (has_sides(boxes) for boxes in (want["boxes"], got.boxes))
         got = Detections(got.boxes[solid], got.scores[solid], got.labels[solid])
         boxes, scores = want["boxes"][whole], want["scores"][whole]
-        labels = want["labels"][whole] - int(pair.kind == "faster_rcnn")
+        labels = want["labels"][whole] - background
         assert len(boxes) == len(got) > 50
         assert (scores > 0.5).sum() > 10  # confident ones among them
         assert (got.scores - scores).abs().max() < 1e-4
@@ -151,6 +158,30 @@ def test_detections_agree(pair, sizes):
         distance += 1e6 * ((got.scores[:, None] - scores[None]).abs() > 1e-4)
         assert distance.amin(0).max() < 0.01
         assert distance.amin(1).max() < 0.01
+
+
+@torch.no_grad()
+def test_fast_rcnn_on_their_proposals_gives_their_detections():
+    model = theirs("faster_rcnn")
+    state = from_state("faster_rcnn", model.state_dict(), {}).state_dict()
+    ours = FastRCNN(
+        backbone=Backbone("resnet50", norm="frozen_bn"),
+        num_classes=K - 1,
+        neck="fpn",
+        head_width=1024,
+        aligned=False,
+        nms_threshold=0.5,
+        top_k=10**6,
+        max_detections=2000,
+    ).eval()
+    ours.load_state_dict({k: v for k, v in state.items() if not k.startswith("rpn.")})
+    floats, images = batch(SIZES)
+    normalised, _ = model.transform(floats)
+    features = model.backbone(normalised.tensors)
+    proposals, _ = model.rpn(normalised, features)
+    found = ours(Images(images.pixels, images.frames, proposals))
+    wanted, _ = model.roi_heads(features, proposals, normalised.image_sizes)
+    assert_agree(wanted, found, background=1)
 
 
 @pytest.mark.parametrize("kind", KINDS)

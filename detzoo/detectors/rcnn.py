@@ -1,0 +1,148 @@
+"""R-CNN: Rich feature hierarchies (Girshick 2014, arXiv:1311.2524).
+
+Every proposal is cut out of the image, warped to one size and sent through the whole backbone by
+itself. The proposals come from outside (Images.proposals).
+
+Where we depart: a softmax and a regression per class, trained with the backbone in one step, take
+the place of the linear SVMs and the ridge regressors that were fitted afterwards (appendix B gives
+the softmax 3.3 mAP less), so positives are regions with an IoU of 0.5 for the boxes too, not 0.6.
+
+Shape letters: B images, K classes, R regions of all images, S side of a crop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from detzoo.detector import Detector, Proposer
+from detzoo.nn import Backbone, BoxHead
+from detzoo.ops.regions import warp
+from detzoo.ops.rois import detect_regions, given, region_losses, sample_regions
+from detzoo.types import Detections, Images, Target
+
+
+class Outputs(NamedTuple):
+    rois: list[Tensor]  # per image (R_b, 4); with targets, the sampled ones
+    labels: Tensor | None  # (R,) in [0, K], K is background; only with targets
+    boxes: Tensor | None  # (R, 4) the object of every region; only with targets
+    scores: Tensor  # (R, K + 1) logits
+    deltas: Tensor  # (R, K, 4)
+
+
+class RCNN(Detector):
+    """See the module's text. Sizes are in input pixels.
+
+    proposer: who proposes regions of new images; by default detzoo.data.Grid. max_proposals: the
+    best so many of an image are looked at. crop: the side S to which a region is warped. context:
+    pixels of the crop, on each side, that show what lies around the region. chunk: crops that go
+    through the backbone at once, which bounds the memory. roi_batch: regions of an image that are
+    trained on; two images' 64 are the paper's batch of 32 positives and 96 others.
+    """
+
+    needs_proposals = True
+
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        num_classes: int,
+        proposer: Proposer | None = None,
+        max_proposals: int = 2000,  # section 2.2
+        crop: int = 224,  # VGG16's; section 2.1 has AlexNet's 227
+        context: int = 16,  # appendix A
+        chunk: int = 128,
+        head_width: int = 4096,  # section 2.1
+        roi_positive: float = 0.5,  # section 2.3
+        roi_batch: int = 64,  # section 2.3
+        roi_positive_fraction: float = 0.25,  # section 2.3
+        box_beta: float = 1.0,
+        score_threshold: float = 0.05,
+        top_k: int = 1000,  # candidates an image that reach NMS
+        nms_threshold: float = 0.3,
+        max_detections: int = 100,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            stride=1,
+            mean=backbone.mean,
+            std=backbone.std,
+            proposer=proposer,
+        )
+        if not 0 <= 2 * context < crop:
+            raise ValueError(
+                f"detector.context is {context}; a crop of {crop} needs less than half"
+            )
+        if chunk < 1:
+            raise ValueError(f"detector.chunk is {chunk}; it must be at least 1")
+        self.backbone = backbone
+        size = -(-crop // backbone.strides[-1])
+        self.head = BoxHead(backbone.channels[-1], size, head_width, num_classes)
+        self.crop, self.context, self.chunk = crop, context, chunk
+        self.max_proposals = max_proposals
+        self.roi_positive = roi_positive
+        self.roi_batch, self.roi_positive_fraction = roi_batch, roi_positive_fraction
+        self.box_beta = box_beta
+        self.score_threshold, self.top_k = score_threshold, top_k
+        self.nms_threshold, self.max_detections = nms_threshold, max_detections
+
+    def network(self, images: Images, targets: Sequence[Target] | None = None) -> Outputs:
+        rois, labels, boxes = given(images, self.max_proposals), None, None
+        if targets is not None:
+            rois, labels, boxes = self.assign(rois, targets)
+        pixels = self.normalise(images)  # outside of an image it is 0, the mean colour (appendix A)
+        image = torch.cat([torch.full_like(r[:, 0], i) for i, r in enumerate(rois)])  # (R,)
+        regions = torch.cat([image[:, None], torch.cat(rois)], 1)  # (R, 5)
+        chunks = max(1, -(-len(regions) // self.chunk))
+        answers = [self.look(pixels, part) for part in regions.tensor_split(chunks)]
+        scores, deltas = (torch.cat(part) for part in zip(*answers, strict=True))
+        return Outputs(rois, labels, boxes, scores, deltas)
+
+    def look(self, pixels: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W), (R, 5) image and box -> scores (R, K + 1), deltas (R, K, 4)."""
+        count = len(regions)
+        crops = warp(pixels, regions, self.crop, self.context)  # (R, 3, S, S)
+        # Blank ones for company: batch norm in training fails with fewer than two.
+        crops = F.pad(crops, (0, 0) * 3 + (0, max(0, 2 - count)))
+        features = self.backbone(crops)[-1]  # (R, C, S / stride, S / stride)
+        scores, deltas = self.head(features)
+        return scores[:count], deltas[:count]
+
+    def assign(
+        self, rois: list[Tensor], targets: Sequence[Target]
+    ) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Sample regions to train on: per image (R_b, 4), labels (R,), their objects (R, 4)."""
+        return sample_regions(
+            rois,
+            targets,
+            num_classes=self.num_classes,
+            positive=self.roi_positive,
+            size=self.roi_batch,
+            positive_fraction=self.roi_positive_fraction,
+        )
+
+    def losses(self, outputs: Outputs, targets: Sequence[Target]) -> dict[str, Tensor]:
+        return region_losses(
+            outputs.scores,
+            outputs.deltas,
+            outputs.rois,
+            outputs.labels,
+            outputs.boxes,
+            self.box_beta,
+        )
+
+    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
+        return detect_regions(
+            outputs.scores,
+            outputs.deltas,
+            outputs.rois,
+            sizes,
+            top_k=self.top_k,
+            score_threshold=self.score_threshold,
+            nms_threshold=self.nms_threshold,
+            max_detections=self.max_detections,
+        )
