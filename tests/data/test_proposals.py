@@ -65,8 +65,8 @@ def noise(tmp_path_factory) -> Dataset:
 
 def picture(height=48, width=64) -> np.ndarray:
     image = np.full((height, width, 3), 90, np.uint8)
-    image[10:30, 8:40] = (220, 40, 40)
-    image[32:44, 44:60] = (40, 40, 220)
+    image[10:30, 8:40] = (240, 210, 60)
+    image[32:44, 44:60] = (10, 20, 70)
     return image
 
 
