@@ -7,12 +7,27 @@ from detzoo.detector import Detector
 from detzoo.detectors.centernet import CenterNet
 from detzoo.detectors.faster_rcnn import FasterRCNN
 from detzoo.detectors.retinanet import RetinaNet
+from detzoo.detectors.ssd import SSD
 from detzoo.detectors.torchvision import MODELS, TorchvisionDetector
+from detzoo.detectors.yolo import YOLO
+from detzoo.detectors.yolov3 import YOLOv3
 
-__all__ = ["DETECTORS", "CenterNet", "FasterRCNN", "RetinaNet", "TorchvisionDetector"]
+__all__ = [
+    "DETECTORS",
+    "SSD",
+    "YOLO",
+    "CenterNet",
+    "FasterRCNN",
+    "RetinaNet",
+    "TorchvisionDetector",
+    "YOLOv3",
+]
 
 DETECTORS: dict[str, Callable[..., Detector]] = {
     "faster_rcnn": FasterRCNN,
+    "yolo": YOLO,
+    "yolov3": YOLOv3,
+    "ssd": SSD,
     "retinanet": RetinaNet,
     "centernet": CenterNet,
     **{f"torchvision/{kind}": partial(TorchvisionDetector, kind=kind) for kind in MODELS},
