@@ -31,7 +31,7 @@ def intersection(a: Tensor, b: Tensor) -> Tensor:
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
-    """(..., N, 4), (..., M, 4) -> (..., N, M): intersection over union; 0 where none has an area."""
+    """(..., N, 4), (..., M, 4) -> (..., N, M): intersection over union, 0 without any area."""
     overlap = intersection(a, b)
     union = area(a)[..., :, None] + area(b)[..., None, :] - overlap
     return overlap / union.clamp(min=torch.finfo(union.dtype).tiny)
