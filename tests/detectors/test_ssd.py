@@ -4,13 +4,14 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from detzoo.detectors.ssd import SSD, VARIANCES, L2Norm, Outputs, default_scales
 from detzoo.nn import VGG16, Backbone
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import default_boxes
 from detzoo.ops.assign import BACKGROUND, IGNORE
-from detzoo.types import Frame, Images, Target
+from detzoo.types import Detections, Frame, Images, Target
 
 K = 3
 SIZE = (64, 96)
@@ -46,6 +47,11 @@ TRUTH = [
 ]
 
 
+def listed(x: Target | Detections, which: Tensor | slice = slice(None)) -> list[list[float]]:
+    """[label, x1, y1, x2, y2] of every one, in order."""
+    return torch.cat([x.labels[which, None].float(), x.boxes[which]], 1).tolist()
+
+
 def perfect(detector: SSD, targets: list[Target]) -> Outputs:
     outputs = blank(detector, len(targets))
     labels, boxes = detector.assign(outputs.anchors, targets)
@@ -77,11 +83,8 @@ def test_ideal_outputs_give_the_objects_back_and_cost_next_to_nothing(detector):
     outputs = perfect(detector, TRUTH)
     found = detector.decode(outputs, [SIZE] * 3)
     for got, want in zip(found, TRUTH, strict=True):
-        rows = sorted(
-            [label, *box] for label, box in zip(want.labels.tolist(), want.boxes.tolist())
-        )
-        sure = (got.scores > 0.5).nonzero().flatten().tolist()
-        got_rows = sorted([got.labels[n].item(), *got.boxes[n].tolist()] for n in sure)
+        rows = sorted(listed(want))
+        got_rows = sorted(listed(got, got.scores > 0.5))
         assert len(got_rows) == len(rows)
         for row, other in zip(got_rows, rows, strict=True):
             assert row == pytest.approx(other, abs=1e-2)
@@ -177,5 +180,5 @@ def test_settings_that_make_no_sense_are_refused(settings, said):
 
 def test_an_image_too_small_for_the_last_maps_is_refused():
     images = Images(torch.zeros(1, 3, *SIZE), [Frame(0, SIZE, SIZE)])
-    with pytest.raises(ValueError, match="detector.unpadded=0"):
+    with pytest.raises(ValueError, match=r"detector\.unpadded=0"):
         make(unpadded=1).network(images)

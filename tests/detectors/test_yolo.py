@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from detzoo.detectors.yolo import YOLO, Outputs
 from detzoo.nn import Backbone
-from detzoo.types import Frame, Images, Target
+from detzoo.types import Detections, Frame, Images, Target
 
 K = 2
 SIZE = (64, 96)
@@ -31,6 +32,11 @@ def blank(batch: int, grid: tuple[int, int], size: tuple[int, int]) -> Outputs:
     return Outputs(torch.zeros(*shape, 2, 4), torch.zeros(*shape, 2), torch.zeros(*shape, K), size)
 
 
+def listed(x: Target | Detections, which: Tensor | slice = slice(None)) -> list[list[float]]:
+    """[label, x1, y1, x2, y2] of every one, in order."""
+    return torch.cat([x.labels[which, None].float(), x.boxes[which]], 1).tolist()
+
+
 def perfect(detector: YOLO, targets: list[Target]) -> Outputs:
     """The second predictor of every cell with an object has it; the first says nothing."""
     outputs = blank(len(targets), (8, 12), SIZE)
@@ -50,10 +56,8 @@ TRUTH = [
 def test_ideal_outputs_give_the_objects_back(detector):
     found = detector.decode(perfect(detector, TRUTH), [SIZE] * 2)
     for got, want in zip(found, TRUTH, strict=True):
-        rows = sorted(
-            [label, *box] for label, box in zip(want.labels.tolist(), want.boxes.tolist())
-        )
-        got_rows = sorted([n, *box] for n, box in zip(got.labels.tolist(), got.boxes.tolist()))
+        rows = sorted(listed(want))
+        got_rows = sorted(listed(got))
         assert len(got_rows) == len(rows)
         for row, other in zip(got_rows, rows, strict=True):
             assert row == pytest.approx(other, abs=1e-3)

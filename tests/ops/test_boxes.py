@@ -28,7 +28,7 @@ def test_area_and_intersection_by_hand():
 def test_leading_dimensions_broadcast():
     a, b = torch.rand(3, 5, 4).cumsum(-1), torch.rand(3, 2, 4).cumsum(-1)
     for function in (ops.iou, ops.covered):
-        assert torch.equal(function(a, b), torch.stack([function(x, y) for x, y in zip(a, b)]))
+        assert torch.equal(function(a, b), torch.stack([function(a[i], b[i]) for i in range(3)]))
         assert torch.equal(function(a[:1], b)[2], function(a[0], b[2]))
 
 
