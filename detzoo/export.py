@@ -45,7 +45,7 @@ def to_onnx(detector: Detector, path: str | Path, size: tuple[int, int], batch: 
         raise ImportError("writing ONNX needs the extra: pip install 'detzoo[export]'") from error
     pixels = torch.rand(batch, 3, *size)
     training = detector.training
-    network = Network(detector.eval())
+    network = Network(detector).eval()
     try:
         with torch.no_grad():
             # Anchors are kept from call to call; those made here are numbers, not symbols.

@@ -104,7 +104,7 @@ def test_validation_points_are_even_and_the_last_is_the_end():
         ({"clip_norm": 0}, "clip_norm is 0"),
         ({"weight_decay": -0.1}, "weight_decay is -0.1"),
         ({"warmup": 800}, "share of images_seen"),
-        ({"schedule": "linear"}, "known: cosine, constant"),
+        ({"schedule": "linear"}, "known: cosine, steps, constant"),
         ({"ema_decay": 1.0}, "ema_decay is 1.0"),
     ],
 )
