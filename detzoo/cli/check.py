@@ -46,12 +46,12 @@ def anchors(dataset: Dataset, size: int | None) -> list[list[int]]:
     from detzoo.data import Letterbox
     from detzoo.ops.anchors import cluster
 
-    sides = []
+    sides = [torch.zeros(0, 2)]
     for sample in dataset.samples:
         height, width = sample.size
         boxes = sample.boxes[~sample.crowd]
         scale = Letterbox(size).size(height, width)[0] / height if size else 1.0
         sides.append((boxes[:, 2:] - boxes[:, :2]) * scale)
     sides = torch.cat(sides)
-    found = cluster(sides, min(PRIORS, len(sides)))
+    found = cluster(sides, min(PRIORS, len(sides))) if len(sides) else sides
     return [[max(1, round(side)) for side in pair] for pair in found.tolist()]
