@@ -4,10 +4,10 @@ Every cell of a series of ever coarser maps says, for each of its default boxes,
 there and how the box moves: small objects on fine maps, large ones on coarse maps. Of the many
 negatives only the hardest are trained on, three for each positive.
 
-Where we depart: background is class K, not 0; what a crowd box covers is no negative; images
-without objects have no loss, as in the paper, but do not count among those that the sum is divided
-by, which are default boxes anyway. The paper's network is the backbone VGG16, whose two maps are
-conv4_3 and conv7; on any other the maps are the backbone's own, from `finest_level` on.
+Where we depart: background is class K, not 0; what a crowd box covers is no negative. An image
+without objects has no loss, as in the paper. The paper's network is the backbone VGG16, whose two
+maps are conv4_3 and conv7; any other's own maps are taken, from `finest_level` on. The fifth
+further map of SSD512 is not here.
 
 Shape letters: B images, K classes, N default boxes in all, A of them in a cell, M objects of an
 image.

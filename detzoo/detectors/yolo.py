@@ -108,7 +108,7 @@ class YOLO(Detector):
         head: str = "fc",
         head_width: int = 4096,  # section 2.1
         channels: int = 256,
-        convs: int = 2,
+        convs: int = 4,  # section 2.2
         grid: int | None = 7,  # S, section 2
         predictors: int = 2,  # B, section 2
         coord_weight: float = 5.0,  # section 2.2
@@ -144,6 +144,8 @@ class YOLO(Detector):
             self.head: nn.Module = FullyConnected(self.neck.channels, grid, head_width, answers)
         else:
             self.head = Convolutional(self.neck.channels, channels, convs, answers)
+        last = self.head.layers[-1] if head == "fc" else self.head[-1]
+        _start(last, predictors, num_classes)
         self.grid, self.predictors = grid, predictors
         self.coord_weight, self.noobj_weight = coord_weight, noobj_weight
         self.score_threshold, self.top_k = score_threshold, top_k
@@ -239,3 +241,12 @@ class YOLO(Detector):
             nms_threshold=self.nms_threshold,
             max_detections=self.max_detections,
         )
+
+
+@torch.no_grad()
+def _start(layer: nn.Linear | nn.Conv2d, predictors: int, num_classes: int) -> None:
+    """Let every box begin in the middle of its cell with a quarter of the image's sides, without
+    confidence, and every class as likely as another: what a squared error would find out first.
+    """
+    bias = torch.tensor([0.5, 0.5, 0.5, 0.5, 0.0] * predictors + [1 / num_classes] * num_classes)
+    layer.bias.copy_(bias[:, None].expand(-1, len(layer.bias) // len(bias)).flatten())

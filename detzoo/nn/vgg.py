@@ -20,7 +20,7 @@ class VGG16(nn.Module):
     paper subsamples VGG's. weights: a file of this module's own state dict. Pixels go in as 0 to
     255 less the mean colour, as the Caffe weights want them.
 
-    forward: (B, 3, H, W) -> [(B, 512, h, w), (B, 1024, ceil(h / 2), ceil(w / 2))].
+    forward: (B, 3, H, W) -> [(B, 512, h, w), (B, 1024, h // 2, w // 2)].
     """
 
     channels, strides = (512, 1024), (8, 16)

@@ -15,7 +15,7 @@ from detzoo.types import Detections, Frame, Images, Target
 from detzoo.weights import create_from_torchvision, load_torchvision
 
 SIZES = [(96, 128), (64, 96), (90, 61)]
-SSD_SIZES = [(264, 280), (264, 264)]  # less, and SSD300's last maps have no cell
+SSD_SIZES = [(272, 288), (272, 272)]  # less, and SSD300's last maps have no cell
 KINDS = ["faster_rcnn", "retinanet", "ssd"]
 K = 7
 
@@ -63,7 +63,7 @@ def their_ssd() -> nn.Module:
     model.transform.resize = lambda image, target: (image, target)
     model.score_thresh, model.topk_candidates = 0.02, 10**6
     model.backbone.scale_weight.uniform_(5, 20)
-    x = torch.stack([(torch.rand(3, 264, 264) - 0.45) * 255])
+    x = torch.stack([(torch.rand(3, 272, 272) - 0.45) * 255])
     maps = list(model.backbone(x).values())
     for head, std in ((model.head.classification_head, 1.5), (model.head.regression_head, 0.5)):
         for layer, features in zip(head.module_list, maps, strict=True):
