@@ -28,7 +28,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,fast]'
 	@touch $@
 
-bench: $(STAMP)  ## train, score, time and report three detectors: NAME= DATA= DEVICE= ARGS=
+bench: $(STAMP)  ## train, score, time and report the detectors: NAME= DATA= DEVICE= ARGS=
 	$(BIN)/detzoo bench name=$(NAME) data=$(DATA) runtime.device=$(DEVICE) $(ARGS)
 
 test: $(STAMP)  ## the whole test suite, two processes of one thread each

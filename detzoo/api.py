@@ -50,7 +50,7 @@ def create_detector(
         return create_from_torchvision(name, weights, **arguments)
     if num_classes is None:
         raise ValueError(f"how many classes has the {name}? give num_classes")
-    if not isinstance(backbone, Backbone):
+    if backbone is None or isinstance(backbone, str):
         backbone = Backbone(backbone or "resnet18", pretrained=pretrained)
     elif pretrained:
         raise ValueError("pretrained is for a backbone given by name, and here is a built one")
@@ -81,7 +81,8 @@ def load(run_directory: str | Path, device: torch.device | str = "cpu") -> Detec
     node = settings["detector"]
     if isinstance(node, dict) and isinstance(node.get("backbone"), dict):
         # The checkpoint has every weight; what training began with may not even be there any more.
-        node["backbone"] = {**node["backbone"], "pretrained": False, "weights": None}
+        begun = {"pretrained": False, "weights": None}
+        node["backbone"] |= {k: v for k, v in begun.items() if k in node["backbone"]}
     detector = build(node, f"{run / 'config.yaml'}: detector")
     if not isinstance(detector, Detector):
         raise ValueError(f"{run / 'config.yaml'}: {node['_target_']} is no detector")

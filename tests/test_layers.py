@@ -27,6 +27,7 @@ ARROWS = {
     # engine.precision: speed and accuracy must come from the same object at the same precision
     "speed": {"types", "detector", "data", "metrics", "engine.precision"},
     "report": {"metrics"},
+    "export": {"types", "detector"},
     "config": set(),
 }
 TOP = {"cli", "api"}  # may import everything; only they may be imported by nobody

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from omegaconf import DictConfig
 
 from detzoo.cli.app import app
 from detzoo.config import build, plain
 from detzoo.files import write_json
+
+if TYPE_CHECKING:
+    from detzoo.data import Dataset
+
+PRIORS = 9  # of YOLOv3, three a map
 
 
 @app("check")
@@ -14,8 +21,37 @@ def main(config: DictConfig) -> int:
     from detzoo.data import check
 
     wanted = plain(config)
-    result = check(build(wanted["data"], "data"), tuple(wanted["splits"]))
+    source = build(wanted["data"], "data")
+    result = check(source, tuple(wanted["splits"]))
     print(result.table())
+    found = result.json()
+    if not result.errors and "train" in wanted["splits"]:
+        found["anchors"] = anchors(source.read("train"), wanted["size"])
+        at = f"inside {wanted['size']} px" if wanted["size"] else "in the images' own pixels"
+        print(f"\nYOLOv3's anchors by k-means, width and height {at}:")
+        print("  anchors=" + str(found["anchors"]).replace(" ", ""))
     if wanted["json"]:
-        write_json(wanted["json"], result.json())
+        write_json(wanted["json"], found)
     return 1 if result.errors else 0
+
+
+def anchors(dataset: Dataset, size: int | None) -> list[list[int]]:
+    """[[width, height], ...] in whole pixels: k-means of the boxes that are no crowd.
+
+    size: the square that every image is fitted into first, as resize=letterbox does; None: none.
+    Fewer boxes give fewer anchors.
+    """
+    import torch
+
+    from detzoo.data import Letterbox
+    from detzoo.ops.anchors import cluster
+
+    sides = [torch.zeros(0, 2)]
+    for sample in dataset.samples:
+        height, width = sample.size
+        boxes = sample.boxes[~sample.crowd]
+        scale = Letterbox(size).size(height, width)[0] / height if size else 1.0
+        sides.append((boxes[:, 2:] - boxes[:, :2]) * scale)
+    sides = torch.cat(sides)
+    found = cluster(sides, min(PRIORS, len(sides))) if len(sides) else sides
+    return [[max(1, round(side)) for side in pair] for pair in found.tolist()]

@@ -154,6 +154,22 @@ class Letterbox(Resize):
         return image, frame
 
 
+class Stretch(Resize):
+    """To exactly `size`, whatever that does to the aspect ratio: SSD's and YOLO's way.
+
+    size: (height, width), or one number for a square.
+    """
+
+    def __init__(self, size: int | Sequence[int]) -> None:
+        self.target = Letterbox(size).target
+
+    def size(self, height: int, width: int) -> Size:
+        return self.target
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "stretch", "size": list(self.target)}
+
+
 class ShortestSide(Resize):
     """Bring the shorter side to `shortest`, but the longer one to no more than `longest`.
 

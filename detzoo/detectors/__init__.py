@@ -9,22 +9,31 @@ from detzoo.detectors.fast_rcnn import FastRCNN
 from detzoo.detectors.faster_rcnn import FasterRCNN
 from detzoo.detectors.rcnn import RCNN
 from detzoo.detectors.retinanet import RetinaNet
+from detzoo.detectors.ssd import SSD
 from detzoo.detectors.torchvision import MODELS, TorchvisionDetector
+from detzoo.detectors.yolo import YOLO
+from detzoo.detectors.yolov3 import YOLOv3
 
 __all__ = [
     "DETECTORS",
     "RCNN",
+    "SSD",
+    "YOLO",
     "CenterNet",
     "FastRCNN",
     "FasterRCNN",
     "RetinaNet",
     "TorchvisionDetector",
+    "YOLOv3",
 ]
 
 DETECTORS: dict[str, Callable[..., Detector]] = {
     "rcnn": RCNN,
     "fast_rcnn": FastRCNN,
     "faster_rcnn": FasterRCNN,
+    "yolo": YOLO,
+    "yolov3": YOLOv3,
+    "ssd": SSD,
     "retinanet": RetinaNet,
     "centernet": CenterNet,
     **{f"torchvision/{kind}": partial(TorchvisionDetector, kind=kind) for kind in MODELS},

@@ -24,12 +24,12 @@ from detzoo.detector import Detector
 from detzoo.nn import FPN, Anchors, Backbone
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import per_anchor
-from detzoo.ops.assign import IGNORE, match
-from detzoo.ops.losses import sigmoid_focal, smooth_l1
+from detzoo.ops.assign import BACKGROUND, IGNORE, match
+from detzoo.ops.losses import hard_negatives, sigmoid_focal, smooth_l1
 from detzoo.ops.select import select, top_candidates
 from detzoo.types import Detections, Images, Target
 
-LOSSES = ("focal", "ce")
+LOSSES = ("focal", "ce", "balanced_ce", "ohem")
 
 
 class Outputs(NamedTuple):
@@ -91,9 +91,11 @@ class RetinaNet(Detector):
     tower_norm: group norm after the towers' convolutions, as torchvision's second version has it;
     the paper has none. levels: finest and coarsest pyramid level, strides 2^l.
     smallest_anchor: base size at the finest level, doubled at every further one; anchor_sizes: or
-    all sizes, per level. loss:
-    `focal`, or `ce`, plain cross-entropy (table 1a). box_beta: smooth L1's; 0 is L1,
-    torchvision's choice.
+    all sizes, per level. box_beta: smooth L1's; 0 is L1, torchvision's choice.
+
+    loss: `focal`; `ce`, plain cross-entropy; `balanced_ce`, weighed by alpha (table 1a, best at
+    0.75); `ohem`, cross-entropy of the positives and of the hardest negatives, `ohem_ratio` for
+    each positive, SSD's form of it (table 1d).
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class RetinaNet(Detector):
         loss: str = "focal",
         alpha: float = 0.25,  # table 1b
         gamma: float = 2.0,  # table 1b
+        ohem_ratio: float = 3.0,  # table 1d
         prior: float = 0.01,  # section 4.1
         box_beta: float = 0.0,
         score_threshold: float = 0.05,  # section 4.1
@@ -148,7 +151,9 @@ class RetinaNet(Detector):
         self.anchors = Anchors(self.neck.strides, anchor_sizes, ratios, anchors_as_torchvision)
         self.head = Head(channels, self.anchors.a_cell, num_classes, convs, tower_norm, prior)
         self.positive, self.negative, self.force_match = positive, negative, force_match
-        self.alpha, self.gamma = (alpha, gamma) if loss == "focal" else (-1.0, 0.0)
+        self.alpha = alpha if loss in ("focal", "balanced_ce") else -1.0
+        self.gamma = gamma if loss == "focal" else 0.0
+        self.ohem_ratio = ohem_ratio if loss == "ohem" else None
         self.box_beta = box_beta
         self.score_threshold, self.top_k = score_threshold, top_k
         self.nms_threshold, self.max_detections = nms_threshold, max_detections
@@ -187,7 +192,11 @@ class RetinaNet(Detector):
         wanted = torch.zeros_like(outputs.logits, dtype=torch.float32)
         wanted[image, anchor, labels] = 1
         focal = sigmoid_focal(outputs.logits, wanted, alpha=self.alpha, gamma=self.gamma)
-        counted = (matched != IGNORE)[..., None]
+        focal = focal.sum(2)  # (B, N)
+        counted = matched != IGNORE
+        if self.ohem_ratio is not None:
+            negative = hard_negatives(focal, matched >= 0, matched == BACKGROUND, self.ohem_ratio)
+            counted = (matched >= 0) | negative
         count = max(len(image), 1)
         deltas = box_ops.encode(outputs.anchors[anchor], boxes)
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from timm.optim import create_optimizer_v2
 from timm.utils import ModelEmaV3
 from torch import nn
 
-SCHEDULES = ("cosine", "constant")
+SCHEDULES = ("cosine", "steps", "constant")
 FUSED = ("adam", "adamw", "momentum", "sgd")  # those of torch's own that have a fused form
 
 
@@ -19,7 +20,8 @@ class Recipe:
     """A training recipe in images seen, not in steps or epochs, so that budgets can be compared.
 
     images_seen: the budget. lr: the peak of the learning rate, reached by linear warm-up over the
-    share `warmup` of the budget; `schedule` leads it from there to `final_lr` times the peak.
+    share `warmup` of the budget; `schedule` leads it from there: `cosine` to `final_lr` times the
+    peak, `steps` to a tenth of it at each of `milestones`, which are shares of the budget.
     optimizer: a name that timm.optim knows ("adamw", "sgd" with Nesterov momentum, "momentum"
     without). weight_decay: applies to no bias and no norm layer. clip_norm: the largest norm of the
     whole gradient, or None. ema_decay: of the averaged weights that are scored, or None for none;
@@ -35,6 +37,7 @@ class Recipe:
     momentum: float = 0.9
     warmup: float = 0.1
     schedule: str = "cosine"
+    milestones: Sequence[float] = ()
     final_lr: float = 0.01
     clip_norm: float | None = None
     ema_decay: float | None = None
@@ -52,6 +55,13 @@ class Recipe:
                 raise ValueError(f"recipe.{name} is {value}; it must not be negative")
         if self.schedule not in SCHEDULES:
             raise ValueError(f"recipe.schedule is {self.schedule!r}; known: {', '.join(SCHEDULES)}")
+        ordered = [0.0, *self.milestones, 1.0] == sorted([0.0, *self.milestones, 1.0])
+        if (self.schedule == "steps") != bool(self.milestones) or not ordered:
+            raise ValueError(
+                f"recipe.milestones is {list(self.milestones)} under recipe.schedule="
+                f"{self.schedule}; schedule=steps needs shares of images_seen in rising order, the "
+                "others need none"
+            )
         if self.warmup >= 1:
             raise ValueError(
                 f"recipe.warmup is {self.warmup}; it is a share of images_seen and must be below 1"
@@ -62,13 +72,15 @@ class Recipe:
     def lr_at(self, images: int) -> float:
         """The learning rate of the update that ends after `images` images; depends on nothing else.
 
-        A straight line up to the peak, then half a cosine down to lr * final_lr.
+        A straight line up to the peak, then half a cosine down to lr * final_lr, or steps.
         """
         warmup = self.warmup * self.images_seen
         if images < warmup:
             return self.lr * images / warmup
         if self.schedule == "constant":
             return self.lr
+        if self.schedule == "steps":
+            return self.lr * 0.1 ** sum(images > m * self.images_seen for m in self.milestones)
         done = min(1.0, (images - warmup) / (self.images_seen - warmup))
         cosine = (1 + math.cos(math.pi * done)) / 2
         return self.lr * (self.final_lr + (1 - self.final_lr) * cosine)

@@ -2,7 +2,19 @@
 
 from detzoo.nn.anchors import Anchors
 from detzoo.nn.backbones import Backbone
+from detzoo.nn.darknet import Darknet24
 from detzoo.nn.fpn import FPN, OneMap, make_neck
 from detzoo.nn.roi_head import BoxHead, RegionFeatures
+from detzoo.nn.vgg import VGG16
 
-__all__ = ["FPN", "Anchors", "Backbone", "BoxHead", "OneMap", "RegionFeatures", "make_neck"]
+__all__ = [
+    "FPN",
+    "VGG16",
+    "Anchors",
+    "Backbone",
+    "BoxHead",
+    "Darknet24",
+    "OneMap",
+    "RegionFeatures",
+    "make_neck",
+]

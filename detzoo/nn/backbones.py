@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,22 @@ class Backbone(nn.Module):
 
 def _load(model: nn.Module, name: str, path: Path, options: dict[str, Any]) -> None:
     """Load `path` into a features-only model; what is left over may only be the classifier's."""
+    with torch.device("meta"):
+        whole = timm.create_model(name, **options).state_dict()
+    load_strictly(model, path, name, whole)
+
+
+def load_strictly(
+    model: nn.Module,
+    path: str | Path,
+    name: str | None = None,
+    known: Container[str] = (),
+) -> None:
+    """Load a file of weights into `model`: all of its keys and no others, but those in `known`.
+
+    name: what the model is called in an error. Runs no code from the file. Raises ValueError.
+    """
+    path, name = Path(path), name or type(model).__name__
     if not path.is_file():
         raise ValueError(f"backbone.weights is {path}, where there is no file")
     try:
@@ -87,9 +104,7 @@ def _load(model: nn.Module, name: str, path: Path, options: dict[str, Any]) -> N
     state = state.get("state_dict", state)
     own = model.state_dict()
     missing = [key for key in own if key not in state]
-    with torch.device("meta"):
-        whole = timm.create_model(name, **options).state_dict().keys()
-    foreign = [key for key in state if key not in whole]
+    foreign = [key for key in state if key not in own and key not in known]
     shapes = [k for k in own if k in state and own[k].shape != state[k].shape]
     if missing or foreign or shapes:
         said = [f"lacks {len(missing)} keys such as {missing[0]}"] if missing else []

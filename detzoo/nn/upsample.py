@@ -1,4 +1,4 @@
-"""From a backbone's maps to one map at stride 4. Shape letters: B images, C channels."""
+"""From a backbone's maps to one map, at stride 4 if not said otherwise. B images, C channels."""
 
 from __future__ import annotations
 
@@ -62,25 +62,33 @@ class Deconvolutions(nn.Module):
 
 
 class TopDown(nn.Module):
-    """All maps merged from the coarsest to stride 4: laterals added, a 3x3 after each addition.
+    """All maps merged from the coarsest to `stride`: laterals added, a 3x3 after each addition.
 
     A light neck of few channels, for small networks and CPUs; the fine maps give it the edges that
     deconvolutions of the last map have to invent.
 
-    forward: [(B, C_i, H / s_i, W / s_i), ..] -> (B, channels, H / 4, W / 4).
+    forward: [(B, C_i, H / s_i, W / s_i), ..] -> (B, channels, H / stride, W / stride).
     """
 
     def __init__(
-        self, in_channels: Sequence[int], in_strides: Sequence[int], *, channels: int = 64
+        self,
+        in_channels: Sequence[int],
+        in_strides: Sequence[int],
+        *,
+        channels: int = 64,
+        stride: int = STRIDE,
     ) -> None:
         super().__init__()
-        if in_strides[0] != STRIDE:
-            raise ValueError(f"the finest map has stride {in_strides[0]}, not {STRIDE}")
-        self.lateral = nn.ModuleList(_convolution(width, channels, 1) for width in in_channels)
-        self.smooth = nn.ModuleList(_convolution(channels, channels, 3) for _ in in_channels[1:])
+        if stride not in in_strides:
+            raise ValueError(f"no map has stride {stride}, the backbone's have {in_strides}")
+        self.finest = list(in_strides).index(stride)
+        widths = in_channels[self.finest :]
+        self.lateral = nn.ModuleList(_convolution(width, channels, 1) for width in widths)
+        self.smooth = nn.ModuleList(_convolution(channels, channels, 3) for _ in widths[1:])
         self.channels = channels
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        maps = maps[self.finest :]
         x = self.lateral[-1](maps[-1])
         for i in range(len(maps) - 2, -1, -1):
             x = F.interpolate(x, size=maps[i].shape[-2:]) + self.lateral[i](maps[i])

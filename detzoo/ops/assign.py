@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from detzoo.ops import boxes as box_ops
 from detzoo.types import Target
@@ -48,6 +52,46 @@ def match(
         cover = box_ops.covered(references, target.boxes[target.crowd]).max(1).values
         matched[(matched == BACKGROUND) & (cover >= crowd_cover)] = IGNORE
     return matched
+
+
+class Truth(NamedTuple):
+    """The targets of a batch as tensors of one shape, M the most boxes of an image, at least 1."""
+
+    boxes: Tensor  # (B, M, 4) float32, zeros where there is none
+    labels: Tensor  # (B, M) int64
+    single: Tensor  # (B, M) bool: an object
+    crowd: Tensor  # (B, M) bool: a crowd or difficult box
+
+
+def pad(targets: Sequence[Target]) -> Truth:
+    """Targets of any lengths, side by side, so that a whole batch is assigned without a loop."""
+    boxes = pad_sequence([t.boxes.float() for t in targets], batch_first=True)
+    labels = pad_sequence([t.labels for t in targets], batch_first=True)
+    crowd = pad_sequence([t.crowd for t in targets], batch_first=True)
+    single = pad_sequence([~t.crowd for t in targets], batch_first=True)
+    if boxes.shape[1] == 0:
+        batch = len(targets)
+        boxes, labels = boxes.new_zeros(batch, 1, 4), labels.new_zeros(batch, 1)
+        crowd = single = crowd.new_zeros(batch, 1)
+    return Truth(boxes, labels, single, crowd)
+
+
+def claim(slots: Tensor, claims: Tensor, count: int) -> Tensor:
+    """(B, M) int64 slots in [0, count), (B, M) bool -> (B, count) int64: whose slot it is.
+
+    An index into M, or BACKGROUND. Of several objects that claim one slot the last has it.
+    """
+    batch, objects = slots.shape
+    owner = slots.new_full((batch, count + 1), BACKGROUND)
+    index = torch.arange(objects, device=slots.device).expand(batch, -1)
+    owner.scatter_reduce_(1, torch.where(claims, slots, count), index, "amax")
+    return owner[:, :count]
+
+
+def crowded(references: Tensor, truth: Truth, cover: float = 0.5) -> Tensor:
+    """(N, 4) -> (B, N) bool: those with at least `cover` of their area inside a crowd box."""
+    inside = box_ops.covered(references[None], truth.boxes) >= cover  # (B, N, M)
+    return (inside & truth.crowd[:, None]).any(2)
 
 
 def sample(matched: Tensor, size: int, positive_fraction: float) -> tuple[Tensor, Tensor]:

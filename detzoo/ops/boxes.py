@@ -1,6 +1,7 @@
 """Boxes as (..., 4) tensors, xyxy, continuous coordinates: width = x2 - x1, no +1 anywhere.
 
-A function of two box sets is named by direction, reference first. Shape letters: N and M boxes.
+A function of two box sets is named by direction, reference first. Shape letters: N and M boxes;
+"..." are leading dimensions, such as a batch, which broadcast.
 """
 
 from __future__ import annotations
@@ -22,25 +23,26 @@ def area(boxes: Tensor) -> Tensor:
 
 
 def intersection(a: Tensor, b: Tensor) -> Tensor:
-    """(N, 4), (M, 4) -> (N, M): the area of every overlap."""
-    top_left = torch.maximum(a[:, None, :2], b[None, :, :2])
-    bottom_right = torch.minimum(a[:, None, 2:], b[None, :, 2:])
+    """(..., N, 4), (..., M, 4) -> (..., N, M): the area of every overlap."""
+    a, b = a[..., :, None, :], b[..., None, :, :]
+    top_left = torch.maximum(a[..., :2], b[..., :2])
+    bottom_right = torch.minimum(a[..., 2:], b[..., 2:])
     return (bottom_right - top_left).clamp(min=0).prod(-1)
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
-    """(N, 4), (M, 4) -> (N, M): intersection over union; 0 where both boxes have no area."""
+    """(..., N, 4), (..., M, 4) -> (..., N, M): intersection over union, 0 without any area."""
     overlap = intersection(a, b)
-    union = area(a)[:, None] + area(b)[None] - overlap
+    union = area(a)[..., :, None] + area(b)[..., None, :] - overlap
     return overlap / union.clamp(min=torch.finfo(union.dtype).tiny)
 
 
 def covered(a: Tensor, b: Tensor) -> Tensor:
-    """(N, 4), (M, 4) -> (N, M): the share of every box of `a` that a box of `b` covers.
+    """(..., N, 4), (..., M, 4) -> (..., N, M): the share of each box of `a` that one of `b` covers.
 
     COCO's rule for crowds: intersection over the area of the detection, not over the union.
     """
-    return intersection(a, b) / area(a)[:, None].clamp(min=torch.finfo(a.dtype).tiny)
+    return intersection(a, b) / area(a)[..., :, None].clamp(min=torch.finfo(a.dtype).tiny)
 
 
 def to_cxcywh(boxes: Tensor) -> Tensor:

@@ -24,6 +24,16 @@ def sigmoid_focal(logits: Tensor, targets: Tensor, *, alpha: float, gamma: float
     return loss
 
 
+def hard_negatives(loss: Tensor, positive: Tensor, negative: Tensor, ratio: float) -> Tensor:
+    """(B, N) bool: in every image the `negative` of largest loss, `ratio` for each `positive`.
+
+    All three are (B, N), the latter two bool (SSD, 1512.02325, section 2.2). An image without a
+    positive has none.
+    """
+    order = loss.detach().masked_fill(~negative, -torch.inf).argsort(1, descending=True)
+    return negative & (order.argsort(1) < ratio * positive.sum(1, keepdim=True))
+
+
 def smooth_l1(prediction: Tensor, target: Tensor, beta: float) -> Tensor:
     """0.5 d^2 / beta below beta, |d| - 0.5 beta above; beta 0 is L1. Elementwise."""
     if beta == 0:

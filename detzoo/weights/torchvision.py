@@ -1,9 +1,9 @@
-"""torchvision's `fasterrcnn_resnet50_fpn` and `retinanet_resnet50_fpn`, read into ours.
+"""torchvision's `fasterrcnn_resnet50_fpn`, `retinanet_resnet50_fpn` and `ssd300_vgg16` as ours.
 
 Both layouts of their checkpoints are read: the present one, and the older one of the published
-files. Labels: Faster R-CNN's 91 outputs are background and COCO's category ids 1..90, so ours are
-category id - 1; RetinaNet's 91 have no background but an output 0 that no category has, so its
-labels are the category ids themselves.
+files. Labels: the 91 outputs of Faster R-CNN and SSD are background and COCO's category ids 1..90,
+so ours are category id - 1; RetinaNet's 91 have no background but an output 0 that no category has,
+so its labels are the category ids themselves.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detzoo.data.image import ShortestSide
+from detzoo.data.image import Resize, ShortestSide, Stretch
 from detzoo.detector import Detector
-from detzoo.detectors import FasterRCNN, RetinaNet
-from detzoo.nn import Backbone
+from detzoo.detectors import SSD, FasterRCNN, RetinaNet
+from detzoo.nn import VGG16, Backbone
 
 PREFIX = "torchvision/"
 _HUB_FILES = {
     "faster_rcnn": "fasterrcnn_resnet50_fpn_coco",
     "retinanet": "retinanet_resnet50_fpn_coco",
+    "ssd": "ssd300_vgg16_coco",
 }
 _NORM = re.compile(r"\.num_batches_tracked$")
 
@@ -51,13 +52,23 @@ _RENAMES: dict[type, list[tuple[str, str]]] = {
         (r"head\.classification_head\.cls_logits\.(.+)", r"head.logits.\1"),
         (r"head\.regression_head\.bbox_reg\.(.+)", r"head.deltas.\1"),
     ],
+    SSD: [
+        (r"backbone\.features\.(.+)", r"backbone.conv4_3.\1"),
+        (r"backbone\.scale_weight", r"neck.norm.scale"),
+        (r"backbone\.extra\.0\.7\.1\.(.+)", r"backbone.conv7.8.\1"),
+        (r"backbone\.extra\.0\.7\.3\.(.+)", r"backbone.conv7.10.\1"),
+        (r"backbone\.extra\.0\.([135]\..+)", r"backbone.conv7.\1"),
+        *((rf"backbone\.extra\.{i + 1}\.(.+)", rf"neck.further.{i}.\1") for i in range(4)),
+        (r"head\.classification_head\.module_list\.(.+)", r"head.logits.\1"),
+        (r"head\.regression_head\.module_list\.(.+)", r"head.deltas.\1"),
+    ],
 }
 _TOWER = re.compile(r"head\.(classification|regression)_head\.conv\.(\d)(\.0)?\.(weight|bias)")
 
 
 def is_torchvision(state: Mapping[str, Tensor]) -> bool:
     """Whether a state dict is of torchvision's detection models."""
-    return any(key.startswith("backbone.body.") for key in state)
+    return any(key.startswith(("backbone.body.", "backbone.features.")) for key in state)
 
 
 def load_torchvision(detector: Detector, state: Mapping[str, Tensor]) -> None:
@@ -69,6 +80,8 @@ def load_torchvision(detector: Detector, state: Mapping[str, Tensor]) -> None:
     theirs = {_rename(type(detector), k): v for k, v in state.items() if not _NORM.search(k)}
     if isinstance(detector, FasterRCNN):
         _move_background(theirs)
+    elif isinstance(detector, SSD):
+        _move_background_of_ssd(theirs, detector.head.scores)
     shapes = {key: value.shape for key, value in theirs.items()}
     if own != shapes:
         key = sorted(k for k in own.keys() | shapes if own.get(k) != shapes.get(k))[0]
@@ -81,25 +94,16 @@ def load_torchvision(detector: Detector, state: Mapping[str, Tensor]) -> None:
 
 
 def create_from_torchvision(name: str, source: str | Path, **arguments: Any) -> Detector:
-    """A Faster R-CNN or RetinaNet with torchvision's weights and torchvision's settings.
+    """A detector with torchvision's weights and torchvision's settings.
 
-    name: `faster_rcnn` or `retinanet`. source: `torchvision/COCO_V1` (downloaded where the machine
-    can) or a file of that layout. arguments: the constructor's, where they should differ. Loads
-    with weights_only=True.
+    name: `faster_rcnn`, `retinanet` or `ssd`. source: `torchvision/COCO_V1` (downloaded where the
+    machine can) or a file of that layout. arguments: the constructor's, where they should differ.
+    Loads with weights_only=True.
     """
     if name not in _HUB_FILES:
         raise ValueError(f"torchvision's weights can be read into {sorted(_HUB_FILES)}, not {name}")
     state, published = _read(name, source)
-    faster = name == "faster_rcnn"
-    outputs = "roi_heads.box_predictor.cls_score.bias" if faster else None
-    settings: dict[str, Any] = {"anchors_as_torchvision": True}
-    if faster:
-        settings |= {"aligned": False, "num_classes": len(state[outputs]) - 1}
-    else:
-        x = [2 ** (i / 3) for i in range(3)]
-        sizes = [[size, int(size * x[1]), int(size * x[2])] for size in (32, 64, 128, 256, 512)]
-        classes = len(state["head.classification_head.cls_logits.bias"]) // 9
-        settings |= {"extra": "conv_p5", "anchor_sizes": sizes, "num_classes": classes}
+    kind, settings, resize = _as_theirs(name, state)
     given = arguments.get("num_classes")
     if given not in (None, settings["num_classes"]):
         raise ValueError(
@@ -107,16 +111,41 @@ def create_from_torchvision(name: str, source: str | Path, **arguments: Any) -> 
             "leave it out"
         )
     arguments.pop("num_classes", None)
-    arguments.setdefault("backbone", Backbone("resnet50", norm="frozen_bn"))
-    detector = (FasterRCNN if faster else RetinaNet)(**(settings | arguments))
+    if "backbone" not in arguments:
+        ours = VGG16() if name == "ssd" else Backbone("resnet50", norm="frozen_bn")
+        arguments["backbone"] = ours
+    detector = kind(**(settings | arguments))
     load_torchvision(detector, state)
     if published:  # they were trained when torchvision's frozen batch norm had no epsilon
         for module in detector.modules():
             if hasattr(module, "running_var"):
                 module.eps = 0.0
         detector.class_names = _coco_names(name)
-    detector.resize = ShortestSide(800, 1333)
+    detector.resize = resize
     return detector.eval()
+
+
+def _as_theirs(
+    name: str, state: Mapping[str, Tensor]
+) -> tuple[type[Detector], dict[str, Any], Resize]:
+    """Our class, the settings under which it is torchvision's, and how their images are resized."""
+    if name == "faster_rcnn":
+        classes = len(state["roi_heads.box_predictor.cls_score.bias"]) - 1
+        settings = {"anchors_as_torchvision": True, "aligned": False, "num_classes": classes}
+        return FasterRCNN, settings, ShortestSide(800, 1333)
+    if name == "retinanet":
+        x = [2 ** (i / 3) for i in range(3)]
+        sizes = [[size, int(size * x[1]), int(size * x[2])] for size in (32, 64, 128, 256, 512)]
+        classes = len(state["head.classification_head.cls_logits.bias"]) // 9
+        settings = {"anchors_as_torchvision": True, "extra": "conv_p5", "anchor_sizes": sizes}
+        return RetinaNet, settings | {"num_classes": classes}, ShortestSide(800, 1333)
+    classes = len(state["head.classification_head.module_list.0.bias"]) // 4 - 1
+    settings = {
+        "scales": [0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05],
+        "steps": [8, 16, 32, 64, 100, 300],
+        "num_classes": classes,
+    }
+    return SSD, settings, Stretch(300)
 
 
 def _read(name: str, source: str | Path) -> tuple[Mapping[str, Tensor], bool]:
@@ -131,7 +160,7 @@ def _read(name: str, source: str | Path) -> tuple[Mapping[str, Tensor], bool]:
     state = torch.load(source, map_location="cpu", weights_only=True)
     state = state.get("model", state)  # torchvision's reference scripts keep it under "model"
     if not is_torchvision(state):
-        raise ValueError(f"{source}: no torchvision detection checkpoint (no backbone.body.* keys)")
+        raise ValueError(f"{source}: no torchvision detection checkpoint")
     return state, Path(source).name.startswith(_HUB_FILES[name])
 
 
@@ -141,13 +170,14 @@ def _weights_enum(name: str) -> Any:
     kinds = {
         "faster_rcnn": detection.FasterRCNN_ResNet50_FPN_Weights,
         "retinanet": detection.RetinaNet_ResNet50_FPN_Weights,
+        "ssd": detection.SSD300_VGG16_Weights,
     }
     return kinds[name]
 
 
 def _coco_names(name: str) -> tuple[str, ...]:
     categories = tuple(_weights_enum(name).COCO_V1.meta["categories"])
-    return categories[1:] if name == "faster_rcnn" else categories
+    return categories if name == "retinanet" else categories[1:]
 
 
 def _rename(kind: type, key: str) -> str:
@@ -169,3 +199,10 @@ def _move_background(state: dict[str, Tensor]) -> None:
         scores, deltas = f"head.scores.{part}", f"head.deltas.{part}"
         state[scores] = torch.roll(state[scores], -1, 0)
         state[deltas] = state[deltas][4:]
+
+
+def _move_background_of_ssd(state: dict[str, Tensor], scores: int) -> None:
+    """Each default box has `scores` outputs, theirs begin with the background and ours end so."""
+    for key in [key for key in state if key.startswith("head.logits.")]:
+        per_box = state[key].unflatten(0, (-1, scores))
+        state[key] = torch.roll(per_box, -1, 1).flatten(0, 1)

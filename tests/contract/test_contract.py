@@ -120,6 +120,7 @@ def assert_same(a: Detections, b: Detections) -> None:
 
 def test_there_are_configs() -> None:
     assert {"centernet", "fast_rcnn", "rcnn", "retinanet", "torchvision/retinanet"} <= set(CONFIGS)
+    assert {"ssd", "yolo", "yolov3"} <= set(CONFIGS)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -158,3 +158,11 @@ def test_bccd_is_fit_to_train_on_and_its_two_boxes_are_told(shared):
 
 def test_aquarium_is_sound(shared):
     assert not check(Coco(shared("aquarium")), progress=False).problems
+
+
+def test_yolov3_s_anchors_are_those_of_the_training_boxes(folders):
+    from detzoo.cli.check import anchors
+
+    train = Coco(folders["train"].root).read("train")  # 20 x 30, 60 x 40, 10 x 10 in 60 x 40
+    assert anchors(train, None) == [[10, 10], [20, 30], [60, 40]]
+    assert anchors(train, 30) == [[5, 5], [10, 15], [30, 20]]

@@ -118,7 +118,7 @@ def test_cross_entropy_is_the_focal_loss_without_focus():
     outputs = blank(ce, 3, (64, 96))
     outputs.logits.normal_()
     assert ce.losses(outputs, TRUTH)["class"] == plain.losses(outputs, TRUTH)["class"]
-    with pytest.raises(ValueError, match="focal, ce"):
+    with pytest.raises(ValueError, match="focal, ce, balanced_ce, ohem"):
         make(loss="hinge")
 
 
@@ -127,3 +127,29 @@ def test_top_k_bounds_every_level(detector):
     outputs.logits.fill_(3.0)
     few = make(top_k=2, nms_threshold=1.0)
     assert len(few.decode(outputs, [(64, 64)])[0]) == 2 * 3
+
+
+def test_balanced_cross_entropy_is_weighed_by_alpha_alone():
+    balanced, plain = make(loss="balanced_ce", alpha=0.75), make(gamma=0.0, alpha=0.75)
+    outputs = blank(balanced, 3, (64, 96))
+    outputs.logits.normal_()
+    assert balanced.losses(outputs, TRUTH)["class"] == plain.losses(outputs, TRUTH)["class"]
+    assert (
+        balanced.losses(outputs, TRUTH)["class"] != make(loss="ce").losses(outputs, TRUTH)["class"]
+    )
+
+
+def test_ohem_counts_the_hardest_negatives_only():
+    """Every probability is 1/2 but for one negative, which is a loud alarm."""
+    detector = make(loss="ohem", ohem_ratio=2.0)
+    outputs = blank(detector, 1, (32, 32))
+    outputs.logits.zero_()
+    anchor = outputs.anchors[len(outputs.anchors) // 2]
+    truth = Target(anchor[None], torch.tensor([2]), torch.tensor([False]))
+    matched = detector.assign(outputs.anchors, [truth])[0]
+    positives = (matched >= 0).sum().item()
+    outputs.logits[0, (matched == BACKGROUND).nonzero()[0], 0] = 9.0
+    loud = math.log(1 + math.exp(9)) + (K - 1) * math.log(2)
+    calm = (3 * positives - 1) * K * math.log(2)
+    loss = detector.losses(outputs, [truth])["class"].item()
+    assert loss == pytest.approx((loud + calm) / positives, rel=1e-5)

@@ -104,7 +104,7 @@ def test_validation_points_are_even_and_the_last_is_the_end():
         ({"clip_norm": 0}, "clip_norm is 0"),
         ({"weight_decay": -0.1}, "weight_decay is -0.1"),
         ({"warmup": 800}, "share of images_seen"),
-        ({"schedule": "linear"}, "known: cosine, constant"),
+        ({"schedule": "linear"}, "known: cosine, steps, constant"),
         ({"ema_decay": 1.0}, "ema_decay is 1.0"),
     ],
 )
@@ -119,3 +119,18 @@ def test_configs_are_recipes(path):
     assert values.pop("_target_") == "detzoo.engine.recipe.Recipe"
     assert values.pop("lr") == "${lr}"  # each detector's own
     assert Recipe(lr=1e-3, **values).images_seen > 0
+
+
+def test_steps_literally():
+    recipe = Recipe(
+        images_seen=900, lr=1.0, warmup=0.0, schedule="steps", milestones=[1 / 3, 2 / 3]
+    )
+    assert [recipe.lr_at(n) for n in (1, 300, 301, 600, 601, 900)] == pytest.approx(
+        [1, 1, 0.1, 0.1, 0.01, 0.01]
+    )
+    for bad in ({"schedule": "steps"}, {"milestones": [0.5]}):
+        with pytest.raises(ValueError, match="milestones"):
+            Recipe(images_seen=9, lr=1.0, **bad)
+    for bad in ([0.6, 0.5], [1.5], [-0.1]):
+        with pytest.raises(ValueError, match="rising order"):
+            Recipe(images_seen=9, lr=1.0, schedule="steps", milestones=bad)

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detzoo.ops.assign import BACKGROUND, IGNORE, match, sample
+from detzoo.ops.assign import BACKGROUND, IGNORE, claim, crowded, match, pad, sample
 from detzoo.types import Target
 
 
@@ -90,3 +90,25 @@ def test_what_is_too_far_to_be_background_is_ignored():
     matched = match(REFERENCES, target([[0, 0, 10, 10]]), **near)
     assert matched.tolist() == [0, 0, BACKGROUND, BACKGROUND, IGNORE]
     assert (match(REFERENCES, target([]), **near) == IGNORE).all()
+
+
+def test_a_batch_of_targets_side_by_side():
+    truth = pad([target([]), target([[0, 0, 10, 10], [5, 5, 9, 9]], [False, True])])
+    assert truth.boxes.tolist() == [[[0] * 4] * 2, [[0, 0, 10, 10], [5, 5, 9, 9]]]
+    assert truth.single.tolist() == [[False, False], [True, False]]
+    assert truth.crowd.tolist() == [[False, False], [False, True]]
+    empty = pad([target([]), target([])])
+    assert empty.boxes.shape == (2, 1, 4) and empty.labels.dtype == torch.int64
+    assert not empty.single.any() and not empty.crowd.any()
+
+
+def test_the_last_claim_holds_a_slot():
+    slots = torch.tensor([[2, 0, 2], [1, 1, 0]])
+    claims = torch.tensor([[True, True, True], [True, False, False]])
+    assert claim(slots, claims, 4).tolist() == [[1, -1, 2, -1], [-1, 0, -1, -1]]
+
+
+def test_what_lies_half_in_a_crowd_box_is_crowded():
+    boxes = [[0, 0, 10, 5], [50, 50, 60, 60]]
+    truth = pad([target(boxes, [True, False]), target([])])
+    assert crowded(REFERENCES, truth).tolist() == [[True, True, True, True, False], [False] * 5]

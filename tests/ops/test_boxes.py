@@ -25,6 +25,13 @@ def test_area_and_intersection_by_hand():
     assert ops.covered(a, b)[0].tolist() == pytest.approx([2 / 8, 0])
 
 
+def test_leading_dimensions_broadcast():
+    a, b = torch.rand(3, 5, 4).cumsum(-1), torch.rand(3, 2, 4).cumsum(-1)
+    for function in (ops.iou, ops.covered):
+        assert torch.equal(function(a, b), torch.stack([function(a[i], b[i]) for i in range(3)]))
+        assert torch.equal(function(a[:1], b)[2], function(a[0], b[2]))
+
+
 def test_boxes_without_area_have_no_iou():
     point = torch.tensor([[5.0, 5, 5, 5]])
     assert ops.iou(point, point).item() == 0

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.ops import sigmoid_focal_loss
 
-from detzoo.ops.losses import sigmoid_focal, smooth_l1
+from detzoo.ops.losses import hard_negatives, sigmoid_focal, smooth_l1
 
 
 def test_focal_by_hand():
@@ -47,3 +47,15 @@ def test_smooth_l1_by_hand():
     assert smooth_l1(d, torch.zeros(4), 1.0).tolist() == [0, 0.125, 0.5, 2.5]
     assert smooth_l1(d, torch.zeros(4), 0.0).tolist() == [0, 0.5, 1, 3]
     assert smooth_l1(d.bfloat16(), torch.zeros(4), 1.0).dtype == torch.float32
+
+
+def test_the_hardest_negatives_three_for_each_positive():
+    loss = torch.tensor([[9.0, 1, 5, 3, 4, 8, 2], [9.0, 1, 5, 3, 4, 8, 2]])
+    positive = torch.tensor([[True] + [False] * 6, [False] * 7])
+    negative = ~positive
+    negative[0, 5] = False  # ignored, hard as it is
+    chosen = hard_negatives(loss, positive, negative, 3.0)
+    assert chosen[0].nonzero().flatten().tolist() == [2, 3, 4]
+    assert not chosen[1].any()
+    few = hard_negatives(loss, positive, torch.tensor([[False] * 6 + [True]] * 2), 3.0)
+    assert few[0].nonzero().flatten().tolist() == [6]

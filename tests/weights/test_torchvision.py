@@ -17,7 +17,8 @@ from detzoo.types import Detections, Frame, Images, Target
 from detzoo.weights import create_from_torchvision, load_torchvision
 
 SIZES = [(96, 128), (64, 96), (90, 61)]
-KINDS = ["faster_rcnn", "retinanet"]
+SSD_SIZES = [(272, 288), (272, 272)]  # less, and SSD300's last maps have no cell
+KINDS = ["faster_rcnn", "retinanet", "ssd"]
 K = 7
 
 
@@ -25,6 +26,8 @@ K = 7
 def theirs(kind: str) -> nn.Module:
     """torchvision's detector, random weights scaled until it finds many things."""
     torch.manual_seed(0)
+    if kind == "ssd":
+        return their_ssd()
     make = getattr(detection, f"{kind.replace('_', '')}_resnet50_fpn")
     model = make(weights=None, weights_backbone=None, num_classes=K, box_detections_per_img=2000)
     model.detections_per_img = 2000
@@ -53,6 +56,23 @@ def theirs(kind: str) -> nn.Module:
     return model
 
 
+@torch.no_grad()
+def their_ssd() -> nn.Module:
+    """ssd300_vgg16 likewise; its heads read one map each, so their inputs are computed once."""
+    model = detection.ssd300_vgg16(
+        weights=None, weights_backbone=None, num_classes=K, detections_per_img=2000
+    ).eval()
+    model.transform.resize = lambda image, target: (image, target)
+    model.score_thresh, model.topk_candidates = 0.02, 10**6
+    model.backbone.scale_weight.uniform_(5, 20)
+    x = torch.stack([(torch.rand(3, 272, 272) - 0.45) * 255])
+    maps = list(model.backbone(x).values())
+    for head, std in ((model.head.classification_head, 1.5), (model.head.regression_head, 0.5)):
+        for layer, features in zip(head.module_list, maps, strict=True):
+            layer.weight *= std / layer(features).std()
+    return model
+
+
 def scale_to(layer: nn.Module, std: float, model: nn.Module, x: torch.Tensor) -> None:
     """Scale a layer's weights until its outputs have the given standard deviation on `x`."""
     seen = []
@@ -73,25 +93,31 @@ def from_state(kind, state, arguments):
 def pair(request):
     kind = request.param
     model = theirs(kind)
-    arguments = {"top_k": 10**6} if kind == "faster_rcnn" else {}
+    arguments = {} if kind == "retinanet" else {"top_k": 10**6}
+    if kind == "ssd":
+        arguments["score_threshold"] = 0.02
     ours = from_state(kind, model.state_dict(), arguments)
     ours.max_detections = 2000
-    if kind == "faster_rcnn":
+    if kind != "retinanet":
         # theirs has a head for the background's box; the labels of ours start one lower
         assert ours.num_classes == K - 1
     return SimpleNamespace(kind=kind, theirs=model, ours=ours)
 
 
-def batch(sizes) -> tuple[list[torch.Tensor], Images]:
+def batch(sizes, stride: int = 32) -> tuple[list[torch.Tensor], Images]:
     torch.manual_seed(1)
     images = [torch.randint(0, 256, (3, h, w), dtype=torch.uint8) for h, w in sizes]
-    height = (max(h for h, _ in sizes) + 31) // 32 * 32
-    width = (max(w for _, w in sizes) + 31) // 32 * 32
+    height = -(-max(h for h, _ in sizes) // stride) * stride
+    width = -(-max(w for _, w in sizes) // stride) * stride
     pixels = torch.zeros(len(sizes), 3, height, width, dtype=torch.uint8)
     for i, image in enumerate(images):
         pixels[i, :, : image.shape[1], : image.shape[2]] = image
     frames = [Frame(i, size, size) for i, size in enumerate(sizes)]
     return [image / 255 for image in images], Images(pixels, frames)
+
+
+def sizes_of(kind: str) -> list[tuple[int, int]]:
+    return SSD_SIZES if kind == "ssd" else SIZES
 
 
 def has_sides(boxes: torch.Tensor) -> torch.Tensor:
@@ -104,11 +130,18 @@ def relative(a: torch.Tensor, b: torch.Tensor) -> float:
 
 @torch.no_grad()
 def test_raw_outputs_agree(pair):
-    floats, images = batch(SIZES)
+    floats, images = batch(sizes_of(pair.kind), pair.ours.stride)
     normalised, _ = pair.theirs.transform(floats)
     assert relative(pair.ours.normalise(images), normalised.tensors) < 1e-6
     outputs = pair.ours.network(images)
     maps = list(pair.theirs.backbone(normalised.tensors).values())
+    if pair.kind == "ssd":
+        raw = pair.theirs.head(maps)
+        anchors = pair.theirs.anchor_generator(normalised, maps)[0]
+        assert relative(outputs.logits, raw["cls_logits"].roll(-1, 2)) < 1e-4
+        assert relative(outputs.deltas, raw["bbox_regression"]) < 1e-4
+        assert (outputs.anchors - anchors).abs().max() < 1e-4
+        return
     if pair.kind == "retinanet":
         raw = pair.theirs.head(maps)
         anchors = pair.theirs.anchor_generator(normalised, maps)[0]
@@ -135,10 +168,10 @@ def test_raw_outputs_agree(pair):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("sizes", [SIZES, SIZES[2:]], ids=["batch", "alone"])
-def test_detections_agree(pair, sizes):
-    floats, images = batch(sizes)
-    assert_agree(pair.theirs(floats), pair.ours(images), int(pair.kind == "faster_rcnn"))
+@pytest.mark.parametrize("first", [0, -1], ids=["batch", "alone"])
+def test_detections_agree(pair, first):
+    floats, images = batch(sizes_of(pair.kind)[first:], pair.ours.stride)
+    assert_agree(pair.theirs(floats), pair.ours(images), int(pair.kind != "retinanet"))
 
 
 def assert_agree(theirs, ours, background):
@@ -195,11 +228,11 @@ def test_losses_agree(kind, monkeypatch):
             monkeypatch.setattr(sampler, "batch_size_per_image", 10**6)
             monkeypatch.setattr(sampler, "positive_fraction", 1.0)
     ours = from_state(kind, model.state_dict(), everything)
-    floats, images = batch(SIZES[:1])
+    floats, images = batch(sizes_of(kind)[:1], ours.stride)
     boxes = torch.tensor([[10.0, 20, 60, 90], [70, 30, 100, 50], [5, 60, 90, 94]])
     label = torch.tensor([0, 2, 5])
     target = Target(boxes, label, torch.zeros(3, dtype=torch.bool))
-    background = 1 if kind == "faster_rcnn" else 0
+    background = 0 if kind == "retinanet" else 1
     for module in model.modules():
         module.training = not isinstance(module, nn.BatchNorm2d)
     want = model(floats, [{"boxes": boxes, "labels": label + background}])
