@@ -9,7 +9,7 @@ import torch
 
 from detzoo.detector import Detector
 from detzoo.detectors import DETECTORS
-from detzoo.nn import Backbone
+from detzoo.nn import Backbone, Hourglass
 
 
 def list_detectors() -> list[str]:
@@ -21,7 +21,7 @@ def create_detector(
     name: str,
     *,
     num_classes: int | None = None,
-    backbone: str | Backbone | None = None,
+    backbone: str | Backbone | Hourglass | None = None,
     pretrained: bool = False,
     weights: str | Path | None = None,
     **arguments: Any,
@@ -29,11 +29,11 @@ def create_detector(
     """A detector in eval mode.
 
     name: one of `list_detectors()`. num_classes: K; labels are 0..K-1; weights bring their own.
-    backbone: a timm name or a Backbone; resnet18 by default, resnet50 with weights. pretrained:
-    with timm's ImageNet weights in the backbone (downloads). weights: "torchvision/COCO_V1"
-    (downloads), or a file of torchvision's weights for the same detector. arguments: the
-    detector's own, its paper's values by default. Raises ValueError for an unknown name and for
-    weights that do not fit.
+    backbone: a timm name, a Backbone or an Hourglass; resnet18 by default, resnet50 with weights.
+    pretrained: with timm's ImageNet weights in the backbone (downloads). weights:
+    "torchvision/COCO_V1" (downloads), or a file of torchvision's weights for the same detector.
+    arguments: the detector's own, its paper's values by default. Raises ValueError for an unknown
+    name and for weights that do not fit.
     """
     if name not in DETECTORS:
         raise ValueError(f"no detector {name!r}; choose one of {', '.join(list_detectors())}")
@@ -47,7 +47,7 @@ def create_detector(
         return create_from_torchvision(name, weights, **arguments)
     if num_classes is None:
         raise ValueError(f"how many classes has the {name}? give num_classes")
-    if not isinstance(backbone, Backbone):
+    if backbone is None or isinstance(backbone, str):
         backbone = Backbone(backbone or "resnet18", pretrained=pretrained)
     elif pretrained:
         raise ValueError("pretrained is for a backbone given by name, and here is a built one")
@@ -78,7 +78,9 @@ def load(run_directory: str | Path, device: torch.device | str = "cpu") -> Detec
     node = settings["detector"]
     if isinstance(node, dict) and isinstance(node.get("backbone"), dict):
         # The checkpoint has every weight; what training began with may not even be there any more.
-        node["backbone"] = {**node["backbone"], "pretrained": False, "weights": None}
+        given = node["backbone"]
+        unset = {"pretrained": False, "weights": None}
+        node["backbone"] = given | {k: v for k, v in unset.items() if k in given}
     detector = build(node, f"{run / 'config.yaml'}: detector")
     if not isinstance(detector, Detector):
         raise ValueError(f"{run / 'config.yaml'}: {node['_target_']} is no detector")

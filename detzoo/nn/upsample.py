@@ -1,4 +1,4 @@
-"""From a backbone's maps to one map at stride 4. Shape letters: B images, C channels."""
+"""From a backbone's maps to maps at stride 4. Shape letters: B images, C channels."""
 
 from __future__ import annotations
 
@@ -8,15 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detzoo.nn.blocks import convolution
+
 STRIDE = 4
-
-
-def _convolution(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(),
-    )
 
 
 class Deconvolutions(nn.Module):
@@ -27,7 +21,7 @@ class Deconvolutions(nn.Module):
     on any device is better served without.
 
     channels: one number for every step, or one a step (the paper's 256, 128, 64 from stride 32).
-    forward: [.., (B, C_last, H / s, W / s)] -> (B, channels, H / 4, W / 4).
+    forward: [.., (B, C_last, H / s, W / s)] -> [(B, channels, H / 4, W / 4)].
     """
 
     def __init__(
@@ -52,13 +46,13 @@ class Deconvolutions(nn.Module):
         for width in widths:
             up = nn.ConvTranspose2d(width, width, 4, stride=2, padding=1, bias=False)
             _bilinear(up.weight)
-            layers += [_convolution(previous, width, 3), up, nn.BatchNorm2d(width), nn.ReLU()]
+            layers += [convolution(previous, width, 3), up, nn.BatchNorm2d(width), nn.ReLU()]
             previous = width
         self.layers = nn.Sequential(*layers)
         self.channels = previous
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        return self.layers(maps[-1])
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        return [self.layers(maps[-1])]
 
 
 class TopDown(nn.Module):
@@ -67,7 +61,7 @@ class TopDown(nn.Module):
     A light neck of few channels, for small networks and CPUs; the fine maps give it the edges that
     deconvolutions of the last map have to invent.
 
-    forward: [(B, C_i, H / s_i, W / s_i), ..] -> (B, channels, H / 4, W / 4).
+    forward: [(B, C_i, H / s_i, W / s_i), ..] -> [(B, channels, H / 4, W / 4)].
     """
 
     def __init__(
@@ -76,16 +70,49 @@ class TopDown(nn.Module):
         super().__init__()
         if in_strides[0] != STRIDE:
             raise ValueError(f"the finest map has stride {in_strides[0]}, not {STRIDE}")
-        self.lateral = nn.ModuleList(_convolution(width, channels, 1) for width in in_channels)
-        self.smooth = nn.ModuleList(_convolution(channels, channels, 3) for _ in in_channels[1:])
+        self.lateral = nn.ModuleList(convolution(width, channels, 1) for width in in_channels)
+        self.smooth = nn.ModuleList(convolution(channels, channels, 3) for _ in in_channels[1:])
         self.channels = channels
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         x = self.lateral[-1](maps[-1])
         for i in range(len(maps) - 2, -1, -1):
             x = F.interpolate(x, size=maps[i].shape[-2:]) + self.lateral[i](maps[i])
             x = self.smooth[i](x)
-        return x
+        return [x]
+
+
+class AsTheyAre(nn.Module):
+    """Every map of a network whose maps have stride 4 already: the Hourglass, one a stack."""
+
+    def __init__(self, in_channels: Sequence[int]) -> None:
+        super().__init__()
+        self.channels = in_channels[-1]
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        return list(maps)
+
+
+NECKS = {"deconv": Deconvolutions, "topdown": TopDown}
+
+
+def to_stride_4(
+    kind: str,
+    in_channels: Sequence[int],
+    in_strides: Sequence[int],
+    channels: int | Sequence[int] | None = None,
+) -> nn.Module:
+    """The neck `kind` for these maps; none is needed, whatever `kind`, where all have stride 4.
+
+    channels: the neck's own default where it is None. Its `channels` are those of every map that it
+    gives. Raises ValueError for an unknown kind.
+    """
+    if kind not in NECKS:
+        raise ValueError(f"upsample is {kind!r}; choose one of {', '.join(NECKS)}")
+    if all(stride == STRIDE for stride in in_strides):
+        return AsTheyAre(in_channels)
+    options = {} if channels is None else {"channels": channels}
+    return NECKS[kind](in_channels, in_strides, **options)
 
 
 @torch.no_grad()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,6 +21,25 @@ def is_peak(heat: Tensor) -> Tensor:
     rows = torch.maximum(rows, padded[..., 1:-1, :])  # (..., H, W + 2)
     largest = torch.maximum(rows[..., :width], rows[..., 2:])
     return heat >= torch.maximum(largest, rows[..., 1:-1])
+
+
+def without_padding(heat: Tensor, sizes: Sequence[tuple[int, int]], stride: int) -> Tensor:
+    """(B, ..., H, W) -> (B, ..., H, W): -inf in cells outside an image's (height, width).
+
+    The sizes are in input pixels, `stride` of which are a cell.
+    """
+    height, width = heat.shape[-2:]
+    limits = torch.tensor(sizes, device=heat.device) / stride  # (B, 2)
+    rows = torch.arange(height, device=heat.device) < limits[:, :1]  # (B, H)
+    columns = torch.arange(width, device=heat.device) < limits[:, 1:]  # (B, W)
+    inside = rows[:, :, None] & columns[:, None, :]
+    inside = inside.view(len(heat), *[1] * (heat.dim() - 3), height, width)
+    return heat.masked_fill(~inside, -torch.inf)
+
+
+def at_cells(maps: Tensor, cells: Tensor) -> Tensor:
+    """(B, C, H, W), (B, N) indices y * W + x -> (B, C, N) float32: the maps' values there."""
+    return maps.flatten(2).gather(2, cells[:, None].expand(-1, maps.shape[1], -1)).float()
 
 
 def top_peaks(heat: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -191,7 +191,7 @@ def test_the_map_has_stride_4(upsample: str) -> None:
 
 
 def test_the_heatmap_starts_at_a_tenth() -> None:
-    assert torch.sigmoid(make().head.heatmap.bias).tolist() == pytest.approx([0.1] * K, abs=1e-3)
+    assert torch.sigmoid(make().head[0].heatmap.bias).tolist() == pytest.approx([0.1] * K, abs=1e-3)
 
 
 def test_network_is_one_graph_of_static_shapes(detector: CenterNet) -> None:
