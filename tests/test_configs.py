@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
@@ -16,7 +17,7 @@ from detzoo.config import build, folder, plain
 from detzoo.data import Resize, Source
 from detzoo.detector import Detector
 from detzoo.engine.recipe import Recipe
-from detzoo.nn import Backbone
+from detzoo.nn import Backbone, Hourglass
 
 CONF = folder("conf")
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
@@ -85,8 +86,18 @@ def test_every_detector_has_a_config() -> None:
 @pytest.mark.parametrize("name", choices("backbone"))
 def test_every_backbone_is_built(name: str) -> None:
     node = plain(train(f"backbone={name}"))["backbone"]
-    assert node["name"] == name
-    assert isinstance(build(node), Backbone)
+    assert node.get("name", name) == name
+    with torch.device("meta"):  # Hourglass-104 has 188 million weights
+        backbone = build(node)
+    assert isinstance(backbone, Backbone | Hourglass)
+    assert len(backbone.channels) == len(backbone.strides)
+    assert len(backbone.mean) == len(backbone.std) == 3
+
+
+@pytest.mark.parametrize("detector", ["centernet", "cornernet"])
+def test_the_hourglass_needs_no_upsampling(detector: str) -> None:
+    node = plain(train(f"detector={detector}", "backbone=hourglass_small"))["detector"]
+    assert build(node, num_classes=3).neck.channels == 32
 
 
 @pytest.mark.parametrize(
