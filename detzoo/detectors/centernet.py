@@ -3,8 +3,8 @@
 An object is the peak of its class's heatmap at its centre; size and sub-cell offset are read off
 there. No anchors, no matching, no NMS.
 
-Departures. The neck's 3x3 convolutions are not deformable (section 4.1, ResNet). Size and offset
-losses are equations 3 and 2, sums over both coordinates; the published code averages them,
+Departures. The neck's 3x3 convolutions are not deformable unless asked for (section 4.1). Size and
+offset losses are equations 3 and 2, sums over both coordinates; the published code averages them,
 so that its weights of 0.1 and 1 are half of these. A cell that a crowd box touches is a negative
 for no class.
 
@@ -69,15 +69,19 @@ class Head(PointHead):
 
 
 class CenterNet(Detector):
-    """upsample: `deconv`, the paper's, or `topdown`, lighter and with lateral additions, to bring
-    a backbone's maps to stride 4; the Hourglass needs neither. upsample_channels: of its maps
-    (deconv: one number, or one for each deconvolution). head_channels: of every head's 3x3. overlap
+    """upsample: `deconv`, the paper's for ResNets, `dla`, the paper's for DLA-34, or `topdown`,
+    lighter and with lateral additions, to bring a backbone's maps to stride 4; the Hourglass needs
+    none. upsample_channels: of its maps (deconv: one number, or one for each deconvolution; dla has
+    the backbone's). upsample_convolutions: `plain`, `deformable` (section 4.1) or, of deconv,
+    `none`. head_channels: of every head's 3x3. overlap
     and radius: see ops.gaussian.radius. focal_alpha, focal_beta: equation 1. box_loss: of sizes
     and offsets, `l1` or `smooth_l1` (section 5). class_agnostic_size: one size a cell (section 3),
     or one per class. offsets: without them a centre is known to its cell. flip_test: heatmaps and
     sizes are the mean with those of the mirrored image (section 5). nms_threshold: none, as in the
     paper (section 5 tries it).
     """
+
+    PARTS = ("heatmap", "offset", "size")
 
     def __init__(
         self,
@@ -86,6 +90,7 @@ class CenterNet(Detector):
         num_classes: int,
         upsample: str = "deconv",
         upsample_channels: int | Sequence[int] | None = None,
+        upsample_convolutions: str = "plain",
         head_channels: int = 256,
         overlap: float = 0.7,
         radius: str = "published",
@@ -111,7 +116,13 @@ class CenterNet(Detector):
             raise ValueError(f"box_loss is {box_loss!r}; choose one of {', '.join(BOX_LOSSES)}")
         gaussian.radius(torch.ones(2), overlap, radius)  # raises now, not after the first batch
         self.backbone = backbone
-        self.neck = to_stride_4(upsample, backbone.channels, backbone.strides, upsample_channels)
+        self.neck = to_stride_4(
+            upsample,
+            backbone.channels,
+            backbone.strides,
+            upsample_channels,
+            upsample_convolutions,
+        )
         sizes = 1 if class_agnostic_size else num_classes
         stacks = getattr(backbone, "stacks", 1)
         self.head = EveryStack(
@@ -205,6 +216,23 @@ class CenterNet(Detector):
             nms_threshold=self.nms_threshold,
             max_detections=self.max_detections,
         )
+
+    @torch.no_grad()
+    def with_truth(
+        self, outputs: Outputs, targets: Sequence[Target], parts: Sequence[str]
+    ) -> Outputs:
+        """These of PARTS as a perfect network would have them; crowds are left as they are."""
+        truth = self.assign(targets, outputs.heatmap.shape[-2:])
+        heat, size, offset = (x.float().clone() for x in outputs)
+        n = truth.weight > 0
+        at = (truth.image[n], slice(None), slice(None), truth.cell[n, 1], truth.cell[n, 0])
+        if "heatmap" in parts:
+            heat = truth.heatmap.logit(1e-6)
+        if "size" in parts:
+            size.unflatten(1, (-1, 2))[at] = truth.size[n, None]
+        if "offset" in parts:
+            offset[:, None][at] = truth.offset[n, None]
+        return Outputs(heat, size, offset)
 
     def heatmaps(self, outputs: Outputs) -> dict[str, Tensor]:
         return {"centres": outputs.heatmap.float().sigmoid().amax(1)}

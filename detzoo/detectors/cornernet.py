@@ -119,6 +119,8 @@ class CornerNet(Detector):
     corners' scores, `mean` or `geometric` mean. nms: `soft`, `hard` or `none`, within a class.
     """
 
+    PARTS = ("heatmap", "offset", "embedding")
+
     def __init__(
         self,
         *,
@@ -302,6 +304,44 @@ class CornerNet(Detector):
             max_detections=self.max_detections,
         )
 
+    @torch.no_grad()
+    def with_truth(
+        self, outputs: Outputs, targets: Sequence[Target], parts: Sequence[str]
+    ) -> Outputs:
+        """These of PARTS as a perfect network would have them; crowds are left as they are.
+
+        True embeddings are a number per object, one and the same for objects that have a corner's
+        cell in common, and agree nowhere else.
+        """
+        truth = self.assign(targets, outputs.heatmap.shape[-2:])
+        heat, embedding, offset = (x.float().clone() for x in outputs)
+        n = truth.weight > 0
+        which = torch.arange(2, device=heat.device)
+        at = (truth.image[n, None], which, slice(None), truth.cell[n, :, 1], truth.cell[n, :, 0])
+        if "heatmap" in parts:
+            heat = truth.heatmap.logit(1e-6)
+        if "embedding" in parts:
+            embedding[:, 0], embedding[:, 1] = -1e6, 1e6
+            embedding[at] = _tags(truth.image[n], truth.cell[n])[:, None, None]
+        if "offset" in parts:
+            offset[at] = truth.offset[n]
+        return Outputs(heat, embedding, offset)
+
     def heatmaps(self, outputs: Outputs) -> dict[str, Tensor]:
         heat = outputs.heatmap.float().sigmoid().amax(2)  # (B, 2, H, W)
         return {"top-left corners": heat[:, 0], "bottom-right corners": heat[:, 1]}
+
+
+def _tags(image: Tensor, cell: Tensor) -> Tensor:
+    """(N,), (N, 2, 2) -> (N,) float32: a number per object, shared by those that share a cell."""
+    corner = torch.arange(2, device=cell.device)[None, :, None].expand(len(cell), 2, 1)
+    place = torch.cat([image[:, None, None].expand_as(corner), corner, cell], 2)  # (N, 2, 4)
+    places, group = place.flatten(0, 1).unique(dim=0, return_inverse=True)
+    group, tag = group.view(-1, 2), torch.arange(len(image), device=image.device).float()
+    for _ in range(len(image)):  # until the least of every chain has gone along it
+        least = tag.new_full((len(places),), torch.inf)
+        least.scatter_reduce_(0, group.flatten(), tag.repeat_interleave(2), "amin")
+        before, tag = tag, least[group].amin(1)
+        if torch.equal(before, tag):
+            break
+    return tag

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import deform_conv2d
 
 
 def convolution(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
@@ -31,3 +32,30 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.second(self.first(x)) + self.skip(x))
+
+
+class Deformable(nn.Conv2d):
+    """A 3x3 convolution whose nine taps move and are weighted (Zhu 2018, arXiv:1811.11168).
+
+    Where they move to and how much they count is read off the input by a 3x3 of its own, which
+    starts at "nowhere" and "half". Always in float32; from torchvision.ops.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 3, padding=1)
+        self.where = nn.Conv2d(in_channels, 27, 3, padding=1)
+        nn.init.zeros_(self.where.weight)
+        nn.init.zeros_(self.where.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shift, weight = self.where(x).float().split([18, 9], 1)
+        return deform_conv2d(
+            x.float(), shift, self.weight, self.bias, padding=1, mask=weight.sigmoid()
+        )
+
+
+def deformable(in_channels: int, out_channels: int) -> nn.Sequential:
+    """As `convolution` of 3x3, deformable."""
+    return nn.Sequential(
+        Deformable(in_channels, out_channels), nn.BatchNorm2d(out_channels), nn.ReLU()
+    )

@@ -206,14 +206,14 @@ def test_network_is_one_graph_of_static_shapes(detector: CenterNet) -> None:
 
 def test_deconvolutions_begin_as_bilinear_interpolation() -> None:
     """A transposed convolution alone doubles a ramp: 0 4 8 -> .. 1 3 5 7 .. inside."""
-    up = Deconvolutions([2], [8], channels=2).layers[1]
+    up = Deconvolutions([2], [8], channels=2).layers[3]
     ramp = torch.tensor([0.0, 4.0, 8.0]).expand(1, 2, 3, 3)
     assert up(ramp)[0, 0, 2, 1:5].tolist() == [1, 3, 5, 7]
 
 
 def test_errors_say_what_came() -> None:
-    with pytest.raises(ValueError, match="upsample is 'dla'; choose one of deconv, topdown"):
-        make(upsample="dla")
+    with pytest.raises(ValueError, match="upsample is 'fpn'; choose one of deconv, topdown, dla"):
+        make(upsample="fpn")
     with pytest.raises(ValueError, match="reading is 'exact'"):
         make(radius="exact")
     with pytest.raises(ValueError, match="3 deconvolutions"):
