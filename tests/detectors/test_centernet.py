@@ -221,9 +221,11 @@ def test_the_flip_test_sees_an_image_and_its_mirror_image_alike() -> None:
     detector = make(flip_test=True)
     for module in detector.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.running_mean)
+            module.momentum = 1.0  # the statistics of this image, or the maps would be flat
     pixels = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
     frames = [Frame(0, (64, 96), (64, 96))]
+    detector.train().network(Images(pixels, frames))
+    detector.eval()
     one = detector.network(Images(pixels, frames))
     other = detector.network(Images(pixels.flip(-1), frames))
     torch.testing.assert_close(one.heatmap, other.heatmap.flip(-1), atol=1e-4, rtol=1e-4)

@@ -139,8 +139,10 @@ SCENES = {
     "at the image's edges": [(0, 0, 64, 32, 1), (40, 20, 64, 32, 0), (0, 17, 9, 32, 2)],
     "corners in neighbouring cells": [(8, 8, 30, 20, 1), (12, 8, 36, 22, 1)],
     "tiny": [(3, 2, 6, 5, 2)],
+    "at the edges of a padded image": [(8, 4, 48, 28, 1), (20, 12, 48, 20, 0)],
     "none": [],
 }
+SIZES = {"at the edges of a padded image": (28, 48)}
 
 
 @pytest.mark.parametrize("nms", ["soft", "hard", "none"])
@@ -148,7 +150,8 @@ def test_the_ideal_output_round_trip(nms: str) -> None:
     """Promise 7: targets -> what a perfect network puts out -> decode -> the same boxes."""
     detector = make(nms=nms, nms_threshold=0.7)  # two of a scene have an IoU of 0.56
     targets = [target(objects) for objects in SCENES.values()]
-    decoded = detector.decode(perfect(detector, targets), [(4 * H, 4 * W)] * len(targets))
+    sizes = [SIZES.get(name, (4 * H, 4 * W)) for name in SCENES]
+    decoded = detector.decode(perfect(detector, targets), sizes)
     for name, found, truth in zip(SCENES, decoded, targets, strict=True):
         sure = found.scores > 0.51  # a corner and nothing make a half
         boxes, labels = found.boxes[sure], found.labels[sure]
@@ -188,14 +191,13 @@ def test_pairs_by_hand() -> None:
 
 def test_fewer_peaks_than_asked_for_make_no_pairs() -> None:
     """What top_peaks fills up with is no corner, though half its pairs' score is a true one's."""
-    outputs = empty()._replace(heatmap=torch.zeros(1, 2, K, H, W) - 99.0)
+    ramp = torch.arange(float(H * W)).view(H, W) - 999  # its one peak is the last cell
+    outputs = empty()._replace(heatmap=ramp.repeat(1, 2, K, 1, 1))
     outputs.embedding.zero_()
-    outputs.heatmap[0, 0, 0] += torch.arange(float(H * W)).view(H, W)  # one peak, at the end
     corner(outputs, 0, 0, 1, 1, 9.0, 0.0)
     found = make(score_threshold=0.1).decode(outputs, [(4 * H, 4 * W)])[0]
-    assert all(score < 0.51 for score in found.scores.tolist())
-    for box in found.boxes.tolist():
-        assert box[:2] == [6, 6]
+    assert found.boxes.tolist() == [[6, 6, 62, 30]]  # with that peak, of probability 0
+    assert found.scores.item() == pytest.approx(0.5, abs=1e-3)
 
 
 def test_an_embedding_may_have_more_dimensions() -> None:

@@ -39,6 +39,17 @@ def test_top_peaks_of_all_classes_best_first() -> None:
     assert cells[0].tolist() == [1, 11] and cells[1, 0] == 4
 
 
+@given(st.integers(0, 10**6), st.integers(1, 20), st.sampled_from([(16, 16), (7, 9), (8, 32)]))
+def test_the_best_of_many_are_those_of_topk(seed: int, count: int, shape: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    heat = torch.randn(2, 9, *shape, generator=generator)
+    values, labels, cells = top_peaks(heat, count)
+    peaks = torch.where(is_peak(heat), heat, -torch.inf).flatten(1)
+    assert torch.equal(values, peaks.topk(count).values)
+    plane = shape[0] * shape[1]
+    assert torch.equal(values, peaks.gather(1, labels * plane + cells))
+
+
 def test_fewer_peaks_than_asked_for() -> None:
     heat = torch.tensor([[[[1.0, 2.0], [0.0, 1.5]]]])
     values, labels, cells = top_peaks(heat, 100)
