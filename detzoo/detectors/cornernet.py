@@ -8,7 +8,7 @@ Departures. A bottom-right corner belongs to the last cell that its box covers (
 takes the cell after it where the corner lies on a border, which is no cell at an image's edge), so
 that every corner lies in its image. Losses are means over the objects of the batch, where the code
 takes means over an image's and sums over images; the push is plainly equation 5. Peaks are looked
-for in one image, not in it and its mirror image (section 4.3). A cell that a crowd box touches is
+for in one image, not in it and its mirror image (section 4.2). A cell that a crowd box touches is
 a negative for no class. The three heads' 3x3 convolutions are one (nn.point_head).
 
 Shape letters: B images, K classes, E embedding, H W the output map at stride 4, N objects of the
@@ -80,7 +80,7 @@ class Corner(nn.Module):
         super().__init__()
         self.pooling = pooling
         self.bottom_right = bottom_right
-        self.vertical = convolution(channels, channels // 2, 3)  # 128 of 256, section 3.5
+        self.vertical = convolution(channels, channels // 2, 3)  # 128 of 256, section 3.4
         self.horizontal = convolution(channels, channels // 2, 3)
         self.pooled = normalised(channels // 2, channels, 3)
         self.skip = normalised(channels, channels, 1)
@@ -136,15 +136,15 @@ class CornerNet(Detector):
         focal_alpha: float = 2.0,  # section 3.2
         focal_beta: float = 4.0,
         offsets: bool = True,
-        offset_weight: float = 1.0,  # section 4.2
+        offset_weight: float = 1.0,  # section 4.1
         embedding: int = 1,  # section 3.3
-        pull_weight: float = 0.1,  # section 4.2
+        pull_weight: float = 0.1,  # section 4.1
         push_weight: float = 0.1,
         margin: float = 1.0,  # Delta, section 3.3
-        top_k: int = 100,  # a corner, section 4.3
-        max_distance: float = 0.5,  # of embeddings, section 4.3
-        pair_score: str = "mean",  # section 4.3
-        max_pairs: int = 1000,  # the code's
+        top_k: int = 100,  # a corner, section 4.2
+        max_distance: float = 0.5,  # of embeddings, section 4.2
+        pair_score: str = "mean",  # section 4.2
+        max_pairs: int = 300,  # the code keeps 1000, but soft NMS costs by their square
         nms: str = "soft",
         nms_sigma: float = 0.5,  # of soft NMS, Bodla 2017
         nms_threshold: float = 0.5,  # of hard NMS

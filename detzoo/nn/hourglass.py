@@ -1,4 +1,4 @@
-"""The Hourglass (Newell 2016, arXiv:1603.06937), as CornerNet has it (1808.01244, section 4.1)."""
+"""The Hourglass (Newell 2016, arXiv:1603.06937), as CornerNet has it (1808.01244, section 3.5)."""
 
 from __future__ import annotations
 

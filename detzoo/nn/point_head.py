@@ -45,7 +45,7 @@ class PointHead(nn.Module):
 
 
 class EveryStack(nn.ModuleList):
-    """A head for each of a network's maps, which are its stacks' (1603.06937, section 3.1).
+    """A head for each of a network's maps, which are its stacks' (1603.06937, section 3.3).
 
     Intermediate supervision: in training every stack answers, and its answers are more images of
     the batch, so a loss that is normalised over the batch is the mean over the stacks.

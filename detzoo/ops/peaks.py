@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 GROUP = 64  # cells
-PIECE = 2**17  # cells, half a megabyte
+PIECE = 2**18  # cells, a megabyte
 
 
 def is_peak(heat: Tensor) -> Tensor:
