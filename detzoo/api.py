@@ -12,7 +12,7 @@ from detzoo.data import Proposer, collate_images
 from detzoo.data.dataset import content_hash
 from detzoo.detector import Detector
 from detzoo.detectors import DETECTORS, FasterRCNN
-from detzoo.nn import Backbone
+from detzoo.nn import Backbone, Hourglass
 
 
 def list_detectors() -> list[str]:
@@ -24,7 +24,7 @@ def create_detector(
     name: str,
     *,
     num_classes: int | None = None,
-    backbone: str | Backbone | None = None,
+    backbone: str | Backbone | Hourglass | None = None,
     pretrained: bool = False,
     weights: str | Path | None = None,
     **arguments: Any,
@@ -32,22 +32,25 @@ def create_detector(
     """A detector in eval mode.
 
     name: one of `list_detectors()`. num_classes: K; labels are 0..K-1; weights bring their own.
-    backbone: a timm name or a Backbone; resnet18 by default, resnet50 with weights. pretrained:
-    with timm's ImageNet weights in the backbone (downloads). weights: "torchvision/COCO_V1"
-    (downloads), or a file of torchvision's weights for the same detector. arguments: the
-    detector's own, its paper's values by default. Raises ValueError for an unknown name and for
-    weights that do not fit.
+    backbone: a timm name, a Backbone or an Hourglass; resnet18 by default, resnet50 with weights.
+    pretrained: with timm's ImageNet weights in the backbone (downloads). weights:
+    "torchvision/COCO_V1" (downloads), or a file of torchvision's weights for the same detector, or
+    of the original CenterNet or CornerNet's.
+    arguments: the detector's own, its paper's values by default. Raises ValueError for an unknown
+    name and for weights that do not fit.
     """
     if name not in DETECTORS:
         raise ValueError(f"no detector {name!r}; choose one of {', '.join(list_detectors())}")
     if weights is not None:
-        from detzoo.weights import create_from_torchvision
+        from detzoo.weights import POINT_DETECTORS, create_from_points, create_from_torchvision
 
-        if isinstance(backbone, str):
+        points = name in POINT_DETECTORS and not str(weights).startswith("torchvision/")
+        if isinstance(backbone, str) and not points:
             backbone = Backbone(backbone, norm="frozen_bn")  # as torchvision's were trained
         given = {"num_classes": num_classes, "backbone": backbone}
         arguments |= {key: value for key, value in given.items() if value is not None}
-        return create_from_torchvision(name, weights, **arguments)
+        create = create_from_points if points else create_from_torchvision
+        return create(name, weights, **arguments)
     if num_classes is None:
         raise ValueError(f"how many classes has the {name}? give num_classes")
     if backbone is None or isinstance(backbone, str):

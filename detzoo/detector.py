@@ -84,6 +84,14 @@ class Detector(nn.Module, abc.ABC):
     def decode(self, outputs: Any, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
         """Detections inside the unpadded images; sizes are (height, width), `images.sizes`."""
 
+    def heatmaps(self, outputs: Any) -> dict[str, Tensor]:
+        """What can be laid over the images: name -> (B, h, w) in [0, 1], a cell per pixel or more.
+
+        Of a detector that looks for points, the most likely class's probability at every place;
+        empty for all others.
+        """
+        return {}
+
     def check_trainable(self) -> None:
         """Raise ValueError if a frozen norm holds the statistics that it was born with.
 

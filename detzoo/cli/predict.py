@@ -25,6 +25,7 @@ def main(config: DictConfig) -> int:
     from tqdm import tqdm
 
     import detzoo
+    from detzoo.cli.heatmaps import overlay, see
     from detzoo.data import load_image
     from detzoo.engine.precision import choose_device
 
@@ -39,8 +40,11 @@ def main(config: DictConfig) -> int:
         batch = paths[start : start + size]
         pixels = [load_image(path) for path in batch]
         detections = detector.predict(pixels, batch_size=size, score_threshold=wanted["score"])
-        for path, image, boxes in zip(batch, pixels, detections, strict=True):
+        seen = see(detector, pixels) if wanted["heatmaps"] else [{}] * len(pixels)
+        for path, image, boxes, maps in zip(batch, pixels, detections, seen, strict=True):
             picture = out / f"{len(found):04d}-{path.stem}.jpg"
+            for name, heat in maps.items():
+                overlay(image, heat, picture.with_suffix(f".{name.replace(' ', '-')}.jpg"))
             save_picture(image, boxes, detector.class_names, picture)
             found.append(
                 entry(path, image, boxes, detector.class_names) | {"picture": picture.name}

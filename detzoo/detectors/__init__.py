@@ -5,6 +5,7 @@ from functools import partial
 
 from detzoo.detector import Detector
 from detzoo.detectors.centernet import CenterNet
+from detzoo.detectors.cornernet import CornerNet
 from detzoo.detectors.fast_rcnn import FastRCNN
 from detzoo.detectors.faster_rcnn import FasterRCNN
 from detzoo.detectors.rcnn import RCNN
@@ -20,6 +21,7 @@ __all__ = [
     "SSD",
     "YOLO",
     "CenterNet",
+    "CornerNet",
     "FastRCNN",
     "FasterRCNN",
     "RetinaNet",
@@ -35,6 +37,7 @@ DETECTORS: dict[str, Callable[..., Detector]] = {
     "yolov3": YOLOv3,
     "ssd": SSD,
     "retinanet": RetinaNet,
+    "cornernet": CornerNet,
     "centernet": CenterNet,
     **{f"torchvision/{kind}": partial(TorchvisionDetector, kind=kind) for kind in MODELS},
 }

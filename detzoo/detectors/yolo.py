@@ -152,8 +152,7 @@ class YOLO(Detector):
         self.nms_threshold, self.max_detections = nms_threshold, max_detections
 
     def network(self, images: Images, targets: Sequence[Target] | None = None) -> Outputs:
-        x = self.neck(self.backbone(self.normalise(images)))
-        x = x[0] if isinstance(x, list) else x  # (B, C, h, w)
+        x = self.neck(self.backbone(self.normalise(images)))[0]  # (B, C, h, w)
         if self.grid is not None and x.shape[-2:] != (self.grid, self.grid):
             x = F.adaptive_avg_pool2d(x, self.grid)
         x = self.head(x).permute(0, 2, 3, 1)  # (B, Y, X, P * 5 + K)

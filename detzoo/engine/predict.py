@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from detzoo.data.loader import evaluation_batches
 from detzoo.detector import Detector
 from detzoo.engine.precision import autocast, prepare, transfer
 from detzoo.engine.progress import Progress
+from detzoo.types import Detections, Images
 
 
 @torch.no_grad()
@@ -44,25 +46,34 @@ def predict_dataset(
             for images in batches:
                 with autocast(device, precision):
                     found = detector(transfer(images, device, channels_last))
-                for detections, frame in zip(found, images.frames, strict=True):
-                    detections = to_original(detections, frame).to("cpu")
-                    boxes = detections.boxes.double()  # exact, so that x + w gives x2 back
-                    boxes[:, 2:] -= boxes[:, :2]
-                    results += [
-                        {
-                            "image_id": frame.id,
-                            "category_id": dataset.category_ids[label],
-                            "bbox": box,
-                            "score": score,
-                        }
-                        for label, box, score in zip(
-                            detections.labels.tolist(),
-                            boxes.tolist(),
-                            detections.scores.tolist(),
-                            strict=True,
-                        )
-                    ]
+                results += coco_results(found, images, dataset)
                 bar.advance(len(images.frames))
     finally:
         detector.train(training)
+    return results
+
+
+def coco_results(
+    found: Sequence[Detections], images: Images, dataset: Dataset
+) -> list[dict[str, Any]]:
+    """Detections in the network's pixels -> COCO results in original pixels, not rounded."""
+    results: list[dict[str, Any]] = []
+    for detections, frame in zip(found, images.frames, strict=True):
+        detections = to_original(detections, frame).to("cpu")
+        boxes = detections.boxes.double()  # exact, so that x + w gives x2 back
+        boxes[:, 2:] -= boxes[:, :2]
+        results += [
+            {
+                "image_id": frame.id,
+                "category_id": dataset.category_ids[label],
+                "bbox": box,
+                "score": score,
+            }
+            for label, box, score in zip(
+                detections.labels.tolist(),
+                boxes.tolist(),
+                detections.scores.tolist(),
+                strict=True,
+            )
+        ]
     return results

@@ -4,6 +4,7 @@ from detzoo.nn.anchors import Anchors
 from detzoo.nn.backbones import Backbone
 from detzoo.nn.darknet import Darknet24
 from detzoo.nn.fpn import FPN, OneMap, make_neck
+from detzoo.nn.hourglass import Hourglass
 from detzoo.nn.roi_head import BoxHead, RegionFeatures
 from detzoo.nn.vgg import VGG16
 
@@ -14,6 +15,7 @@ __all__ = [
     "Backbone",
     "BoxHead",
     "Darknet24",
+    "Hourglass",
     "OneMap",
     "RegionFeatures",
     "make_neck",

@@ -53,7 +53,8 @@ class Backbone(nn.Module):
                 "nothing without it; use norm=bn or frozen_bn, or train from scratch"
             )
         options = options or {}
-        declared = timm.create_model(name, features_only=True, **options).feature_info.reduction()
+        whole = timm.create_model(name, features_only=True, **options)
+        declared = [level["reduction"] for level in whole.feature_info.info]
         model = timm.create_model(
             name,
             features_only=True,

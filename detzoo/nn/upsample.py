@@ -1,33 +1,30 @@
-"""From a backbone's maps to one map, at stride 4 if not said otherwise. B images, C channels."""
+"""From a backbone's maps to maps at stride 4, if not said otherwise. B images, C channels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detzoo.nn.blocks import convolution, deformable
+
 STRIDE = 4
-
-
-def _convolution(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(),
-    )
+CONVOLUTIONS = {"plain": partial(convolution, kernel=3), "deformable": deformable}
 
 
 class Deconvolutions(nn.Module):
     """The last map, doubled until stride 4 (CenterNet, 1904.07850, section 4.1 and figure 6c).
 
     Every step is a 3x3 convolution and a 4x4 transposed convolution of stride 2, which starts as
-    bilinear interpolation. The paper's 3x3 is deformable; this one is not, since a table of speeds
-    on any device is better served without.
+    bilinear interpolation. The paper's 3x3 is deformable; this one is plain by default, since a
+    table of speeds on any device is better served without.
 
     channels: one number for every step, or one a step (the paper's 256, 128, 64 from stride 32).
-    forward: [.., (B, C_last, H / s, W / s)] -> (B, channels, H / 4, W / 4).
+    convolutions: the 3x3s are `plain`, `deformable` or `none` (1804.06208, figure 1a).
+    forward: [.., (B, C_last, H / s, W / s)] -> [(B, channels, H / 4, W / 4)].
     """
 
     def __init__(
@@ -36,6 +33,7 @@ class Deconvolutions(nn.Module):
         in_strides: Sequence[int],
         *,
         channels: int | Sequence[int] = (256, 128, 64),
+        convolutions: str = "plain",
     ) -> None:
         super().__init__()
         steps = (in_strides[-1] // STRIDE).bit_length() - 1
@@ -50,15 +48,97 @@ class Deconvolutions(nn.Module):
         layers: list[nn.Module] = []
         previous = in_channels[-1]
         for width in widths:
-            up = nn.ConvTranspose2d(width, width, 4, stride=2, padding=1, bias=False)
-            _bilinear(up.weight)
-            layers += [_convolution(previous, width, 3), up, nn.BatchNorm2d(width), nn.ReLU()]
+            if convolutions != "none":
+                layers += CONVOLUTIONS[convolutions](previous, width)
+                previous = width
+            up = nn.ConvTranspose2d(previous, width, 4, stride=2, padding=1, bias=False)
+            if previous == width:
+                _bilinear(up.weight)
+            layers += [up, nn.BatchNorm2d(width), nn.ReLU()]
             previous = width
         self.layers = nn.Sequential(*layers)
         self.channels = previous
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        return self.layers(maps[-1])
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        return [self.layers(maps[-1])]
+
+
+class Aggregation(nn.Module):
+    """Maps merged one by one into the finest (iterative deep aggregation, 1707.06484, section 3.1).
+
+    Each but the first is brought to `channels`, enlarged by its factor, added to the one before and
+    smoothed. forward: n maps, finest first -> n maps, all of the first one's size.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        factors: Sequence[int],
+        channels: int,
+        convolutions: str,
+    ) -> None:
+        super().__init__()
+        make = CONVOLUTIONS[convolutions]
+        self.project = nn.ModuleList(make(width, channels) for width in in_channels[1:])
+        self.enlarge = nn.ModuleList(
+            nn.ConvTranspose2d(
+                channels, channels, 2 * f, stride=f, padding=f // 2, groups=channels, bias=False
+            )
+            for f in factors[1:]
+        )
+        self.node = nn.ModuleList(make(channels, channels) for _ in in_channels[1:])
+        for layer in self.enlarge:
+            _bilinear(layer.weight)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        merged = [maps[0]]
+        layers = zip(maps[1:], self.project, self.enlarge, self.node, strict=True)
+        for x, project, enlarge, node in layers:
+            merged.append(node(enlarge(project(x)) + merged[-1]))
+        return merged
+
+
+class DeepAggregation(nn.Module):
+    """DLA's upsampling in CenterNet (1904.07850, figure 6d): aggregations from coarse to fine.
+
+    The two coarsest maps are merged, then the three coarsest of what there is, until all are at
+    stride 4; what each of these steps ended with is merged once more. Plain or `deformable`
+    convolutions, the paper's.
+
+    forward: [(B, C_i, H / s_i, W / s_i), ..] at strides 4, 8, ... -> [(B, C_0, H / 4, W / 4)].
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        in_strides: Sequence[int],
+        *,
+        convolutions: str = "plain",
+    ) -> None:
+        super().__init__()
+        if list(in_strides) != [STRIDE << i for i in range(len(in_strides))]:
+            raise ValueError(f"the strides are {list(in_strides)}, not {STRIDE} and its doubles")
+        if convolutions == "none":
+            raise ValueError("the upsampling of DLA is made of convolutions: plain or deformable")
+        widths = list(in_channels)
+        self.steps = nn.ModuleList()
+        for start in range(len(widths) - 2, -1, -1):
+            factors = [1] + [2] * (len(widths) - start - 1)
+            step = Aggregation(widths[start:], factors, widths[start], convolutions)
+            self.steps.append(step)
+            widths[start + 1 :] = [widths[start]] * (len(widths) - start - 1)
+        finest = list(in_channels[:-1])
+        factors = [2**i for i in range(len(finest))]
+        self.last = Aggregation(finest, factors, finest[0], convolutions)
+        self.channels = finest[0]
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        maps, ends = list(maps), []
+        for i, step in enumerate(self.steps):
+            start = len(maps) - 2 - i
+            maps[start:] = step(maps[start:])
+            ends.insert(0, maps[-1])
+        return [self.last(ends)[-1]]
 
 
 class TopDown(nn.Module):
@@ -67,7 +147,7 @@ class TopDown(nn.Module):
     A light neck of few channels, for small networks and CPUs; the fine maps give it the edges that
     deconvolutions of the last map have to invent.
 
-    forward: [(B, C_i, H / s_i, W / s_i), ..] -> (B, channels, H / stride, W / stride).
+    forward: [(B, C_i, H / s_i, W / s_i), ..] -> [(B, channels, H / stride, W / stride)].
     """
 
     def __init__(
@@ -83,22 +163,65 @@ class TopDown(nn.Module):
             raise ValueError(f"no map has stride {stride}, the backbone's have {in_strides}")
         self.finest = list(in_strides).index(stride)
         widths = in_channels[self.finest :]
-        self.lateral = nn.ModuleList(_convolution(width, channels, 1) for width in widths)
-        self.smooth = nn.ModuleList(_convolution(channels, channels, 3) for _ in widths[1:])
+        self.lateral = nn.ModuleList(convolution(width, channels, 1) for width in widths)
+        self.smooth = nn.ModuleList(convolution(channels, channels, 3) for _ in widths[1:])
         self.channels = channels
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         maps = maps[self.finest :]
         x = self.lateral[-1](maps[-1])
         for i in range(len(maps) - 2, -1, -1):
             x = F.interpolate(x, size=maps[i].shape[-2:]) + self.lateral[i](maps[i])
             x = self.smooth[i](x)
-        return x
+        return [x]
+
+
+class AsTheyAre(nn.Module):
+    """Every map of a network whose maps have stride 4 already: the Hourglass, one a stack."""
+
+    def __init__(self, in_channels: Sequence[int]) -> None:
+        super().__init__()
+        self.channels = in_channels[-1]
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        return list(maps)
+
+
+NECKS = {"deconv": Deconvolutions, "topdown": TopDown, "dla": DeepAggregation}
+
+
+def to_stride_4(
+    kind: str,
+    in_channels: Sequence[int],
+    in_strides: Sequence[int],
+    channels: int | Sequence[int] | None = None,
+    convolutions: str = "plain",
+) -> nn.Module:
+    """The neck `kind` for these maps; none is needed, whatever `kind`, where all have stride 4.
+
+    channels: the neck's own default where it is None; `dla` has no choice. Its `channels` are those
+    of every map that it gives. Raises ValueError for an unknown kind and for what a kind cannot be.
+    """
+    if kind not in NECKS:
+        raise ValueError(f"upsample is {kind!r}; choose one of {', '.join(NECKS)}")
+    if convolutions not in (*CONVOLUTIONS, "none"):
+        known = ", ".join((*CONVOLUTIONS, "none"))
+        raise ValueError(f"upsample_convolutions is {convolutions!r}; choose one of {known}")
+    if all(stride == STRIDE for stride in in_strides):
+        return AsTheyAre(in_channels)
+    options: dict[str, object] = {} if kind == "topdown" else {"convolutions": convolutions}
+    if kind == "topdown" and convolutions != "plain":
+        raise ValueError(f"upsample=topdown has plain convolutions, not {convolutions}")
+    if kind != "dla" and channels is not None:
+        options["channels"] = channels
+    return NECKS[kind](in_channels, in_strides, **options)
 
 
 @torch.no_grad()
 def _bilinear(weight: Tensor) -> None:
-    """Make a (C, C, 4, 4) transposed kernel of stride 2 double every channel bilinearly."""
-    line = weight.new_tensor([0.25, 0.75, 0.75, 0.25])
+    """Make a (C, C or 1, 2f, 2f) transposed kernel of stride f enlarge every channel bilinearly."""
+    size = weight.shape[-1]
+    line = 1 - (torch.arange(size) * 2 + 1 - size).abs() / size  # f = 2: 1/4, 3/4, 3/4, 1/4
     weight.zero_()
-    weight[range(len(weight)), range(len(weight))] = line[:, None] * line
+    across = range(len(weight)) if weight.shape[1] > 1 else 0
+    weight[range(len(weight)), across] = line[:, None] * line

@@ -16,6 +16,19 @@ BACKGROUND = -1  # matched to nothing: a negative
 IGNORE = -2  # neither a positive nor a negative
 
 
+def gathered(targets: Sequence[Target]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The objects of a batch in one row: boxes (N, 4), labels, crowd and image, each (N,).
+
+    image is int64, the index into `targets` of each object's image.
+    """
+    boxes = torch.cat([t.boxes for t in targets]).float()
+    labels = torch.cat([t.labels for t in targets])
+    crowd = torch.cat([t.crowd for t in targets])
+    counts = torch.tensor([len(t.boxes) for t in targets], device=boxes.device)
+    images = torch.arange(len(targets), device=boxes.device)
+    return boxes, labels, crowd, images.repeat_interleave(counts, output_size=len(boxes))
+
+
 def match(
     references: Tensor,
     target: Target,

@@ -34,6 +34,19 @@ def hard_negatives(loss: Tensor, positive: Tensor, negative: Tensor, ratio: floa
     return negative & (order.argsort(1) < ratio * positive.sum(1, keepdim=True))
 
 
+def penalty_reduced_focal(logits: Tensor, targets: Tensor, *, alpha: float, beta: float) -> Tensor:
+    """Elementwise, of a heatmap whose peaks are 1 (1808.01244, equation 1; 1904.07850, equation 1).
+
+    -(1 - p)^alpha log(p) where the target is 1; elsewhere -(1 - target)^beta p^alpha log(1 - p), so
+    that what is near a peak costs little. By logits, so that no logarithm meets a 0.
+    """
+    logits = logits.float()
+    p = logits.sigmoid()
+    peak = (1 - p) ** alpha * F.logsigmoid(logits)
+    rest = (1 - targets) ** beta * p**alpha * F.logsigmoid(-logits)
+    return -torch.where(targets == 1, peak, rest)
+
+
 def smooth_l1(prediction: Tensor, target: Tensor, beta: float) -> Tensor:
     """0.5 d^2 / beta below beta, |d| - 0.5 beta above; beta 0 is L1. Elementwise."""
     if beta == 0:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+GROUP = 64  # cells
+PIECE = 2**18  # cells, a megabyte
 
 
 def is_peak(heat: Tensor) -> Tensor:
@@ -21,13 +26,53 @@ def is_peak(heat: Tensor) -> Tensor:
     return heat >= torch.maximum(largest, rows[..., 1:-1])
 
 
+def without_padding(heat: Tensor, sizes: Sequence[tuple[int, int]], stride: int) -> Tensor:
+    """(B, ..., H, W) -> (B, ..., H, W): -inf in cells outside an image's (height, width).
+
+    The sizes are in input pixels, `stride` of which are a cell.
+    """
+    height, width = heat.shape[-2:]
+    if all(h > (height - 1) * stride and w > (width - 1) * stride for h, w in sizes):
+        return heat  # a copy of all classes' maps is not for nothing
+    limits = torch.tensor(sizes, device=heat.device) / stride  # (B, 2)
+    rows = torch.arange(height, device=heat.device) < limits[:, :1]  # (B, H)
+    columns = torch.arange(width, device=heat.device) < limits[:, 1:]  # (B, W)
+    inside = rows[:, :, None] & columns[:, None, :]
+    inside = inside.view(len(heat), *[1] * (heat.dim() - 3), height, width)
+    return heat.masked_fill(~inside, -torch.inf)
+
+
+def at_cells(maps: Tensor, cells: Tensor) -> Tensor:
+    """(B, C, H, W), (B, N) indices y * W + x -> (B, C, N) float32: the maps' values there."""
+    return maps.flatten(2).gather(2, cells[:, None].expand(-1, maps.shape[1], -1)).float()
+
+
 def top_peaks(heat: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """(B, K, H, W) -> values, labels and cells, each (B, N) with N = min(count, K * H * W).
 
     The highest peaks of all classes, best first; cells are indices y * W + x. Where an image has
     fewer than N peaks, the rest have value -inf. heat may be logits: order is all that counts.
     """
-    peaks = torch.where(is_peak(heat), heat, -torch.inf)
     plane = heat.shape[2] * heat.shape[3]
-    values, index = peaks.flatten(1).topk(min(count, peaks[0].numel()), dim=1)
+    # On a CPU in pieces that stay in its cache, or the time goes into memory
+    size = heat.numel() if heat.is_cuda else PIECE
+    pieces = heat.flatten(0, 1).split(max(1, size // plane))
+    peaks = torch.cat([torch.where(is_peak(x), x, -torch.inf) for x in pieces]).view_as(heat)
+    values, index = _largest(peaks.flatten(1), min(count, peaks[0].numel()))
     return values, index // plane, index % plane
+
+
+def _largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """(B, N) -> values and indices (B, count), as topk along dimension 1.
+
+    In two steps where N allows it: the largest `count` lie in the `count` groups of 64 whose
+    maxima are largest. A CPU sorts a 64th as much.
+    """
+    groups = values.shape[1] // GROUP
+    if values.shape[1] % GROUP or groups <= count:
+        return values.topk(count, dim=1)
+    best = values.view(-1, groups, GROUP).amax(2).topk(count, dim=1).indices
+    within = torch.arange(GROUP, device=values.device)
+    index = (best[:, :, None] * GROUP + within).flatten(1)  # (B, count * GROUP)
+    values, order = values.gather(1, index).topk(count, dim=1)
+    return values, index.gather(1, order)

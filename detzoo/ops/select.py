@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
+from detzoo.ops import boxes as box_ops
 from detzoo.types import Detections
 
 
@@ -32,6 +33,27 @@ def grouped_nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float)
         return kept[scores[kept].argsort(descending=True, stable=True)]
     shift = groups.double() * (boxes.max().double() - boxes.min().double() + 1)
     return nms(boxes.double() + shift[:, None], scores.double(), threshold)
+
+
+def soft_nms(boxes: Tensor, scores: Tensor, labels: Tensor, *, sigma: float, count: int) -> Tensor:
+    """(B, N, 4), (B, N), (B, N) -> (B, N): scores after Gaussian soft NMS, by image and label.
+
+    Bodla 2017 (arXiv:1704.04503): the best box is taken, all others of its class are multiplied by
+    exp(-iou^2 / sigma), and so on. What is not among the first `count` taken gets -1, as has what
+    does not exist (a score below 0). All images of the batch together, without looking at the
+    values, so a GPU waits for nothing.
+    """
+    batch = torch.arange(len(scores), device=scores.device)
+    alike = labels[:, :, None] == labels[:, None]
+    kept = torch.stack([torch.exp(-(box_ops.iou(b, b) ** 2) / sigma) for b in boxes])  # (B, N, N)
+    kept = torch.where(alike, kept, 1.0)
+    left, out = scores.clone(), torch.full_like(scores, -1.0)
+    for _ in range(min(count, scores.shape[1])):
+        value, best = left.max(1)
+        out[batch, best] = torch.where(value < 0, out[batch, best], value)
+        left = left * kept[batch, best]
+        left[batch, best] = -1.0
+    return out
 
 
 def select(

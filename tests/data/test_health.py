@@ -39,6 +39,19 @@ def test_a_sound_data_set_has_no_problems(folders):
     assert "no errors, no warnings" in result.table()
 
 
+def test_centres_in_one_cell_are_counted(folders):
+    """(40, 20) and (41, 21) share a cell of 4 pixels, (44, 20) is beside it; a crowd is none."""
+    for number, (x, y, crowd) in enumerate([(40, 20, 0), (41, 21, 0), (44, 20, 0), (41, 20, 1)]):
+        box = [x - 5, y - 5, 10, 10]
+        folders["val"].add(CocoFolder.annotation(50 + number, 7, 20, box, iscrowd=crowd))
+    folders["val"].write()
+    result = run(folders)
+    assert result.statistics["train"]["centre_collisions"] == 0
+    assert result.statistics["val"]["centre_collisions"] == 1
+    assert "val: 1 of 6 boxes (16.67%) have their centre in the same 4 x 4" in result.table()
+    assert "train: " not in result.table()
+
+
 def test_images_that_do_not_decode(folders):
     path = picture(folders, "train", "a.jpg")
     path.write_bytes(path.read_bytes()[:-500])

@@ -122,10 +122,14 @@ def test_the_ideal_output_round_trip(detector: CenterNet) -> None:
         [(8, 4, 28, 16, 1), (30.5, 10.25, 50, 30, 0), (36, 12, 52, 29, 2), (0, 0, 64, 32, 1)],
         [],
         [(3, 2, 6, 5, 2)],
+        [(4, 4, 20, 28, 0), (4, 4, 50, 12, 0)],  # a corner in common
+        [(2, 2, 60, 30, 1), (10, 6, 40, 24, 1), (9, 9, 22, 18, 1)],  # nested
+        [(0, 0, 4, 4, 1), (40, 20, 64, 32, 0), (0, 17, 9, 32, 2)],  # at the edges
     ]
     targets = [target(o) for o in objects]
     outputs = perfect(detector, targets, (8, 16))
-    for found, truth in zip(detector.decode(outputs, [(32, 64)] * 3), targets, strict=True):
+    decoded = detector.decode(outputs, [(32, 64)] * len(targets))
+    for found, truth in zip(decoded, targets, strict=True):
         sure = found.scores > 0.5
         boxes, labels = found.boxes[sure], found.labels[sure]
         order = [((boxes - box).abs().sum(1)).argmin().item() for box in truth.boxes]
@@ -181,6 +185,57 @@ def test_nms_is_an_option() -> None:
     assert len(make(score_threshold=0.1, nms_threshold=0.4).decode(outputs, sizes)[0]) == 1
 
 
+def test_a_size_per_class_is_read_where_the_class_is() -> None:
+    detector = make(class_agnostic_size=False)
+    outputs = Outputs(
+        torch.full((1, K, 8, 16), -9.0),
+        torch.arange(6.0).view(1, 6, 1, 1).repeat(1, 1, 8, 16),  # class k: 2k wide, 2k + 1 high
+        torch.zeros(1, 2, 8, 16),
+    )
+    outputs.heatmap[0, 2, 4, 8] = 3.0
+    found = detector.decode(outputs, [(32, 64)])[0]
+    x1, y1, x2, y2 = found.boxes[0].tolist()
+    assert (x2 - x1, y2 - y1) == (16, 20) and found.labels[0] == 2
+    losses = detector.losses(outputs, [target([(24, 6, 40, 26, 2), (4, 4, 12, 16, 1)])])
+    assert losses["size"] == 0  # 4 x 5 cells of class 2, 2 x 3 of class 1
+
+
+def test_smooth_l1_is_an_option() -> None:
+    """Sizes 5 and 3 off by 5 and 3: 4.5 + 2.5; offsets 0.5 and 0.5: 0.125 each."""
+    outputs = Outputs(*(torch.zeros(1, n, 8, 16) for n in (K, 2, 2)))
+    losses = make(box_loss="smooth_l1").losses(outputs, [target([(8, 4, 28, 16, 1)])])
+    assert losses["size"].item() == pytest.approx(0.1 * 7)
+    assert losses["offset"].item() == pytest.approx(0.25)
+
+
+def test_without_offsets_a_centre_is_the_middle_of_its_cell() -> None:
+    detector = make(offsets=False)
+    images = Images(torch.zeros(1, 3, 32, 64, dtype=torch.uint8), [Frame(0, (32, 64), (32, 64))])
+    outputs = detector.network(images)
+    assert (outputs.offset == 0.5).all() and outputs.offset.shape == (1, 2, 8, 16)
+    assert "offset" not in detector.losses(outputs, [target([(8, 4, 28, 16, 1)])])
+
+
+def test_the_flip_test_sees_an_image_and_its_mirror_image_alike() -> None:
+    torch.manual_seed(0)
+    detector = make(flip_test=True)
+    for module in detector.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0  # the statistics of this image, or the maps would be flat
+    pixels = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
+    frames = [Frame(0, (64, 96), (64, 96))]
+    detector.train().network(Images(pixels, frames))
+    detector.eval()
+    one = detector.network(Images(pixels, frames))
+    other = detector.network(Images(pixels.flip(-1), frames))
+    torch.testing.assert_close(one.heatmap, other.heatmap.flip(-1), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(one.size, other.size.flip(-1))
+    detector.flip_test = False
+    plain = detector.network(Images(pixels, frames))
+    assert not torch.allclose(one.heatmap, plain.heatmap)
+    assert torch.allclose(one.offset, plain.offset)
+
+
 @pytest.mark.parametrize("upsample", ["deconv", "topdown"])
 def test_the_map_has_stride_4(upsample: str) -> None:
     detector = make(upsample=upsample)
@@ -191,7 +246,7 @@ def test_the_map_has_stride_4(upsample: str) -> None:
 
 
 def test_the_heatmap_starts_at_a_tenth() -> None:
-    assert torch.sigmoid(make().head.heatmap.bias).tolist() == pytest.approx([0.1] * K, abs=1e-3)
+    assert torch.sigmoid(make().head[0].heatmap.bias).tolist() == pytest.approx([0.1] * K, abs=1e-3)
 
 
 def test_network_is_one_graph_of_static_shapes(detector: CenterNet) -> None:
@@ -206,14 +261,16 @@ def test_network_is_one_graph_of_static_shapes(detector: CenterNet) -> None:
 
 def test_deconvolutions_begin_as_bilinear_interpolation() -> None:
     """A transposed convolution alone doubles a ramp: 0 4 8 -> .. 1 3 5 7 .. inside."""
-    up = Deconvolutions([2], [8], channels=2).layers[1]
+    up = Deconvolutions([2], [8], channels=2).layers[3]
     ramp = torch.tensor([0.0, 4.0, 8.0]).expand(1, 2, 3, 3)
     assert up(ramp)[0, 0, 2, 1:5].tolist() == [1, 3, 5, 7]
 
 
 def test_errors_say_what_came() -> None:
-    with pytest.raises(ValueError, match="upsample is 'dla'; choose one of deconv, topdown"):
-        make(upsample="dla")
+    with pytest.raises(ValueError, match="upsample is 'fpn'; choose one of deconv, topdown, dla"):
+        make(upsample="fpn")
+    with pytest.raises(ValueError, match="box_loss is 'l2'; choose one of l1, smooth_l1"):
+        make(box_loss="l2")
     with pytest.raises(ValueError, match="reading is 'exact'"):
         make(radius="exact")
     with pytest.raises(ValueError, match="3 deconvolutions"):

@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.ops import sigmoid_focal_loss
 
-from detzoo.ops.losses import hard_negatives, sigmoid_focal, smooth_l1
+from detzoo.ops.losses import (
+    hard_negatives,
+    penalty_reduced_focal,
+    sigmoid_focal,
+    smooth_l1,
+)
 
 
 def test_focal_by_hand():
@@ -59,3 +64,18 @@ def test_the_hardest_negatives_three_for_each_positive():
     assert not chosen[1].any()
     few = hard_negatives(loss, positive, torch.tensor([[False] * 6 + [True]] * 2), 3.0)
     assert few[0].nonzero().flatten().tolist() == [6]
+
+
+def test_penalty_reduced_focal_by_hand():
+    """p = 0.5: (1 - p)^2 log 2 at a peak; beside it (1 - 0.5)^4 of p^2 log 2, far from it all."""
+    targets = torch.tensor([1.0, 0.5, 0.0])
+    loss = penalty_reduced_focal(torch.zeros(3), targets, alpha=2, beta=4)
+    assert loss.tolist() == pytest.approx([math.log(2) / 4 * x for x in (1, 1 / 16, 1)])
+
+
+def test_penalty_reduced_focal_is_finite_with_its_gradient_at_any_logit():
+    logits = torch.tensor([-1e4, -100.0, 0.0, 100.0, 1e4]).requires_grad_()
+    for target in (0.0, 0.3, 1.0):
+        loss = penalty_reduced_focal(logits, torch.full_like(logits, target), alpha=2, beta=4)
+        (grad,) = torch.autograd.grad(loss.sum(), logits)
+        assert loss.isfinite().all() and grad.isfinite().all()

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import math
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detzoo.ops.boxes import iou
-from detzoo.ops.select import grouped_nms, select, top_candidates
+from detzoo.ops.select import grouped_nms, select, soft_nms, top_candidates
 
 
 def test_top_candidates_by_hand():
@@ -77,3 +79,43 @@ def test_groups_stay_apart_exactly():
     group = torch.full((2,), 80_000)
     assert grouped_nms(boxes, torch.tensor([0.9, 0.8]), group, 0.499).tolist() == [0]
     assert grouped_nms(boxes, torch.tensor([0.9, 0.8]), group, 0.5).tolist() == [0, 1]
+
+
+def soft_nms_of_one(boxes, scores, labels, sigma, count):
+    """Bodla's algorithm, box by box."""
+    scores, out, overlap = scores.tolist(), [-1.0] * len(scores), iou(boxes, boxes)
+    for _ in range(min(count, len(scores))):
+        best = max(range(len(scores)), key=lambda i: scores[i])
+        if scores[best] < 0:
+            break
+        out[best] = scores[best]
+        for i in range(len(scores)):
+            if labels[i] == labels[best]:
+                scores[i] *= math.exp(-(overlap[i, best].item() ** 2) / sigma)
+        scores[best] = -1.0
+    return out
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10**6), st.integers(1, 12), st.integers(1, 8))
+def test_soft_nms_is_the_loop_in_every_image_of_a_batch(seed, number, count):
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(3, number, 2, generator=generator) * 10
+    boxes = torch.cat([corner, corner + 1 + torch.rand(3, number, 2, generator=generator) * 9], 2)
+    scores = torch.rand(3, number, generator=generator)
+    scores[1, number // 2 :] = -1  # candidates that do not exist
+    labels = torch.randint(0, 2, (3, number), generator=generator)
+    found = soft_nms(boxes, scores, labels, sigma=0.5, count=count)
+    for i in range(3):
+        expected = soft_nms_of_one(boxes[i], scores[i], labels[i], 0.5, count)
+        torch.testing.assert_close(found[i], torch.tensor(expected), atol=1e-5, rtol=1e-4)
+
+
+def test_soft_nms_by_hand():
+    """IoU 0.9 with the best of its label: exp(-0.81 / 0.5) of 0.5 is left; the others stay."""
+    found = soft_nms(BOXES, SCORES, LABELS, sigma=0.5, count=4)
+    expected = [0.5 * math.exp(-0.81 / 0.5), 0.9, 0.8, 0.3]
+    torch.testing.assert_close(found[0], torch.tensor(expected))
+    assert (soft_nms(BOXES, SCORES, LABELS, sigma=0.5, count=2)[0] >= 0).tolist() == [
+        *(False, True, True, False)
+    ]

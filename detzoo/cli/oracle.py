@@ -1,0 +1,74 @@
+"""detzoo oracle: how good would a detector be if a part of what it predicts were true?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from detzoo.cli.app import app
+from detzoo.config import load_yaml, plain
+from detzoo.detector import Detector
+from detzoo.files import write_json
+
+
+@app("oracle")
+def main(config: DictConfig) -> None:
+    import detzoo
+    from detzoo.cli.runs import runtime, source
+    from detzoo.cli.select import select
+
+    wanted = plain(config)
+    paths, scored = select(wanted["runs"]), 0
+    for path in paths:
+        settings = load_yaml(path / "config.yaml")
+        given = {"device": wanted["device"]} if wanted["device"] else {}
+        detector = detzoo.load(path, runtime(settings["runtime"] | given)["device"])
+        if not hasattr(detector, "with_truth"):
+            print(f"{path}: a {type(detector).__name__} has no parts to replace")
+            continue
+        dataset = source(settings).read(wanted["split"])
+        rows = rescored(detector, dataset, wanted["batch_size"])
+        write_json(path / "oracle.json", {"split": wanted["split"], "parts": rows})
+        print(path)
+        for row in rows:
+            what = f"true {', '.join(row['true'])}" if row["true"] else "as predicted"
+            print(f"  {what:<36}AP {row['AP']:.3f}  AP50 {row['AP50']:.3f}")
+        scored += 1
+    if not scored:
+        raise ValueError(f"none of {', '.join(map(str, paths))} has parts that could be replaced")
+
+
+@torch.no_grad()
+def rescored(detector: Detector, dataset: Any, batch_size: int = 8) -> list[dict[str, Any]]:
+    """AP and AP50 with none of the detector's PARTS true, with the first, with the first two, .."""
+    from detzoo.data.image import resize_boxes
+    from detzoo.data.loader import evaluation_batches
+    from detzoo.engine.predict import coco_results
+    from detzoo.metrics import coco
+    from detzoo.types import Target
+
+    device = detector.mean.device
+    batches = evaluation_batches(
+        dataset, batch_size=batch_size, resize=detector.resize, stride=detector.stride
+    )
+    samples = {sample.id: sample for sample in dataset.samples}
+    stages = [detector.PARTS[:count] for count in range(len(detector.PARTS) + 1)]
+    results: list[list[dict[str, Any]]] = [[] for _ in stages]
+    for images in batches:
+        of_batch = [(samples[frame.id], frame) for frame in images.frames]
+        targets = [
+            Target(resize_boxes(s.boxes, frame), s.labels, s.crowd).to(device)
+            for s, frame in of_batch
+        ]
+        outputs = detector.network(images.to(device))
+        for stage, found in zip(stages, results, strict=True):
+            truer = detector.with_truth(outputs, targets, stage)
+            found += coco_results(detector.decode(truer, images.sizes), images, dataset)
+    truth = dataset.coco()
+    scores = [coco.evaluate(truth, found) for found in results]
+    return [
+        {"true": list(stage), "AP": score["AP"], "AP50": score["AP50"]}
+        for stage, score in zip(stages, scores, strict=True)
+    ]

@@ -1,0 +1,347 @@
+"""CornerNet: Detecting Objects as Paired Keypoints (Law 2018, arXiv:1808.01244).
+
+An object is its top-left and its bottom-right corner. Each kind of corner has a heatmap per class,
+an offset within the cell, and an embedding; two corners are one object's where their embeddings
+agree. No anchors and no boxes to regress.
+
+Departures. A bottom-right corner belongs to the last cell that its box covers (the published code
+takes the cell after it where the corner lies on a border, which is no cell at an image's edge), so
+that every corner lies in its image. Losses are means over the objects of the batch, where the code
+takes means over an image's and sums over images; the push is plainly equation 5. Peaks are looked
+for in one image, not in it and its mirror image (section 4.2). A cell that a crowd box touches is
+a negative for no class. The three heads' 3x3 convolutions are one (nn.point_head).
+
+Shape letters: B images, K classes, E embedding, H W the output map at stride 4, N objects of the
+whole batch, P peaks a corner and image. A dimension of 2 for the corners: 0 top-left,
+1 bottom-right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from detzoo.detector import Detector
+from detzoo.nn.backbones import Backbone
+from detzoo.nn.blocks import convolution, normalised
+from detzoo.nn.hourglass import Hourglass
+from detzoo.nn.point_head import EveryStack, PointHead
+from detzoo.nn.upsample import STRIDE, to_stride_4
+from detzoo.ops import boxes as box_ops
+from detzoo.ops import gaussian
+from detzoo.ops.assign import gathered
+from detzoo.ops.corner_pool import corner_pool
+from detzoo.ops.losses import penalty_reduced_focal, smooth_l1
+from detzoo.ops.peaks import at_cells, top_peaks, without_padding
+from detzoo.ops.select import select, soft_nms
+from detzoo.types import Detections, Images, Target
+
+PENALTIES = ("size", "fixed", "off")
+SCORES = ("mean", "geometric")
+SUPPRESSIONS = ("soft", "hard", "none")
+FIXED_RADIUS = 2.5  # table 2, in output pixels
+
+
+class Outputs(NamedTuple):
+    heatmap: Tensor  # (B, 2, K, H, W) logits
+    embedding: Tensor  # (B, 2, E, H, W)
+    offset: Tensor  # (B, 2, 2, H, W) x and y of the corner within its cell
+
+
+class Assignment(NamedTuple):
+    heatmap: Tensor  # (B, 2, K, H, W) float32 in [0, 1], 1 at the corners' cells
+    negative: Tensor  # (B, 1, 1, H, W) bool: False where a crowd box lies
+    image: Tensor  # (N,) int64
+    cell: Tensor  # (N, 2, 2) int64, x and y of each corner
+    offset: Tensor  # (N, 2, 2) in [0, 1]
+    weight: Tensor  # (N,) float32: 1, and 0 for a crowd box
+
+
+class Corner(nn.Module):
+    """The prediction module (figure 7): corner pooling beside a skip, then the heads.
+
+    forward: (B, C, H, W) -> [(B, K, H, W), (B, E, H, W), (B, 2, H, W) if `offsets`].
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        head_channels: int,
+        num_classes: int,
+        embedding: int,
+        offsets: bool,
+        pooling: bool,
+        bottom_right: bool,
+    ) -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.bottom_right = bottom_right
+        self.vertical = convolution(channels, channels // 2, 3)  # 128 of 256, section 3.4
+        self.horizontal = convolution(channels, channels // 2, 3)
+        self.pooled = normalised(channels // 2, channels, 3)
+        self.skip = normalised(channels, channels, 1)
+        self.merged = convolution(channels, channels, 3)
+        self.heads = PointHead(channels, head_channels, num_classes, [embedding] + [2] * offsets)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        vertical, horizontal = self.vertical(x), self.horizontal(x)
+        if self.pooling:
+            pooled = corner_pool(vertical, horizontal, bottom_right=self.bottom_right)
+        else:
+            pooled = vertical + horizontal
+        return self.heads(self.merged(F.relu(self.pooled(pooled) + self.skip(x))))
+
+
+class Head(nn.Module):
+    """Both corners; without offsets a corner is the middle of its cell."""
+
+    def __init__(self, *arguments: int | bool) -> None:
+        super().__init__()
+        self.corners = nn.ModuleList(Corner(*arguments, bottom_right=b) for b in (False, True))
+
+    def forward(self, x: Tensor) -> Outputs:
+        parts = zip(*(corner(x) for corner in self.corners), strict=True)
+        heatmap, embedding, *offset = (torch.stack(part, 1) for part in parts)
+        offset = offset or [torch.full_like(heatmap[:, :, :1], 0.5).expand(-1, -1, 2, -1, -1)]
+        return Outputs(heatmap, embedding, *offset)
+
+
+class CornerNet(Detector):
+    """upsample: `topdown` or `deconv`, to bring a backbone's maps to stride 4; the Hourglass needs
+    neither. upsample_channels: of its maps. head_channels: of every head's 3x3. corner_pooling:
+    without it (table 1) both its branches are added as they are. penalty: what is near a corner
+    costs less, within a radius by the object's `size` (see ops.gaussian.radius), within a `fixed`
+    one, or `off` (table 2). embedding: its dimension; distances are Euclidean. pair_score: of two
+    corners' scores, `mean` or `geometric` mean. nms: `soft`, `hard` or `none`, within a class.
+    """
+
+    PARTS = ("heatmap", "offset", "embedding")
+
+    def __init__(
+        self,
+        *,
+        backbone: Backbone | Hourglass,
+        num_classes: int,
+        upsample: str = "topdown",
+        upsample_channels: int | Sequence[int] | None = None,
+        head_channels: int = 256,
+        corner_pooling: bool = True,
+        penalty: str = "size",
+        overlap: float = 0.3,  # section 3.2
+        radius: str = "published",
+        focal_alpha: float = 2.0,  # section 3.2
+        focal_beta: float = 4.0,
+        offsets: bool = True,
+        offset_weight: float = 1.0,  # section 4.1
+        embedding: int = 1,  # section 3.3
+        pull_weight: float = 0.1,  # section 4.1
+        push_weight: float = 0.1,
+        margin: float = 1.0,  # Delta, section 3.3
+        top_k: int = 100,  # a corner, section 4.2
+        max_distance: float = 0.5,  # of embeddings, section 4.2
+        pair_score: str = "mean",  # section 4.2
+        max_pairs: int = 300,  # the code keeps 1000, but soft NMS costs by their square
+        nms: str = "soft",
+        nms_sigma: float = 0.5,  # of soft NMS, Bodla 2017
+        nms_threshold: float = 0.5,  # of hard NMS
+        score_threshold: float = 0.001,
+        max_detections: int = 100,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            stride=backbone.strides[-1],
+            mean=backbone.mean,
+            std=backbone.std,
+        )
+        for name, value, known in (
+            ("penalty", penalty, PENALTIES),
+            ("pair_score", pair_score, SCORES),
+            ("nms", nms, SUPPRESSIONS),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}")
+        gaussian.radius(torch.ones(2), overlap, radius)  # raises now, not after the first batch
+        self.backbone = backbone
+        self.neck = to_stride_4(upsample, backbone.channels, backbone.strides, upsample_channels)
+        width = self.neck.channels
+        self.head = EveryStack(
+            Head(width, head_channels, num_classes, embedding, offsets, corner_pooling)
+            for _ in range(getattr(backbone, "stacks", 1))
+        )
+        self.penalty = penalty
+        self.overlap = overlap
+        self.radius = radius
+        self.focal_alpha = focal_alpha
+        self.focal_beta = focal_beta
+        self.offsets = offsets
+        self.offset_weight = offset_weight
+        self.pull_weight = pull_weight
+        self.push_weight = push_weight
+        self.margin = margin
+        self.top_k = top_k
+        self.max_distance = max_distance
+        self.pair_score = pair_score
+        self.max_pairs = max_pairs
+        self.nms = nms
+        self.nms_sigma = nms_sigma
+        self.nms_threshold = nms_threshold
+        self.score_threshold = score_threshold
+        self.max_detections = max_detections
+
+    def network(self, images: Images, targets: Sequence[Target] | None = None) -> Outputs:
+        maps = self.neck(self.backbone(self.normalise(images)))
+        return self.head(maps, every=targets is not None)
+
+    @torch.no_grad()
+    def assign(self, targets: Sequence[Target], shape: tuple[int, int]) -> Assignment:
+        """Targets for a map of `shape` (H, W), drawn for all images at once on their device."""
+        boxes, labels, crowd, image = gathered(targets)
+        boxes, batch = boxes / STRIDE, len(targets)
+        corner = boxes.view(-1, 2, 2)  # (N, corner, x and y)
+        limit = torch.tensor([shape[1] - 1, shape[0] - 1], device=boxes.device)
+        cell = torch.stack([corner[:, 0].floor(), corner[:, 1].ceil() - 1], 1).long()
+        cell = cell.clamp(min=0).minimum(limit)
+        radii = self.radii(corner[:, 1] - corner[:, 0]).masked_fill(crowd, -1.0)
+        planes = image[:, None] * 2 + torch.arange(2, device=boxes.device)  # (N, 2)
+        planes = planes * self.num_classes + labels[:, None]
+        heatmap = gaussian.heatmaps(
+            cell.flatten(0, 1),
+            radii.repeat_interleave(2),
+            planes.flatten(),
+            batch * 2 * self.num_classes,
+            shape,
+        )
+        crowded = gaussian.touched(boxes * crowd[:, None], image, batch, shape)
+        return Assignment(
+            heatmap.view(batch, 2, self.num_classes, *shape),
+            ~crowded[:, None, None],
+            image,
+            cell,
+            corner - cell,
+            (~crowd).float(),
+        )
+
+    def radii(self, sizes: Tensor) -> Tensor:
+        """(N, 2) -> (N,): how far the penalty is reduced, in output pixels (section 3.2)."""
+        if self.penalty == "size":
+            return gaussian.radius(sizes, self.overlap, self.radius)
+        return torch.full_like(sizes[:, 0], FIXED_RADIUS if self.penalty == "fixed" else 0.0)
+
+    def losses(self, outputs: Outputs, targets: Sequence[Target]) -> dict[str, Tensor]:
+        logits = outputs.heatmap
+        stacks = len(logits) // len(targets)  # see EveryStack
+        truth = self.assign(list(targets) * stacks, logits.shape[-2:])
+        objects = truth.weight.sum().clamp(min=1)
+        focal = penalty_reduced_focal(
+            logits, truth.heatmap, alpha=self.focal_alpha, beta=self.focal_beta
+        )
+        counted = truth.negative | (truth.heatmap == 1)
+
+        which = torch.arange(2, device=logits.device)  # (2,), broadcast with (N, 1) and (N, 2)
+        at = (truth.image[:, None], which, slice(None), truth.cell[..., 1], truth.cell[..., 0])
+        pull, push = self.grouping(outputs.embedding[at].float(), truth)  # of (N, 2, E)
+        losses = {
+            "heatmap": (focal * counted).sum() / objects,
+            "pull": self.pull_weight * pull,
+            "push": self.push_weight * push,
+        }
+        if self.offsets:
+            offset = smooth_l1(outputs.offset[at], truth.offset, 1.0).sum((1, 2)) * truth.weight
+            losses["offset"] = self.offset_weight * offset.sum() / objects
+        return losses
+
+    def grouping(self, embedding: Tensor, truth: Assignment) -> tuple[Tensor, Tensor]:
+        """(N, 2, E) of the corners -> pull and push, scalars (equations 4 and 5)."""
+        mean = embedding.mean(1)  # (N, E), e_k
+        pull = (embedding - mean[:, None]).square().sum((1, 2)) * truth.weight
+        others = (truth.image[:, None] == truth.image) * truth.weight[:, None] * truth.weight
+        others = others * (1 - torch.eye(len(others), device=others.device))  # (N, N)
+        distance = torch.linalg.vector_norm(mean[:, None] - mean, dim=2)
+        push = F.relu(self.margin - distance) * others
+        objects = truth.weight.sum().clamp(min=1)
+        return pull.sum() / objects, push.sum() / others.sum().clamp(min=1)
+
+    @torch.no_grad()
+    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
+        heat, embedding, offset = (x[-len(sizes) :].float() for x in outputs)  # the last stack's
+        heat = without_padding(heat, sizes, STRIDE).flatten(0, 1)  # (2B, K, H, W)
+        logits, labels, cells = top_peaks(heat, self.top_k)  # (2B, P) each
+        width = heat.shape[-1]
+        point = torch.stack([cells % width, cells // width], 1)
+        point = point + at_cells(offset.flatten(0, 1), cells)  # (2B, 2, P)
+        found = (logits, labels, at_cells(embedding.flatten(0, 1), cells), point)
+        (p, q), (label, other), (e, f), (start, end) = (
+            (x.unflatten(0, (-1, 2))[:, 0, ..., None], x.unflatten(0, (-1, 2))[:, 1, ..., None, :])
+            for x in found
+        )  # top-left (B, ..., P, 1) and bottom-right (B, ..., 1, P) of every pair
+
+        fits = torch.linalg.vector_norm(e - f, dim=1) <= self.max_distance  # (B, P, P)
+        fits &= (label == other) & (start < end).all(1)
+        fits &= (p > -torch.inf) & (q > -torch.inf)
+        p, q = p.sigmoid(), q.sigmoid()
+        score = (p + q) / 2 if self.pair_score == "mean" else (p * q).sqrt()
+        score = torch.where(fits, score, -1.0).flatten(1)  # (B, P * P)
+        score, pair = score.topk(min(self.max_pairs, score.shape[1]), dim=1)
+        first, second = pair // logits.shape[1], pair % logits.shape[1]
+        corners = [
+            part.flatten(2).gather(2, index[:, None].expand(-1, 2, -1))
+            for part, index in ((start, first), (end, second))
+        ]
+        boxes = box_ops.clip(torch.cat(corners, 1).mT * STRIDE, sizes)  # (B, max_pairs, 4)
+        labels = label.flatten(1).gather(1, first)
+        if self.nms == "soft":
+            score = soft_nms(boxes, score, labels, sigma=self.nms_sigma, count=self.max_detections)
+        return select(
+            boxes,
+            score,
+            labels,
+            score_threshold=self.score_threshold,
+            nms_threshold=self.nms_threshold if self.nms == "hard" else None,
+            max_detections=self.max_detections,
+        )
+
+    @torch.no_grad()
+    def with_truth(
+        self, outputs: Outputs, targets: Sequence[Target], parts: Sequence[str]
+    ) -> Outputs:
+        """These of PARTS as a perfect network would have them; crowds are left as they are.
+
+        True embeddings are a number per object, one and the same for objects that have a corner's
+        cell in common, and agree nowhere else.
+        """
+        truth = self.assign(targets, outputs.heatmap.shape[-2:])
+        heat, embedding, offset = (x.float().clone() for x in outputs)
+        n = truth.weight > 0
+        which = torch.arange(2, device=heat.device)
+        at = (truth.image[n, None], which, slice(None), truth.cell[n, :, 1], truth.cell[n, :, 0])
+        if "heatmap" in parts:
+            heat = truth.heatmap.logit(1e-6)
+        if "embedding" in parts:
+            embedding[:, 0], embedding[:, 1] = -1e6, 1e6
+            embedding[at] = _tags(truth.image[n], truth.cell[n])[:, None, None]
+        if "offset" in parts:
+            offset[at] = truth.offset[n]
+        return Outputs(heat, embedding, offset)
+
+    def heatmaps(self, outputs: Outputs) -> dict[str, Tensor]:
+        heat = outputs.heatmap.float().sigmoid().amax(2)  # (B, 2, H, W)
+        return {"top-left corners": heat[:, 0], "bottom-right corners": heat[:, 1]}
+
+
+def _tags(image: Tensor, cell: Tensor) -> Tensor:
+    """(N,), (N, 2, 2) -> (N,) float32: a number per object, shared by those that share a cell."""
+    corner = torch.arange(2, device=cell.device)[None, :, None].expand(len(cell), 2, 1)
+    place = torch.cat([image[:, None, None].expand_as(corner), corner, cell], 2)  # (N, 2, 4)
+    places, group = place.flatten(0, 1).unique(dim=0, return_inverse=True)
+    group, tag = group.view(-1, 2), torch.arange(len(image), device=image.device).float()
+    for _ in range(len(image)):  # until the least of every chain has gone along it
+        least = tag.new_full((len(places),), torch.inf)
+        least.scatter_reduce_(0, group.flatten(), tag.repeat_interleave(2), "amin")
+        before, tag = tag, least[group].amin(1)
+        if torch.equal(before, tag):
+            break
+    return tag

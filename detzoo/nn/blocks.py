@@ -1,0 +1,61 @@
+"""Convolutions with batch norm, as the networks that look for points are made of them."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import deform_conv2d
+
+
+def convolution(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    """Convolution, batch norm, ReLU; (B, C, H, W) -> (B, out, ceil(H / stride), ...)."""
+    return nn.Sequential(*normalised(in_channels, out_channels, kernel, stride), nn.ReLU())
+
+
+def normalised(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    """Convolution and batch norm, with no bias between them."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(out_channels),
+    )
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions beside a skip, which is a 1x1 where channels or stride change."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.first = convolution(in_channels, out_channels, 3, stride)
+        self.second = normalised(out_channels, out_channels, 3)
+        same = stride == 1 and in_channels == out_channels
+        self.skip = nn.Identity() if same else normalised(in_channels, out_channels, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.second(self.first(x)) + self.skip(x))
+
+
+class Deformable(nn.Conv2d):
+    """A 3x3 convolution whose nine taps move and are weighted (Zhu 2018, arXiv:1811.11168).
+
+    Where they move to and how much they count is read off the input by a 3x3 of its own, which
+    starts at "nowhere" and "half". Always in float32; from torchvision.ops.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 3, padding=1)
+        self.where = nn.Conv2d(in_channels, 27, 3, padding=1)
+        nn.init.zeros_(self.where.weight)
+        nn.init.zeros_(self.where.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shift, weight = self.where(x).float().split([18, 9], 1)
+        return deform_conv2d(
+            x.float(), shift, self.weight, self.bias, padding=1, mask=weight.sigmoid()
+        )
+
+
+def deformable(in_channels: int, out_channels: int) -> nn.Sequential:
+    """As `convolution` of 3x3, deformable."""
+    return nn.Sequential(
+        Deformable(in_channels, out_channels), nn.BatchNorm2d(out_channels), nn.ReLU()
+    )

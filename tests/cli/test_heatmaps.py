@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import detzoo
+from detzoo.cli.heatmaps import overlay, see
+from detzoo.data import Letterbox
+
+
+@pytest.mark.parametrize(
+    ("name", "maps"),
+    [
+        ("centernet", ["centres"]),
+        ("cornernet", ["top-left corners", "bottom-right corners"]),
+    ],
+)
+def test_maps_end_where_the_image_does(name: str, maps: list[str]) -> None:
+    detector = detzoo.create_detector(name, num_classes=2, backbone="test_resnet", head_channels=8)
+    detector.resize = Letterbox(64)
+    images = [np.full((32, 64, 3), 90, np.uint8), np.full((128, 96, 3), 90, np.uint8)]
+    found = see(detector, images)
+    assert [list(image) for image in found] == [maps] * 2
+    for image, shape in zip(found, [(8, 16), (16, 12)], strict=True):
+        for heat in image.values():
+            assert heat.shape == shape
+            assert heat.min() >= 0 and heat.max() <= 1
+
+
+def test_a_detector_without_points_has_none() -> None:
+    detector = detzoo.create_detector("retinanet", num_classes=2, backbone="test_resnet")
+    detector.resize = Letterbox(64)
+    with pytest.raises(ValueError, match="RetinaNet has no heatmaps"):
+        see(detector, [np.zeros((32, 32, 3), np.uint8)])
+
+
+def test_the_image_shows_through_where_there_is_no_heat(tmp_path: Path) -> None:
+    heat = torch.zeros(4, 4)
+    heat[1, 2] = 1.0
+    overlay(np.full((40, 40, 3), 100, np.uint8), heat, tmp_path / "heat.jpg")
+    picture = np.asarray(Image.open(tmp_path / "heat.jpg"))
+    assert picture.shape == (40, 40, 3)
+    assert abs(int(picture[35, 5].mean()) - 100) < 3
+    assert picture[15, 25].mean() > 150
