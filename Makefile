@@ -25,7 +25,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	  echo "make: $(PYTHON) is $$($(PYTHON) --version 2>&1 || echo not there)," \
 	       "but detzoo needs Python 3.10 or newer: make setup PYTHON=python3.12" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,fast]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,fast,proposals]'
 	@touch $@
 
 bench: $(STAMP)  ## train, score, time and report the detectors: NAME= DATA= DEVICE= ARGS=
