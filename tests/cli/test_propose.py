@@ -48,8 +48,7 @@ def test_given_detectors_go_all_the_way(capsys: pytest.CaptureFixture) -> None:
     bench += ["speed.seconds=1", "+speed.lock=false", "proposals=edge_boxes", "proposals.limit=30"]
     assert main(bench) == 0
     said = capsys.readouterr().err
-    # train, val and test, each computed once and for both
-    assert said.count("proposals: edge_boxes-") == 3
+    assert said.count("proposals: edge_boxes-") == 3  # a split each, for both
     for run in select("runs/default"):
         speed = json.loads((run / "speed.json").read_text())
         assert speed["stages"]["proposals"]["p50"] > 0
