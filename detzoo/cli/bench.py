@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-import traceback
 from pathlib import Path
 
 from hydra import compose
@@ -17,8 +16,7 @@ from detzoo.config import plain
 
 @app("bench")
 def main(config: DictConfig) -> int:
-    from detzoo.cli import runs
-    from detzoo.cli.stages import evaluate_run, train_run
+    from detzoo.cli import runs, together
     from detzoo.cli.timing import time_runs
     from detzoo.report import build, text_table
 
@@ -28,14 +26,15 @@ def main(config: DictConfig) -> int:
     runs.tell(runs.checked(runs.source(settings[0])))
     paths = [runs.directory(job, wanted["root"]) for job in settings]
 
-    failed: dict[Path, str] = {}
-    for number, (job, path) in enumerate(zip(settings, paths, strict=True), 1):
-        print(f"[{number}/{len(paths)}] {job['label']}, seed {job['seed']}: {path}", flush=True)
-        try:
-            train_run(job, path)
-            evaluate_run(path, **wanted["evaluate"])
-        except Exception as error:  # whatever it is, it must not stop the others
-            failed[path] = say(path, error)
+    at_once = together.how_many(wanted["jobs"], settings, wanted["runtime"]["threads"])
+    if at_once > 1:
+        failed = together.side_by_side(settings, paths, wanted["evaluate"], at_once)
+    else:
+        failed = {}
+        for number, (job, path) in enumerate(zip(settings, paths, strict=True)):
+            print(together.announcement(number, settings, path), flush=True)
+            if error := together.train_and_score(job, path, wanted["evaluate"]):
+                failed[path] = error
     scored = [path for path in paths if path not in failed]
     if scored:
         failed |= time_runs(scored, **wanted["speed"], again=False)
@@ -62,15 +61,6 @@ def jobs(detectors: list[str], seeds: list[int]) -> list[DictConfig]:
         for seed in seeds
         for detector in detectors
     ]
-
-
-def say(path: Path, error: Exception) -> str:
-    """Tell of a failure now, with its traceback unless it explains itself; gives it in one line."""
-    if not isinstance(error, ValueError | OSError):
-        traceback.print_exception(error)
-    text = f"{type(error).__name__}: {error}"
-    print(f"failed, going on with the others: {path}: {text}", file=sys.stderr)
-    return text.split("\n")[0]
 
 
 def clock(start: float) -> str:

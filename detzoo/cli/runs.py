@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
+import traceback
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -115,6 +117,15 @@ def read_or_empty(path: Path) -> dict[str, Any]:
         return read_json(path)
     except (OSError, ValueError):
         return {}
+
+
+def say(path: Path, error: Exception) -> str:
+    """Tell of a failure now, with its traceback unless it explains itself; gives it in one line."""
+    if not isinstance(error, ValueError | OSError):
+        traceback.print_exception(error)
+    text = f"{type(error).__name__}: {error}"
+    print(f"failed, going on with the others: {path}: {text}", file=sys.stderr)
+    return in_one_line(error)
 
 
 def in_one_line(error: Exception) -> str:

@@ -69,8 +69,9 @@ def propose(
 ) -> Proposed:
     """Every image's proposals, and the seconds that they took when they were computed.
 
-    processes: as many as torch has threads by default, where it pays. Says on stderr what it computes. Raises
-    ValueError for a file that holds other proposals than its name promises or is damaged.
+    processes: as many as torch has threads by default, where it pays. Says on stderr what it
+    computes. Raises ValueError for a file that holds other proposals than its name promises or is
+    damaged.
     """
     if not proposer.stored:
         timed = [_timed(proposer, sample) for sample in dataset.samples]

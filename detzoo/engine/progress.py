@@ -10,6 +10,15 @@ from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 30.0
 
+# Of this process among others that share its terminal: what it works on, and its line there.
+_owner, _place = "", 0
+
+
+def beside_others(owner: str, place: int) -> None:
+    """Several processes show bars at once: put `owner` before this one's, on line `place`."""
+    global _owner, _place
+    _owner, _place = f"{owner}: ", place
+
 
 class Progress:
     """Counts `total` units of work on stderr; use as a context manager.
@@ -19,14 +28,20 @@ class Progress:
     """
 
     def __init__(self, total: int, name: str, unit: str, *, done: int = 0, show: bool = True):
-        self.total, self.name, self.unit = total, name, unit
+        self.total, self.name, self.unit = total, _owner + name, unit
         self.first, self.count, self.note = done, done, ""
         self.show = show
         self.started = self.printed = time.monotonic()
         self.bar = None
         if show and sys.stderr.isatty():
             self.bar = tqdm(
-                total=total, desc=name, unit=f" {unit}", initial=done, leave=False, smoothing=0.05
+                total=total,
+                desc=self.name,
+                unit=f" {unit}",
+                initial=done,
+                leave=False,
+                smoothing=0.05,
+                position=_place,
             )
 
     def advance(self, count: int, note: str = "") -> None:

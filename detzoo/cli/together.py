@@ -1,0 +1,138 @@
+"""Runs that are trained side by side, each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from detzoo.cli.runs import Settings, say, source
+from detzoo.config import build
+from detzoo.engine import status
+from detzoo.speed.machine import cores
+
+MOST = 4  # at once: every one keeps its own images in memory
+
+
+def how_many(wanted: int | str, runs: Sequence[Settings], threads: int | None = None) -> int:
+    """Of `jobs`: `auto` is one for each core of a CPU, and one on a GPU or where `threads` is set.
+
+    A second thread speeds up small batches by a third; a second process does twice the work.
+    """
+    if wanted != "auto":
+        if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:
+            raise ValueError(f"jobs is {wanted!r}; it is auto or a number of runs from 1 on")
+        return min(wanted, len(runs))
+    alone = threads or any(run["runtime"]["device"] != "cpu" for run in runs)
+    return 1 if alone else min(cores(), len(runs), MOST)
+
+
+def train_and_score(settings: Settings, path: Path, evaluate: dict[str, Any]) -> str | None:
+    """Train and score one run, here; whatever fails is told and given back in one line."""
+    from detzoo.cli.stages import evaluate_run, train_run
+
+    try:
+        train_run(settings, path)
+        evaluate_run(path, **evaluate)
+    except Exception as error:  # whatever it is, it must not stop the others
+        return say(path, error)
+    return None
+
+
+def side_by_side(
+    runs: Sequence[Settings], paths: Sequence[Path], evaluate: dict[str, Any], jobs: int
+) -> dict[Path, str]:
+    """Train and score all runs, `jobs` at a time, on equal shares of the cores.
+
+    Gives path -> error of those that failed. A run whose process is killed fails alone. When this
+    process ends, for whatever reason, so do the others; what they were at goes on at the next call.
+    """
+    _propose_first(runs)
+    context = get_context("spawn")
+    lock = context.RLock()  # of the terminal
+    places: SimpleQueue[int] = SimpleQueue()
+    for place in range(jobs):
+        places.put(place)
+    living: set[BaseProcess] = set()
+
+    def work(number: int) -> str | None:
+        settings, path = runs[number], paths[number]
+        place = places.get()
+        arguments = (settings, path, evaluate, max(1, cores() // jobs), place, lock)
+        process = context.Process(target=_work, args=arguments)
+        print(announcement(number, runs, path), flush=True)
+        process.start()
+        living.add(process)
+        process.join()
+        living.discard(process)
+        places.put(place)
+        if process.exitcode == 0:
+            return None
+        error = (status.read(path) or {}).get("error")
+        return (error or f"its process ended with exit code {process.exitcode}").split("\n")[0]
+
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            errors = list(pool.map(work, range(len(runs))))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(living):
+                process.terminate()
+            raise
+    return {path: error for path, error in zip(paths, errors, strict=True) if error}
+
+
+def announcement(number: int, runs: Sequence[Settings], path: Path) -> str:
+    run = runs[number]
+    return f"[{number + 1}/{len(runs)}] {run['label']}, seed {run['seed']}: {path}"
+
+
+def _work(
+    settings: Settings,
+    path: Path,
+    evaluate: dict[str, Any],
+    threads: int,
+    place: int,
+    lock: Any,
+) -> None:
+    """The life of one process."""
+    import torch
+    from tqdm import tqdm
+
+    from detzoo.engine.progress import beside_others
+
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    tqdm.set_lock(lock)
+    beside_others(settings["label"], place)
+    torch.set_num_threads(threads)
+    sys.exit(train_and_score(settings, path, {**evaluate, "threads": threads}) is not None)
+
+
+def _end_with(parent: int) -> None:
+    """A run that goes on without its bench would be in the way of the next one."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _propose_first(runs: Sequence[Settings]) -> None:
+    """Compute what several runs would otherwise compute at once; a failure is theirs to tell."""
+    from detzoo.data import with_proposals
+    from detzoo.data.dataset import SPLITS
+
+    for run in runs:
+        node = run["detector"].get("proposer")
+        if node:
+            with suppress(Exception):
+                proposer = build(node, "proposals")
+                for split in SPLITS if proposer.stored else ():
+                    with_proposals(source(run).read(split), proposer)
