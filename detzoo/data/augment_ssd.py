@@ -34,10 +34,8 @@ class ZoomOutAndCrop:
 
     The canvas is made with probability p. The crop has an IoU of at least 0.1, 0.3, 0.5, 0.7 or 0.9
     with some object, or any, or is the whole; an object stays if its centre is in the crop. A crowd
-    region decides nothing, and whatever of it is seen stays a crowd.
-
-    Raises ValueError for an image with proposals: they would have to be cut too, and most would be
-    gone.
+    region decides nothing, and whatever of it is seen stays a crowd; of the proposals stays what is
+    seen of them.
     """
 
     def __init__(
@@ -50,11 +48,6 @@ class ZoomOutAndCrop:
         self.p, self.fill = p, fill
 
     def __call__(self, view: View, rng: np.random.Generator) -> View:
-        if getattr(view, "proposals", None) is not None:
-            raise ValueError(
-                "augment=ssd crops images and cannot take their proposals along; use augment=flip "
-                "or none with a detector that reads proposals"
-            )
         height, width = view.image.shape[-2:]
         top = left = 0
         window = height, width
@@ -77,7 +70,8 @@ class ZoomOutAndCrop:
         centre = (view.boxes[:, :2] + view.boxes[:, 2:]) / 2
         low, high = torch.tensor([left, top]), torch.tensor([left + window[1], top + window[0]])
         keep = view.crowd | ((centre > low) & (centre < high)).all(1)
-        view = View(view.image, view.boxes[keep], view.labels[keep], view.crowd[keep])
+        objects = {name: getattr(view, name)[keep] for name in ("boxes", "labels", "crowd")}
+        view = view._replace(**objects)
         return look(view, top, left, window, min_visible=0.0, fill=self.fill)
 
 

@@ -1,7 +1,5 @@
 """SSD's augmentation: what stays an object, what stays a crowd, and where the numbers come from."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -64,9 +62,15 @@ def test_no_objects_and_crowds_alone_are_legal():
         ZoomOutAndCrop()(view(crowd=[True] * 3), np.random.default_rng(seed))
 
 
-def test_proposals_are_refused():
-    given = SimpleNamespace(**view()._asdict(), proposals=torch.zeros(5, 4))
-    with pytest.raises(ValueError, match="cannot take their proposals along; use augment=flip"):
-        ZoomOutAndCrop()(given, np.random.default_rng(0))
+def test_proposals_go_where_the_image_goes(monkeypatch):
+    step = ZoomOutAndCrop(p=0.0)
+    part = {"top": 0, "left": 20, "height": 20, "width": 30}
+    monkeypatch.setattr(step.crop, "make_params", lambda inputs: part)
+    # The window is x 20..50, y 0..20: everything becomes twice as large, the second is out of it.
+    given = view()._replace(proposals=torch.tensor([[10.0, 5, 30, 25], [0, 0, 20, 40]]))
+    assert step(given, np.random.default_rng(0)).proposals.tolist() == [[0, 10, 20, 40]]
+
+
+def test_a_canvas_smaller_than_the_image_is_refused():
     with pytest.raises(ValueError, match=r"zoom_out is 0\.5"):
         ZoomOutAndCrop(zoom_out=0.5)

@@ -275,5 +275,5 @@ def test_errors_say_what_came() -> None:
         make(radius="exact")
     with pytest.raises(ValueError, match="3 deconvolutions"):
         Deconvolutions([8, 16], [4, 32], channels=(64, 64))
-    with pytest.raises(ValueError, match="stride 8, not 4"):
+    with pytest.raises(ValueError, match=r"no map has stride 4, the backbone's have \[8, 16\]"):
         TopDown([8, 16], [8, 16])
