@@ -124,7 +124,7 @@ class Detector(nn.Module, abc.ABC):
             x = x * (rows[:, None, :, None] & columns[:, None, None, :])
         return x
 
-    def propose(self, arrays: Sequence[np.ndarray]) -> list[Tensor] | None:
+    def proposals_of(self, arrays: Sequence[np.ndarray]) -> list[Tensor] | None:
         """(H, W, 3) uint8 RGB arrays -> per image (P, 4) in its pixels; None for who needs none."""
         if self.proposer is None:
             return None
@@ -149,7 +149,7 @@ class Detector(nn.Module, abc.ABC):
             for start in range(0, len(images), batch_size):
                 arrays = [load_image(image) for image in images[start : start + batch_size]]
                 resized = [self.resize(array, i) for i, array in enumerate(arrays, start)]
-                proposals = self.propose(arrays)
+                proposals = self.proposals_of(arrays)
                 batch = collate_images(resized, self.stride, resize_proposals(proposals, resized))
                 for detections, frame in zip(self(batch.to(device)), batch.frames, strict=True):
                     keep = detections.scores >= score_threshold

@@ -262,7 +262,7 @@ def _cost(
     """On the first image of the most frequent shape."""
     frequent = Counter(shapes).most_common(1)[0][0]
     image = load_image(encoded[shapes.index(frequent)])
-    images = pipeline.collate([image], pipeline.detector.propose([image]))
+    images = pipeline.collate([image], pipeline.detector.proposals_of([image]))
     images = transfer(images, pipeline.device, pipeline.channels_last)
     with autocast(pipeline.device, pipeline.precision):
         return {

@@ -95,7 +95,7 @@ class Pipeline:
         stamp()
         arrays = [load_image(data) for data in encoded]
         stamp()
-        proposals = self.detector.propose(arrays)
+        proposals = self.detector.proposals_of(arrays)
         stamp()
         images = self.collate(arrays, proposals)
         stamp()

@@ -11,12 +11,14 @@ import inspect
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from composed import CONFIGS, described
 from torch import Tensor, nn
 
 from detzoo import config, detectors
+from detzoo.data import Letterbox
 from detzoo.detector import Detector
 from detzoo.types import Detections, Frame, Images, Target
 
@@ -215,6 +217,19 @@ class TestPromises:
             assert (found.scores[:-1] >= found.scores[1:]).all()
             assert (found.scores >= 0).all() and (found.scores <= 1).all()
             assert (found.labels >= 0).all() and (found.labels < CLASSES).all()
+
+    def test_predict_takes_images_of_any_size(self, name: str) -> None:
+        """From arrays to boxes in their own pixels, by the detector alone, proposals and all."""
+        detector = shared(name)
+        detector.resize = Letterbox((HEIGHT, WIDTH))
+        generator = np.random.default_rng(0)
+        shapes = (50, 70, 3), (128, 192, 3)
+        arrays = [generator.integers(0, 256, shape, dtype=np.uint8) for shape in shapes]
+        found = detector.predict(arrays, score_threshold=0.0)
+        assert len(found) == 2 and any(map(len, found))
+        for detections, array in zip(found, arrays, strict=True):
+            height, width = array.shape[:2]
+            assert (detections.boxes <= torch.tensor([width, height, width, height])).all()
 
     def test_nothing_found_is_an_empty_detections(self, name: str) -> None:
         for found in make(name, score_threshold=1.0).eval()(batch(WIDTH, 80)):
