@@ -17,6 +17,7 @@ from detzoo.data.loader import Batches
 from detzoo.detector import Detector
 from detzoo.engine.checkpoint import seed_everything
 from detzoo.engine.predict import predict_dataset
+from detzoo.engine.progress import alone
 from detzoo.engine.status import stage
 from detzoo.engine.train import train
 from detzoo.files import write_json, write_text
@@ -134,7 +135,7 @@ def evaluate_run(
         )
         found = coco.evaluate(truth, results, backend=backend, max_dets=protocol["max_dets"])
         found["intervals"] = bootstrap.interval(
-            truth, results, n=resamples, progress=sys.stderr.isatty()
+            truth, results, n=resamples, progress=sys.stderr.isatty() and alone()
         )
         found["interval_method"] = bootstrap.METHOD.format(n=resamples)
         found |= {"split": split, "score_threshold": protocol["score_threshold"]}

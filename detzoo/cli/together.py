@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
@@ -129,10 +130,13 @@ def _propose_first(runs: Sequence[Settings]) -> None:
     from detzoo.data import with_proposals
     from detzoo.data.dataset import SPLITS
 
-    for run in runs:
-        node = run["detector"].get("proposer")
-        if node:
-            with suppress(Exception):
-                proposer = build(node, "proposals")
-                for split in SPLITS if proposer.stored else ():
-                    with_proposals(source(run).read(split), proposer)
+    nodes = {
+        json.dumps([run["detector"]["proposer"], run["data"]], sort_keys=True): run
+        for run in runs
+        if run["detector"].get("proposer")
+    }
+    for run in nodes.values():
+        with suppress(Exception):
+            proposer = build(run["detector"]["proposer"], "proposals")
+            for split in SPLITS if proposer.looks else ():
+                with_proposals(source(run).read(split), proposer)

@@ -64,7 +64,7 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.samples)
 
-    @property
+    @cached_property
     def has_proposals(self) -> bool:
         """Whether every image comes with its proposals."""
         return all(sample.proposals is not None for sample in self.samples)

@@ -23,12 +23,12 @@ EDGES = ("sobel", "canny")
 class Proposer(abc.ABC):
     """A way to propose regions.
 
-    parallel: whether several processes are faster than one. stored: whether reading boxes from a
-    disk is faster than computing them.
+    parallel: whether several processes are faster than one. looks: whether the boxes hang on what
+    the image shows; where its size is all that counts, nothing is decoded and nothing is stored.
     """
 
     parallel = True
-    stored = True
+    looks = True
 
     @abc.abstractmethod
     def __call__(self, image: np.ndarray) -> np.ndarray:
@@ -49,7 +49,7 @@ class Grid(Proposer):
     """
 
     parallel = False
-    stored = False
+    looks = False
 
     def __init__(
         self,

@@ -20,6 +20,11 @@ def beside_others(owner: str, place: int) -> None:
     _owner, _place = f"{owner}: ", place
 
 
+def alone() -> bool:
+    """Whether nobody else's bars are on this terminal, so that one may be drawn anywhere."""
+    return not _owner
+
+
 class Progress:
     """Counts `total` units of work on stderr; use as a context manager.
 

@@ -1,8 +1,7 @@
 """Time detectors side by side: the protocol behind every millisecond in a table.
 
-From encoded bytes in memory to boxes in original pixels on the CPU, on real images:
-
-A detector that is given its regions has them proposed within every pass: they are its cost too.
+From encoded bytes in memory to boxes in original pixels on the CPU, on real images. A detector that
+is given its regions has them proposed within every pass: they are its cost too.
 
 1. Warm-up, per detector and input shape, until the medians stand still; bounded, and says if not.
 2. Rounds: all detectors, in random order, over the same few images, one image at a time. Whatever
@@ -174,6 +173,7 @@ def measure(
             **latency(samples[name], seed),
             "throughput": throughputs[name],
             **costs[name],
+            "proposer": proposer.describe() if (proposer := pipeline.detector.proposer) else None,
             "shapes": len(set(shapes[name])),
             "warmup": warmups[name],
             "other_load": other_load,

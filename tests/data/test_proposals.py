@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -229,3 +231,10 @@ def test_batches_carry_proposals_in_the_network_s_pixels(noise, tmp_path):
     batch, _ = Batches(noise, images_seen=8, augment=flip, seed=0, **options)[0]
     assert batch.proposals is None
     assert isinstance(batch.frames[0], Frame)
+
+
+def test_a_grid_needs_the_sizes_of_images_and_not_the_images(noise):
+    gone = [replace(sample, path=Path("nowhere.png")) for sample in noise.samples[:2]]
+    found = with_proposals(replace(noise, samples=tuple(gone)), Grid())
+    expected = Grid()(np.zeros((*SIDES, 3), np.uint8))
+    assert all((sample.proposals.numpy() == expected).all() for sample in found.samples)

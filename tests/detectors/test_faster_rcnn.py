@@ -122,6 +122,25 @@ def test_proposals_are_the_best_of_each_level_clipped_and_thinned():
     assert 3 < len(more) <= 9
 
 
+def test_training_keeps_more_proposals_than_test():
+    detector = make(pre_nms=(50, 4), post_nms=(50, 4), roi_batch=1000, rpn_nms_threshold=1.0)
+    with torch.no_grad():
+        free, sampled = detector.network(images(1)), detector.network(images(1), TRUTH[1:])
+    assert len(free.rois[0]) == 4 and len(sampled.rois[0]) == 50  # no object, so none is added
+
+
+def test_a_proposal_without_an_area_takes_no_place():
+    detector = make(pre_nms=(9, 2), post_nms=(9, 2))
+    anchors, counts = anchors_of(detector)
+    objectness, deltas = torch.full((1, len(anchors)), -5.0), torch.zeros(1, len(anchors), 4)
+    outside, inside = counts[0] // 2, counts[0] // 2 + 3  # of the finest level, in the middle
+    objectness[0, [outside, inside]] = torch.tensor([5.0, 4.0])
+    deltas[0, outside, 0] = -100.0  # far to the left: the clipped box is a line
+    (rois,) = detector.propose(objectness, deltas, anchors, counts, [SIZE], 1)
+    assert (rois[:, 2:] > rois[:, :2]).all() and len(rois) == 2
+    torch.testing.assert_close(rois[0], box_ops.clip(anchors[None], [SIZE])[0][inside])
+
+
 def test_regions_are_sampled_with_targets_and_not_by_mode(detector):
     batch = images()
     with torch.no_grad():

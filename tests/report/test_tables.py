@@ -1,6 +1,7 @@
 """The numbers that reach the tables, and how they are printed."""
 
 import io
+import json
 import math
 import subprocess
 import sys
@@ -44,6 +45,16 @@ def test_a_row_holds_what_the_files_say(make):
     assert (row["gmacs"], row["parameters"], row["peak_memory_mb"]) == (2.0, 10_000_000, 380.0)
     assert (row["train_seconds"], row["images_seen"], row["images"]) == (140.0, 4000, 2)
     assert (row["detector"], row["seed"], row["kind"], row["state"]) == ("A", "0", "run", "done")
+
+
+@pytest.mark.parametrize("proposer", [{"kind": "grid"}, None])
+def test_proposals_take_time_only_where_there_is_a_proposer(make, proposer):
+    run = make("A")
+    speed = json.loads((run / "speed.json").read_text())
+    speed["stages"]["proposals"]["p50"] = 0.002
+    (run / "speed.json").write_text(json.dumps(speed | {"proposer": proposer}))
+    found = table([run]).iloc[0]["proposals_ms"]
+    assert found == 0.002 if proposer else math.isnan(found)
 
 
 def test_seeds_are_rows_below_their_mean(make):
