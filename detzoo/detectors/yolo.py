@@ -96,6 +96,10 @@ class YOLO(Detector):
     neck: `one_map`, the paper's, is the backbone's last map; `topdown` merges its maps down to
     cells of `cell` pixels. grid: cells to a side; where the map has another number it is averaged
     to it. None leaves the map's own cells (conv only), so their number follows the input's size.
+
+    answer_scale: the last layer's answers times this. They are probabilities and shares as they
+    are, of which a tenth is much, where Adam moves every weight by the learning rate, whatever its
+    gradient: at 1 the answers of 64 channels jump by a third in a step. Gradient descent needs none.
     """
 
     def __init__(
@@ -113,6 +117,7 @@ class YOLO(Detector):
         predictors: int = 2,  # B, section 2
         coord_weight: float = 5.0,  # section 2.2
         noobj_weight: float = 0.5,  # section 2.2
+        answer_scale: float = 1.0,
         score_threshold: float = 0.001,
         top_k: int = 1000,  # candidates an image that reach NMS
         nms_threshold: float = 0.5,
@@ -130,6 +135,8 @@ class YOLO(Detector):
             raise ValueError(f"detector.head is {head!r}; choose one of {', '.join(HEADS)}")
         if head == "fc" and grid is None:
             raise ValueError("detector.grid is None, but a fully connected head has so many cells")
+        if answer_scale <= 0:
+            raise ValueError(f"detector.answer_scale is {answer_scale}; it is above 0")
         if predictors < 1:
             raise ValueError(f"detector.predictors is {predictors}; a cell needs at least one")
         self.backbone = backbone
@@ -145,9 +152,10 @@ class YOLO(Detector):
         else:
             self.head = Convolutional(self.neck.channels, channels, convs, answers)
         last = self.head.layers[-1] if head == "fc" else self.head[-1]
-        _start(last, predictors, num_classes)
+        _start(last, predictors, num_classes, answer_scale)
         self.grid, self.predictors = grid, predictors
         self.coord_weight, self.noobj_weight = coord_weight, noobj_weight
+        self.answer_scale = answer_scale
         self.score_threshold, self.top_k = score_threshold, top_k
         self.nms_threshold, self.max_detections = nms_threshold, max_detections
 
@@ -155,7 +163,7 @@ class YOLO(Detector):
         x = self.neck(self.backbone(self.normalise(images)))[0]  # (B, C, h, w)
         if self.grid is not None and x.shape[-2:] != (self.grid, self.grid):
             x = F.adaptive_avg_pool2d(x, self.grid)
-        x = self.head(x).permute(0, 2, 3, 1)  # (B, Y, X, P * 5 + K)
+        x = self.answer_scale * self.head(x).permute(0, 2, 3, 1)  # (B, Y, X, P * 5 + K)
         boxes, classes = x.split([self.predictors * 5, self.num_classes], -1)
         boxes, confidence = boxes.unflatten(-1, (self.predictors, 5)).split([4, 1], -1)
         return Outputs(boxes, confidence.squeeze(-1), classes, tuple(images.pixels.shape[-2:]))
@@ -243,9 +251,12 @@ class YOLO(Detector):
 
 
 @torch.no_grad()
-def _start(layer: nn.Linear | nn.Conv2d, predictors: int, num_classes: int) -> None:
+def _start(
+    layer: nn.Linear | nn.Conv2d, predictors: int, num_classes: int, answer_scale: float
+) -> None:
     """Let every box begin in the middle of its cell with a quarter of the image's sides, without
     confidence, and every class as likely as another: what a squared error would find out first.
     """
     bias = torch.tensor([0.5, 0.5, 0.5, 0.5, 0.0] * predictors + [1 / num_classes] * num_classes)
+    bias = bias / answer_scale
     layer.bias.copy_(bias[:, None].expand(-1, len(layer.bias) // len(bias)).flatten())

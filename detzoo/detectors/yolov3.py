@@ -140,8 +140,9 @@ class YOLOv3(Detector):
 
     anchors: widths and heights of all priors in input pixels, smallest first, shared out evenly
     over the maps from the finest on; None: the paper's nine, which are for 416 pixels. `detzoo
-    check` prints those of a data set. finest_level: of the maps used, strides 2^l. channels: of
-    every map's set of convs, one number or one a map.
+    check` prints those of a data set. finest_level: of the maps used, strides 2^l; the
+    first `maps` of them answer, and what coarser ones the backbone has only feed these. channels:
+    of every map's set of convs, one number or one a map, those that only feed included.
     """
 
     def __init__(
@@ -151,6 +152,7 @@ class YOLOv3(Detector):
         num_classes: int,
         anchors: Sequence[Sequence[float]] | None = None,
         finest_level: int = 3,  # section 2.3
+        maps: int = 3,  # section 2.3
         channels: int | Sequence[int] = (128, 256, 512),  # the published configuration
         convs: int = 5,  # the published configuration
         ignore: float = 0.5,  # section 2.1
@@ -170,29 +172,31 @@ class YOLOv3(Detector):
         if finest not in backbone.strides:
             raise ValueError(f"no map has stride {finest}, the backbone's have {backbone.strides}")
         self.first = list(backbone.strides).index(finest)
-        self.strides = backbone.strides[self.first :]
-        maps = len(self.strides)
+        used = backbone.strides[self.first :]
+        if not 1 <= maps <= len(used):
+            raise ValueError(f"detector.maps is {maps}, but there are maps of strides {used}")
+        self.strides = used[:maps]
         anchors = COCO_PRIORS if anchors is None else anchors
         if not anchors or len(anchors) % maps or any(len(a) != 2 or min(a) <= 0 for a in anchors):
             raise ValueError(
                 f"detector.anchors is {anchors}; give [width, height] pairs above 0, as many for "
                 f"each of the {maps} maps"
             )
-        widths = [channels] * maps if isinstance(channels, int) else list(channels)
-        if len(widths) != maps:
-            raise ValueError(f"channels is {channels}; give one number, or one for each of {maps}")
+        widths = [channels] * len(used) if isinstance(channels, int) else list(channels)
+        if len(widths) != len(used):
+            raise ValueError(f"channels is {channels}; give one number, or one for each of {used}")
         each = len(anchors) // maps
         pairs = [(float(w), float(h)) for w, h in anchors]
         self.priors = tuple(tuple(pairs[i * each : (i + 1) * each]) for i in range(maps))
         self.backbone = backbone
         self.neck = Neck(backbone.channels[self.first :], widths, convs)
-        self.head = Head(self.neck.channels, widths, each, num_classes, prior)
+        self.head = Head(self.neck.channels[:maps], widths[:maps], each, num_classes, prior)
         self.ignore = ignore
         self.score_threshold, self.top_k = score_threshold, top_k
         self.nms_threshold, self.max_detections = nms_threshold, max_detections
 
     def network(self, images: Images, targets: Sequence[Target] | None = None) -> Outputs:
-        maps = self.neck(self.backbone(self.normalise(images))[self.first :])
+        maps = self.neck(self.backbone(self.normalise(images))[self.first :])[: len(self.strides)]
         shapes = tuple((x.shape[2], x.shape[3], s) for x, s in zip(maps, self.strides, strict=True))
         return Outputs(*self.head(maps), make_grid(shapes, self.priors, images.pixels.device))
 

@@ -138,6 +138,23 @@ def test_the_grid_is_what_was_asked_for(settings, grid):
     assert outputs.confidence.shape == (2, *grid, 2) and outputs.classes.shape == (2, *grid, K)
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.1])
+def test_answers_begin_the_same_and_move_by_their_scale(scale):
+    torch.manual_seed(0)
+    yolo = make(answer_scale=scale)
+    last = yolo.head[-1]
+    images = Images(torch.zeros(1, 3, *SIZE), [Frame(0, SIZE, SIZE)])
+    with torch.no_grad():
+        last.weight.zero_()
+        start = yolo.network(images)
+        last.bias += 1
+        moved = yolo.network(images)
+    assert start.boxes.unique().tolist() == pytest.approx([0.5])
+    assert start.confidence.unique().tolist() == [0]
+    assert start.classes.unique().tolist() == pytest.approx([1 / K])
+    assert (moved.classes - start.classes).unique().mean().item() == pytest.approx(scale)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -146,6 +163,7 @@ def test_the_grid_is_what_was_asked_for(settings, grid):
         ({"head": "fc"}, "has so many cells"),
         ({"cell": 5}, "no map has stride 5"),
         ({"predictors": 0}, "at least one"),
+        ({"answer_scale": 0.0}, "above 0"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, said):

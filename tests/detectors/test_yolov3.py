@@ -180,6 +180,21 @@ def test_what_a_crowd_covers_costs_nothing(detector):
     assert sum(detector.losses(outputs, everywhere).values()) == 0
 
 
+def test_a_map_that_does_not_answer_feeds_those_that_do():
+    detector = make(finest_level=2)
+    assert detector.strides == (4, 8, 16)
+    backbone = detector.backbone(torch.rand(1, 3, *SIZE))
+    assert [x.shape[-1] for x in backbone] == [24, 12, 6, 3]
+    with torch.no_grad():
+        before = detector.head(detector.neck(backbone)[:3])[1]
+        backbone[3] += torch.rand_like(backbone[3])
+        after = detector.head(detector.neck(backbone)[:3])[1]
+    assert before.shape == (1, 2 * (16 * 24 + 8 * 12 + 4 * 6))
+    assert (before != after).any()
+    outputs = detector.network(Images(torch.rand(1, 3, *SIZE), [Frame(0, SIZE, SIZE)]))
+    assert outputs.objectness.shape == before.shape
+
+
 def test_objectness_starts_at_the_prior():
     detector = make(prior=0.02)
     images = Images(torch.zeros(1, 3, *SIZE), [Frame(0, SIZE, SIZE)])
@@ -196,7 +211,8 @@ def test_objectness_starts_at_the_prior():
         ({"anchors": PRIORS[:5]}, "as many for each of the 3 maps"),
         ({"anchors": [[1, 2, 3]] * 3}, "pairs above 0"),
         ({"finest_level": 1}, "no map has stride 2"),
-        ({"channels": [8, 8]}, "one for each of 3"),
+        ({"channels": [8, 8]}, "one for each of .8, 16, 32"),
+        ({"maps": 4}, "maps is 4, but there are maps of strides .8, 16, 32"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, said):
