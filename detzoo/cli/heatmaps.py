@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from detzoo.data.image import collate_images
 from detzoo.detector import Detector
-from detzoo.files import atomic
+from detzoo.files import atomic, write_json
+from detzoo.report.pictures import choose, heated, open_image
 
 
 @torch.no_grad()
@@ -44,11 +46,28 @@ def see(detector: Detector, images: Sequence[np.ndarray]) -> list[dict[str, Tens
 
 def overlay(image: np.ndarray, heat: Tensor, path: Path) -> None:
     """The image, greyed, with (h, w) `heat` over all of it; JPEG, written whole or not at all."""
-    size = image.shape[:2]
-    heat = F.interpolate(heat[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
-    opacity = heat.clamp(0, 1).sqrt()[..., None].numpy()  # 0.1 is seen too
-    grey = image.mean(2, keepdims=True).repeat(3, 2)
-    colour = 255 * matplotlib.colormaps["inferno"](heat.numpy())[..., :3]
-    pixels = (grey * (1 - opacity) + colour * opacity).round().astype(np.uint8)
     with atomic(path) as temporary:
-        Image.fromarray(pixels).save(temporary, "JPEG", quality=90)
+        heated(Image.fromarray(image), heat.numpy()).save(temporary, "JPEG", quality=90)
+
+
+def keep(detector: Detector, data: Mapping[str, Any], path: Path) -> None:
+    """Write `path`, what the report lays over the images that it shows; nothing without heatmaps.
+
+    data: dataset.json. The file is a list of {"image_id", "name", "png"}: a grey PNG of 8 bits, in
+    base64, that covers the whole image; what is at hand of another training goes.
+    """
+    path.unlink(missing_ok=True)
+    if type(detector).heatmaps is Detector.heatmaps:
+        return
+    rows = []
+    for record in choose(data):
+        image, _ = open_image(data, record)
+        if image is None:
+            continue
+        (maps,) = see(detector, [np.asarray(image)])
+        for name, heat in maps.items():
+            png = io.BytesIO()
+            Image.fromarray((255 * heat).round().byte().numpy()).save(png, "PNG")
+            text = base64.b64encode(png.getvalue()).decode()
+            rows.append({"image_id": record["id"], "name": name, "png": text})
+    write_json(path, rows, indent=None)

@@ -10,6 +10,7 @@ import torch
 import yaml
 
 import detzoo
+from detzoo.cli import heatmaps
 from detzoo.cli.runs import Settings, read_or_empty, runtime, source, trained
 from detzoo.config import build, load_yaml
 from detzoo.data import with_proposals
@@ -150,5 +151,6 @@ def evaluate_run(
         }
         write_json(path / "predictions.json", results, indent=None)
         write_json(path / "dataset.json", about | truth, indent=None)
+        heatmaps.keep(detector, about | truth, path / "heatmaps.json")
         write_json(path / "metrics.json", found)
     return found

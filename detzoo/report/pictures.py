@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from detzoo.report.palette import Style
@@ -63,7 +64,8 @@ def gallery(
 ) -> Gallery:
     """Four images of the runs' common test split, evenly spaced through it, never chosen by result.
 
-    A detector with several seeds shows its first one. side: the longer side in pixels of a tile.
+    A detector with several seeds shows its first one, and one that looks for points its heatmaps
+    too. side: the longer side in pixels of a tile.
     """
     found = Gallery()
     dataset = _dataset(runs, found.notes)
@@ -74,6 +76,7 @@ def gallery(
         name: _predictions(run, dataset, styles[name].colour, found.notes)
         for name, run in shown.items()
     }
+    heat_of = {name: _heatmaps(run) for name, run in shown.items()}
     for record in choose(dataset):
         image, problem = open_image(dataset, record)
         name = clean(record.get("file_name", record.get("id")), 200)
@@ -96,6 +99,9 @@ def gallery(
                 note = "" if boxes else f"nothing of score {THRESHOLD} or more"
                 drawn = draw(image, boxes, factor=factor)
                 tiles.append(Tile(detector, colour, _uri(drawn, quality), note))
+            for what, heat in heat_of[detector].get(record.get("id"), []):
+                uri = _uri(heated(image, heat), quality)
+                tiles.append(Tile(f"{detector}: {what}", colour, uri))
         found.strips.append(Strip(name, tuple(tiles)))
     return found
 
@@ -181,6 +187,23 @@ def _predictions(
     return {i: [b for _, b in sorted(v, key=lambda p: -p[0])] for i, v in found.items()}
 
 
+def _heatmaps(run: Run) -> dict[Any, list[tuple[str, np.ndarray]]]:
+    """image id -> name and (h, w) float32 in [0, 1] of each; what cannot be read is left out."""
+    rows, _ = read(run.path, "heatmaps.json")
+    found: dict[Any, list[tuple[str, np.ndarray]]] = {}
+    for row in rows if isinstance(rows, list) else []:
+        key, png = _key(row, "image_id"), dig(row, "png")
+        if key is None or not isinstance(png, str):
+            continue
+        try:
+            with Image.open(io.BytesIO(base64.b64decode(png)), formats=["PNG"]) as image:
+                heat = np.asarray(image.convert("L"), np.float32) / 255
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            continue
+        found.setdefault(key[1], []).append((clean(dig(row, "name"), 60), heat))
+    return found
+
+
 def class_names(dataset: Mapping[str, Any]) -> dict[Any, str]:
     """category id -> name."""
     names: dict[Any, str] = {}
@@ -252,6 +275,15 @@ def draw(
                 taken.append(place)
                 break
     return image
+
+
+def heated(image: Image.Image, heat: np.ndarray) -> Image.Image:
+    """The image, greyed, with (h, w) `heat` in [0, 1] over all of it, clearer where it is hotter."""
+    heat = np.asarray(Image.fromarray(heat).resize(image.size, Image.Resampling.BILINEAR))
+    opacity = np.sqrt(heat.clip(0, 1))[..., None]  # 0.1 is seen too
+    grey = np.asarray(image, np.float32).mean(2, keepdims=True)
+    colour = 255 * matplotlib.colormaps["inferno"](heat)[..., :3]
+    return Image.fromarray((grey * (1 - opacity) + colour * opacity).round().astype(np.uint8))
 
 
 def _meet(a: Sequence[float], b: Sequence[float]) -> bool:

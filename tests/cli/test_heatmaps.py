@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import base64
+import io
+import json
+
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +12,7 @@ import torch
 from PIL import Image
 
 import detzoo
-from detzoo.cli.heatmaps import overlay, see
+from detzoo.cli.heatmaps import keep, overlay, see
 from detzoo.data import Letterbox
 
 
@@ -46,3 +50,26 @@ def test_the_image_shows_through_where_there_is_no_heat(tmp_path: Path) -> None:
     assert picture.shape == (40, 40, 3)
     assert abs(int(picture[35, 5].mean()) - 100) < 3
     assert picture[15, 25].mean() > 150
+
+
+def test_what_the_report_shows_is_kept_as_pictures_of_the_images(tmp_path: Path) -> None:
+    Image.new("RGB", (96, 64), (90, 90, 90)).save(tmp_path / "a.png")
+    data = {"root": str(tmp_path), "images": [{"id": 7, "file_name": "a.png"}], "annotations": []}
+    kept = tmp_path / "heatmaps.json"
+    cornernet = detzoo.create_detector("cornernet", num_classes=2, backbone="test_resnet").eval()
+    cornernet.resize = Letterbox(96)
+    keep(cornernet, data, kept)
+    rows = json.loads(kept.read_text())
+    assert [(r["image_id"], r["name"]) for r in rows] == [
+        (7, "top-left corners"),
+        (7, "bottom-right corners"),
+    ]
+    (expected,) = see(cornernet, [np.full((64, 96, 3), 90, np.uint8)])
+    for row, heat in zip(rows, expected.values(), strict=True):
+        picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(row["png"]))))
+        assert picture.shape == (16, 24)
+        assert abs(picture / 255 - heat.numpy()).max() <= 0.5 / 255 + 1e-6
+
+    retinanet = detzoo.create_detector("retinanet", num_classes=2, backbone="test_resnet").eval()
+    keep(retinanet, data, kept)
+    assert not kept.exists()

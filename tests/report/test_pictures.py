@@ -139,3 +139,25 @@ def test_of_several_seeds_the_first_is_shown(tmp_path):
     paths = fabricated_runs.comparison(tmp_path, seeds=(0, 1))[:-1]
     (first, *_) = gallery(paths, side=60).strips
     assert [tile.caption for tile in first.tiles] == ["ground truth", *fabricated_runs.DETECTORS]
+
+
+def test_heatmaps_are_laid_over_the_image_after_their_detector(simple):
+    heat = np.zeros((8, 10), np.uint8)
+    heat[2, 7] = 255
+    png = io.BytesIO()
+    Image.fromarray(heat).save(png, "PNG")
+    row = {"image_id": 7, "name": "<centres>", "png": base64.b64encode(png.getvalue()).decode()}
+    junk = [
+        None,
+        {"image_id": 7},
+        row | {"png": "no"},
+        row | {"png": "YWJj"},
+        row | {"image_id": 8},
+    ]
+    fabricated_runs.write(simple[0] / "heatmaps.json", [*junk, row])
+    (strip,) = gallery([simple[0]], side=200, quality=95).strips
+    assert [tile.caption for tile in strip.tiles] == ["ground truth", "A", "A: <centres>"]
+    seen = pixels(strip.tiles[2].uri)
+    assert seen.shape == (160, 200, 3)
+    assert (abs(seen[100:, :] - 128) < 6).all()  # the image where it is cold
+    assert seen[50, 150, 0] > 240 and seen[50, 150, 2] < 150  # inferno's yellow in cell (2, 7)
