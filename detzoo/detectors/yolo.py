@@ -98,8 +98,8 @@ class YOLO(Detector):
     to it. None leaves the map's own cells (conv only), so their number follows the input's size.
 
     answer_scale: the last layer's answers times this. They are probabilities and shares as they
-    are, of which a tenth is much, where Adam moves every weight by the learning rate, whatever its
-    gradient: at 1 the answers of 64 channels jump by a third in a step. Gradient descent needs none.
+    are, of which a tenth is much, and Adam moves every weight by the learning rate, whatever its
+    gradient: at 1 the answers of 64 channels jump by a third in a step. Plain SGD needs none.
     """
 
     def __init__(
