@@ -278,7 +278,7 @@ def draw(
 
 
 def heated(image: Image.Image, heat: np.ndarray) -> Image.Image:
-    """The image, greyed, under (h, w) `heat` in [0, 1], which is the less transparent the hotter."""
+    """The image, greyed, under (h, w) `heat` in [0, 1], least transparent where hottest."""
     heat = np.asarray(Image.fromarray(heat).resize(image.size, Image.Resampling.BILINEAR))
     opacity = np.sqrt(heat.clip(0, 1))[..., None]  # 0.1 is seen too
     grey = np.asarray(image, np.float32).mean(2, keepdims=True)
