@@ -20,6 +20,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, TextIO
 
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
@@ -28,6 +29,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from detzoo.cli.runs import in_one_line, read_or_empty
 from detzoo.cli.together import MOST
+from detzoo.config import folder
 from detzoo.files import write_json
 from detzoo.speed.machine import cores
 
@@ -248,9 +250,9 @@ class Sweeper(HydraSweeper):
         self.launcher = Plugins.instance().instantiate_launcher(config=config, **context)
 
     def sweep(self, arguments: list[str]) -> None:
-        folder = Path(self.config.hydra.sweep.dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, folder / "multirun.yaml")
+        root = Path(self.config.hydra.sweep.dir)
+        root.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, root / "multirun.yaml")
         # imported here: Hydra makes its plugins anew when it looks for them
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
@@ -266,7 +268,7 @@ class Sweeper(HydraSweeper):
             or f"run {number}"
             for number, job in enumerate(jobs)
         ]
-        journal = Path(mkdtemp(prefix=".sweep-", dir=folder)).resolve()
+        journal = Path(mkdtemp(prefix=".sweep-", dir=root)).resolve()
         try:
             live = sys.stderr.isatty()
             if live:
@@ -346,5 +348,12 @@ def how_many(kind: str, launcher: DictConfig, most: int | None, config: DictConf
 
 
 def register() -> None:
-    """Hydra takes a sweeper only by such a name; conf/train.yaml names it."""
+    """Make Hydra know our sweeper and our launchers' configs.
+
+    A sweeper is found only by such a name; conf/train.yaml names it. What the launchers' packages
+    say of themselves would be taken for the schema of what conf/hydra/launcher says of them.
+    """
     Plugins.instance().class_name_to_class["hydra_plugins.detzoo.Sweeper"] = Sweeper
+    known = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
+    for path in (folder("conf") / "hydra" / "launcher").glob("*.yaml"):
+        known.pop(path.name, None)

@@ -312,7 +312,7 @@ def test_the_parts_of_a_batch_are_the_batch(step: int, tmp_path: Path) -> None:
         part, targets = Batches(dataset(tmp_path), **options, rank=rank, processes=2)[step]
         assert part.frames == whole.frames[rank::2] and len(targets) == 2
         assert torch.equal(part.pixels, whole.pixels[rank::2])
-    with pytest.raises(ValueError, match="batch_size 4 .* multiple of 3"):
+    with pytest.raises(ValueError, match=r"batch_size 4 .* multiple of 3"):
         Batches(dataset(tmp_path), **options, processes=3)
 
 
