@@ -67,6 +67,8 @@ def app(verb: str) -> Callable[[Task], Callable[[Sequence[str]], int]]:
             except SystemExit as end:  # hydra's way to end a help or a bad override
                 return end.code if isinstance(end.code, int) else int(end.code is not None)
             except KeyboardInterrupt:
+                said = "interrupted; the same command goes on from here"
+                print(f"\ndetzoo {verb}: {said}", file=sys.stderr)
                 return 130
             finally:
                 sys.argv = before
@@ -92,9 +94,6 @@ def _guarded(verb: str, task: Task, config: DictConfig) -> int:
     except EXPECTED as error:
         tell(verb, error)
         return 1
-    except KeyboardInterrupt:
-        print(f"\ndetzoo {verb}: interrupted; the same command goes on from here", file=sys.stderr)
-        raise
 
 
 def tell(verb: str, error: Exception) -> None:

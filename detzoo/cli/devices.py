@@ -56,4 +56,7 @@ def own_gpu(device: str) -> Iterator[None]:
     names = [str(torch.cuda.get_device_properties(index).uuid) for index in range(count)]
     with free_device(names) as index:
         torch.cuda.set_device(index)
-        yield
+        try:
+            yield
+        finally:
+            torch.cuda.empty_cache()  # this process may have another GPU in its next run

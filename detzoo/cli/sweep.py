@@ -264,7 +264,7 @@ class Sweeper(HydraSweeper):
         jobs = [job for batch in BasicSweeper.split_arguments(overrides, None) for job in batch]
         self.at_once = min(self.at_once, len(jobs))
         names = [
-            " ".join(text for text in job if text.split("=")[0] in swept).replace("+", "")
+            " ".join(text.lstrip("+") for text in job if text.split("=")[0] in swept)
             or f"run {number}"
             for number, job in enumerate(jobs)
         ]
