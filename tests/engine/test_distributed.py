@@ -320,8 +320,8 @@ def test_the_parts_of_a_batch_are_the_batch(step: int, tmp_path: Path) -> None:
 def test_torchrun_trains_into_one_run_directory(tmp_path: Path) -> None:
     root = Path(detzoo.__file__).parents[1]
     command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"),
-        *("--master-port=0", "-m", "detzoo", "train", "data.size=64", "data.min_size=8"),
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
+        *("-m", "detzoo", "train", "data.size=64", "data.min_size=8"),
         *("data.train=24", "data.val=6", "data.test=10", "resize.size=64", "backbone=resnet10t"),
         *("recipe.images_seen=16", "recipe.batch_size=8", "recipe.val_points=1"),
         *("runtime.device=cpu", "runtime.threads=1"),
