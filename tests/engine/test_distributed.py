@@ -161,6 +161,8 @@ def work(rank: int, folder: Path) -> None:
             except Stop:
                 facts["state"] = status.read(run)["state"]
         torch.save(detector.state_dict(), folder / f"cut{rank}.pt")
+        train(detector := plain(), part, recipe(STEPS), folder / "bare", seed=3, progress=False)
+        facts["seen"] = float(detector.seen)
         facts["found"] = predict_dataset(
             plain(), dataset(folder), resize=ShortestSide(16, 32), batch_size=2, progress=False
         )
@@ -232,6 +234,7 @@ def test_all_end_with_the_same_weights_and_buffers_and_resume_to_them(two: Path,
     for name in ("whole1.pt", "cut0.pt", "cut1.pt"):
         for key, value in weights(two / name).items():
             assert torch.equal(value, first[key]), (name, key)
+    assert facts[0]["seen"] == facts[1]["seen"], "also where no validation has shared them"
     assert facts[0]["state"] == "failed"  # it was stopped, and went on
     state = checkpoint.load(two / "cut")
     assert state["step"] == STEPS and state["processes"] == len(state["random"]) == 2
