@@ -236,7 +236,7 @@ class Sweeper(HydraSweeper):
         launcher = config.hydra.launcher
         self.kind = launcher._target_.rsplit(".", 1)[1]
         package = launcher._target_.split(".")[1]
-        if package in EXTRAS and find_spec(f"hydra_plugins.{package}") is None:
+        if package in EXTRAS and not installed(package):
             chosen = config.hydra.runtime.choices["hydra/launcher"]
             print(
                 f"detzoo: hydra/launcher={chosen} needs {package.replace('_', '-')}: "
@@ -329,6 +329,14 @@ class Sweeper(HydraSweeper):
 
 def _ended(journal: Path, number: int) -> bool:
     return read_or_empty(journal / f"{number}.json").get("code") is not None
+
+
+def installed(package: str) -> bool:
+    """Whether the launcher of that name is here; without any launcher there is no hydra_plugins."""
+    try:
+        return find_spec(f"hydra_plugins.{package}") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def how_many(kind: str, launcher: DictConfig, most: int | None, config: DictConfig) -> int:

@@ -7,7 +7,6 @@ import signal
 import sys
 import threading
 import time
-from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 
@@ -52,7 +51,7 @@ def small_app():  # type: ignore[no-untyped-def]
 
 
 def extra(package: str) -> None:
-    if find_spec(f"hydra_plugins.{package}") is None:
+    if not sweep.installed(package):
         pytest.skip(f"needs {package}: pip install 'detzoo[{sweep.EXTRAS[package]}]'")
 
 
@@ -119,7 +118,8 @@ def test_submitit_runs_jobs_of_their_own_and_one_that_is_killed_stops_no_other(c
     ],
 )
 def test_what_is_not_installed_is_named(launcher, package, name, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(sweep, "find_spec", lambda n: None if n.endswith(package) else n)
+    assert package in sweep.EXTRAS
+    monkeypatch.setattr(sweep, "installed", lambda n: n != package)
     assert small_app()(["-m", "seed=0,1", f"hydra/launcher={launcher}"]) == 1
     said = capsys.readouterr().err
     assert f"hydra/launcher={launcher} needs" in said and f"pip install '{name}'" in said
