@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from detzoo.api import list_detectors
 from detzoo.cli import VERBS
 from detzoo.cli.app import experiments
+from detzoo.cli.sweep import register
 from detzoo.config import build, folder, plain
 from detzoo.data import Proposer, Resize, Source
 from detzoo.detector import Detector
@@ -33,6 +34,7 @@ def choices(group: str) -> list[str]:
 @pytest.fixture(scope="module", autouse=True)
 def hydra() -> Iterator[None]:
     experiments()
+    register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield
 
@@ -46,7 +48,10 @@ def test_every_file_composes(path: Path) -> None:
     if len(path.parts) == 1:
         compose(path.stem)
     else:
-        group, choice = path.parts[0], "/".join(path.with_suffix("").parts[1:])
+        where = 2 if path.parts[0] == "hydra" else 1  # hydra/launcher is a group
+        group, choice = (
+            "/".join(p) for p in (path.parts[:where], path.with_suffix("").parts[where:])
+        )
         assert train(f"{group}={choice}")
 
 

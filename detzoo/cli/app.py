@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import hydra
@@ -28,7 +31,7 @@ EXPECTED = (ValueError, OSError, ImportError, HydraException, OmegaConfBaseExcep
 def app(verb: str) -> Callable[[Task], Callable[[Sequence[str]], int]]:
     """Make `task` the Hydra app of conf/`verb`.yaml; gives main(arguments) -> exit code.
 
-    Under a multirun the task is called once per job, and a job that fails does not stop the others.
+    Under a multirun the task is called once per job: see detzoo.cli.sweep.
     """
 
     def decorate(task: Task) -> Callable[[Sequence[str]], int]:
@@ -36,11 +39,25 @@ def app(verb: str) -> Callable[[Task], Callable[[Sequence[str]], int]]:
             codes: list[int] = []
 
             def job(config: DictConfig) -> None:
-                codes.append(_guarded(verb, task, config))
+                if config.get("journal"):
+                    sweep.job(config, task, partial(tell, verb))
+                else:
+                    codes.append(_guarded(verb, task, config))
 
             experiments()
             # argparse takes no overrides on both sides of a flag, so the flag goes to the front
             multirun = [flag for flag in ("-m", "--multirun") if flag in arguments]
+            if "WORLD_SIZE" in os.environ:
+                from detzoo.engine.distributed import launched
+
+                if launched() and (multirun or verb != "train"):
+                    said = f"detzoo {' '.join([verb, *multirun])}"
+                    print(f"{said}: torchrun is for one training: detzoo train", file=sys.stderr)
+                    return 1
+            if multirun:
+                from detzoo.cli import sweep
+
+                sweep.register()
             rest = [_open(argument) for argument in arguments if argument not in multirun]
             before, sys.argv = sys.argv, [f"detzoo {verb}", *multirun, *rest]
             try:
@@ -50,6 +67,8 @@ def app(verb: str) -> Callable[[Task], Callable[[Sequence[str]], int]]:
             except SystemExit as end:  # hydra's way to end a help or a bad override
                 return end.code if isinstance(end.code, int) else int(end.code is not None)
             except KeyboardInterrupt:
+                said = "interrupted; the same command goes on from here"
+                print(f"\ndetzoo {verb}: {said}", file=sys.stderr)
                 return 130
             finally:
                 sys.argv = before
@@ -73,11 +92,15 @@ def _guarded(verb: str, task: Task, config: DictConfig) -> int:
     try:
         return task(config) or 0
     except EXPECTED as error:
-        print(f"detzoo {verb}: {error}", file=sys.stderr)
+        tell(verb, error)
         return 1
-    except KeyboardInterrupt:
-        print(f"\ndetzoo {verb}: interrupted; the same command goes on from here", file=sys.stderr)
-        raise
+
+
+def tell(verb: str, error: Exception) -> None:
+    """Of an error: its message, and where it is a mistake of ours its traceback."""
+    if not isinstance(error, EXPECTED):
+        traceback.print_exception(error)
+    print(f"detzoo {verb}: {error}", file=sys.stderr)
 
 
 def command() -> str:

@@ -17,8 +17,8 @@ from omegaconf import DictConfig
 
 from detzoo.config import build, plain
 from detzoo.data import CheckResult, Source, check
+from detzoo.engine import distributed, status
 from detzoo.engine import precision as precisions
-from detzoo.engine import status
 from detzoo.files import read_json
 
 Settings = dict[str, Any]
@@ -83,6 +83,10 @@ def runtime(wanted: dict[str, Any]) -> dict[str, Any]:
     precision = precisions.choose_precision(device, wanted["precision"])
     layout = precisions.choose_channels_last(device, precision, wanted["channels_last"])
     chosen = {"device": str(device), "precision": precision, "channels_last": layout}
+    if distributed.processes() > 1:
+        chosen["processes"] = distributed.processes()
+    else:  # says nothing then, and shall not make another run of the same
+        wanted = {key: value for key, value in wanted.items() if key != "sync_batch_norm"}
     return {**wanted, **chosen, "threads": threads}
 
 

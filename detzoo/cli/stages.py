@@ -16,6 +16,7 @@ from detzoo.config import build, load_yaml
 from detzoo.data import with_proposals
 from detzoo.data.loader import Batches
 from detzoo.detector import Detector
+from detzoo.engine import distributed, status
 from detzoo.engine.checkpoint import seed_everything
 from detzoo.engine.predict import predict_dataset
 from detzoo.engine.progress import alone
@@ -29,23 +30,37 @@ VALIDATION_BATCH = 16
 
 
 def train_run(settings: Settings, path: Path) -> None:
-    """Train into `path`; a run that was cut off goes on, one that is done is left alone."""
+    """Train into `path`; a run that was cut off goes on, one that is done is left alone.
+
+    Raises ValueError where another process on this machine is training into it.
+    """
+    first = distributed.is_first()
     if trained(path):
-        print(f"{path}: trained already")
+        if first:
+            print(f"{path}: trained already")
         return
-    write_text(path / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
-    with stage(path, "train"):
+    if first:
+        now = status.read(path) or {}
+        if now.get("state") == "running":
+            raise ValueError(f"{path} is being trained already, by process {now['pid']}")
+        write_text(path / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
+    with distributed.stage(path, "train"):
         data = source(settings)
         run = settings["runtime"]
         device = torch.device(run["device"])
-        write_json(path / "environment.json", environment(device, run["precision"]))
+        if first:
+            write_json(path / "environment.json", environment(device, run["precision"]))
         recipe = build(settings["recipe"], "recipe")
         seed_everything(settings["seed"])
         detector = build(settings["detector"], "detector")
         detector.check_trainable()
         detector.resize = build(settings["resize"], "resize")
+        with distributed.first_alone():  # proposals are computed once and kept
+            training, validation = (
+                with_proposals(data.read(split), detector.proposer) for split in ("train", "val")
+            )
         batches = Batches(
-            with_proposals(data.read("train"), detector.proposer),
+            training,
             batch_size=recipe.batch_size,
             images_seen=recipe.images_seen,
             resize=detector.resize,
@@ -54,8 +69,9 @@ def train_run(settings: Settings, path: Path) -> None:
             seed=settings["seed"],
             workers=run["workers"],
             cache_mb=run["cache_mb"],
+            rank=distributed.rank(),
+            processes=distributed.processes(),
         )
-        validation = with_proposals(data.read("val"), detector.proposer)
         truth = validation.coco()
 
         def validate(detector: Detector) -> dict[str, float]:
@@ -80,6 +96,7 @@ def train_run(settings: Settings, path: Path) -> None:
             device=device,
             precision=run["precision"],
             channels_last=run["channels_last"],
+            sync_batch_norm=run.get("sync_batch_norm", False),
             seed=settings["seed"],
             validate=validate,
         )

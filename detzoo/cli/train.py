@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from omegaconf import DictConfig
 
 from detzoo.cli.app import app
@@ -9,11 +11,21 @@ from detzoo.cli.app import app
 
 @app("train")
 def main(config: DictConfig) -> None:
-    from detzoo.cli import runs
+    from detzoo.cli import runs, sweep
+    from detzoo.cli.devices import own_gpu
     from detzoo.cli.stages import train_run
+    from detzoo.engine import distributed
 
-    settings = runs.settings_of(config)
-    runs.tell(runs.checked(runs.source(settings)))
-    path = runs.directory(settings, config.root)
-    train_run(settings, path)
-    print(path)
+    with distributed.joined(config.runtime.device):
+        with distributed.first_alone():  # it may have to draw the data set
+            settings = runs.settings_of(config)
+            checked = runs.checked(runs.source(settings))
+        path = runs.directory(settings, config.root)
+        if distributed.is_first():
+            runs.tell(checked)
+        total = settings["recipe"]["images_seen"]
+        sweep.note(config, path=str(path.resolve()), total=total, before=runs.trained(path))
+        with own_gpu(settings["runtime"]["device"]) if config.get("journal") else nullcontext():
+            train_run(settings, path)
+        if distributed.is_first():
+            print(path)

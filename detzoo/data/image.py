@@ -203,16 +203,19 @@ def collate_images(
     items: Sequence[tuple[np.ndarray, Frame]],
     stride: int,
     proposals: list[Tensor] | None = None,
+    at_least: Size = (1, 1),
 ) -> Images:
     """Pad resized images to one shape: pixels (B, 3, H, W) uint8, H and W multiples of `stride`.
 
     Zeros at the right and at the bottom. An array that its resize padded already (Letterbox) keeps
     that size, so every such batch has one shape. proposals: per image, in the resized pixels.
+    at_least: (height, width) to pad to even where no image here is that large.
     """
     if not items:
         raise ValueError("collate_images got no images; a batch holds at least one")
     height, width = (
-        -(-max(image.shape[axis] for image, _ in items) // stride) * stride for axis in (0, 1)
+        -(-max(at_least[axis], *(image.shape[axis] for image, _ in items)) // stride) * stride
+        for axis in (0, 1)
     )
     pixels = torch.zeros((len(items), 3, height, width), dtype=torch.uint8)
     for canvas, (image, _) in zip(pixels, items, strict=True):

@@ -83,7 +83,8 @@ class Batches:
     the data set, cut into pieces of batch_size, and each image's augmentation from (seed, epoch,
     index). So a run can start at any step, and workers change nothing. resize and stride: the
     network's. augment: a Policy or None. cache_mb: bound of the cache in memory, for all workers
-    together; 0 for none.
+    together; 0 for none. rank, processes: every `processes`-th image of each batch from the
+    `rank`-th on, padded as the whole batch would be; all processes together have the batch.
     """
 
     def __init__(
@@ -98,15 +99,23 @@ class Batches:
         seed: int,
         workers: int = 0,
         cache_mb: float = 2048,
+        rank: int = 0,
+        processes: int = 1,
     ) -> None:
         if batch_size < 1 or images_seen < 1:
             raise ValueError(
                 f"batch_size {batch_size}, images_seen {images_seen}: both must be >= 1"
             )
+        if batch_size % processes:
+            raise ValueError(
+                f"recipe.batch_size {batch_size} is that of all {processes} processes together and "
+                f"must be a multiple of {processes}, so that each has an equal part"
+            )
         if not len(dataset):
             raise ValueError(f"{dataset.name}: the {dataset.split} split has no images to train on")
         self.dataset, self.batch_size, self.stride = dataset, batch_size, stride
         self.augment, self.seed, self.workers = augment, seed, workers
+        self.rank, self.processes = rank, processes
         self.steps = -(-images_seen // batch_size)
         self.cache = Cache(dataset, resize, cache_mb / max(1, workers))
         self._order = lru_cache(maxsize=2)(self._permutation)
@@ -121,18 +130,27 @@ class Batches:
 
     def __getitem__(self, step: int) -> tuple[Images, list[Target]]:
         """Batch number `step`."""
-        first = step * self.batch_size
-        items = [self._item(position) for position in range(first, first + self.batch_size)]
+        whole = range(step * self.batch_size, (step + 1) * self.batch_size)
+        items = [self._item(position) for position in whole[self.rank :: self.processes]]
+        sizes = [(1, 1)]
+        if self.processes > 1:
+            samples = [self.dataset.samples[self._place(position)[1]] for position in whole]
+            sizes = [self.cache.resize.size(*sample.size) for sample in samples]
         images = collate_images(
             [(item.image, item.frame) for item in items],
             self.stride,
             [item.proposals for item in items] if self.dataset.has_proposals else None,
+            (max(height for height, _ in sizes), max(width for _, width in sizes)),
         )
         return images, [item.target for item in items]
 
-    def _item(self, position: int) -> Item:
+    def _place(self, position: int) -> tuple[int, int]:
+        """Epoch and index into the data set of what stands there in the endless sequence."""
         epoch, place = divmod(position, len(self.dataset))
-        index = int(self._order(epoch)[place])
+        return epoch, int(self._order(epoch)[place])
+
+    def _item(self, position: int) -> Item:
+        epoch, index = self._place(position)
         image, frame, boxes, proposals = self.cache[index]
         sample = self.dataset.samples[index]
         if self.augment is None:
@@ -162,21 +180,34 @@ class Batches:
 
 
 class EvaluationBatches:
-    """Images in the order of the data set, not augmented; iterate as often as needed."""
+    """Images in the order of the data set, not augmented; iterate as often as needed.
+
+    rank, processes: every `processes`-th batch from the `rank`-th on.
+    """
 
     def __init__(
-        self, dataset: Dataset, *, batch_size: int, resize: Resize, stride: int, workers: int = 0
+        self,
+        dataset: Dataset,
+        *,
+        batch_size: int,
+        resize: Resize,
+        stride: int,
+        workers: int = 0,
+        rank: int = 0,
+        processes: int = 1,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
         self.dataset, self.batch_size, self.stride = dataset, batch_size, stride
         self.resize, self.workers = resize, workers
+        batches = -(-len(dataset) // batch_size)
+        self.numbers = range(rank, batches, processes)
 
     def __len__(self) -> int:
-        return -(-len(self.dataset) // self.batch_size)
+        return len(self.numbers)
 
     def __iter__(self) -> Iterator[Images]:
-        return _in_order(self, range(len(self)), self.workers)
+        return _in_order(self, self.numbers, self.workers)
 
     def __getitem__(self, number: int) -> Images:
         """Batch `number`; the last one may be smaller."""
@@ -198,11 +229,24 @@ def _own(image: np.ndarray, frame: Frame, target: Target, proposals: Tensor | No
 
 
 def evaluation_batches(
-    dataset: Dataset, *, batch_size: int, resize: Resize, stride: int, workers: int = 0
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    resize: Resize,
+    stride: int,
+    workers: int = 0,
+    rank: int = 0,
+    processes: int = 1,
 ) -> EvaluationBatches:
-    """The batches of one evaluation."""
+    """The batches of one evaluation, or every `processes`-th of them from the `rank`-th on."""
     return EvaluationBatches(
-        dataset, batch_size=batch_size, resize=resize, stride=stride, workers=workers
+        dataset,
+        batch_size=batch_size,
+        resize=resize,
+        stride=stride,
+        workers=workers,
+        rank=rank,
+        processes=processes,
     )
 
 

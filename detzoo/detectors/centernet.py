@@ -28,7 +28,7 @@ from detzoo.nn.upsample import STRIDE, to_stride_4
 from detzoo.ops import boxes as box_ops
 from detzoo.ops import gaussian
 from detzoo.ops.assign import gathered
-from detzoo.ops.losses import penalty_reduced_focal, smooth_l1
+from detzoo.ops.losses import normaliser, penalty_reduced_focal, smooth_l1
 from detzoo.ops.peaks import at_cells, top_peaks, without_padding
 from detzoo.ops.select import select
 from detzoo.types import Detections, Images, Target
@@ -177,7 +177,7 @@ class CenterNet(Detector):
         logits = outputs.heatmap
         stacks = len(logits) // len(targets)  # see EveryStack
         truth = self.assign(list(targets) * stacks, logits.shape[-2:])
-        objects = truth.weight.sum().clamp(min=1)
+        objects = normaliser(truth.weight.sum())
         focal = penalty_reduced_focal(
             logits, truth.heatmap, alpha=self.focal_alpha, beta=self.focal_beta
         )

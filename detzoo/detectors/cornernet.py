@@ -35,7 +35,7 @@ from detzoo.ops import boxes as box_ops
 from detzoo.ops import gaussian
 from detzoo.ops.assign import gathered
 from detzoo.ops.corner_pool import corner_pool
-from detzoo.ops.losses import penalty_reduced_focal, smooth_l1
+from detzoo.ops.losses import normaliser, penalty_reduced_focal, smooth_l1
 from detzoo.ops.peaks import at_cells, top_peaks, without_padding
 from detzoo.ops.select import select, soft_nms
 from detzoo.types import Detections, Images, Target
@@ -235,7 +235,7 @@ class CornerNet(Detector):
         logits = outputs.heatmap
         stacks = len(logits) // len(targets)  # see EveryStack
         truth = self.assign(list(targets) * stacks, logits.shape[-2:])
-        objects = truth.weight.sum().clamp(min=1)
+        objects = normaliser(truth.weight.sum())
         focal = penalty_reduced_focal(
             logits, truth.heatmap, alpha=self.focal_alpha, beta=self.focal_beta
         )
@@ -262,8 +262,8 @@ class CornerNet(Detector):
         others = others * (1 - torch.eye(len(others), device=others.device))  # (N, N)
         distance = torch.linalg.vector_norm(mean[:, None] - mean, dim=2)
         push = F.relu(self.margin - distance) * others
-        objects = truth.weight.sum().clamp(min=1)
-        return pull.sum() / objects, push.sum() / others.sum().clamp(min=1)
+        objects = normaliser(truth.weight.sum())
+        return pull.sum() / objects, push.sum() / normaliser(others.sum())
 
     @torch.no_grad()
     def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> list[Detections]:

@@ -25,7 +25,7 @@ from detzoo.nn import Anchors, Backbone, BoxHead, RegionFeatures, make_neck
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import per_anchor
 from detzoo.ops.assign import match, sample
-from detzoo.ops.losses import smooth_l1
+from detzoo.ops.losses import normaliser, smooth_l1
 from detzoo.ops.rois import detect_regions, region_losses, sample_regions
 from detzoo.ops.select import grouped_nms, top_candidates
 from detzoo.types import Detections, Images, Target
@@ -244,7 +244,7 @@ class FasterRCNN(Detector):
             boxes = target.boxes[matched[positive]]
             true_deltas.append(box_ops.encode(outputs.anchors[positive], boxes))
         logit, label = torch.cat(logits).float(), torch.cat(wanted).float()
-        count = max(len(label), 1)
+        count = normaliser(len(label))
         entropy = F.binary_cross_entropy_with_logits(logit, label, reduction="sum")
         box = smooth_l1(torch.cat(deltas), torch.cat(true_deltas), self.box_beta).sum()
         return {"rpn_objectness": entropy / count, "rpn_box": box / count}

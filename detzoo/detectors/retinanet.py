@@ -25,7 +25,7 @@ from detzoo.nn import FPN, Anchors, Backbone
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import per_anchor
 from detzoo.ops.assign import BACKGROUND, IGNORE, match
-from detzoo.ops.losses import hard_negatives, sigmoid_focal, smooth_l1
+from detzoo.ops.losses import hard_negatives, normaliser, sigmoid_focal, smooth_l1
 from detzoo.ops.select import select, top_candidates
 from detzoo.types import Detections, Images, Target
 
@@ -197,7 +197,7 @@ class RetinaNet(Detector):
         if self.ohem_ratio is not None:
             negative = hard_negatives(focal, matched >= 0, matched == BACKGROUND, self.ohem_ratio)
             counted = (matched >= 0) | negative
-        count = max(len(image), 1)
+        count = normaliser(len(image))
         deltas = box_ops.encode(outputs.anchors[anchor], boxes)
         return {
             "class": (focal * counted).sum() / count,

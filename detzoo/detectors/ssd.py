@@ -27,7 +27,7 @@ from detzoo.nn import Backbone
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import default_boxes, per_anchor
 from detzoo.ops.assign import BACKGROUND, IGNORE, claim, crowded, pad
-from detzoo.ops.losses import hard_negatives, smooth_l1
+from detzoo.ops.losses import hard_negatives, normaliser, smooth_l1
 from detzoo.ops.select import select
 from detzoo.types import Detections, Images, Target
 
@@ -235,7 +235,7 @@ class SSD(Detector):
         entropy = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
         entropy = entropy.view_as(labels)  # (B, N)
         counted = positive | hard_negatives(entropy, positive, negative, self.negatives)
-        count = positive.sum().clamp(min=1)
+        count = normaliser(positive.sum())
         anchors = outputs.anchors.expand_as(boxes)[positive]
         deltas = box_ops.encode(anchors, boxes[positive], VARIANCES)
         return {

@@ -10,6 +10,8 @@ bfloat16 cannot hold a coordinate above 256); RetinaNet and FCOS have K sigmoids
 of which one is never used; SSD's extra maps follow the backbone's of stride 8, 16 and 32, where
 torchvision has VGG's; boxes that clipping leaves without an area are dropped. Crowd boxes are left
 out of the targets, as torchvision's reference training does, so what they cover is a negative.
+Trained by several processes, the losses are, as there, each process's own, averaged: where they are
+divided by a count of the batch (not RetinaNet's), that is not quite the loss of the whole batch.
 
 Shape letters: B images, K classes, N anchors of all levels, R regions of all images.
 """

@@ -30,6 +30,7 @@ from detzoo.nn.darknet import unit
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import per_anchor, size_iou
 from detzoo.ops.assign import claim, crowded, pad
+from detzoo.ops.losses import normaliser
 from detzoo.ops.select import select, top_candidates
 from detzoo.types import Detections, Images, Target
 
@@ -230,7 +231,7 @@ class YOLOv3(Detector):
     def losses(self, outputs: Outputs, targets: Sequence[Target]) -> dict[str, Tensor]:
         owner, boxes, negative = self.assign(outputs.grid, targets)
         image, index = (owner >= 0).nonzero(as_tuple=True)  # the positives
-        count = max(len(image), 1)
+        count = normaliser(len(image))
         objectness = outputs.objectness.float()
         wanted = (owner >= 0).float()
         alarm = F.binary_cross_entropy_with_logits(objectness, wanted, reduction="none")

@@ -11,6 +11,7 @@ from detzoo.data.dataset import Dataset
 from detzoo.data.image import Resize, to_original
 from detzoo.data.loader import evaluation_batches
 from detzoo.detector import Detector
+from detzoo.engine import distributed
 from detzoo.engine.precision import autocast, prepare, transfer
 from detzoo.engine.progress import Progress
 from detzoo.types import Detections, Images
@@ -32,13 +33,20 @@ def predict_dataset(
     """COCO results: image_id, category_id (the data set's own), bbox x, y, w, h and score.
 
     Numbers are as the detector gave them, not rounded. The detector is moved to the device; its
-    mode is put back as it was.
+    mode is put back as it was. Several processes take the batches in turns, and each gets the
+    results of all, in the order of the data set.
     """
     prepare(detector, device, channels_last)
     batches = evaluation_batches(
-        dataset, batch_size=batch_size, resize=resize, stride=detector.stride, workers=workers
+        dataset,
+        batch_size=batch_size,
+        resize=resize,
+        stride=detector.stride,
+        workers=workers,
+        rank=distributed.rank(),
+        processes=distributed.processes(),
     )
-    results: list[dict[str, Any]] = []
+    results: list[list[dict[str, Any]]] = []  # of every batch
     training = detector.training
     detector.eval()
     try:
@@ -46,11 +54,12 @@ def predict_dataset(
             for images in batches:
                 with autocast(device, precision):
                     found = detector(transfer(images, device, channels_last))
-                results += coco_results(found, images, dataset)
+                results.append(coco_results(found, images, dataset))
                 bar.advance(len(images.frames))
     finally:
         detector.train(training)
-    return results
+    ours = distributed.in_turns(distributed.gather(results))
+    return [result for batch in ours for result in batch]
 
 
 def coco_results(

@@ -47,7 +47,8 @@ def update(run_dir: str | Path, **fields: Any) -> None:
 def stage(run_dir: str | Path, name: str) -> Iterator[None]:
     """Record that stage `name` runs, and at its end that it is done, failed or interrupted.
 
-    What is raised inside goes on to the caller; its text stands in "error".
+    What is raised inside goes on to the caller; its text stands in "error". A failure that another
+    process of the same run has told of meanwhile stays: it is the cause of what came after it.
     """
     update(
         run_dir,
@@ -61,13 +62,27 @@ def stage(run_dir: str | Path, name: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        state = "failed" if isinstance(error, Exception) else "interrupted"
-        text = f"{type(error).__name__}: {error}".removesuffix(": ")
-        # On a full disk this fails too; the first error is the one that tells something.
-        with contextlib.suppress(OSError):
-            update(run_dir, state=state, finished=_now(), error=text)
+        _record(run_dir, "failed" if isinstance(error, Exception) else "interrupted", error)
         raise
     update(run_dir, state="done", finished=_now())
+
+
+@contextlib.contextmanager
+def failure(run_dir: str | Path, who: str) -> Iterator[None]:
+    """Record that `who`, another process than the one in `stage`, has failed; nothing else."""
+    try:
+        yield
+    except Exception as error:
+        _record(run_dir, "failed", error, who)
+        raise
+
+
+def _record(run_dir: str | Path, state: str, error: BaseException, who: str = "") -> None:
+    text = f"{who}{type(error).__name__}: {error}".removesuffix(": ")
+    # On a full disk this fails too; the first error is the one that tells something.
+    with contextlib.suppress(OSError):
+        if (read(run_dir) or {}).get("state") != "failed":
+            update(run_dir, state=state, finished=_now(), error=text)
 
 
 def _now() -> str:

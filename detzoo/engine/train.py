@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from detzoo.detector import Detector
-from detzoo.engine import checkpoint, status
+from detzoo.engine import checkpoint, distributed, status
 from detzoo.engine.precision import autocast, prepare, transfer
 from detzoo.engine.progress import Progress
 from detzoo.engine.recipe import Recipe
@@ -29,6 +29,7 @@ from detzoo.types import Images, Target
 
 LOG, CURVE = "log.csv", "curve.csv"
 LOG_ROWS = 1000  # more than a figure can show
+STATUS_SECONDS = 5.0  # between two updates of status.json, from which others see how far it is
 
 
 class Batches(Protocol):
@@ -60,6 +61,7 @@ def train(
     device: torch.device | str = "cpu",
     precision: str = "fp32",
     channels_last: bool = False,
+    sync_batch_norm: bool = False,
     seed: int = 0,
     validate: Callable[[Detector], dict[str, float | None]] | None = None,
     on_progress: Callable[[dict[str, Any]], None] | None = None,
@@ -74,17 +76,21 @@ def train(
     scored now, in eval mode, and gives "AP" and "AP50"; the time it takes is no training time.
     on_progress: called after every step with step, steps, images_seen, seconds and loss.
 
+    One of several processes (engine.distributed) gets its part of each batch from `batches`; all
+    call `train` and `validate` alike; the first alone writes. sync_batch_norm: over all of them.
+
     Raises NonFiniteLoss, and ValueError where `run_dir` holds a run of another recipe or seed.
     """
     run_dir = Path(run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
-    with status.stage(run_dir, "train"):
-        checkpoint.remove_leftovers(run_dir)
+    with distributed.stage(run_dir, "train"):
+        if sync_batch_norm and distributed.processes() > 1:
+            detector = distributed.synchronise_batch_norm(detector)
         run = _Run(detector, recipe, run_dir, len(batches), device, precision, channels_last, seed)
-        run.resume()
         if run.step < run.steps:
             with run.whole_files():
                 _loop(run, batches, validate, on_progress, checkpoint_seconds, progress)
+        distributed.share_buffers(run.scored)
         detector.load_state_dict(run.scored.state_dict())
         detector.eval()
 
@@ -99,8 +105,9 @@ def _loop(
 ) -> None:
     val_steps = run.recipe.val_steps(run.steps) if validate else set()
     total = run.steps * run.recipe.batch_size
-    with Progress(total, "train", "images", done=run.images_seen, show=progress) as bar:
-        saved = mark = time.perf_counter()
+    show = progress and distributed.is_first()
+    with Progress(total, "train", "images", done=run.images_seen, show=show) as bar:
+        saved = told = mark = time.perf_counter()
         run.detector.train()
         # a loader draws from torch's generator when it starts its workers: not a number of ours
         with checkpoint.undisturbed_randomness():
@@ -111,7 +118,7 @@ def _loop(
             run.seconds += now - mark
             run.record(losses)
             loss = sum(losses.values())
-            bar.advance(len(images.frames), f"loss {loss:.3f}")
+            bar.advance(run.recipe.batch_size, f"loss {loss:.3f}")
             if on_progress:
                 on_progress(
                     {
@@ -125,9 +132,12 @@ def _loop(
             if run.step in val_steps:
                 run.validate(validate)
             # after the validation, so that a run that goes on from here has its point of the curve
-            if run.step == run.steps or now - saved >= checkpoint_seconds:
+            if run.step == run.steps or distributed.agreed(now - saved >= checkpoint_seconds):
                 run.save()
-                saved = time.perf_counter()
+                saved = told = time.perf_counter()
+            elif now - told >= STATUS_SECONDS:
+                run.tell()
+                told = now
             mark = time.perf_counter()
     if run.step != run.steps:
         raise RuntimeError(f"the batches ended after step {run.step} of {run.steps}")
@@ -149,7 +159,7 @@ class _Run:
     ) -> None:
         if steps < 1:
             raise ValueError("there is no batch to train on; the training split has no image")
-        checkpoint.seed_everything(seed)
+        checkpoint.seed_everything(distributed.seed_of(seed))
         self.recipe, self.run_dir, self.steps, self.seed = recipe, run_dir, steps, seed
         self.device, self.precision, self.channels_last = (
             torch.device(device),
@@ -157,6 +167,7 @@ class _Run:
             channels_last,
         )
         self.detector = prepare(detector, device, channels_last)
+        self.writes = distributed.is_first()
         self.ema = recipe.make_ema(detector)
         self.optimizer = recipe.make_optimizer(detector)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -165,6 +176,8 @@ class _Run:
         self.log: list[dict[str, Any]] = []
         self.curve: list[dict[str, Any]] = []
         self.last: tuple[Tensor, dict[str, float], list[int]] | None = None
+        self.resume()
+        self.called = distributed.parallel(self.detector)
 
     @property
     def scored(self) -> nn.Module:
@@ -172,13 +185,13 @@ class _Run:
         return self.detector if self.ema is None else self.ema.module
 
     def update(self, images: Images, targets: Sequence[Target]) -> dict[str, float]:
-        """One step of the optimiser; returns the losses by name."""
+        """One step of the optimiser; returns the losses of the whole batch by name."""
         images = transfer(images, self.device, self.channels_last)
         targets = [target.to(self.device, non_blocking=True) for target in targets]
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr
         with autocast(self.device, self.precision):
-            losses = self.detector(images, targets)
+            losses = self.called(images, targets)
         stacked = torch.stack([loss.float() for loss in losses.values()])
         values = dict(zip(losses, stacked.tolist(), strict=True))
         ids = [frame.id for frame in images.frames]
@@ -191,10 +204,12 @@ class _Run:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
-        self.images_seen += len(ids)
+        self.images_seen += self.recipe.batch_size
         if self.ema is not None:
             self.ema.update(self.detector, step=self.step)
         self.last = norm, values, ids
+        if distributed.processes() > 1:
+            values = dict(zip(losses, distributed.mean(stacked).tolist(), strict=True))
         return values
 
     @property
@@ -236,17 +251,21 @@ class _Run:
     def validate(self, validate: Callable[[Detector], dict[str, float | None]]) -> None:
         """A row of curve.csv; leaves no trace in the training, random numbers included."""
         self.check_gradient()
+        distributed.share_buffers(self.scored)
         self.scored.eval()
         with checkpoint.undisturbed_randomness():
             scores = validate(self.scored)
         self.detector.train()
         row = {"images_seen": self.images_seen, "seconds": round(self.seconds, 4)}
         self.curve.append({**row, "AP": scores["AP"], "AP50": scores["AP50"]})
-        _write_rows(self.run_dir / CURVE, self.curve)
+        self.write(CURVE, self.curve)
 
     def save(self) -> None:
         self.check_gradient()
-        _write_rows(self.run_dir / LOG, self.log)
+        random = distributed.gather(checkpoint.random_state())
+        if not self.writes:
+            return
+        self.write(LOG, self.log)
         checkpoint.save(
             self.run_dir,
             {
@@ -258,17 +277,28 @@ class _Run:
                 "ema": None if self.ema is None else self.ema.module.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
-                "random": checkpoint.random_state(),
+                "random": random,
             },
         )
-        status.update(
-            self.run_dir, images_seen=self.images_seen, train_seconds=round(self.seconds, 3)
-        )
+        self.tell()
+
+    def tell(self) -> None:
+        """Others how far it is."""
+        if self.writes:
+            seconds = round(self.seconds, 3)
+            status.update(self.run_dir, images_seen=self.images_seen, train_seconds=seconds)
+
+    def write(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        if self.writes:
+            _write_rows(self.run_dir / name, rows)
 
     def resume(self) -> None:
         """Put back what the checkpoint has, if there is one, and drop the rows written after it."""
+        if self.writes:
+            checkpoint.remove_leftovers(self.run_dir)
         state = checkpoint.load(self.run_dir)
         if state is not None:
+            state = {"processes": 1, **state}  # of before there could be several
             other = [key for key, value in self.identity.items() if state[key] != value]
             if other:
                 said = "; ".join(
@@ -284,11 +314,13 @@ class _Run:
                 self.ema.module.load_state_dict(state["ema"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
-            checkpoint.set_random_state(state["random"])
+            random = state["random"]
+            one = random if isinstance(random, dict) else random[distributed.rank()]
+            checkpoint.set_random_state(one)
         self.log = _read_rows(self.run_dir / LOG, self.images_seen)
         self.curve = _read_rows(self.run_dir / CURVE, self.images_seen)
-        _write_rows(self.run_dir / LOG, self.log)
-        _write_rows(self.run_dir / CURVE, self.curve)
+        self.write(LOG, self.log)
+        self.write(CURVE, self.curve)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -298,6 +330,7 @@ class _Run:
             "steps": self.steps,
             "seed": self.seed,
             "precision": self.precision,
+            "processes": distributed.processes(),
         }
 
     @contextmanager
@@ -307,7 +340,7 @@ class _Run:
             yield
         except BaseException:
             with suppress(OSError):  # a full disk: the first error is the one that tells something
-                _write_rows(self.run_dir / LOG, self.log)
+                self.write(LOG, self.log)
             raise
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, distributed
 
 
 def sigmoid_focal(logits: Tensor, targets: Tensor, *, alpha: float, gamma: float) -> Tensor:
@@ -45,6 +45,22 @@ def penalty_reduced_focal(logits: Tensor, targets: Tensor, *, alpha: float, beta
     peak = (1 - p) ** alpha * F.logsigmoid(logits)
     rest = (1 - targets) ** beta * p**alpha * F.logsigmoid(-logits)
     return -torch.where(targets == 1, peak, rest)
+
+
+def normaliser(count: Tensor | int) -> Tensor:
+    """What a loss is divided by that is summed over `count` objects: a scalar, at least 1.
+
+    Where a batch is spread over W processes, count is this process's part of it. The loss of the
+    whole batch is sum_r S_r / max(1, sum_r N_r), while DDP averages gradients: (1/W) sum_r of each
+    process's loss. So that the two are the same, the sums S_r are divided by max(1, sum_r N_r) / W.
+    Every process must come here equally often.
+    """
+    count = torch.as_tensor(count)
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return count.clamp(min=1)
+    total = count.detach().to(torch.float32, copy=True)
+    distributed.all_reduce(total)
+    return total.clamp(min=1) / distributed.get_world_size()
 
 
 def smooth_l1(prediction: Tensor, target: Tensor, beta: float) -> Tensor:

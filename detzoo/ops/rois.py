@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.assign import match, sample
-from detzoo.ops.losses import smooth_l1
+from detzoo.ops.losses import normaliser, smooth_l1
 from detzoo.ops.select import select, top_candidates
 from detzoo.types import Detections, Images, Target
 
@@ -78,7 +78,7 @@ def region_losses(
     scores: (R, K + 1) logits, background last. deltas: (R, K, 4), those of a region's class count.
     The rest as `sample_regions` gives it.
     """
-    count = max(len(labels), 1)
+    count = normaliser(len(labels))
     positive = (labels < deltas.shape[1]).nonzero().squeeze(1)
     wanted = box_ops.encode(torch.cat(list(rois))[positive], boxes[positive], WEIGHTS)
     found = deltas[positive, labels[positive]]

@@ -11,6 +11,7 @@ import torch
 from detzoo.cli import runs
 from detzoo.cli.predict import images_of
 from detzoo.cli.select import select
+from detzoo.cli.stages import train_run
 from detzoo.engine import status
 
 
@@ -91,6 +92,22 @@ def test_auto_is_replaced_and_threads_are_set() -> None:
         assert runs.runtime({**wanted, "threads": None})["threads"] == runs.DEFAULT_THREADS
     finally:
         torch.set_num_threads(before)
+
+
+def test_several_processes_are_another_run_and_one_is_the_same_as_ever(monkeypatch) -> None:
+    wanted = {"device": "cpu", "precision": "fp32", "channels_last": False, "threads": 1}
+    alone = runs.runtime({**wanted, "sync_batch_norm": True})
+    assert alone == wanted, "runs of before keep their directories"
+    monkeypatch.setattr(runs.distributed, "processes", lambda: 2)
+    several = runs.runtime({**wanted, "sync_batch_norm": True})
+    assert several == {**wanted, "sync_batch_norm": True, "processes": 2}
+
+
+def test_a_run_that_another_process_trains_is_left_alone(tmp_path: Path) -> None:
+    with status.stage(tmp_path, "train"):
+        with pytest.raises(ValueError, match=r"is being trained already, by process \d+"):
+            train_run({}, tmp_path)
+    assert status.read(tmp_path)["state"] == "done"
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from detzoo import config, detectors
 from detzoo.data import Letterbox
 from detzoo.detector import Detector
+from detzoo.ops import losses as losses_module
 from detzoo.types import Detections, Frame, Images, Target
 
 CLASSES = 3
@@ -108,6 +109,20 @@ def step(
 ) -> dict[str, torch.Tensor]:
     torch.manual_seed(seed)
     return detector.losses(detector.network(images, targets), targets)
+
+
+class Spread:
+    """In place of torch.distributed: two processes of which the other one's counts are known."""
+
+    def __init__(self, others: list[float] | None = None) -> None:
+        self.own, self.others = [], iter(others or [])
+
+    def all_reduce(self, count: Tensor) -> None:
+        self.own.append(float(count))
+        count += next(self.others, 0.0)
+
+    is_available = is_initialized = staticmethod(lambda: True)
+    get_world_size = staticmethod(lambda: 2)
 
 
 def modes(detector: Detector) -> dict[str, bool]:
@@ -272,3 +287,31 @@ class TestPromises:
         for model in (other, twin):
             for a, b in zip(model(images), expected, strict=True):
                 assert_same(a, b)
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if "torchvision" not in name])
+@pytest.mark.parametrize("truth", ["some", "one image empty"])
+def test_the_mean_of_two_processes_losses_is_the_whole_batch_s(
+    name: str, truth: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = copy.deepcopy(shared(name)).eval()  # batch norm sees each image for itself
+    for part in ("rpn_batch", "roi_batch"):  # all regions, so that nothing is drawn
+        if hasattr(detector, part):
+            setattr(detector, part, 10**6)
+    images, targets = batch(WIDTH, WIDTH), TRUTHS[truth]
+    whole = step(detector, images, targets)
+    parts = [
+        (Images(images.pixels[i : i + 1], images.frames[i : i + 1], images.proposals[i : i + 1]), t)
+        for i, t in enumerate([[target] for target in targets])
+    ]
+    counts = []
+    for part in parts:
+        monkeypatch.setattr(losses_module, "distributed", Spread())
+        step(detector, *part)
+        counts.append(losses_module.distributed.own)
+    found = []
+    for part, others in zip(parts, reversed(counts), strict=True):
+        monkeypatch.setattr(losses_module, "distributed", Spread(others))
+        found.append(step(detector, *part))
+    for key, value in whole.items():
+        assert torch.allclose((found[0][key] + found[1][key]) / 2, value, rtol=1e-4), key

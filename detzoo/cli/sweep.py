@@ -1,0 +1,367 @@
+"""A Hydra multirun that survives: one that fails or is killed stops no other, and all is told.
+
+A sweep has a journal, a folder with a file for each job, through which jobs, wherever they run,
+tell what they are at: in this process, in others on this machine, on a cluster that shares the
+disk. It is removed at the end; what lasts stands in the run directories.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, TextIO
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper as HydraSweeper
+from omegaconf import DictConfig, OmegaConf
+
+from detzoo.cli.runs import in_one_line, read_or_empty
+from detzoo.cli.together import MOST
+from detzoo.config import folder
+from detzoo.files import write_json
+from detzoo.speed.machine import cores
+
+EXTRAS = {
+    "hydra_joblib_launcher": "joblib",
+    "hydra_submitit_launcher": "submitit",
+}
+TAIL = 20  # lines of what a failed job printed
+
+
+# ------------------------------------------------------------------------------ inside of a job
+
+
+def note(config: DictConfig, **fields: Any) -> None:
+    """Tell the sweep that this job belongs to about it; does nothing outside of one."""
+    if config.get("journal"):
+        _note(Path(config.journal), HydraConfig.get().job.num, **fields)
+
+
+def _note(journal: Path, number: int, **fields: Any) -> None:
+    path = journal / f"{number}.json"
+    write_json(path, {**read_or_empty(path), **fields})
+
+
+def job(config: DictConfig, task: Callable[[DictConfig], int | None], tell: Callable) -> None:
+    """Run one job of a sweep to its end, whatever that is: it is written into the journal.
+
+    tell: is given the error, to show it.
+    """
+    note(config, code=None)
+    with _output(config):
+        try:
+            note(config, code=task(config) or 0)
+        except Exception as error:  # whatever it is, it must not stop the others
+            tell(error)
+            note(config, code=1, error=in_one_line(error))
+
+
+@contextmanager
+def _output(config: DictConfig) -> Iterator[None]:
+    """Beside a table on the terminal, what a job prints goes to a file of the journal."""
+    journal = Path(config.journal)
+    if not (journal / "table").exists():
+        yield
+        return
+    with open(journal / f"{HydraConfig.get().job.num}.log", "a", buffering=1) as file:
+        with redirect_stdout(file), redirect_stderr(file):
+            yield
+
+
+# ------------------------------------------------------------------------------ what it is told
+
+
+@dataclass(frozen=True)
+class Row:
+    """One job as it stands; seen and total are images, seconds what the seen ones took."""
+
+    name: str
+    state: str  # waiting, running, done, failed
+    note: str = ""
+    seen: int = 0
+    total: int = 0
+    seconds: float = 0.0
+
+    @property
+    def left(self) -> float | None:
+        """Seconds, None where that cannot be known yet."""
+        if self.state in ("done", "failed"):
+            return 0.0
+        if not (self.seen and self.seconds):
+            return None
+        return self.seconds / self.seen * max(0, self.total - self.seen)
+
+
+def read_row(journal: Path, number: int, name: str) -> Row:
+    told = read_or_empty(journal / f"{number}.json")
+    if not told:
+        return Row(name, "waiting")
+    if told["code"]:
+        return Row(name, "failed", told.get("error") or f"exit code {told['code']}")
+    status = read_or_empty(Path(told["path"]) / "status.json") if "path" in told else {}
+    seen, seconds = status.get("images_seen") or 0, status.get("train_seconds") or 0.0
+    if told["code"] == 0:
+        before = "was done before" if told.get("before") else ""
+        return Row(name, "done", before, seen, seen, 0.0 if before else seconds)
+    return Row(name, "running", "", seen, told.get("total", 0), seconds)
+
+
+def time_left(rows: Sequence[Row], at_once: int) -> float | None:
+    """Seconds until the last one is done; None as long as nothing has told how long one takes.
+
+    A job that waits is expected to take as long as those that run or have run take on average.
+    """
+    known = [row.seconds / row.seen * row.total for row in rows if row.seen and row.seconds]
+    if all(row.left == 0 for row in rows):
+        return 0.0
+    if not known:
+        return None
+    mean = sum(known) / len(known)
+    left = [mean if row.left is None else row.left for row in rows]
+    return max(sum(left) / at_once, *left)
+
+
+def clock(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def summary(rows: Sequence[Row], at_once: int) -> str:
+    count = {state: sum(row.state == state for row in rows) for state in STATES}
+    said = ", ".join(f"{n} {state}" for state, n in count.items() if n)
+    left = time_left(rows, at_once)
+    return f"{len(rows)} runs: {said}" + (f", {clock(left)} left" if left != 0 else "")
+
+
+STATES = ("done", "failed", "running", "waiting")
+
+
+def line(row: Row, width: int) -> str:
+    """`detector=ssd seed=0  running  1200 of 3000 images, 2:10 left`."""
+    said = row.note
+    if row.state == "running" and row.total:
+        said = f"{row.seen} of {row.total} images, {clock(row.left)} left"
+    elif row.state == "done" and not said:
+        said = f"{row.seen} images in {clock(row.seconds)}" if row.seen else ""
+    return f"{row.name:{width}}  {row.state:8}{said}".rstrip()
+
+
+class Table:
+    """Shows the rows while a sweep runs: redrawn in place on a terminal, elsewhere a line for each
+    change of a state. Use as a context manager.
+    """
+
+    def __init__(
+        self, rows: Callable[[], list[Row]], at_once: int, stream: TextIO, live: bool
+    ) -> None:
+        self.rows, self.at_once, self.stream, self.live = rows, at_once, stream, live
+        self._states: list[str] = []
+        self._drawn = 0
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Table:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._end.set()
+        self._thread.join()
+        self.update()
+        if not self.live:
+            print(summary(self.rows(), self.at_once), file=self.stream, flush=True)
+
+    def _watch(self) -> None:
+        while not self._end.wait(1.0):
+            self.update()
+
+    def update(self) -> None:
+        rows = self.rows()
+        width = max(len(row.name) for row in rows)
+        if self.live:
+            self._draw([*(line(row, width) for row in rows), summary(rows, self.at_once)])
+            return
+        before = self._states or ["waiting"] * len(rows)
+        self._states = [row.state for row in rows]
+        for number, (row, was) in enumerate(zip(rows, before, strict=True)):
+            if row.state != was:
+                said = f"[{number + 1}/{len(rows)}] {line(row, width)}"
+                ended = row.state in ("done", "failed")
+                said += f" ({summary(rows, self.at_once)})" if ended else ""
+                print(said, file=self.stream, flush=True)
+
+    def _draw(self, lines: list[str]) -> None:
+        size = shutil.get_terminal_size()
+        if len(lines) >= size.lines:  # what has scrolled away cannot be redrawn
+            order = {state: i for i, state in enumerate(("running", "failed", "waiting", "done"))}
+            kept = sorted(range(len(lines) - 1), key=lambda i: order.get(self.rows()[i].state, 9))
+            kept = sorted(kept[: size.lines - 2])
+            lines = [lines[i] for i in kept] + lines[-1:]
+        up = f"\x1b[{self._drawn}F" if self._drawn else ""
+        text = "".join(f"{text[: size.columns - 1]}\x1b[K\n" for text in lines)
+        self.stream.write(f"{up}{text}\x1b[J")
+        self.stream.flush()
+        self._drawn = len(lines)
+
+
+# ------------------------------------------------------------------------------ the sweep
+
+
+class Sweeper(HydraSweeper):
+    """All combinations, as Hydra's own, and looked after. Exits with 1 if any job failed.
+
+    max_batch_size: how many at once, where the launcher does not say it. params: overrides.
+    """
+
+    def __init__(self, max_batch_size: int | None, params: dict[str, str] | None = None) -> None:
+        self.max_batch_size, self.params = max_batch_size, params or {}
+
+    def setup(self, *, config: DictConfig, **context: Any) -> None:
+        self.config, self.hydra_context = config, context["hydra_context"]
+        launcher = config.hydra.launcher
+        self.kind = launcher._target_.rsplit(".", 1)[1]
+        package = launcher._target_.split(".")[1]
+        if package in EXTRAS and not installed(package):
+            chosen = config.hydra.runtime.choices["hydra/launcher"]
+            print(
+                f"detzoo: hydra/launcher={chosen} needs {package.replace('_', '-')}: "
+                f"pip install 'detzoo[{EXTRAS[package]}]'",
+                file=sys.stderr,
+            )
+            raise SystemExit(1)
+        self.at_once = how_many(self.kind, launcher, self.max_batch_size, config)
+        if self.kind == "JoblibLauncher":
+            launcher.n_jobs = self.at_once
+        self.launcher = Plugins.instance().instantiate_launcher(config=config, **context)
+
+    def sweep(self, arguments: list[str]) -> None:
+        root = Path(self.config.hydra.sweep.dir)
+        root.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, root / "multirun.yaml")
+        # imported here: Hydra makes its plugins anew when it looks for them
+        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = parser.parse_overrides(
+            [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
+        )
+        swept = {o.get_key_element() for o in overrides if o.is_sweep_override()}
+        jobs = [job for batch in BasicSweeper.split_arguments(overrides, None) for job in batch]
+        self.at_once = min(self.at_once, len(jobs))
+        names = [
+            " ".join(text.lstrip("+") for text in job if text.split("=")[0] in swept)
+            or f"run {number}"
+            for number, job in enumerate(jobs)
+        ]
+        journal = Path(mkdtemp(prefix=".sweep-", dir=root)).resolve()
+        try:
+            live = sys.stderr.isatty()
+            if live:
+                (journal / "table").touch()
+            extra = [f"+journal={json.dumps(str(journal))}", *self._threads()]
+            jobs = [[*job, *extra] for job in jobs]
+            self.validate_batch_is_legal(jobs)
+
+            def rows() -> list[Row]:
+                return [read_row(journal, n, name) for n, name in enumerate(names)]
+
+            with Table(rows, self.at_once, sys.stderr, live):
+                self._launch(jobs, journal)
+            failed = [n for n, row in enumerate(rows()) if row.state == "failed"]
+            for number in failed if live else ():
+                said = journal / f"{number}.log"
+                if said.exists():
+                    tail = "\n".join(said.read_text().splitlines()[-TAIL:])
+                    print(f"\n{names[number]}:\n{tail}", file=sys.stderr)
+        finally:
+            shutil.rmtree(journal, ignore_errors=True)
+        if failed:
+            raise SystemExit(1)
+
+    def _threads(self) -> list[str]:
+        """A share of the cores for each run of several on one machine."""
+        if "runtime" not in self.config or self.config.runtime.threads is not None:
+            return []
+        if self.kind == "SlurmLauncher":
+            own = self.config.hydra.launcher.get("cpus_per_task")
+            return [f"runtime.threads={own}"] if own else []
+        return [f"runtime.threads={max(1, cores() // self.at_once)}"] if self.at_once > 1 else []
+
+    def _launch(self, jobs: list[list[str]], journal: Path) -> None:
+        def alone(number: int) -> None:
+            try:
+                self.launcher.launch([jobs[number]], initial_job_idx=number)
+                error = "its process ended without a word"
+            except Exception as caught:
+                error = in_one_line(caught)
+            if not _ended(journal, number):
+                _note(journal, number, code=1, error=error)
+
+        everyone = range(len(jobs))
+        if self.kind in ("LocalLauncher", "SlurmLauncher"):
+            # submitit starts all at once and gives up at the first that is killed
+            with ThreadPoolExecutor(self.at_once) as pool:
+                list(pool.map(alone, everyone))
+            return
+        try:
+            self.launcher.launch(jobs, initial_job_idx=0)
+        except Exception as error:
+            print(f"{in_one_line(error)}\ngoing on with one run at a time", file=sys.stderr)
+        for number in everyone:
+            if not _ended(journal, number):
+                alone(number)
+
+
+def _ended(journal: Path, number: int) -> bool:
+    return read_or_empty(journal / f"{number}.json").get("code") is not None
+
+
+def installed(package: str) -> bool:
+    """Whether the launcher of that name is here; without any launcher there is no hydra_plugins."""
+    try:
+        return find_spec(f"hydra_plugins.{package}") is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def how_many(kind: str, launcher: DictConfig, most: int | None, config: DictConfig) -> int:
+    """Jobs at once: what was asked for, else one a GPU, or one a core up to MOST."""
+    if kind == "BasicLauncher":
+        return 1
+    if kind == "SlurmLauncher":
+        return most or launcher.get("array_parallelism", 256)
+    asked = launcher.get("n_jobs") or most
+    if asked:
+        return asked if asked > 0 else max(1, cores() + 1 + asked)  # joblib's: -1 is all
+    import torch
+
+    device = str(config.runtime.device) if "runtime" in config else "cpu"
+    gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0
+    return gpus or min(cores(), MOST)
+
+
+def register() -> None:
+    """Make Hydra know our sweeper and our launchers' configs.
+
+    A sweeper is found only by such a name; conf/train.yaml names it. What the launchers' packages
+    say of themselves would be taken for the schema of what conf/hydra/launcher says of them.
+    """
+    Plugins.instance().class_name_to_class["hydra_plugins.detzoo.Sweeper"] = Sweeper
+    known = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
+    for path in (folder("conf") / "hydra" / "launcher").glob("*.yaml"):
+        known.pop(path.name, None)

@@ -1,0 +1,177 @@
+"""One training spread over processes: all that is different from one process stands here.
+
+`torchrun --nproc-per-node=N -m detzoo train ...` starts N processes, each with a GPU or on a CPU.
+`recipe.batch_size` is that of all together: each process has its part of every batch, and the
+weights are those of one process (ops.losses.normaliser says why), so no learning rate changes. What
+does differ is what is drawn within a process (dropout, the sampling of regions) and batch norm,
+which sees the images of its process alone unless `sync_batch_norm`.
+
+Alone, every function here does nothing, or gives back what it was given. Process 0 is the first;
+it alone writes and prints.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from detzoo.engine import status
+
+PATIENCE = timedelta(hours=24)  # the first may draw a data set or propose regions while others wait
+T = TypeVar("T")
+
+
+def launched() -> bool:
+    """Whether torchrun, or a program like it, has started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def processes() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    return dist.get_rank() if processes() > 1 else 0
+
+
+def is_first() -> bool:
+    return rank() == 0
+
+
+@contextmanager
+def joined(device: str) -> Iterator[None]:
+    """Join the processes that torchrun started, and take the GPU of this one.
+
+    device: as in runtime.device; "auto", "cpu" or "cuda". Raises ValueError where it names one GPU
+    for all, and where there are more processes than GPUs on this machine.
+    """
+    if not launched():
+        yield
+        return
+    local, here = (int(os.environ.get(name, "0")) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(
+            f"runtime.device={device} would be the same for every process; under torchrun it is "
+            "auto, cuda or cpu, and each process takes a GPU of its own"
+        )
+    gpus = torch.cuda.device_count()
+    if device == "cuda" or (device == "auto" and gpus):
+        if here > gpus:
+            raise ValueError(
+                f"torchrun started {here} processes on a machine with {gpus} GPUs; use "
+                f"--nproc-per-node={gpus}, or runtime.device=cpu"
+            )
+        torch.cuda.set_device(local)
+        backend = "cpu:gloo,cuda:nccl"
+    else:
+        backend = "gloo"
+    dist.init_process_group(backend, timeout=PATIENCE)
+    yield  # after an error the others may be gone: nothing is tidied up together with them
+    dist.destroy_process_group()
+
+
+@contextmanager
+def first_alone() -> Iterator[None]:
+    """The first goes ahead, the others follow when it is through: what it made lies there then."""
+    if not is_first():
+        dist.barrier()
+    yield
+    if is_first() and processes() > 1:
+        dist.barrier()
+
+
+@contextmanager
+def stage(run_dir: str | Path, name: str) -> Iterator[None]:
+    """status.stage in the first process; any other tells there only that it has failed, and why."""
+    if processes() == 1:
+        with status.stage(run_dir, name):
+            yield
+    elif is_first():
+        with status.stage(run_dir, name):
+            dist.barrier()
+            yield
+    else:
+        dist.barrier()  # the first says that it runs before another can say that it failed
+        with status.failure(run_dir, f"process {rank()} of {processes()}: "):
+            yield
+
+
+def seed_of(seed: int) -> int:
+    """The seed of what is drawn within this process; the first has `seed` itself."""
+    if is_first():
+        return seed
+    return int(np.random.SeedSequence([seed, rank()]).generate_state(1)[0])
+
+
+def parallel(detector: nn.Module) -> nn.Module:
+    """What is called in training: the detector itself, or DDP around it, which makes the weights
+    those of the first and averages gradients over the processes.
+    """
+    if processes() == 1:
+        return detector
+    return nn.parallel.DistributedDataParallel(detector)
+
+
+def synchronise_batch_norm(detector: nn.Module) -> nn.Module:
+    """Let every batch norm see the images of all processes, in place.
+
+    ValueError on a CPU: torch's works on GPUs only.
+    """
+    from timm.layers import convert_sync_batchnorm
+
+    if not torch.cuda.is_available():
+        raise ValueError(
+            "runtime.sync_batch_norm needs GPUs; torch has no such batch norm for CPUs"
+        )
+    return convert_sync_batchnorm(detector)
+
+
+def mean(values: Tensor) -> Tensor:
+    """Over the processes, elementwise."""
+    if processes() > 1:
+        values = values.detach().clone()
+        dist.all_reduce(values)
+        values /= processes()
+    return values
+
+
+def agreed(choice: bool) -> bool:
+    """The first's choice: clocks differ, and who saves must not be alone with it."""
+    if processes() > 1:
+        said = torch.tensor([choice], dtype=torch.uint8)
+        dist.broadcast(said, 0)
+        choice = bool(said)
+    return choice
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Give all processes the first's buffers.
+
+    Without synchronisation each has its own statistics of batch norm; the first's are saved.
+    """
+    if processes() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, 0)
+
+
+def gather(value: T) -> list[T]:
+    """The value of every process, in their order, in each of them. Plain values and CPU tensors."""
+    if processes() == 1:
+        return [value]
+    values: list[Any] = [None] * processes()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def in_turns(parts: Sequence[Sequence[T]]) -> list[T]:
+    """[[a, c, e], [b, d]] -> [a, b, c, d, e]: puts together what was dealt out item by item."""
+    return [part[i] for i in range(len(parts[0])) for part in parts if i < len(part)]
