@@ -290,7 +290,8 @@ def speed_table(run_dirs: Iterable[str | Path]) -> str:
         lines += [*_speeds(ordered, called), "", *_splits(ordered, called), ""]
         told = (f"{title(field)} {show(v)}" for field, v in group.fields.items() if v is not None)
         images = show(dig(group.runs[0].speed, "images"))
-        lines += [f"measured on {images} images of the test split; {'; '.join(told)}", ""]
+        lines.append(f"measured on {images} images of the test split; {'; '.join(told)}")
+        lines += [*_machine(group.runs[0]), ""]
     for field, values in differences(tables).items():
         lines.append(f"the tables differ in {title(field)}: {' | '.join(values)}")
     if len({run.speed.get("session") for group in tables for run in group.runs}) > 1:
@@ -305,6 +306,26 @@ def speed_table(run_dirs: Iterable[str | Path]) -> str:
             about.setdefault(text, []).append(called[run])
     lines += [f"note: {', '.join(rows)}: {text}" for text, rows in about.items()]
     return "\n".join(clean(line.rstrip(), 500) for line in lines).strip("\n") + "\n"
+
+
+def _machine(run: Run) -> list[str]:
+    """What a timing says of its session: clocks before and after, warm-up, versions."""
+    before, after = (dig(run.speed, "clocks", when) or {} for when in ("before", "after"))
+    told = [
+        f"{clean(key, 40).replace('_', ' ')} {digits(number(before, key))} before, "
+        f"{digits(number(after, key))} after"
+        for key in before
+        if number(before, key) > 0 and number(after, key) > 0
+    ]
+    if (throttles := dig(run.speed, "clocks", "throttles")) is not None:
+        told.append(f"held back by {show(throttles) or 'nothing'}")
+    if (seconds := number(run.speed, "warmup", "seconds")) > 0:
+        told.append(
+            f"warm-up took {digits(seconds)} s, {show(dig(run.speed, 'warmup', 'passes'))} passes"
+        )
+    versions = dig(run.speed, "versions")
+    told += [f"{clean(k, 40)} {show(v)}" for k, v in versions.items() if v] if versions else []
+    return [f"{run.label}: {'; '.join(told)}"] if told else []
 
 
 def _speeds(runs: Sequence[Run], called: Mapping[Run, str]) -> list[str]:

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from tqdm import tqdm
 
@@ -54,7 +55,9 @@ ALIKE = 3  # images of equal shape and equal count, after which it is taken not 
 INNER_PASSES = 10
 COST_PASSES = ALIKE + 2  # what counting multiply-adds and memory takes at the end, about
 ENERGY_SECONDS = 2.0  # of each detector on a GPU: its counter is read every 0.1 s or less often
-BUSY = 0.1  # a warning when others used more than this share of all processors
+# A warning when others used more than this share of all processors; or, where the network's threads
+# leave none free, this much of one: all threads wait for the one that was held up.
+BUSY, HELD_UP = 0.1, 0.2
 
 
 def measure(
@@ -226,6 +229,7 @@ def measure(
             "shapes": len(set(shapes[name])),
             "warmup": warmups[name],
             "other_load": other_load,
+            "processors": psutil.cpu_count() or 1,
             "clocks": clocked,
             "cudnn_benchmark": fixed and device.type == "cuda",
             "versions": libraries,
@@ -326,10 +330,12 @@ def _cost(
 def warnings_about(result: Mapping[str, Any]) -> list[str]:
     """What a reader of the numbers must know, in words."""
     found = []
-    if result["other_load"] > BUSY:
+    processors = result["processors"]
+    others, free = result["other_load"] * processors, processors - result["threads"]
+    if others > min(BUSY * processors, max(0, free) + HELD_UP):
         found.append(
-            f"other processes used {result['other_load']:.0%} of the processors while timing ran; "
-            "time again on a quiet machine"
+            f"other processes used {result['other_load']:.0%} of the {processors} processors while "
+            "timing ran; time again on a quiet machine"
         )
     clocks = result["clocks"]
     if clocks["throttles"]:

@@ -177,7 +177,16 @@ def test_the_speed_table_has_every_number_and_its_reference(make):
     assert "of it backbone" in heads and heads.split()[-1] == "J/image"
     assert values[0] == "Fast" and values[-1] == "0.500" and lines[7].split()[-1] == "n/a"
     assert "proposals" not in heads
-    assert "timed precision fp32" in lines[-1] and "9ac09ac09ac0" in lines[-1]
+    assert "timed precision fp32" in lines[9] and "9ac09ac09ac0" in lines[9]
+
+
+def test_clocks_and_versions_are_told(make):
+    run = make("A")
+    clocks = {"before": {"cpu_mhz": 2500.0, "gpu_mhz": None}, "after": {"cpu_mhz": 2100.0}}
+    rewrite(run, clocks=clocks | {"throttles": ["power cap"]}, versions={"torch": "2.14"})
+    rewrite(run, warmup={"seconds": 3.25, "passes": 12})
+    told = "cpu mhz 2,500 before, 2,100 after; held back by power cap; warm-up took 3.25 s"
+    assert f"A: {told}, 12 passes; torch 2.14" in speed_table([run])
 
 
 def test_a_bare_model_has_milliseconds_and_no_accuracy(make):

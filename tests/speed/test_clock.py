@@ -241,6 +241,8 @@ def result(**changes):
         "warmup": warmup,
         "n": 100,
         "images": 1,
+        "processors": 2,
+        "threads": 2,
         "shapes": 1,
     }
     return {**made, "samples": {"image": [0]}, **changes}
@@ -249,7 +251,7 @@ def result(**changes):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"other_load": 0.34}, "other processes used 34% of the processors"),
+        ({"other_load": 0.34}, "other processes used 34% of the 2 processors"),
         ({"n": 40}, "p99 of 40 passes"),
         ({"images": 9}, "1 of 9 images were timed"),
         ({"shapes": 3}, "the input has 3 shapes"),
@@ -261,6 +263,22 @@ def test_what_a_reader_must_know_is_a_warning(changes, words):
     assert warnings_about(result()) == []
     (warning,) = warnings_about(result(**changes))
     assert words in warning
+
+
+@pytest.mark.parametrize(
+    ("processors", "threads", "others", "warned"),
+    [
+        (2, 2, 0.19, False),
+        (2, 2, 0.21, True),
+        (16, 16, 0.21, True),  # 1.3%, and yet the slowest thread is waited for
+        (16, 8, 1.5, False),  # half of them are free
+        (16, 8, 1.7, True),  # more than a tenth of all
+        (2, 4, 0.19, False),  # more threads than processors
+    ],
+)
+def test_one_neighbour_is_enough_where_no_processor_is_free(processors, threads, others, warned):
+    machine = {"processors": processors, "threads": threads, "other_load": others / processors}
+    assert bool(warnings_about(result(**machine))) is warned
 
 
 def test_a_warm_up_that_did_not_settle_is_a_warning():
