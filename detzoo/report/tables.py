@@ -354,8 +354,9 @@ def _speeds(runs: Sequence[Run], called: Mapping[Run, str]) -> list[str]:
         )
     reference = dig(runs[0].speed, "against", "reference")
     row = next((called[run] for run in runs if run.path.name == reference), None)
-    told = [] if row is None else [f"times: against {row}"]
-    return [*aligned(rows, left=1), *told]
+    told = "overhead: (end to end - JPEG decoding) / network alone, median over passes"
+    told = told if row is None else f"times: against {row}, over paired passes; {told}"
+    return [*aligned(rows, left=1), told]
 
 
 def _splits(runs: Sequence[Run], called: Mapping[Run, str]) -> list[str]:
