@@ -47,7 +47,7 @@ def time_runs(
     Runs that differ in device, precision or test images are timed apart, each group with the whole
     budget. again=False leaves groups alone that were timed together since they were trained, and as
     is asked for now. size: other pixels than the training's. reference: a label or a directory's
-    name, the row that all of its group are set against; by default the first.
+    name, the row that all of its group are set against; the first where it is not among them.
 
     AP and milliseconds of a run are of one object. When the clock stops, the run's metrics.json
     must be of the object that was timed: of these weights and thresholds, at these pixels, in this
@@ -59,9 +59,13 @@ def time_runs(
     other = {key: options.pop(key, None) for key in RUNTIME}
     groups: dict[str, list[Path]] = {}
     failed: dict[Path, str] = {}
+    labels: list[str] = []
+    known = reference is None
     for path in paths:
         try:
             settings = load_yaml(path / "config.yaml")
+            labels.append(settings["label"])
+            known |= _is(reference, path, settings)
             run = runtime(settings["runtime"] | {k: v for k, v in other.items() if v is not None})
             if other["precision"] and other["channels_last"] is None:
                 run = runtime(run | {"channels_last": "auto"})
@@ -70,6 +74,9 @@ def time_runs(
             failed[path] = in_one_line(error)
         else:
             groups.setdefault(key, []).append(path)
+    if not known:
+        rows = ", ".join(dict.fromkeys(labels))
+        raise ValueError(f"reference is {reference!r}; it must be one of the rows: {rows}")
     for key, members in groups.items():
         device, precision, channels_last, threads, _ = json.loads(key)
         mode = Mode(precision, channels_last, compile)
@@ -108,7 +115,8 @@ def _time_group(
     while models:
         dataset = source(settings[next(iter(models))]).read(split)
         images = [sample.path for sample in dataset.samples]
-        against = _reference(reference, {name: settings[name] for name in models})
+        named = [name for name in models if _is(reference, called[name], settings[name])]
+        against = named[0] if named else None  # it may be of another group, or have failed
         try:
             results = measure(
                 models, images, device=device, mode=mode, reference=against, **options
@@ -183,13 +191,9 @@ def _score_timed(
     evaluate_run(path, timed=detector, again=True, **{**evaluate, **options})
 
 
-def _reference(wanted: str | None, settings: Mapping[str, Settings]) -> str | None:
-    """The name of the model that `wanted` names, itself or by its label."""
-    names = [name for name, its in settings.items() if wanted in (name, its["label"])]
-    if wanted is None or names:
-        return names[0] if names else None
-    known = ", ".join(dict.fromkeys(its["label"] for its in settings.values()))
-    raise ValueError(f"reference is {wanted!r}; it must be one of the rows: {known}")
+def _is(wanted: str | None, path: Path, settings: Settings) -> bool:
+    """Whether `wanted` names this run, by its directory's name or its label."""
+    return wanted in (path.name, str(path), settings["label"])
 
 
 def _timed_together(paths: Sequence[Path], device: str, mode: Mode) -> bool:
