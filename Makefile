@@ -10,12 +10,14 @@ STAMP := $(VENV)/.installed
 NAME ?= shapes
 DATA ?= shapes
 DEVICE ?= auto
+PRESET ?=
 ARGS ?=
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 	@echo
 	@echo "  make bench DEVICE=cpu NAME=mine DATA=coco ARGS='data.root=DIR seeds=[0,1]'"
+	@echo "  make bench DEVICE=cuda PRESET=gpu   sizes and budgets: laptop (as without), gpu, full"
 	@echo "  make setup PYTHON=python3.12"
 
 setup: $(STAMP)  ## make .venv and install detzoo into it, editable, with the pinned versions
@@ -28,8 +30,8 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,fast,proposals]'
 	@touch $@
 
-bench: $(STAMP)  ## train, score, time and report the detectors: NAME= DATA= DEVICE= ARGS=
-	$(BIN)/detzoo bench name=$(NAME) data=$(DATA) runtime.device=$(DEVICE) $(ARGS)
+bench: $(STAMP)  ## train, score, time and report the detectors: NAME= DATA= DEVICE= PRESET= ARGS=
+	$(BIN)/detzoo bench name=$(NAME) data=$(DATA) runtime.device=$(DEVICE) $(if $(PRESET),preset=$(PRESET)) $(ARGS)
 
 test: $(STAMP)  ## the whole test suite, two processes of one thread each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 15 $(ARGS)
@@ -42,7 +44,7 @@ format: $(STAMP)  ## let ruff format the code and mend what it can
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-perf: $(STAMP)  ## benchmarks of training and of the program itself
+perf: $(STAMP)  ## every script in benchmarks/, whose ratios say what our own code is worth
 	@for file in $$(grep -l __main__ benchmarks/*.py); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 clean:  ## remove build products and caches; not .venv, data or runs

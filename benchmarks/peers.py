@@ -18,7 +18,7 @@ from lib import Training, arguments, begin, interleaved, ratio, shapes, timing_l
 
 from detzoo.api import create_detector
 from detzoo.data.image import Letterbox
-from detzoo.engine.precision import choose_channels_last, choose_precision
+from detzoo.engine.precision import Mode, choose_channels_last, choose_precision
 from detzoo.speed.clock import measure
 
 
@@ -53,7 +53,7 @@ def main() -> None:
         steps = {key: Training(model, options, device, **how) for key, model in models.items()}
         with timing_lock():
             rates = interleaved(steps, share, device)
-        times = measure(models, paths, device=device, seconds=share, **how)
+        times = measure(models, paths, device=device, seconds=share, mode=Mode(**how))
         print(f"{name} (ours) and torchvision/{name} (peer), {len(rates['ours'])} training rounds")
         print(f"  {'':<34}{'ours':>10}{'peer':>10}   ours against peer")
         medians = {key: statistics.median(found) for key, found in rates.items()}

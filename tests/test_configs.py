@@ -52,7 +52,8 @@ def test_every_file_composes(path: Path) -> None:
         group, choice = (
             "/".join(p) for p in (path.parts[:where], path.with_suffix("").parts[where:])
         )
-        assert train(f"{group}={choice}")
+        verb = "bench" if group == "preset" else "train"
+        assert compose(verb, [f"{group}={choice}"])
 
 
 def test_every_verb_has_its_file_and_its_help() -> None:
@@ -62,6 +63,22 @@ def test_every_verb_has_its_file_and_its_help() -> None:
         assert text.startswith(f"detzoo {verb} - "), text
         assert config.hydra.help.app_name == f"detzoo {verb}"
         assert config.hydra.output_subdir is None and config.hydra.run.dir == "."
+
+
+def test_a_laptop_is_what_bench_takes_itself_for() -> None:
+    assert compose("bench", ["preset=laptop"]) == compose("bench")
+
+
+@pytest.mark.parametrize("name", ["gpu", "full"])
+def test_a_preset_sets_sizes_and_budgets_and_makes_up_nothing(name: str) -> None:
+    plainly, changed = plain(compose("bench")), plain(compose("bench", [f"preset={name}"]))
+    differing = {key for key in changed if changed[key] != plainly.get(key)}
+    assert set(changed) == set(plainly) and {"recipe", "speed", "evaluate", "backbone"} <= differing
+    assert differing - {"recipe", "speed", "evaluate", "backbone", "resize"} == {
+        *("seeds", "channels", "head_width", "detector"),
+    }
+    for part in ("recipe", "speed", "evaluate", "backbone", "resize"):
+        assert set(changed[part]) == set(plainly[part])
 
 
 @pytest.mark.parametrize("path", sorted(folder("experiments").glob("*.yaml")), ids=lambda p: p.stem)

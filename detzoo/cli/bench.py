@@ -22,7 +22,9 @@ def main(config: DictConfig) -> int:
 
     start = time.monotonic()
     wanted = plain(config)
-    settings = [runs.settings_of(job) for job in jobs(wanted["detectors"], wanted["seeds"])]
+    settings = [
+        runs.settings_of(job) for job in jobs("bench", wanted["detectors"], wanted["seeds"])
+    ]
     runs.tell(runs.checked(runs.source(settings[0])))
     paths = [runs.directory(job, wanted["root"]) for job in settings]
 
@@ -37,7 +39,7 @@ def main(config: DictConfig) -> int:
                 failed[path] = error
     scored = [path for path in paths if path not in failed]
     if scored:
-        failed |= time_runs(scored, **wanted["speed"], again=False)
+        failed |= time_runs(scored, **wanted["speed"], evaluate=wanted["evaluate"], again=False)
 
     out = Path(wanted["reports"]) / str(wanted["name"])
     page = build(paths, out, title=str(wanted["name"]), command=command())
@@ -48,16 +50,16 @@ def main(config: DictConfig) -> int:
     return 1 if failed else 0
 
 
-def jobs(detectors: list[str], seeds: list[int]) -> list[DictConfig]:
-    """The configuration of every run, composed anew with the overrides that bench was given."""
+def jobs(verb: str, detectors: list[str], seeds: list[int]) -> list[DictConfig]:
+    """The configuration of every run, composed anew with the overrides that the verb was given."""
     overrides = list(HydraConfig.get().overrides.task)
     for group in ("detector", "seed"):
         if any(text.lstrip("+").split("=")[0] == group for text in overrides):
-            raise ValueError(f"bench trains several: give {group}s=[...], not {group}=")
+            raise ValueError(f"{verb} takes several: give {group}s=[...], not {group}=")
     if not detectors or not seeds:
-        raise ValueError(f"nothing to train: detectors={detectors} seeds={seeds}")
+        raise ValueError(f"nothing to do: detectors={detectors} seeds={seeds}")
     return [
-        compose("bench", [*overrides, f"detector={detector}", f"seed={seed}"])
+        compose(verb, [*overrides, f"detector={detector}", f"seed={seed}"])
         for seed in seeds
         for detector in detectors
     ]

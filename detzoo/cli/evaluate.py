@@ -17,7 +17,7 @@ def main(config: DictConfig) -> int:
     from detzoo.report import text_table
 
     wanted = plain(config)
-    keys = ("split", "batch_size", "backend", "resamples", "device", "precision")
+    keys = ("split", "batch_size", "backend", "resamples", "device", "precision", "compile")
     paths = select(wanted["runs"])
     failed = 0
     for path in paths:

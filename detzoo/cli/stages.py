@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import detzoo
 from detzoo.cli import heatmaps
 from detzoo.cli.runs import Settings, read_or_empty, runtime, source, trained
 from detzoo.config import build, load_yaml
-from detzoo.data import with_proposals
+from detzoo.data import Dataset, with_proposals
 from detzoo.data.loader import Batches
 from detzoo.detector import Detector
 from detzoo.engine import distributed, status
 from detzoo.engine.checkpoint import seed_everything
+from detzoo.engine.precision import Mode, identity
 from detzoo.engine.predict import predict_dataset
 from detzoo.engine.progress import alone
 from detzoo.engine.status import stage
@@ -110,52 +112,43 @@ def evaluate_run(
     backend: str = "auto",
     resamples: int = 200,
     again: bool = False,
+    compile: bool = False,
+    timed: Detector | None = None,
     **other: Any,
 ) -> dict[str, Any]:
     """Score a trained run on a split; writes predictions.json, dataset.json and metrics.json.
 
-    other: of the runtime (device, precision), where it shall not be the training's. What was scored
-    before, by the same protocol on the same images, is not scored again unless `again`.
+    other: of the runtime (device, precision, channels_last), where it shall not be the training's.
+    timed: the run's detector as the clock left it, to be scored as it stands, with the resize that
+    it was timed with; else it is loaded. What was scored before, by the same protocol on the same
+    images, is not scored again unless `again`.
     """
     settings = load_yaml(path / "config.yaml")
     run = runtime(settings["runtime"] | {k: v for k, v in other.items() if v is not None})
+    mode = Mode(run["precision"], run["channels_last"], compile)
     dataset = source(settings).read(split)
     if not trained(path):
         raise ValueError(f"{path} is not trained to its end, so it is not scored")
-    detector = detzoo.load(path, run["device"])
+    detector = detzoo.load(path, run["device"]) if timed is None else timed
     protocol = {
-        "dataset_hash": dataset.hash,
-        "split": split,
-        "resize": detector.resize.describe(),
-        "score_threshold": settings["detector"].get("score_threshold"),
-        "max_dets": settings["detector"].get("max_detections", 100),
-        "precision": run["precision"],
-        "device": run["device"],
+        **identity(detector, detector.resize, run["device"], mode),
+        **provenance(settings, dataset),
         "batch": batch_size,
-        "recipe": settings["recipe"],
-        "images_seen": settings["recipe"]["images_seen"],
-        "seed": settings["seed"],
     }
     before = read_or_empty(path / "metrics.json")
     if not again and before.get("fingerprint") == protocol:
         return before
     with stage(path, "evaluate"):
-        truth = dataset.coco()
-        coco.self_check(truth, backend=backend)
-        results = predict_dataset(
+        truth, results, found = score(
             detector,
-            with_proposals(dataset, detector.proposer),
-            resize=detector.resize,
+            dataset,
+            run["device"],
+            mode,
             batch_size=batch_size,
-            device=run["device"],
-            precision=run["precision"],
-            channels_last=run["channels_last"],
+            backend=backend,
+            resamples=resamples,
+            max_dets=protocol["max_dets"],
         )
-        found = coco.evaluate(truth, results, backend=backend, max_dets=protocol["max_dets"])
-        found["intervals"] = bootstrap.interval(
-            truth, results, n=resamples, progress=sys.stderr.isatty() and alone()
-        )
-        found["interval_method"] = bootstrap.METHOD.format(n=resamples)
         found |= {"split": split, "score_threshold": protocol["score_threshold"]}
         found["fingerprint"] = protocol
         about = {
@@ -171,3 +164,44 @@ def evaluate_run(
         heatmaps.keep(detector, about | truth, path / "heatmaps.json")
         write_json(path / "metrics.json", found)
     return found
+
+
+def score(
+    detector: Detector,
+    dataset: Dataset,
+    device: str,
+    mode: Mode,
+    *,
+    batch_size: int = 8,
+    backend: str = "auto",
+    resamples: int = 200,
+    max_dets: int = 100,
+) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
+    """The truth, the results (both COCO's) and the metrics of this detector, as it stands."""
+    truth = dataset.coco()
+    coco.self_check(truth, backend=backend)
+    results = predict_dataset(
+        detector,
+        with_proposals(dataset, detector.proposer),
+        resize=detector.resize,
+        batch_size=batch_size,
+        device=device,
+        **asdict(mode),
+    )
+    found = coco.evaluate(truth, results, backend=backend, max_dets=max_dets)
+    found["intervals"] = bootstrap.interval(
+        truth, results, n=resamples, progress=sys.stderr.isatty() and alone()
+    )
+    found["interval_method"] = bootstrap.METHOD.format(n=resamples)
+    return truth, results, found
+
+
+def provenance(settings: Settings, dataset: Dataset) -> dict[str, Any]:
+    """What every number's fingerprint says of the images and of the training behind it."""
+    return {
+        "dataset_hash": dataset.hash,
+        "split": dataset.split,
+        "recipe": settings["recipe"],
+        "images_seen": settings["recipe"]["images_seen"],
+        "seed": settings["seed"],
+    }

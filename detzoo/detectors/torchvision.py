@@ -173,6 +173,8 @@ class TorchvisionDetector(Detector):
             raise ValueError(f"anchor_sizes has {len(anchor_sizes)} levels, not {len(strides)}")
 
         self.kind = kind
+        # For records only: what they say, torchvision's own model does.
+        self.score_threshold, self.max_detections = score_threshold, max_detections
         # With a softmax, background is class 0; sigmoids need none.
         self.first_label = 1 if kind in ("faster_rcnn", "ssd") else 0
         self.backbone = backbone

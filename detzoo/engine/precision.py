@@ -1,19 +1,35 @@
-"""Device, number format and memory layout, the same for training, scoring and timing."""
+"""Device, number format, memory layout, compiled or not: how a network is computed."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
+from detzoo.data.image import Resize
 from detzoo.types import Images
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 Module = TypeVar("Module", bound=torch.nn.Module)
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How a network is computed. precision: one of PRECISIONS; compile: by `torch.compile`."""
+
+    precision: str = "fp32"
+    channels_last: bool = False
+    compile: bool = False
+
+    def __str__(self) -> str:
+        layout = ", channels last" if self.channels_last else ""
+        return self.precision + layout + (", compiled" if self.compile else "")
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
@@ -82,10 +98,46 @@ def autocast(device: torch.device | str, precision: str) -> torch.autocast:
     return torch.autocast(device_type, dtype=DTYPES[precision])
 
 
-def prepare(detector: Module, device: torch.device | str, channels_last: bool) -> Module:
-    """Move the detector, in place, to the device and into the layout; returns it."""
+def prepare(
+    detector: Module, device: torch.device | str, channels_last: bool, compile: bool = False
+) -> Module:
+    """Move the detector, in place, to the device and into the layout; returns it.
+
+    compile: its `network` is `torch.compile`d, of this one object, at its first call for a shape;
+    whoever calls the object then calls that. False puts the network back as it was written.
+    """
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    return detector.to(device=device).to(memory_format=layout)
+    detector.to(device=device).to(memory_format=layout)
+    if not compile:
+        vars(detector).pop("network", None)
+    elif "network" not in vars(detector):
+        detector.network = torch.compile(detector.network)
+    return detector
+
+
+def identity(
+    detector: torch.nn.Module, resize: Resize, device: torch.device | str, mode: Mode
+) -> dict[str, Any]:
+    """All that decides what this detector finds in an image, for a scoring's and a timing's record.
+
+    A row of a table shows AP and milliseconds together only where both records say the same here
+    (detzoo.report.runs checks it), so the two are of one object. weights_hash: 16 hex digits over
+    every weight and buffer. resize: the rule with its pixels. score_threshold: None where the
+    detector has none; max_dets: then COCO's 100.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for name, value in sorted(detector.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        flat = value.detach().cpu().contiguous().flatten()
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
+    return {
+        "weights_hash": digest.hexdigest(),
+        "resize": resize.describe(),
+        "score_threshold": getattr(detector, "score_threshold", None),
+        "max_dets": getattr(detector, "max_detections", 100),
+        "device": str(device),
+        **asdict(mode),
+    }
 
 
 def transfer(images: Images, device: torch.device | str, channels_last: bool) -> Images:

@@ -27,16 +27,18 @@ def predict_dataset(
     device: torch.device | str = "cpu",
     precision: str = "fp32",
     channels_last: bool = False,
+    compile: bool = False,
     workers: int = 0,
     progress: bool = True,
 ) -> list[dict[str, Any]]:
     """COCO results: image_id, category_id (the data set's own), bbox x, y, w, h and score.
 
     Numbers are as the detector gave them, not rounded. The detector is moved to the device; its
-    mode is put back as it was. Several processes take the batches in turns, and each gets the
-    results of all, in the order of the data set.
+    mode is put back as it was. compile: as `precision.prepare` has it; a detector that was timed so
+    is taken as it stands, and nothing is compiled again. Several processes take the batches in
+    turns, and each gets the results of all, in the order of the data set.
     """
-    prepare(detector, device, channels_last)
+    prepare(detector, device, channels_last, compile)
     batches = evaluation_batches(
         dataset,
         batch_size=batch_size,

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from detzoo.report.build import build
-from detzoo.report.tables import table, text_table
+from detzoo.report.tables import speed_table, table, text_table
 
-__all__ = ["build", "table", "text_table"]
+__all__ = ["build", "speed_table", "table", "text_table"]

@@ -21,7 +21,7 @@ from detzoo.report.page import Section, render
 from detzoo.report.palette import styles
 from detzoo.report.pictures import Gallery, gallery
 from detzoo.report.runs import clean, load_all
-from detzoo.report.tables import concat, csv, escaped, group_frame, markdown
+from detzoo.report.tables import concat, csv, escaped, group_frame, markdown, notes
 
 MOST_BYTES = 8_000_000
 PICTURES = ((480, 82), (480, 70), (360, 65), (240, 60))  # (side, JPEG quality), until the page fits
@@ -117,6 +117,9 @@ def _markdown(heading: str, command: str, sections: Sequence[Section], common: d
             lines.append(f"## Table {section.index} of {len(sections)}\n")
         lines.append(escaped(" ".join(section.answer)) + "\n")
         lines.append(markdown(section.frame))
+        for text, rows in notes(section.group.runs, common["called"]).items():
+            lines.append(f"- {escaped(rows)}: {escaped(text)}")
+        lines.append("")
     if common["differences"]:
         lines.append("Rows of different tables must not be compared; the tables differ in:\n")
         for field, values in common["differences"].items():

@@ -16,12 +16,13 @@ from detzoo.report.runs import Run, clean, dig
 
 # The field in metrics.json's fingerprint -> how the page calls it.
 ACCURACY = {
-    "dataset_hash": "data set (hash)",
+    "dataset_hash": "data set and image list (hash)",
     "split": "split",
-    "resize": "resize",
+    "resize": "pixels and resize",
     "score_threshold": "score threshold",
     "max_dets": "detections per image",
     "precision": "precision",
+    "compile": "compiled",
     "device": "device",
     "batch": "batch",
     "recipe": "recipe",
@@ -30,8 +31,11 @@ ACCURACY = {
 # The same of speed.json's fingerprint; a run that was not timed fits any of them.
 SPEED = {
     "images_hash": "timed images (hash)",
-    "resize": "timed resize",
+    "resize": "timed pixels and resize",
+    "score_threshold": "timed score threshold",
+    "max_dets": "timed detections per image",
     "precision": "timed precision",
+    "compile": "timed compiled",
     "device": "timed on",
     "threads": "threads",
     "batch": "latency batch",
@@ -48,6 +52,7 @@ def accuracy_fingerprint(run: Run) -> dict[str, Any]:
     found = {key: dig(run.metrics, "fingerprint", key) for key in ACCURACY}
     if isinstance(found["recipe"], dict):
         found["recipe"] = {k: v for k, v in found["recipe"].items() if k not in OWN_TO_A_DETECTOR}
+    found["compile"] = bool(found["compile"])  # before it was recorded, nothing was compiled
     return found
 
 
@@ -63,6 +68,7 @@ def speed_fingerprint(run: Run) -> dict[str, Any]:
             if isinstance(place, dict) and key in place:
                 found[key] = place[key]
                 break
+    found["compile"] = bool(found["compile"])
     return found
 
 
@@ -95,6 +101,16 @@ def groups(runs: Sequence[Run]) -> list[Group]:
             ordered = tuple(run for run in same if run in together)
             tables.append(Group(ordered, fields))
     return sorted(tables, key=lambda group: -len(group.runs))
+
+
+def speed_groups(runs: Sequence[Run]) -> list[Group]:
+    """The timed runs, scored or not, by how and in which session they were timed."""
+    timed = [run for run in runs if run.speed]
+    together = _by(lambda run: [speed_fingerprint(run), run.speed.get("session")], timed)
+    return [
+        Group(tuple(same), {f"speed.{k}": v for k, v in speed_fingerprint(same[0]).items()})
+        for same in sorted(together, key=len, reverse=True)
+    ]
 
 
 def _by(key: Any, runs: Sequence[Run]) -> list[list[Run]]:

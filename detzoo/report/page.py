@@ -19,7 +19,7 @@ from detzoo.report.figures import Drawing
 from detzoo.report.palette import Style
 from detzoo.report.pictures import COUNT, THRESHOLD, Gallery
 from detzoo.report.runs import Run, clean, dig, shorten
-from detzoo.report.tables import COLUMNS, limits, seed_text, shown
+from detzoo.report.tables import COLUMNS, limits, notes, seed_text, shown
 
 MACHINE = {
     "cpu": "CPU",
@@ -165,7 +165,7 @@ def _section(
             for d in section.drawings
         ],
         "gallery": section.gallery,
-        "notes": _notes(group.runs, called),
+        "notes": notes(group.runs, called),
         "accuracy": _protocol(group, "accuracy"),
         "speed": _protocol(group, "speed"),
         "backends": list(
@@ -226,20 +226,6 @@ def _rates(runs: Sequence[Run], called: Mapping[Run, str]) -> str:
     if len(different) == 1:
         return next(iter(different))
     return "; ".join(f"{name}: {rate}" for name, rate in rates)
-
-
-def _notes(runs: Sequence[Run], called: Mapping[Run, str]) -> dict[str, str]:
-    """What is wrong with a row or must be known of it -> the rows that it is about."""
-    about: dict[str, list[str]] = {}
-    for run in runs:
-        for text in (*run.problems, *_warnings(run)):
-            about.setdefault(text, []).append(f"{called[run]} (seed {run.seed})")
-    return {text: ", ".join(rows) for text, rows in about.items()}
-
-
-def _warnings(run: Run) -> list[str]:
-    found = run.speed.get("warnings")
-    return [clean(text, 500) for text in found] if isinstance(found, list) else []
 
 
 def _left_out(run: Run, name: str) -> dict[str, object]:

@@ -20,6 +20,11 @@ import yaml
 from detzoo.files import read_json
 
 FILES = ("status.json", "config.yaml", "metrics.json", "speed.json", "environment.json")
+# What a run's two fingerprints must agree in for its AP and its milliseconds to be of one object
+OBJECT = (
+    *("weights_hash", "dataset_hash", "split", "resize", "score_threshold", "max_dets"),
+    *("precision", "channels_last", "compile", "device"),
+)
 CURVE = ("images_seen", "seconds", "AP", "AP50")
 NAN = float("nan")
 
@@ -105,6 +110,18 @@ class Run:
         return number(self.status, "images_seen") if math.isnan(seen) else seen
 
 
+def apart(metrics: dict[str, Any], speed: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The fields of OBJECT in which what was scored is not what was timed -> (scored, timed).
+
+    A field that one of the two records lacks, as those of earlier versions do, tells nothing.
+    """
+    scored, timed = metrics.get("fingerprint"), speed.get("fingerprint")
+    if not isinstance(scored, dict) or not isinstance(timed, dict):
+        return {}
+    both = (key for key in OBJECT if key in scored and key in timed)
+    return {key: (scored[key], timed[key]) for key in both if scored[key] != timed[key]}
+
+
 def find(paths: Iterable[str | Path]) -> list[Path]:
     """The run directories among `paths` and directly below them, in order, each once.
 
@@ -156,6 +173,13 @@ def load(path: str | Path) -> Run:
         notes = [text for text in (_told(state, status),) if text]
         if not (path / "speed.json").exists():
             notes.append("not timed: there is no speed.json")
+    if differing := apart(metrics, speed):
+        told = (f"{key.replace('_', ' ')} {a} and {b}" for key, (a, b) in differing.items())
+        notes.append(
+            f"its milliseconds are left out: what was scored and what was timed differ in "
+            f"{clean('; '.join(told), 300)}; detzoo speed makes them one again"
+        )
+        speed = {}
     curve, problem = read_curve(path)
     if problem:
         damaged.append(problem)

@@ -7,7 +7,8 @@ is given its regions has them proposed within every pass: they are its cost too.
 2. Rounds: all detectors, in random order, over the same few images, one image at a time. Whatever
    the machine does during a round, it does to all of them.
 3. A sweep over batch sizes, for the throughput; that is its own measurement and not 1 / latency.
-4. Cost: multiply-adds, parameters, peak memory.
+4. On a GPU that counts it, the energy of an image at the best batch.
+5. What the network's time is made of, and cost: multiply-adds, parameters, peak memory.
 
 Nothing is clipped and no timed pass is left out. One timing at a time runs on a machine (lock.py).
 """
@@ -16,34 +17,47 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import statistics
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from tqdm import tqdm
 
-from detzoo.data.image import Resize, load_image
+from detzoo.data.image import Resize, decoder, load_image
 from detzoo.detector import Detector
-from detzoo.engine.precision import autocast, prepare, transfer
+from detzoo.engine.precision import Mode, autocast, identity, prepare, transfer
 from detzoo.speed import cost
+from detzoo.speed.gpu import Card, Clocks
+from detzoo.speed.inner import event_of, has_parts, inner_stages
 from detzoo.speed.lock import timing_lock
-from detzoo.speed.machine import Bystanders, cpu_model, gpu_model, versions
-from detzoo.speed.phases import Sample, Tell, run_rounds, sweep, warm_up
-from detzoo.speed.stages import STAGES, Clock, Pipeline, TimingError, synchronizer
+from detzoo.speed.machine import Bystanders, cpu_model, driver, gpu_model, versions
+from detzoo.speed.phases import Tell, run_rounds, sweep, warm_up
+from detzoo.speed.stages import Clock, Pipeline, TimingError, synchronizer
+from detzoo.speed.summary import latency, ratio
+from detzoo.types import Images
 
-__all__ = ["TimingError", "latency", "measure", "thinned", "warnings_about"]
+__all__ = ["TimingError", "measure", "thinned", "warnings_about"]
 
 IMAGES_PER_ROUND = 8
 LEAST_ROUNDS = 5  # rounds are made smaller for slow detectors, so that this many fit
 WARM_UP_SHARE, SWEEP_SHARE = 0.2, 0.2  # of the time budget; the rounds get the rest
-COST_PASSES = 3  # what counting multiply-adds and memory takes at the end
-BUSY = 0.1  # a warning when others used more than this share of all processors
+COST_IMAGES = 8  # over which multiply-adds are counted where they depend on the image
+ALIKE = 3  # images of equal shape and equal count, after which it is taken not to
+INNER_PASSES = 10
+COST_PASSES = ALIKE + 2  # what counting multiply-adds and memory takes at the end, about
+ENERGY_SECONDS = 2.0  # of each detector on a GPU: its counter is read every 0.1 s or less often
+# A warning when others used more than this share of all processors; or, where the network's threads
+# leave none free, this much of one: all threads wait for the one that was held up.
+BUSY, HELD_UP = 0.1, 0.2
 
 
 def measure(
@@ -52,12 +66,13 @@ def measure(
     *,
     resizes: Mapping[str, Resize] | None = None,
     device: torch.device | str = "cpu",
-    precision: str = "fp32",
-    channels_last: bool = False,
+    mode: Mode | Mapping[str, Mode] = Mode(),  # noqa: B008 - frozen
+    reference: str | None = None,
     seconds: float = 30.0,
     rounds: int | None = None,
     max_images: int = 100,
     max_batch: int = 64,
+    batches: Sequence[int] | None = None,
     seed: int = 0,
     lock: bool = True,
     progress: bool = True,
@@ -67,14 +82,17 @@ def measure(
     """Time all `models` on the same images; gives for each the content of its speed.json.
 
     paths: image files of the test split; more than `max_images` are thinned out evenly. resizes:
-    per model, its own `.resize` by default. seconds: for all models together, not counting the wait
-    for the lock; warm-up and rounds make at least one pass, however slow. rounds: exactly so many,
-    instead of as many as fit. max_batch: 1 for no sweep. The models are left on the device and in
-    eval mode. clock, synchronize: for tests.
+    per model, its own `.resize` by default. mode: how they are computed, all alike or each by its
+    own. reference: the model that all are set against, the first by default. seconds: for all
+    models together, not counting the wait for the lock; warm-up and rounds make at least one pass,
+    however slow. rounds: exactly so many, instead of as many as fit. max_batch: of the sweep that
+    doubles, 1 for none; batches: these sizes instead. The models are left on the device, in their
+    mode and in eval mode, so that who scores them next scores what was timed. clock, synchronize:
+    for tests.
 
     Times in the result are in milliseconds. `samples` holds every timed pass in order; those of two
-    models from one call are pairs, index by index. `interval` is of the median, 95%, by bootstrap
-    over rounds (passes of one round share the machine's mood); null when there was one round only.
+    models from one call are pairs, index by index; `against` sets those of the reference against
+    them. What intervals are is said in summary.py; null when there was one round only.
 
     Raises ValueError when there are no models, no images, or one that cannot be decoded;
     TimingError when a detector fails.
@@ -87,27 +105,32 @@ def measure(
         "seconds": seconds,
         "max_images": max_images,
         "max_batch": max_batch,
+        "batches": min(batches, default=0) if batches is not None else 1,
     }.items():
         if value <= 0:
             raise ValueError(f"{name} is {value}; it must be positive")
+    reference = next(iter(models)) if reference is None else reference
+    if reference not in models:
+        raise ValueError(f"reference is {reference!r}; it must be one of {', '.join(models)}")
     if rounds is not None and rounds < 1:
         raise ValueError(f"rounds is {rounds}; it must be at least 1, or None")
     device = torch.device(device)
     chosen = thinned(paths, max_images)
     encoded = [Path(path).read_bytes() for path in chosen]
     sizes = [_decoded_size(data, path) for data, path in zip(encoded, chosen, strict=True)]
+    modes = {name: mode if isinstance(mode, Mode) else mode[name] for name in models}
     pipelines = {
         name: Pipeline(
             name,
-            prepare(detector.eval(), device, channels_last),
+            prepare(detector.eval(), device, how.channels_last, how.compile),
             detector.resize if resizes is None else resizes[name],
             device,
-            precision,
-            channels_last,
+            how.precision,
+            how.channels_last,
             clock,
             synchronize or synchronizer(device),
         )
-        for name, detector in models.items()
+        for (name, detector), how in zip(models.items(), modes.values(), strict=True)
     }
     shapes = {name: _shapes(pipeline, sizes) for name, pipeline in pipelines.items()}
     # cuDNN tries out its algorithms at every new shape: a gain only where shapes do not vary.
@@ -119,16 +142,27 @@ def measure(
         _bar(seconds, progress) as tell,
     ):
         bystanders = Bystanders()
+        card = Card.of(device)
+        clocks = Clocks(card)
         start = clock()
         warmups = {}
         for done, (name, pipeline) in enumerate(pipelines.items()):
             tell(f"warm-up, {name}")
             left = start + WARM_UP_SHARE * seconds - clock()
             warmups[name] = warm_up(pipeline, encoded, shapes[name], left / (len(models) - done))
-        sweep_seconds = SWEEP_SHARE * seconds if max_batch > 1 else 0.0
+        sweep_seconds = SWEEP_SHARE * seconds if max_batch > 1 and batches is None else 0.0
         pass_seconds = sum(w["last_median_ms"] for w in warmups.values()) / 1e3
         left = start + seconds - clock()
-        round_seconds = left - sweep_seconds - COST_PASSES * pass_seconds
+        hooked = [name for name, pipeline in pipelines.items() if has_parts(pipeline)]
+        after = COST_PASSES * pass_seconds
+        after += INNER_PASSES * sum(warmups[name]["last_median_ms"] for name in hooked) / 1e3
+        after += ENERGY_SECONDS * len(models) if card is not None else 0.0
+        round_seconds = left - sweep_seconds - after
+
+        def looking(what: str, left: float | None = None) -> None:
+            clocks.look()
+            tell(what, left)
+
         samples = run_rounds(
             pipelines,
             encoded,
@@ -136,33 +170,45 @@ def measure(
             seconds=round_seconds,
             rounds=rounds,
             seed=seed,
-            tell=tell,
+            tell=looking,
         )
         throughputs = sweep(
             pipelines,
             encoded,
             max_batch=max_batch,
+            batches=batches,
             seconds=sweep_seconds,
             samples=samples,
             seed=seed,
-            tell=tell,
+            tell=looking,
         )
-        other_load = bystanders.load()
+        energies = {
+            name: energy(pipeline, encoded, throughputs[name]["batch"], card)
+            for name, pipeline in pipelines.items()
+        }
+        other_load, clocked = bystanders.load(), clocks.told()
+        tell("the network's parts")
+        events = event_of(device, clock)
+        inner = {
+            name: inner_stages(pipelines[name], encoded[:INNER_PASSES], events) for name in hooked
+        }
         tell("multiply-adds and memory")
         costs = {name: _cost(p, encoded, shapes[name]) for name, p in pipelines.items()}
 
     digest = hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in encoded)).hexdigest()
     libraries = versions()
+    gpu = gpu_model(device)
     results = {}
     for name, pipeline in pipelines.items():
         protocol = {
             "images_hash": digest,
             "device": str(device),
-            "precision": precision,
-            "channels_last": channels_last,
+            **asdict(modes[name]),
             "threads": torch.get_num_threads(),
             "cpu": cpu_model(),
-            "gpu": gpu_model(device),
+            "gpu": gpu,
+            "driver": driver() if gpu else None,
+            "decoder": decoder(),
             "batch": 1,
         }
         result = {
@@ -171,19 +217,25 @@ def measure(
             **protocol,
             "rounds": 1 + samples[name][-1].round,
             **latency(samples[name], seed),
+            "against": {
+                "reference": reference,
+                **ratio(samples[name], samples[reference], seed),
+            },
+            "inner": inner.get(name),
             "throughput": throughputs[name],
+            "energy": energies[name],
             **costs[name],
             "proposer": proposer.describe() if (proposer := pipeline.detector.proposer) else None,
             "shapes": len(set(shapes[name])),
             "warmup": warmups[name],
             "other_load": other_load,
+            "processors": psutil.cpu_count() or 1,
+            "clocks": clocked,
             "cudnn_benchmark": fixed and device.type == "cuda",
             "versions": libraries,
             "fingerprint": {
                 **protocol,
-                "resize": pipeline.resize.describe(),
-                "score_threshold": getattr(pipeline.detector, "score_threshold", None),
-                "max_detections": getattr(pipeline.detector, "max_detections", None),
+                **identity(pipeline.detector, pipeline.resize, device, modes[name]),
             },
         }
         result["warnings"] = warnings_about(result)
@@ -222,54 +274,55 @@ def _images_per_round(images: int, rounds: int | None, seconds: float, pass_seco
     return max(1, min(most, fitting))
 
 
-def latency(samples: Sequence[Sample], seed: int = 0) -> dict[str, Any]:
-    """Milliseconds per stage and end to end: percentiles, the mean, the median's interval."""
-    times = 1e3 * np.array([sample.seconds for sample in samples])  # (n, stages)
-    whole = times.sum(1)
-    of_round = np.array([sample.round for sample in samples])
-    return {
-        "stages": {stage: _spread(times[:, i]) for i, stage in enumerate(STAGES)},
-        "end_to_end": {**_spread(whole), "interval": _interval(whole, of_round, seed)},
-        "interval_method": "95% of the median, bootstrap over rounds, 1000 draws",
-        "samples": {
-            "round": of_round.tolist(),
-            "image": [sample.image for sample in samples],
-            "network": times[:, STAGES.index("network")].round(4).tolist(),
-            "end_to_end": whole.round(4).tolist(),
-        },
-    }
+def energy(
+    pipeline: Pipeline, encoded: Sequence[bytes], batch: int, card: Card | None
+) -> dict[str, Any] | None:
+    """Joules an image of the whole card, its idle power too, over ENERGY_SECONDS at one batch size.
 
-
-def _spread(values: np.ndarray) -> dict[str, float]:
-    p50, p90, p99 = np.percentile(values, (50, 90, 99)).tolist()
-    return {"p50": p50, "p90": p90, "p99": p99, "mean": float(values.mean())}
-
-
-def _interval(values: np.ndarray, of_round: np.ndarray, seed: int) -> list[float] | None:
-    """All rounds have as many passes, so `values` is a table of rounds."""
-    rounds = len(np.unique(of_round))
-    if rounds < 2:
+    None where the card has no counter. Decoding and resizing are in it: the card waits meanwhile.
+    """
+    before = None if card is None else card.joules()
+    if before is None:
         return None
-    table = values.reshape(rounds, -1)
-    draws = np.random.default_rng(seed).integers(rounds, size=(1000, rounds))
-    medians = np.median(table[draws].reshape(1000, -1), axis=1)
-    return np.percentile(medians, (2.5, 97.5)).tolist()
+    start, images = pipeline.clock(), 0
+    while pipeline.clock() - start < ENERGY_SECONDS:
+        pipeline([encoded[(images + i) % len(encoded)] for i in range(batch)])
+        images += batch
+    seconds = pipeline.clock() - start
+    joules = card.joules() - before
+    return {"joules_per_image": joules / images, "watts": joules / seconds, "batch": batch}
 
 
 def _cost(
     pipeline: Pipeline, encoded: Sequence[bytes], shapes: Sequence[tuple[int, int]]
 ) -> dict[str, Any]:
-    """On the first image of the most frequent shape."""
+    """Memory on the first image of the most frequent shape; multiply-adds over several.
+
+    A second stage's depend on what the first one proposes, and all of them on the input's shape:
+    so `gmacs` is the mean over COST_IMAGES images, one at a time, with its standard deviation.
+    Where ALIKE images of the only shape have one count, that is every image's.
+    """
     frequent = Counter(shapes).most_common(1)[0][0]
-    image = load_image(encoded[shapes.index(frequent)])
-    images = pipeline.collate([image], pipeline.detector.proposals_of([image]))
-    images = transfer(images, pipeline.device, pipeline.channels_last)
+
+    def batch(data: bytes) -> Images:
+        image = load_image(data)
+        images = pipeline.collate([image], pipeline.detector.proposals_of([image]))
+        return transfer(images, pipeline.device, pipeline.channels_last)
+
+    first = batch(encoded[shapes.index(frequent)])
+    counts: list[float] = []
     with autocast(pipeline.device, pipeline.precision):
+        for data in thinned(encoded, COST_IMAGES):
+            counts.append(cost.gmacs(pipeline.detector, batch(data)))
+            if len(counts) == ALIKE and len(set(counts)) == len(set(shapes)) == 1:
+                break
         return {
-            "gmacs": cost.gmacs(pipeline.detector, images),
-            "input": list(images.pixels.shape),
+            "gmacs": statistics.fmean(counts),
+            "gmacs_sd": statistics.stdev(counts) if len(counts) > 1 else None,
+            "gmacs_images": len(counts),
+            "input": list(first.pixels.shape),
             "parameters": cost.parameters(pipeline.detector),
-            "peak_memory_mb": cost.peak_memory_mb(pipeline.detector, images),
+            "peak_memory_mb": cost.peak_memory_mb(pipeline.detector, first),
             "peak_memory_measures": cost.PEAK_MEMORY_MEASURES[pipeline.device.type == "cuda"],
         }
 
@@ -277,10 +330,19 @@ def _cost(
 def warnings_about(result: Mapping[str, Any]) -> list[str]:
     """What a reader of the numbers must know, in words."""
     found = []
-    if result["other_load"] > BUSY:
+    processors = result["processors"]
+    others, free = result["other_load"] * processors, processors - result["threads"]
+    if others > min(BUSY * processors, max(0, free) + HELD_UP):
         found.append(
-            f"other processes used {result['other_load']:.0%} of the processors while timing ran; "
-            "time again on a quiet machine"
+            f"other processes used {result['other_load']:.0%} of the {processors} processors while "
+            "timing ran; time again on a quiet machine"
+        )
+    clocks = result["clocks"]
+    if clocks["throttles"]:
+        found.append(f"the GPU was held back while timing ran: {', '.join(clocks['throttles'])}")
+    if result["gpu"] and clocks["throttles"] is None:
+        found.append(
+            "nobody watched the GPU's clocks and energy: NVML needs pip install 'detzoo[gpu]'"
         )
     warmup = result["warmup"]
     if not warmup["settled"]:

@@ -6,23 +6,38 @@ import random
 import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count, takewhile
 from typing import Any, NamedTuple
 
 from detzoo.speed.stages import Pass, Pipeline, out_of_memory
 
 WINDOW = 5  # passes in each of the two medians that are compared during warm-up
 TOLERANCE = 0.02
+COUNTED = 0.05  # the score from which a box counts as one, in the study of an image's content
 GAIN = 1.03  # a larger batch must be this much faster than the best so far, or the sweep ends
 
 Tell = Callable[..., None]
 
 
 class Sample(NamedTuple):
-    """One timed pass at batch 1: in which round, over which image, the seconds of each stage."""
+    """One timed pass at batch 1: in which round, over which image, the seconds of each stage.
+
+    And what was in that image: boxes of a score of COUNTED or more, regions that the second stage
+    looked at (None without one), (H, W) of the network's input.
+    """
 
     round: int
     image: int
     seconds: tuple[float, ...]
+    boxes: int = 0
+    proposals: int | None = None
+    shape: tuple[int, int] = (0, 0)
+
+    @classmethod
+    def of(cls, round: int, image: int, taken: Pass) -> Sample:
+        (found,) = taken.detections
+        boxes = int((found.scores >= COUNTED).sum())
+        return cls(round, image, taken.seconds, boxes, taken.proposals, taken.shape[-2:])
 
 
 def warm_up(
@@ -112,7 +127,7 @@ def run_rounds(
             pipelines[name]([encoded[chosen[-1]]])
             for image in chosen:
                 taken = pipelines[name]([encoded[image]])
-                samples[name].append(Sample(done, image, taken.seconds))
+                samples[name].append(Sample.of(done, image, taken))
         done += 1
         spent = clock() - start
         mean = spent / done
@@ -127,6 +142,7 @@ def sweep(
     encoded: Sequence[bytes],
     *,
     max_batch: int,
+    batches: Sequence[int] | None = None,
     seconds: float,
     samples: Mapping[str, Sequence[Sample]],
     seed: int,
@@ -136,7 +152,8 @@ def sweep(
 
     A detector drops out when a doubling gains less than GAIN, or when memory ends; all do when the
     next doubling would not fit into `seconds`. Where not even batch 1 fits, the rounds' passes
-    (`samples`) stand for it. Short sets of images are repeated to fill a batch.
+    (`samples`) stand for it. Short sets of images are repeated to fill a batch. batches: exactly
+    these instead, whatever they gain and however long they take; only memory ends them.
     """
     generator = random.Random(seed)
     clock = next(iter(pipelines.values())).clock
@@ -144,13 +161,16 @@ def sweep(
     means = {name: sum(sum(s.seconds) for s in of) / len(of) for name, of in samples.items()}
     per_image = dict(means)
     points: dict[str, list[tuple[int, float]]] = {name: [] for name in pipelines}
-    stopped = dict.fromkeys(pipelines, "the largest batch allowed")
+    last = "the largest batch allowed" if batches is None else "the last batch size given"
+    stopped = dict.fromkeys(pipelines, last)
     active = list(pipelines)
-    batch = 1
-    while active and batch <= max_batch:
+    doubling = takewhile(lambda batch: batch <= max_batch, (2**power for power in count()))
+    for batch in doubling if batches is None else batches:
+        if not active:
+            break
         repeats = max(2, 8 // batch)
         predicted = (repeats + 1) * batch * sum(per_image[name] for name in active)
-        if clock() - start + predicted > seconds:
+        if batches is None and clock() - start + predicted > seconds:
             stopped.update(dict.fromkeys(active, "time budget"))
             break
         taken = dict.fromkeys(active, 0.0)
@@ -174,10 +194,9 @@ def sweep(
             best = max((s for _, s in points[name]), default=0.0)
             points[name].append((batch, speed))
             per_image[name] = 1 / speed
-            if speed < GAIN * best:
+            if batches is None and speed < GAIN * best:
                 active.remove(name)
                 stopped[name] = "no gain"
-        batch *= 2
     return {
         name: _best(found or [(1, 1 / means[name])], stopped[name])
         for name, found in points.items()

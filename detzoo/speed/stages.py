@@ -37,11 +37,15 @@ class TimingError(RuntimeError):
 
 
 class Pass(NamedTuple):
-    """seconds: one for each of STAGES. shape: (B, 3, H, W) of what the network saw."""
+    """seconds: one for each of STAGES. shape: (B, 3, H, W) of what the network saw.
+
+    proposals: regions that a second stage looked at, of all images; None for one-stage detectors.
+    """
 
     seconds: tuple[float, ...]
     shape: tuple[int, ...]
     detections: list[Detections]
+    proposals: int | None = None
 
     @property
     def network(self) -> float:
@@ -110,7 +114,9 @@ class Pipeline:
         found = [to_original(d, f).to("cpu") for d, f in zip(found, images.frames, strict=True)]
         stamp()
         seconds = tuple(end - begin for begin, end in pairwise(stamps))
-        return Pass(seconds, tuple(images.pixels.shape), found)
+        regions = getattr(outputs, "rois", None)
+        regions = None if regions is None else sum(map(len, regions))
+        return Pass(seconds, tuple(images.pixels.shape), found, regions)
 
     def collate(
         self, arrays: Sequence[np.ndarray], proposals: list[Tensor] | None = None

@@ -147,7 +147,7 @@ def test_one_failed_run_stops_no_other_and_is_told(
     [
         (["detector=retinanet"], "give detectors=[...], not detector="),
         (["seed=3"], "give seeds=[...], not seed="),
-        (["detectors=[]"], "nothing to train"),
+        (["detectors=[]"], "nothing to do"),
         (["detectors=[retina]"], "retina"),
         (["runtime.device=gpu"], "device is 'gpu'"),
         (["data=coco", "data.root=nowhere"], "nowhere"),

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from detzoo.data.image import Letterbox
 from detzoo.engine import precision
 from detzoo.types import Frame, Images
 
@@ -78,3 +79,68 @@ def test_prepare_and_transfer_share_one_layout(channels_last):
         assert tensor.is_contiguous(memory_format=torch.channels_last) == channels_last
     assert torch.equal(images.pixels, pixels)
     assert images.frames == frames and images.pixels.dtype == torch.uint8
+
+
+class Doubler(nn.Module):
+    score_threshold, max_detections = 0.05, 30
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([2.0, 0.5]))
+
+    def network(self, x):
+        return self.weight * x
+
+
+def test_compiling_is_of_the_one_object_and_can_be_taken_back(monkeypatch):
+    compiled = []
+
+    def fake_compile(function):
+        compiled.append(function)
+        return lambda x: function(x) + 100
+
+    monkeypatch.setattr(torch, "compile", fake_compile)
+    one, other = Doubler(), Doubler()
+    x = torch.ones(2)
+    for _ in range(2):  # asked for again, as an evaluation does after a timing: the same stays
+        precision.prepare(one, "cpu", False, compile=True)
+    assert len(compiled) == 1 and compiled[0].__self__ is one
+    assert one.network(x).tolist() == [102.0, 100.5] and other.network(x).tolist() == [2.0, 0.5]
+    precision.prepare(one, "cpu", False)
+    assert one.network(x).tolist() == [2.0, 0.5]
+
+
+def identity(detector, mode=precision.Mode(), resize=Letterbox(32), device="cpu"):  # noqa: B008
+    return precision.identity(detector, resize, device, mode)
+
+
+def test_an_identity_is_of_the_values_and_not_of_the_layout():
+    conv = nn.Conv2d(3, 4, 3)
+    before = identity(conv)
+    assert identity(conv.to(memory_format=torch.channels_last)) == before
+    assert before["max_dets"] == 100 and before["score_threshold"] is None
+    assert identity(Doubler())["max_dets"] == 30
+
+
+@pytest.mark.parametrize(
+    ("change", "fields"),
+    [
+        (lambda d: d.weight.data.mul_(1.0001), {"weights_hash"}),
+        (lambda d: d.half(), {"weights_hash"}),
+        (lambda d: setattr(d, "score_threshold", 0.1), {"score_threshold"}),
+        (lambda d: setattr(d, "max_detections", 3), {"max_dets"}),
+        ({"mode": precision.Mode("bf16")}, {"precision"}),
+        ({"mode": precision.Mode(compile=True)}, {"compile"}),
+        ({"mode": precision.Mode(channels_last=True)}, {"channels_last"}),
+        ({"resize": Letterbox(64)}, {"resize"}),
+        ({"device": "cuda"}, {"device"}),
+    ],
+)
+def test_whatever_changes_what_is_found_changes_the_identity(change, fields):
+    detector = Doubler()
+    before = identity(detector)
+    after = identity(detector, **change) if isinstance(change, dict) else None
+    if after is None:
+        change(detector)
+        after = identity(detector)
+    assert {key for key in before if before[key] != after[key]} == fields

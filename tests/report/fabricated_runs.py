@@ -233,6 +233,8 @@ def timing(network: float, gmacs: float, parameters: int, fingerprint: dict) -> 
         "batch": 1,
         "stages": {name: spread(ms) for name, ms in stages.items()},
         "end_to_end": spread(total) | {"interval": [0.98 * total, 1.03 * total]},
+        "overhead": {"p50": (total - stages["decode"]) / network, "interval": None},
+        "against": {"reference": "x", "ratio": 1.0, "interval": [0.98, 1.03], "n": 12},
         "throughput": {"batch": 8, "images_per_second": 1250 / total},
         "gmacs": gmacs,
         "input": [1, 3, 160, 160],

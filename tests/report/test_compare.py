@@ -21,6 +21,7 @@ DIFFERENT = {
     "score_threshold": 0.05,
     "max_dets": 300,
     "precision": "bf16",
+    "compile": True,
     "device": "cuda:0",
     "batch": 8,
     "recipe": "paper",

@@ -10,7 +10,7 @@ import fabricated_runs
 import pandas as pd
 import pytest
 
-from detzoo.report import table, text_table
+from detzoo.report import speed_table, table, text_table
 from detzoo.report.tables import (
     COLUMNS,
     ORDER,
@@ -40,7 +40,7 @@ def test_a_row_holds_what_the_files_say(make):
     assert (row["AP"], row["AP_low"], row["AP_high"]) == (0.25, 0.2, 0.3)
     assert (row["AP50"], row["APl"], row["AR100"]) == (1.6 * 0.25, 1.4 * 0.25, 1.3 * 0.25)
     assert row["p50_ms"] == pytest.approx(total) and row["p99_ms"] == pytest.approx(1.5 * total)
-    assert row["overhead"] == pytest.approx(total / 20)
+    assert row["overhead"] == pytest.approx((total - 0.9) / 20)
     assert row["images_per_second"] == pytest.approx(1250 / total) and row["throughput_batch"] == 8
     assert (row["gmacs"], row["parameters"], row["peak_memory_mb"]) == (2.0, 10_000_000, 380.0)
     assert (row["train_seconds"], row["images_seen"], row["images"]) == (140.0, 4000, 2)
@@ -150,3 +150,89 @@ def test_the_terminal_says_how_tables_differ(make):
 def test_the_report_imports_no_torch():
     code = "import sys, detzoo.report; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def rewrite(run, **changes):
+    """speed.json with other values; a dict goes into the one that is there."""
+    speed = json.loads((run / "speed.json").read_text())
+    for key, value in changes.items():
+        speed[key] = speed.get(key, {}) | value if isinstance(value, dict) else value
+    (run / "speed.json").write_text(json.dumps(speed))
+
+
+def test_the_speed_table_has_every_number_and_its_reference(make):
+    slow, fast = make("Slow", network=40.0), make("Fast", network=10.0)
+    against = {"reference": slow.name, "ratio": 0.31, "interval": [0.3, 0.32], "n": 12}
+    rewrite(fast, against=against, gmacs_sd=0.25, inner={"backbone": 7.0, "rest": 1.0})
+    rewrite(fast, energy={"joules_per_image": 0.5}, session="s")
+    rewrite(slow, session="s", against={"reference": slow.name})
+    lines = speed_table([slow, fast]).splitlines()
+    assert lines[0].split()[:5] == ["detector", "AP", "p50", "ms", "p90"]
+    row = lines[1]  # the fastest stands first
+    for part in ("Fast", "0.300", "13.5 [13.2, 13.9]", "0.310 [0.300, 0.320]", "2.00 ±0.250"):
+        assert part in row
+    assert f"{(13.52 - 0.9) / 10:.2f}" in row.split()  # overhead
+    assert lines[3].startswith(
+        "times: against Slow, over paired passes; overhead: (end to end - JPEG"
+    )
+    heads, values = lines[5], lines[6].split()
+    assert "of it backbone" in heads and heads.split()[-1] == "J/image"
+    assert values[0] == "Fast" and values[-1] == "0.500" and lines[7].split()[-1] == "n/a"
+    assert "proposals" not in heads
+    assert "timed precision fp32" in lines[9] and "9ac09ac09ac0" in lines[9]
+
+
+def test_clocks_and_versions_are_told(make):
+    run = make("A")
+    clocks = {"before": {"cpu_mhz": 2500.0, "gpu_mhz": None}, "after": {"cpu_mhz": 2100.0}}
+    rewrite(run, clocks=clocks | {"throttles": ["power cap"]}, versions={"torch": "2.14"})
+    rewrite(run, warmup={"seconds": 3.25, "passes": 12})
+    told = "cpu mhz 2,500 before, 2,100 after; held back by power cap; warm-up took 3.25 s"
+    assert f"A: {told}, 12 passes; torch 2.14" in speed_table([run])
+
+
+def test_a_bare_model_has_milliseconds_and_no_accuracy(make):
+    run = make("Bare")
+    (run / "metrics.json").unlink()
+    rewrite(run, warnings=["random weights, never trained"])
+    lines = speed_table([run, make("Trained")])
+    assert [line.split()[1] for line in lines.splitlines()[1:3]] == ["n/a", "0.300"]
+    assert "note: Bare: random weights, never trained" in lines
+    assert "left out" in speed_table([make("Untimed", speed=False)])
+
+
+def test_timings_that_differ_share_no_speed_table_and_say_in_what(make):
+    here, there = make("A"), make("B")
+    rewrite(there, fingerprint={"threads": 4})
+    lines = speed_table([here, there])
+    assert "Table 2 of 2" in lines and "the tables differ in threads: 2 | 4" in lines
+
+
+def test_sessions_do_not_interleave(make):
+    a, b = make("A"), make("B")
+    rewrite(a, session="one")
+    rewrite(b, session="two")
+    assert "timed in different sessions" in speed_table([a, b])
+
+
+@pytest.mark.parametrize(
+    ("field", "scored", "timed"),
+    [("weights_hash", "aa", "bb"), ("precision", "fp32", "bf16"), ("compile", False, True)],
+)
+def test_milliseconds_of_another_object_are_left_out_and_it_is_said(make, field, scored, timed):
+    run = make("A", fingerprint={field: scored})
+    rewrite(run, fingerprint={field: timed})
+    frame = table([run])
+    assert frame["AP"].iloc[0] == 0.3 and math.isnan(frame["p50_ms"].iloc[0])
+    said = f"differ in {field.replace('_', ' ')} {scored} and {timed}"
+    assert said in text_table([run])
+    rewrite(run, fingerprint={field: scored})
+    assert table([run])["p50_ms"].iloc[0] > 0 and "left out" not in text_table([run])
+
+
+def test_a_busy_neighbour_is_in_every_table(make):
+    run = make("A")
+    busy = "other processes used 34% of the processors while timing ran"
+    rewrite(run, warnings=[busy])
+    assert f"note: A (seed 0): {busy}" in text_table([run])
+    assert f"note: A: {busy}" in speed_table([run])

@@ -44,6 +44,13 @@ def test_multiply_adds_counted_by_hand():
     assert gmacs(Counted(), images(batch=3)) * 1e9 == pytest.approx(3 * by_hand)
 
 
+def test_a_compiled_network_is_counted_as_it_was_written():
+    detector = Counted()
+    compiled = detector.network = lambda images, targets=None: torch.zeros(1, 2, 4, 6)
+    assert gmacs(detector, images()) * 1e9 == pytest.approx(3024)
+    assert detector.network is compiled
+
+
 def test_counting_leaves_the_mode_alone():
     detector = Counted().train()
     gmacs(detector, images())
