@@ -11,23 +11,7 @@ from hypothesis import strategies as st
 from detzoo.metrics.bootstrap import average_precision, difference, interval, match, resample
 from detzoo.metrics.coco import evaluate
 
-from .problems import box, find, problem, truth
-
-
-def repeated(gt, results, counts):
-    """The resampled set spelled out: copies of an image stand beside one another, under new ids."""
-    out = {"images": [], "annotations": [], "categories": gt["categories"]}
-    found = []
-    for image, count in zip(sorted(gt["images"], key=lambda i: i["id"]), counts, strict=True):
-        for _ in range(count):
-            new = len(out["images"]) + 1
-            out["images"].append({**image, "id": new})
-            for annotation in gt["annotations"]:
-                if annotation["image_id"] == image["id"]:
-                    number = len(out["annotations"]) + 1
-                    out["annotations"].append({**annotation, "id": number, "image_id": new})
-            found += [{**r, "image_id": new} for r in results if r["image_id"] == image["id"]]
-    return out, found
+from .problems import box, find, problem, repeated, truth
 
 
 @settings(max_examples=40, deadline=None)
