@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from detzoo.metrics.coco import IOU_THRESHOLDS, checked
+from detzoo.metrics.coco import IOU_THRESHOLDS, check_results, checked
 
 # The ranges of area, in square pixels, in which COCO counts; the limits belong to both neighbours.
 SIZES = {
@@ -71,12 +71,14 @@ def arrays(
     gt: Mapping[str, Any], results: Sequence[Mapping[str, Any]], *, max_dets: int = 100
 ) -> Problem:
     """A COCO dict and COCO results as a Problem. ValueError for what is no COCO (see `checked`)."""
-    truth, found = checked(gt, results)
+    truth, _ = checked(gt, [])
     categories = sorted(truth["categories"], key=lambda category: category["id"])
     image_ids = np.array(sorted(image["id"] for image in truth["images"]), np.int64)
     class_ids = np.array([category["id"] for category in categories], np.int64)
 
-    def columns(entries: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    check_results(results, image_ids.tolist(), class_ids.tolist())
+
+    def columns(entries: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         boxes = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
         images = np.array([entry["image_id"] for entry in entries], np.int64)
         labels = np.array([entry["category_id"] for entry in entries], np.int64)
@@ -86,8 +88,8 @@ def arrays(
     area = np.array([a["area"] for a in truth["annotations"]], np.float64)
     crowd = np.array([a["iscrowd"] for a in truth["annotations"]], bool)
     by_group = np.lexsort((box_image, box_label))
-    detections, image, label = columns(found)
-    score = np.array([result["score"] for result in found], np.float64)
+    detections, image, label = columns(results)
+    score = np.array([result["score"] for result in results], np.float64)
     ranked = np.lexsort((-score, image, label))
     ranked = ranked[_position(label[ranked] * len(image_ids) + image[ranked]) < max_dets]
     return Problem(
