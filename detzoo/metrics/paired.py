@@ -112,20 +112,35 @@ def sign_flip(
         return None
     images = first[0].images
     heads = np.random.default_rng(seed).integers(0, 2, (n, images))
-    heads = np.concatenate([np.ones((1, images), heads.dtype), heads])  # first as it is
-    sets = np.concatenate([heads, 1 - heads], axis=1)  # (1 + n, 2 I)
-    swapped = np.roll(sets, images, axis=1)
-    differences = np.mean(
-        [
-            average_precision(both, sets)[:, 0] - average_precision(both, swapped)[:, 0]
-            for both in map(_side_by_side, first, second)
-        ],
-        axis=0,
-    )
+    differences = _swapped(first, second, heads == 0)
     if not np.isfinite(differences[0]):
         return None
     as_large = np.abs(differences[1:]) >= abs(differences[0]) - 1e-12
     return float((1 + as_large.sum()) / (1 + n))
+
+
+def swings(first: Sequence[Matches], second: Sequence[Matches]) -> np.ndarray:
+    """(I,) float64: how much of the difference in AP comes from each image, NaN without an AP.
+
+    Half of what the difference loses when the two swap their results on that image alone; 0 where
+    they found the same. AP is no mean over images, so that these add up to the difference only
+    nearly. Seeds are swapped in pairs, those of the side that has fewer more than once.
+    """
+    differences = _swapped(first, second, np.eye(first[0].images, dtype=bool))
+    return (differences[0] - differences[1:]) / 2
+
+
+def _swapped(first: Sequence[Matches], second: Sequence[Matches], swap: np.ndarray) -> np.ndarray:
+    """(1 + S,) difference in AP, as it is and with the images `swap` (S, I) bool swapped."""
+    images = first[0].images
+    kept = np.concatenate([np.ones((1, images), bool), ~swap])
+    sets = np.concatenate([kept, ~kept], axis=1)  # (1 + S, 2 I)
+    pairs = max(len(first), len(second))
+    both = [_side_by_side(first[i % len(first)], second[i % len(second)]) for i in range(pairs)]
+    ap = [
+        [average_precision(table, s)[:, 0] for table in both] for s in (sets, ~sets)
+    ]  # [side][pair] (1 + S,)
+    return np.mean(ap[0], axis=0) - np.mean(ap[1], axis=0)
 
 
 def _side_by_side(first: Matches, second: Matches) -> Matches:

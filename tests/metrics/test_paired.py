@@ -15,6 +15,7 @@ from detzoo.metrics.paired import (
     ranks,
     sample,
     sign_flip,
+    swings,
 )
 
 from .problems import box, find, problem, truth
@@ -97,6 +98,19 @@ def test_sign_flip_is_the_share_of_all_swaps_that_differ_as_much():
         *tables, n=500, seed=1
     )
     assert sign_flip(tables[0] * 2, tables[1]) is None
+
+
+def test_swings_by_hand():
+    """One box an image; the first finds images 0 and 1, the second 1 and 2, sure of each.
+
+    AP 67/101 both (recall 2/3). With image 0 swapped it is 34/101 against 1.
+    """
+    gt = truth([box(i, i, 1, [0, 0, 40, 40]) for i in range(4)][:3], images=4)
+    a, b = (
+        match(gt, [find(i, 1, [0, 0, 40, 40], 0.9) for i in found]) for found in ([0, 1], [1, 2])
+    )
+    assert swings([a], [b]) == pytest.approx([67 / 202, 0, -67 / 202, 0])
+    np.testing.assert_allclose(swings([a, a], [b]), swings([a], [b]))
 
 
 def test_seeds_are_drawn_so_that_their_variance_is_whole():
