@@ -18,7 +18,7 @@ def main(arguments: Sequence[str]) -> int:
     sides = iter(("first", "second"))
     given = []
     for argument in arguments:
-        setting = argument.startswith("-") or "=" in argument and not Path(argument).exists()
+        setting = argument.startswith("-") or ("=" in argument and not Path(argument).exists())
         if setting or not (side := next(sides, "")):
             given.append(argument)
         else:

@@ -15,9 +15,10 @@ need not be found. Of several errors that would find one box the best scored is 
 others go away, as they do when the box is found already. "false positive" takes every false alarm
 away, "false negative" every box that was not found.
 
-A kind's dAP is the AP50 of the mended set less AP50. We differ from tidecv in three things: a class
-without boxes is n/a, where tidecv counts it as 0 if it was ever predicted; what lies on a crowd is
-no error; an IoU on a limit belongs to the better side.
+A kind's dAP is the AP50 of the mended set less AP50; a class without boxes is n/a, and one that is
+left without any by a mend is n/a in the mended set, as pycocotools has it. tidecv differs: there a
+class without boxes counts as 0 if it was ever predicted, what lies on a crowd can be an error, an
+IoU on a limit may be on the worse side, and a dAP below 0 is shown as 0.
 """
 
 from __future__ import annotations
