@@ -22,7 +22,7 @@ from detzoo.metrics.bootstrap import (
     precision_and_recall,
 )
 
-METHOD = "paired BCa bootstrap over images{seeds}, {n} resamples; Holm's correction over all pairs"
+METHOD = "paired percentile bootstrap over images{seeds}, {n} resamples"
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def sample(
     """
     sets = draw_sets(tables[0].images, n, seed)
     values = [means(precision_and_recall(table, sets)[0]) for table in tables]
-    return over_seeds([Samples.of(value, n) for value in values], seed=seeds_seed)
+    return over_seeds([Samples.of(value) for value in values], seed=seeds_seed)
 
 
 def over_seeds(runs: Sequence[Samples], *, seed: int = 0) -> Samples:
@@ -94,7 +94,6 @@ def over_seeds(runs: Sequence[Samples], *, seed: int = 0) -> Samples:
     which = of_runs.integers(len(runs), size=(len(runs) - 1, stacked.shape[1]))
     return Samples(
         np.mean([run.estimate for run in runs], axis=0),
-        np.mean([run.jackknife for run in runs], axis=0),
         stacked[which, np.arange(stacked.shape[1])].mean(axis=0),
     )
 

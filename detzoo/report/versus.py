@@ -127,7 +127,7 @@ def versus(
     found: list[dict[str, Samples]] = []
     for place, of_side in enumerate(problems):
         tables.append([match_problem(problem) for problem in of_side])
-        runs = [_numbers(p, t, sets, n) for p, t in zip(of_side, tables[-1], strict=True)]
+        runs = [_numbers(p, t, sets) for p, t in zip(of_side, tables[-1], strict=True)]
         keys = runs[0]
         found.append({k: paired.over_seeds([run[k] for run in runs], seed=place) for k in keys})
     overall = found[0]["AP"] - found[1]["AP"]
@@ -155,7 +155,7 @@ def versus(
     )
 
 
-def _numbers(problem: Problem, whole: Matches, sets: np.ndarray, n: int) -> dict[str, Samples]:
+def _numbers(problem: Problem, whole: Matches, sets: np.ndarray) -> dict[str, Samples]:
     """Every number of one run on every set."""
     precision = precision_and_recall(whole, sets)[0]
     values = dict(zip(("AP", "AP50", "AP75"), means(precision).T, strict=True))
@@ -170,7 +170,7 @@ def _numbers(problem: Problem, whole: Matches, sets: np.ndarray, n: int) -> dict
     }
     for name in (*KINDS, *SUMS):
         values[f"error {name}"] = gains[name] - gains[""]
-    return {key: Samples.of(value, n) for key, value in values.items()}
+    return {key: Samples.of(value) for key, value in values.items()}
 
 
 def _row(name: str, first: Samples, second: Samples) -> Row:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from statistics import NormalDist
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -110,21 +108,17 @@ def test_resamples_of_a_coin():
     gt = truth([box(1, 0, 1, [0, 0, 40, 40]), box(2, 1, 1, [0, 0, 40, 40])])
     one_found = [find(0, 1, [0, 0, 40, 40], 0.9)]
     sets = draw_sets(2, 2000, seed=3)
-    found = Samples.of(average_precision(match(gt, one_found), sets)[:, 0], 2000)
+    found = Samples.of(average_precision(match(gt, one_found), sets)[:, 0])
     shares = [np.isclose(found.samples, value).mean() for value in (0, 51 / 101, 1)]
     np.testing.assert_allclose(shares, [0.25, 0.5, 0.25], atol=0.05)
     assert found.estimate == pytest.approx(51 / 101)
-    np.testing.assert_allclose(found.jackknife, [0, 1], atol=1e-12)  # without the first image: none
     assert interval(gt, one_found, n=2000)["AP"] == pytest.approx([0, 1])
 
 
 def test_sets_of_images():
-    sets = draw_sets(3, 5)
-    assert sets.tolist()[:4] == [[1, 1, 1], [0, 1, 1], [1, 0, 1], [1, 1, 0]]
-    assert (sets[4:].sum(axis=1) == 3).all() and len(sets) == 9
-    many = draw_sets(1001, 2)[1:-2]
-    assert len(many) == 200 and (many.sum(axis=0) == 199).all()
-    assert set((1001 - many.sum(axis=1)).tolist()) == {5, 6}
+    sets = draw_sets(3, 500)
+    assert sets[0].tolist() == [1, 1, 1] and (sets.sum(axis=1) == 3).all() and len(sets) == 501
+    np.testing.assert_allclose(sets[1:].mean(axis=0), 1, atol=0.15)
 
 
 def test_seed_decides():
@@ -138,45 +132,22 @@ def test_seed_decides():
 LINE = np.arange(1, 1000) / 1000  # whose quantile q is nearly q
 
 
-def test_bca_without_bias_and_skew_is_the_percentile_interval():
-    even = Samples(np.array(0.5), np.array([0.4, 0.6]), LINE)
-    assert even.interval() == pytest.approx([0.025, 0.975], abs=0.002)
-    assert even.interval(0.5) == pytest.approx([0.25, 0.75], abs=0.002)
-
-
-def test_bca_by_its_formula():
-    """z0 = Phi^-1(0.6); d = (-2, 1, 1), so a = (-8 + 1 + 1) / (6 * 6^1.5) = -0.068."""
-    normal = NormalDist()
-    skewed = Samples(np.array(0.6), np.array([3.0, 0.0, 0.0]), LINE)
-    z0, a = normal.inv_cdf(0.6), -6 / (6 * 6**1.5)
-    expected = []
-    for tail in (0.025, 0.975):
-        z = z0 + normal.inv_cdf(tail)
-        expected.append(normal.cdf(z0 + z / (1 - a * z)))
-    assert skewed.interval() == pytest.approx(expected, abs=0.002)
-    assert expected[0] > 0.045  # far from the percentile interval's 0.025
-
-
-@settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 1000), shift=st.floats(-3, 3))
-def test_p_is_the_level_at_which_the_interval_reaches_zero(seed, shift):
-    draw = np.random.default_rng(seed)
-    samples = draw.gamma(4, 0.5, 4000) - 2 + shift
-    found = Samples(np.array(shift + 0.1), draw.gamma(2, 1, 30), samples)
-    p = found.p_value()
-    if 0.01 < p < 0.99:
-        low, high = found.interval(1 - p)
-        assert min(abs(low), abs(high)) < 0.05
-        for level, holds in ((1 - 1.3 * p, False), (1 - 0.7 * p, True)):
-            if level > 0:
-                low, high = found.interval(level)
-                assert (low <= 0 <= high) is holds
+def test_percentiles_and_p_by_hand():
+    found = Samples(np.array(0.5), LINE)
+    assert found.interval() == pytest.approx([0.025, 0.975], abs=0.002)
+    assert found.interval(0.5) == pytest.approx([0.25, 0.75], abs=0.002)
+    above = Samples(np.array(0.5), LINE - 0.02)  # 2% are below 0
+    assert above.p_value() == pytest.approx(0.04, abs=0.002)
+    below = Samples(np.array(-0.5), 0.02 - LINE)
+    assert below.p_value() == pytest.approx(above.p_value())
+    unknown = Samples(np.array(0.5), np.append(LINE, np.nan))
+    assert unknown.interval() == found.interval()
 
 
 def test_p_of_no_difference_and_of_a_certain_one():
-    same = Samples(np.array(0.0), np.zeros(5), np.zeros(100))
+    same = Samples(np.array(0.0), np.zeros(100))
     assert same.p_value() == pytest.approx(1) and same.interval() == [0, 0]
-    apart = Samples(np.array(0.2), np.full(5, 0.2), np.full(100, 0.2))
+    apart = Samples(np.array(0.2), np.full(100, 0.2))
     assert apart.p_value() < 0.02 and apart.interval() == [0.2, 0.2]
-    nothing = Samples(np.array(np.nan), np.full(5, np.nan), np.full(9, np.nan))
+    nothing = Samples(np.array(np.nan), np.full(9, np.nan))
     assert nothing.p_value() is None and nothing.interval() is None
