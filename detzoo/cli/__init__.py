@@ -14,6 +14,7 @@ VERBS = {
     "evaluate": "score trained runs on the test split",
     "speed": "time runs against one another, from encoded bytes to boxes",
     "report": "make the page and the tables of a set of runs",
+    "compare": "two detectors on the same images: the difference, how sure it is, its causes",
     "bench": "check, train, evaluate, speed and report in a row",
     "oracle": "score runs with parts of what they predict replaced by the truth",
     "predict": "find objects in images of yours: JSON and drawn pictures",

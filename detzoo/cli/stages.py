@@ -110,7 +110,7 @@ def evaluate_run(
     split: str = "test",
     batch_size: int = 8,
     backend: str = "auto",
-    resamples: int = 200,
+    resamples: int = 1000,
     again: bool = False,
     compile: bool = False,
     timed: Detector | None = None,

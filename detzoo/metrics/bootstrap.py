@@ -2,217 +2,313 @@
 
 A resample draws as many images as there are, with replacement, and is scored as COCO scores a set
 in which an image that was drawn m times stands m times. Matching detections to boxes happens within
-an image, so it is done once; a resample only repeats and ranks the rows of the match table.
+an image, so it is done once; a resample only weighs the rows of the match table.
 
-Letters: I images, T = 10 IoU thresholds, D detections and G boxes of one image and class, N
-detections of one class in all images, S resamples.
+What makes it quick: only a hit can raise recall, and precision falls between hits, so that a curve
+needs its values at the hits alone; and an image drawn m times is one row of weight m, since of its
+m copies the last has the highest precision.
+
+Letters: I images, K classes, T IoU thresholds, N detections, S resamples.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pycocotools import mask
 from tqdm import tqdm
 
-from detzoo.metrics.coco import IOU_THRESHOLDS, checked
+from detzoo.metrics.coco import IOU_THRESHOLDS
+from detzoo.metrics.matching import SIZES, Problem, arrays, assign, overlaps
 
 METHOD = "percentile bootstrap over images, {n} resamples"
-NAMES = ("AP", "AP50", "AP75")
+NAMES = ("AP", "AP50", "AP75", "AR100", "APs", "APm", "APl")
 RECALLS = np.linspace(0, 1, 101)
+_CELLS = 1 << 20  # rows times resamples at once: what a processor's cache holds
 
 
 @dataclass(frozen=True)
-class ClassMatches:
-    """What became of the detections of one class, ordered by score, best first, ties by image.
+class Matches:
+    """What became of every detection.
 
-    image: (N,) int64 index of the image. group: (N,) int64, equal where score and image are equal.
-    hit, miss: (T, N) bool; what lies on a crowd is neither. positives: (I,) int64 boxes to find.
+    label, image: (N,) int64; score: (N,) float64; ordered by class, then falling score, then image.
+    hit, miss: (T, N) bool; what lies on an ignored box is neither. positives: (K, I) int64, the
+    boxes to find.
     """
 
+    label: np.ndarray
     image: np.ndarray
-    group: np.ndarray
+    score: np.ndarray
     hit: np.ndarray
     miss: np.ndarray
     positives: np.ndarray
+
+    @property
+    def images(self) -> int:
+        return self.positives.shape[1]
+
+
+def match(
+    gt: Mapping[str, Any], results: Sequence[Mapping[str, Any]], *, max_dets: int = 100
+) -> Matches:
+    """The match table of COCO results at COCO's ten thresholds, objects of every size."""
+    return match_problem(arrays(gt, results, max_dets=max_dets))
+
+
+def match_problem(
+    problem: Problem, *, thresholds: np.ndarray = IOU_THRESHOLDS, size: str = "all"
+) -> Matches:
+    """The match table of a Problem; boxes outside `size` (of SIZES) are ignored, as COCO does."""
+    low, high = SIZES[size]
+    ignored = problem.crowd | (problem.area < low) | (problem.area > high)
+    pairs = overlaps(problem, min(thresholds.min(), 1 - 1e-10))
+    taken = assign(problem, pairs, thresholds, ignored)
+    area = problem.detections[:, 2] * problem.detections[:, 3]
+    hit = (taken >= 0) & ~np.append(ignored, True)[taken]
+    miss = (taken < 0) & (area >= low) & (area <= high)
+    return table(problem, hit, miss, problem.count(~ignored))
+
+
+def table(
+    problem: Problem,
+    hit: np.ndarray,
+    miss: np.ndarray,
+    positives: np.ndarray,
+    label: np.ndarray | None = None,
+) -> Matches:
+    """Matches from the (T, N) fates of a problem's detections. label: (N,), where not its own."""
+    label = problem.label if label is None else label
+    order = np.lexsort((problem.image, -problem.score, label))
+    parts = (label, problem.image, problem.score)
+    return Matches(*(a[order] for a in parts), hit[:, order], miss[:, order], positives)
+
+
+def precision_and_recall(
+    matches: Matches, counts: np.ndarray, *, progress: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Two (S, K, T) float64: average precision and recall of the sets in which image i stands
+    counts[s, i] times. NaN where such a set has no box of the class.
+
+    counts: (S, I) of whole numbers >= 0. progress: a bar on a terminal.
+    """
+    counts = np.ascontiguousarray(counts, np.int32)
+    classes, thresholds = len(matches.positives), len(matches.hit)
+    precision = np.full((len(counts), classes, thresholds), np.nan)
+    recall = precision.copy()
+    positives = counts @ matches.positives.T  # (S, K)
+    edges = matches.label.searchsorted(np.arange(classes + 1))
+    shown = tqdm(range(classes), "bootstrap", leave=False, disable=None if progress else True)
+    for k in shown:
+        rows = _Rows.of(matches, slice(edges[k], edges[k + 1]), int(counts.max(initial=0)))
+        step = max(1, min(256, _CELLS // (1 + len(rows.source))))
+        for begin in range(0, len(counts), step):
+            part = slice(begin, begin + step)
+            ap, found = rows.score(counts[part], positives[part, k])
+            known = positives[part, k] > 0
+            precision[part, k][known] = ap[known]
+            recall[part, k][known] = found[known]
+    return precision, recall
+
+
+def average_precision(matches: Matches, counts: np.ndarray) -> np.ndarray:
+    """(S, 3) float64 AP, AP50, AP75 for counts (S, I), or (3,) for counts (I,).
+
+    The mean over the classes that have a box in the set; NaN where no class has one.
+    """
+    several = np.atleast_2d(counts)
+    averages = means(precision_and_recall(matches, several)[0])
+    return averages[0] if np.ndim(counts) == 1 else averages
+
+
+def means(precision: np.ndarray) -> np.ndarray:
+    """(S, 3) AP, AP50, AP75 from (S, K, T = 10): the mean over the classes that are not NaN."""
+    per_threshold = over_classes(precision)
+    return np.stack([per_threshold.mean(1), per_threshold[:, 0], per_threshold[:, 5]], axis=1)
+
+
+def over_classes(values: np.ndarray) -> np.ndarray:
+    """(S, K, ...) -> (S, ...): the mean over the classes that are not NaN; NaN if all are."""
+    known = ~np.isnan(values)
+    count = known.sum(axis=1)
+    return np.where(known, values, 0).sum(axis=1) / np.where(count, count, np.nan)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A number on the whole set and on resamples of it.
+
+    estimate: (...); samples: (S, ...) float64, NaN where a set has nothing to say. What is given to
+    `interval` and `p_value` is one number, not several.
+    """
+
+    estimate: np.ndarray
+    samples: np.ndarray
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Samples:
+        """values: (1 + S, ...), what the sets of `draw_sets` gave."""
+        return cls(values[0], values[1:])
+
+    def __getitem__(self, index: Any) -> Samples:
+        """Of some of the numbers: index goes to the axes behind the first."""
+        index = index if isinstance(index, tuple) else (index,)
+        return Samples(self.estimate[index], self.samples[(slice(None), *index)])
+
+    def __sub__(self, other: Samples) -> Samples:
+        """The difference on the same sets: what a paired test looks at."""
+        return Samples(self.estimate - other.estimate, self.samples - other.samples)
+
+    def interval(self, level: float = 0.95) -> list[float] | None:
+        """[low, high], between which `level` of the samples lie; None without a finite sample.
+
+        Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 13. BCa was tried as
+        well and covered the truth of simulated detectors no better (91% of the time where these
+        did 92%, at 100 images): what it corrects is small beside its own noise.
+        """
+        samples = self._finite()
+        if samples is None:
+            return None
+        return [float(q) for q in np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])]
+
+    def p_value(self) -> float | None:
+        """Two-sided, that the number is 0: 1 - the level at which the interval begins to hold 0."""
+        samples = self._finite()
+        if samples is None:
+            return None
+        zero = np.isclose(samples, 0, rtol=0, atol=1e-12)
+        below = ((samples < 0) & ~zero).sum() + zero.sum() / 2
+        share = float((below + 0.5) / (len(samples) + 1))  # of S samples no p below 1 / (S + 1)
+        return 2 * min(share, 1 - share)
+
+    def _finite(self) -> np.ndarray | None:
+        finite = self.samples[np.isfinite(self.samples)]
+        return finite if len(finite) and np.isfinite(self.estimate) else None
+
+
+def draw_sets(images: int, n: int, seed: int = 0) -> np.ndarray:
+    """(1 + S = n, I) int32: how often each image stands in the whole set and in each resample.
+
+    The same for any detector.
+    """
+    if n < 1:
+        raise ValueError(f"n is {n}; a bootstrap needs at least one resample")
+    generator = np.random.default_rng(seed)
+    drawn = [
+        np.bincount(generator.integers(images, size=images), minlength=images) for _ in range(n)
+    ]
+    return np.stack([np.ones(images, np.int32), *drawn]).astype(np.int32)
 
 
 def interval(
     gt: Mapping[str, Any],
     results: Sequence[Mapping[str, Any]],
     *,
-    n: int = 200,
+    n: int = 1000,
     seed: int = 0,
     level: float = 0.95,
     max_dets: int = 100,
     progress: bool = False,
 ) -> dict[str, list[float] | None]:
-    """{"AP": [low, high], "AP50": ..., "AP75": ...}; None where no resample has any box.
+    """{"AP": [low, high], ...} for every one of NAMES; None where no resample has any box.
 
-    `level` of the resamples lie within. The same seed draws the same images for any detector.
+    METHOD says how. The same seed draws the same images for any detector.
     """
-    matches = match(gt, results, max_dets=max_dets)
-    samples = resample(matches, n=n, seed=seed, progress=progress)
-    return {name: _percentiles(samples[:, i], level) for i, name in enumerate(NAMES)}
+    problem = arrays(gt, results, max_dets=max_dets)
+    sets = draw_sets(len(problem.image_ids), n, seed)
+    found: dict[str, np.ndarray] = {}
+    for size, letter in (("all", ""), ("small", "s"), ("medium", "m"), ("large", "l")):
+        matches = match_problem(problem, size=size)
+        precision, recall = precision_and_recall(matches, sets, progress=progress)
+        found[f"AP{letter}"] = over_classes(precision).mean(1)
+        if size == "all":
+            _, found["AP50"], found["AP75"] = means(precision).T
+            found["AR100"] = over_classes(recall).mean(1)
+    return {name: Samples.of(found[name]).interval(level) for name in NAMES}
 
 
-def difference(
-    gt: Mapping[str, Any],
-    results: Sequence[Mapping[str, Any]],
-    others: Sequence[Mapping[str, Any]],
-    *,
-    n: int = 200,
-    seed: int = 0,
-    level: float = 0.95,
-    max_dets: int = 100,
-) -> dict[str, list[float] | None]:
-    """The paired test: the interval of `results` minus `others`, both on the same resamples.
+@dataclass(frozen=True)
+class _Rows:
+    """The detections of one class down to its last hit, R of them, ready to be weighed.
 
-    Where the interval holds 0 the two cannot be told apart on these images.
+    source: (R,) where the weight of a row stands among an image's count (c < 0) and its "is drawn
+    more than c times" for c = 0, 1, ... hits: T arrays of row numbers; passed: T arrays of the
+    rows that are neither hit nor miss; passed_before: how many of them lie before each hit.
     """
-    first, second = (
-        resample(match(gt, found, max_dets=max_dets), n=n, seed=seed) for found in (results, others)
-    )
-    return {name: _percentiles(first[:, i] - second[:, i], level) for i, name in enumerate(NAMES)}
+
+    source: np.ndarray
+    copies: int
+    hits: tuple[np.ndarray, ...]
+    passed: tuple[np.ndarray, ...]
+    passed_before: tuple[np.ndarray, ...]
+
+    @classmethod
+    def of(cls, matches: Matches, part: slice, most: int) -> _Rows:
+        """most: how often an image is drawn at most."""
+        image, score = matches.image[part], matches.score[part]
+        hit, miss = matches.hit[:, part], matches.miss[:, part]
+        copies, images = 0, matches.images
+        source = image.astype(np.int64)
+        mixed = _mixed(image, score, hit, miss)
+        if mixed.any() and most > 1:
+            # Detections a, b of one image share a score: COCO ranks its copies one after the other
+            # (a b a b), not the detections (a a b b), so that every copy gets rows of its own.
+            copies = most
+            each = np.where(mixed, copies, 1)
+            row = np.repeat(np.arange(len(image)), each)
+            copy = np.arange(len(row)) - np.repeat(each.cumsum() - each, each)
+            new = np.diff(score, prepend=np.nan) != 0
+            new |= np.diff(image, prepend=-1) != 0
+            row, copy = (a[np.lexsort((copy, new.cumsum()[row]))] for a in (row, copy))
+            source = image[row] + np.where(mixed[row], (1 + copy) * images, 0)
+            hit, miss = hit[:, row], miss[:, row]
+        end = np.flatnonzero(hit.any(axis=0)).max(initial=-1) + 1
+        hits = tuple(np.flatnonzero(row) for row in hit[:, :end])
+        passed = tuple(np.flatnonzero(row) for row in ~(hit | miss)[:, :end])
+        before = tuple(p.searchsorted(h) for p, h in zip(passed, hits, strict=True))
+        return cls(source[:end], copies, hits, passed, before)
+
+    def score(self, counts: np.ndarray, positives: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(S, T) average precision and (S, T) recall. counts: (S, I) int32; positives: (S,)."""
+        sets = len(counts)
+        drawn = [counts > copy for copy in range(self.copies)]
+        weights = np.concatenate([counts, *drawn], axis=1) if drawn else counts
+        weight = weights.take(self.source, axis=1)  # (S, R)
+        seen = weight.cumsum(axis=1, dtype=np.int32)
+        positives = np.maximum(positives, 1)[:, None]
+        # The fewest hits whose recall, as a float, reaches each of the 101: (S, 101)
+        wanted = (np.arange(101) * positives + 99) // 100
+        wanted += wanted / positives < RECALLS
+        # All sets in one sorted row: each begins above where the one before it can end.
+        offset = np.arange(sets)[:, None] * (positives.max() + 2)
+        wanted = (wanted + offset).astype(np.int32).ravel()
+        precision = np.zeros((sets, len(self.hits)))
+        recall = np.zeros((sets, len(self.hits)))
+        for t, rows in enumerate(self.hits):
+            if not len(rows):
+                continue
+            hits = weight.take(rows, axis=1).cumsum(axis=1, dtype=np.int32)
+            ranked = seen.take(rows, axis=1)
+            if len(self.passed[t]):
+                passed = weight.take(self.passed[t], axis=1).cumsum(axis=1, dtype=np.int32)
+                passed = np.concatenate([np.zeros((sets, 1), np.int32), passed], axis=1)
+                ranked -= passed.take(self.passed_before[t], axis=1)
+            curve = np.zeros((sets, len(rows) + 1))  # recalls never reached count as 0
+            np.divide(hits, np.maximum(ranked, 1), out=curve[:, :-1])
+            envelope = np.maximum.accumulate(curve[:, ::-1], axis=1)[:, ::-1]
+            place = (hits + offset.astype(np.int32)).ravel().searchsorted(wanted)
+            place = place.reshape(sets, 101) - np.arange(sets)[:, None] * len(rows)
+            precision[:, t] = np.take_along_axis(envelope, place, axis=1).mean(axis=1)
+            recall[:, t] = hits[:, -1] / positives[:, 0]
+        return precision, recall
 
 
-def match(
-    gt: Mapping[str, Any], results: Sequence[Mapping[str, Any]], *, max_dets: int = 100
-) -> list[ClassMatches]:
-    """The match tables, one per class in the order of category ids; images in the order of ids."""
-    truth, found = checked(gt, results)
-    image_ids = sorted(image["id"] for image in truth["images"])
-    boxes: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
-    detections: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
-    for annotation in truth["annotations"]:
-        boxes[annotation["category_id"], annotation["image_id"]].append(annotation)
-    for result in found:
-        detections[result["category_id"], result["image_id"]].append(result)
-
-    tables = []
-    for category in sorted(category["id"] for category in truth["categories"]):
-        images, scores, hits, misses = [], [], [], []
-        positives = np.zeros(len(image_ids), np.int64)
-        for index, image_id in enumerate(image_ids):
-            here = boxes.get((category, image_id), [])
-            positives[index] = sum(not box["iscrowd"] for box in here)
-            ranked = sorted(detections.get((category, image_id), []), key=lambda d: -d["score"])
-            ranked = ranked[:max_dets]
-            if ranked:
-                hit, miss = _match_image(here, ranked)
-                hits.append(hit)
-                misses.append(miss)
-                scores += [detection["score"] for detection in ranked]
-                images += [index] * len(ranked)
-        order = np.argsort(-np.array(scores, np.float64), kind="stable")
-        image = np.array(images, np.int64)[order]
-        score = np.array(scores, np.float64)[order]
-        new = (np.diff(score, prepend=np.nan) != 0) | (np.diff(image, prepend=-1) != 0)
-        tables.append(
-            ClassMatches(
-                image,
-                np.cumsum(new),
-                np.concatenate([np.zeros((10, 0), bool), *hits], axis=1)[:, order],
-                np.concatenate([np.zeros((10, 0), bool), *misses], axis=1)[:, order],
-                positives,
-            )
-        )
-    return tables
-
-
-def average_precision(matches: Sequence[ClassMatches], counts: np.ndarray) -> np.ndarray:
-    """(3,) float64 AP, AP50, AP75 of the set in which image i stands counts[i] times.
-
-    counts: (I,) int64. NaN where that set has no box to be found.
-    """
-    curves = [
-        precision for table in matches if (precision := _precision(table, counts)) is not None
-    ]  # (T,) each
-    if not curves:
-        return np.full(3, np.nan)
-    per_threshold = np.mean(curves, axis=0)
-    return np.array([per_threshold.mean(), per_threshold[0], per_threshold[5]])
-
-
-def resample(
-    matches: Sequence[ClassMatches], *, n: int = 200, seed: int = 0, progress: bool = False
-) -> np.ndarray:
-    """(S, 3) float64 AP, AP50, AP75 of `n` resamples; a bar on a terminal when `progress`."""
-    if n < 1:
-        raise ValueError(f"n is {n}; a bootstrap needs at least one resample")
-    images = len(matches[0].positives)
-    generator = np.random.default_rng(seed)
-    draws = (
-        np.bincount(generator.integers(images, size=images), minlength=images) for _ in range(n)
-    )
-    shown = tqdm(draws, "bootstrap", total=n, leave=False, disable=None if progress else True)
-    return np.stack([average_precision(matches, counts) for counts in shown])
-
-
-def _match_image(
-    boxes: list[dict[str, Any]], detections: list[dict[str, Any]]
-) -> tuple[np.ndarray, np.ndarray]:
-    """(T, D) bool hits and misses of one image and class; detections best first.
-
-    COCO's rule: in order of score, a detection takes the box with the largest IoU among those still
-    free, the last one of equals; failing that it may lie on a crowd, which is never used up.
-    """
-    hit = np.zeros((10, len(detections)), bool)
-    if not boxes:
-        return hit, ~hit
-    crowd = np.array([bool(box["iscrowd"]) for box in boxes])
-    iou = mask.iou(
-        [detection["bbox"] for detection in detections],
-        [box["bbox"] for box in boxes],
-        [box["iscrowd"] for box in boxes],
-    )  # (D, G); for a crowd the share of the detection that lies on it
-    thresholds = np.minimum(IOU_THRESHOLDS, 1 - 1e-10)
-    on_crowd = iou[:, crowd].max(axis=1, initial=0)[None] >= thresholds[:, None]  # (T, D)
-    iou = iou[:, ~crowd]
-    last = iou.shape[1] - 1
-    taken = np.zeros((10, last + 1), bool)
-    for d in np.flatnonzero(iou.max(axis=1, initial=0) >= thresholds[0]):
-        free = np.where(~taken & (iou[d] >= thresholds[:, None]), iou[d], -1.0)  # (T, G)
-        best = last - free[:, ::-1].argmax(axis=1)
-        hit[:, d] = free[np.arange(10), best] >= 0
-        taken[hit[:, d], best[hit[:, d]]] = True
-    return hit, ~hit & ~on_crowd
-
-
-def _precision(table: ClassMatches, counts: np.ndarray) -> np.ndarray | None:
-    """(T,) interpolated precision of one class, mean over 101 recalls; None without a box."""
-    positives = int(counts @ table.positives)
-    if positives == 0:
-        return None
-    rows = _repeated(table, counts)
-    hits = table.hit[:, rows].cumsum(axis=1)
-    misses = table.miss[:, rows].cumsum(axis=1)
-    precision = hits / (hits + misses + np.spacing(1))
-    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    envelope = np.append(envelope, np.zeros((10, 1)), axis=1)  # recalls never reached count as 0
-    recall = hits / positives
-    at = [envelope[t, recall[t].searchsorted(RECALLS)] for t in range(10)]
-    return np.mean(at, axis=1)
-
-
-def _repeated(table: ClassMatches, counts: np.ndarray) -> np.ndarray:
-    """Row numbers of the resampled set in the order in which COCO would rank it."""
-    repeats = counts[table.image]
-    rows = np.repeat(np.arange(len(repeats)), repeats)
-    if len(table.group) and table.group[-1] < len(table.group):
-        # Two detections of one image share a score: COCO ranks the copies of the image one after
-        # the other (a b a b), not the detections (a a b b).
-        copy = np.arange(len(rows)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
-        rows = rows[np.lexsort((copy, table.group[rows]))]
-    return rows
-
-
-def _percentiles(values: np.ndarray, level: float) -> list[float] | None:
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return None
-    return [float(q) for q in np.quantile(values, [(1 - level) / 2, (1 + level) / 2])]
+def _mixed(image: np.ndarray, score: np.ndarray, hit: np.ndarray, miss: np.ndarray) -> np.ndarray:
+    """(N,) bool: whether it shares image and score with one of another fate."""
+    tied = (np.diff(score) == 0) & (np.diff(image) == 0)  # with the next
+    if not tied.any():
+        return np.zeros(len(image), bool)
+    group = np.append(0, (~tied).cumsum())
+    other = tied & ((hit[:, 1:] != hit[:, :-1]) | (miss[:, 1:] != miss[:, :-1])).any(axis=0)
+    return np.isin(group, group[1:][other])

@@ -13,7 +13,7 @@ import contextlib
 import io
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -153,19 +153,38 @@ def checked(
                 "area": annotation.get("area", width * height),
             }
         )
-    found = []
-    for number, result in enumerate(results):
-        where = f"result {number}"
-        _check_entry(result, where, images, categories)
-        if not math.isfinite(result.get("score", math.nan)):
-            raise ValueError(f"{where}: score is {result.get('score')}; it must be a finite number")
-        found.append({key: result[key] for key in ("image_id", "category_id", "bbox", "score")})
+    check_results(results, images, categories)
+    keys = ("image_id", "category_id", "bbox", "score")
+    found = [{key: result[key] for key in keys} for result in results]
     truth = {
         "images": [dict(image) for image in gt["images"]],
         "annotations": annotations,
         "categories": [dict(category) for category in gt["categories"]],
     }
     return truth, found
+
+
+def check_results(
+    results: Sequence[Mapping[str, Any]], images: Collection[int], categories: Collection[int]
+) -> None:
+    """ValueError that names the first result that is no COCO result on these ids.
+
+    Half a million good results take a second: all at once, and one by one only if one is bad.
+    """
+    try:
+        boxes = np.array([result["bbox"] for result in results], np.float64).reshape(-1, 4)
+        scores = np.array([result["score"] for result in results], np.float64)
+        good = len(boxes) == len(results) and np.isfinite(boxes).all() and np.isfinite(scores).all()
+        good = good and {result["image_id"] for result in results} <= set(images)
+        if good and {result["category_id"] for result in results} <= set(categories):
+            return
+    except (KeyError, TypeError, ValueError):
+        pass  # the loop says which
+    for number, result in enumerate(results):
+        where = f"result {number}"
+        _check_entry(result, where, images, categories)
+        if not math.isfinite(result.get("score", math.nan)):
+            raise ValueError(f"{where}: score is {result.get('score')}; it must be a finite number")
 
 
 def _ids(entries: Sequence[Mapping[str, Any]], kind: str) -> set[int]:
@@ -177,7 +196,7 @@ def _ids(entries: Sequence[Mapping[str, Any]], kind: str) -> set[int]:
 
 
 def _check_entry(
-    entry: Mapping[str, Any], where: str, images: set[int], categories: set[int]
+    entry: Mapping[str, Any], where: str, images: Collection[int], categories: Collection[int]
 ) -> None:
     if entry.get("image_id") not in images:
         raise ValueError(f"{where}: image_id {entry.get('image_id')} is not among the images")

@@ -86,3 +86,19 @@ def truth(boxes: list[dict[str, Any]], images: int = 2, classes: int = 2) -> dic
 
 def find(image: int, category: int, bbox: list[float], score: float) -> dict[str, Any]:
     return {"image_id": image, "category_id": category, "bbox": bbox, "score": score}
+
+
+def repeated(gt, results, counts):
+    """The resampled set spelled out: copies of an image stand beside one another, under new ids."""
+    out = {"images": [], "annotations": [], "categories": gt["categories"]}
+    found = []
+    for image, count in zip(sorted(gt["images"], key=lambda i: i["id"]), counts, strict=True):
+        for _ in range(count):
+            new = len(out["images"]) + 1
+            out["images"].append({**image, "id": new})
+            for annotation in gt["annotations"]:
+                if annotation["image_id"] == image["id"]:
+                    number = len(out["annotations"]) + 1
+                    out["annotations"].append({**annotation, "id": number, "image_id": new})
+            found += [{**r, "image_id": new} for r in results if r["image_id"] == image["id"]]
+    return out, found

@@ -1,48 +1,68 @@
 from __future__ import annotations
 
-import copy
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detzoo.metrics.bootstrap import average_precision, difference, interval, match, resample
+from detzoo.metrics import bootstrap
+from detzoo.metrics.bootstrap import (
+    NAMES,
+    Samples,
+    average_precision,
+    draw_sets,
+    interval,
+    match,
+    match_problem,
+    over_classes,
+    precision_and_recall,
+)
 from detzoo.metrics.coco import evaluate
+from detzoo.metrics.matching import arrays
 
-from .problems import box, find, problem, truth
-
-
-def repeated(gt, results, counts):
-    """The resampled set spelled out: copies of an image stand beside one another, under new ids."""
-    out = {"images": [], "annotations": [], "categories": gt["categories"]}
-    found = []
-    for image, count in zip(sorted(gt["images"], key=lambda i: i["id"]), counts, strict=True):
-        for _ in range(count):
-            new = len(out["images"]) + 1
-            out["images"].append({**image, "id": new})
-            for annotation in gt["annotations"]:
-                if annotation["image_id"] == image["id"]:
-                    number = len(out["annotations"]) + 1
-                    out["annotations"].append({**annotation, "id": number, "image_id": new})
-            found += [{**r, "image_id": new} for r in results if r["image_id"] == image["id"]]
-    return out, found
+from .problems import box, find, problem, repeated, truth
 
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), ties=st.booleans())
 def test_resampled_ap_is_what_pycocotools_says_of_the_resampled_set(seed, ties):
+    """With crowd, images without boxes, equal scores within and across images, in every size."""
     gt, results = problem(seed, ties=ties)
     counts = np.random.default_rng(seed).integers(0, 4, len(gt["images"]))
     counts[-1] += counts.sum() == 0
-    ours = average_precision(match(gt, results), counts)
     metrics = evaluate(*repeated(gt, results, counts), backend="pycocotools")
-    for value, name in zip(ours, ("AP", "AP50", "AP75"), strict=True):
+    ours = dict(zip(NAMES, average_precision(match(gt, results), counts), strict=False))
+    found = arrays(gt, results)
+    for size, ap, ar in (
+        ("all", "AP", "AR100"),
+        ("small", "APs", "ARs"),
+        ("medium", "APm", "ARm"),
+        ("large", "APl", "ARl"),
+    ):
+        values = precision_and_recall(match_problem(found, size=size), counts[None])
+        ours[ap], ours[ar] = (over_classes(value).mean() for value in values)
+    for name, value in ours.items():
         if metrics[name] is None:
-            assert np.isnan(value)
+            assert np.isnan(value), name
         else:
-            assert value == pytest.approx(metrics[name], abs=1e-12)
+            assert value == pytest.approx(metrics[name], abs=1e-12), name
+
+
+def test_many_sets_at_once_are_as_one_by_one():
+    gt, results = problem(3, images=9, found=30)
+    matches = match(gt, results)
+    sets = draw_sets(9, 300)
+    together = average_precision(matches, sets)
+    alone = np.stack([average_precision(matches, counts) for counts in sets])
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_blocks_of_sets_do_not_show(monkeypatch):
+    gt, results = problem(3, images=9, found=30)
+    matches, sets = match(gt, results), draw_sets(9, 20)
+    before = average_precision(matches, sets)
+    monkeypatch.setattr(bootstrap, "_CELLS", 100)
+    np.testing.assert_array_equal(average_precision(matches, sets), before)
 
 
 def test_max_dets_and_equal_overlaps_match_as_pycocotools_has_it():
@@ -59,22 +79,46 @@ def test_max_dets_and_equal_overlaps_match_as_pycocotools_has_it():
             )
 
 
+@pytest.mark.parametrize("found", [7, 35, 50, 100])
+def test_recalls_that_lie_on_a_hundredth(found):
+    """j * 0.01 is not always the float nearest to j / 100, and pycocotools compares floats."""
+    boxes = [box(i, 0, 1, [20 * i, 0, 10, 10]) for i in range(1, 101)]
+    results = [find(0, 1, [20 * i, 0, 10, 10], 1 - i / 200) for i in range(1, found + 1)]
+    gt = truth(boxes)
+    ours = average_precision(match(gt, results), np.ones(2, int))
+    theirs = evaluate(gt, results, backend="pycocotools")["AP"]
+    assert ours[0] == pytest.approx(theirs, abs=1e-12)
+
+
 def test_interval_of_a_certain_result_is_a_point_and_of_nothing_is_none():
     gt = truth([box(1, 0, 1, [0, 0, 40, 40]), box(2, 1, 1, [0, 0, 40, 40])])
     all_found = [find(i, 1, [0, 0, 40, 40], 0.9) for i in (0, 1)]
     assert interval(gt, all_found, n=20)["AP"] == pytest.approx([1, 1])
     assert interval(gt, [], n=20)["AP"] == [0, 0]
-    assert interval(truth([]), all_found, n=20) == {"AP": None, "AP50": None, "AP75": None}
+    known = interval(gt, all_found, n=20)
+    assert known["AR100"] == known["APm"] == [1, 1]
+    assert known["APs"] is None and known["APl"] is None  # 40 x 40 is medium
+    assert interval(truth([]), all_found, n=20) == dict.fromkeys(NAMES)
+    with pytest.raises(ValueError, match="n is 0"):
+        interval(gt, all_found, n=0)
 
 
-def test_interval_of_a_coin():
+def test_resamples_of_a_coin():
     """One of two images is found: a resample has AP 1, 51/101 or 0 (1/4, 1/2, 1/4)."""
     gt = truth([box(1, 0, 1, [0, 0, 40, 40]), box(2, 1, 1, [0, 0, 40, 40])])
     one_found = [find(0, 1, [0, 0, 40, 40], 0.9)]
-    samples = resample(match(gt, one_found), n=2000, seed=3)[:, 0]
-    shares = [np.isclose(samples, value).mean() for value in (0, 51 / 101, 1)]
+    sets = draw_sets(2, 2000, seed=3)
+    found = Samples.of(average_precision(match(gt, one_found), sets)[:, 0])
+    shares = [np.isclose(found.samples, value).mean() for value in (0, 51 / 101, 1)]
     np.testing.assert_allclose(shares, [0.25, 0.5, 0.25], atol=0.05)
+    assert found.estimate == pytest.approx(51 / 101)
     assert interval(gt, one_found, n=2000)["AP"] == pytest.approx([0, 1])
+
+
+def test_sets_of_images():
+    sets = draw_sets(3, 500)
+    assert sets[0].tolist() == [1, 1, 1] and (sets.sum(axis=1) == 3).all() and len(sets) == 501
+    np.testing.assert_allclose(sets[1:].mean(axis=0), 1, atol=0.15)
 
 
 def test_seed_decides():
@@ -85,16 +129,25 @@ def test_seed_decides():
     assert 0 <= low < evaluate(gt, results)["AP"] < high <= 1
 
 
-def test_difference_is_paired():
-    gt, results = problem(5, images=30, crowd=0)
-    assert difference(gt, results, copy.deepcopy(results), n=50)["AP"] == [0, 0]
-    perfect = [find(a["image_id"], a["category_id"], a["bbox"], 1) for a in gt["annotations"]]
-    low, high = difference(gt, perfect, results, n=50)["AP"]
-    assert 0 < low <= high <= 1
+LINE = np.arange(1, 1000) / 1000  # whose quantile q is nearly q
 
 
-def test_fast_enough():
-    gt, results = problem(0, images=100, classes=7, found=100, ties=False)
-    start = time.process_time()
-    interval(gt, results, n=200)
-    assert time.process_time() - start < 4  # 1 to 2 s on one core
+def test_percentiles_and_p_by_hand():
+    found = Samples(np.array(0.5), LINE)
+    assert found.interval() == pytest.approx([0.025, 0.975], abs=0.002)
+    assert found.interval(0.5) == pytest.approx([0.25, 0.75], abs=0.002)
+    above = Samples(np.array(0.5), LINE - 0.02)  # 2% are below 0
+    assert above.p_value() == pytest.approx(0.04, abs=0.002)
+    below = Samples(np.array(-0.5), 0.02 - LINE)
+    assert below.p_value() == pytest.approx(above.p_value())
+    unknown = Samples(np.array(0.5), np.append(LINE, np.nan))
+    assert unknown.interval() == found.interval()
+
+
+def test_p_of_no_difference_and_of_a_certain_one():
+    same = Samples(np.array(0.0), np.zeros(100))
+    assert same.p_value() == pytest.approx(1) and same.interval() == [0, 0]
+    apart = Samples(np.array(0.2), np.full(100, 0.2))
+    assert apart.p_value() < 0.02 and apart.interval() == [0.2, 0.2]
+    nothing = Samples(np.array(np.nan), np.full(9, np.nan))
+    assert nothing.p_value() is None and nothing.interval() is None

@@ -1,0 +1,56 @@
+"""detzoo compare: the difference between two detectors, and where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from detzoo.cli.app import app
+from detzoo.config import plain
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`detzoo compare A B` is first=A second=B, which Hydra takes."""
+    sides = iter(("first", "second"))
+    given = []
+    for argument in arguments:
+        setting = argument.startswith("-") or ("=" in argument and not Path(argument).exists())
+        if setting or not (side := next(sides, "")):
+            given.append(argument)
+        else:
+            escaped = argument.replace("\\", "\\\\").replace("'", "\\'")
+            given.append(f"{side}='{escaped}'")
+    return _main(given)
+
+
+@app("compare")
+def _main(config: DictConfig) -> None:
+    from detzoo.files import write_json
+    from detzoo.report.versus import text, versus
+
+    wanted = plain(config)
+    keys = ("seed", "flips", "swings")
+    found = versus(
+        *(_paths(wanted[side], side) for side in ("first", "second")),
+        n=wanted["resamples"],
+        **{key: wanted[key] for key in keys},
+    )
+    if wanted["out"]:
+        write_json(Path(wanted["out"]), asdict(found) | {"verdict": found.verdict})
+    print(text(found), end="")
+
+
+def _paths(named: Any, side: str) -> list[Path]:
+    """A result file as it is, anything else as the run directories that it names."""
+    from detzoo.cli.select import select
+
+    if not named:
+        raise ValueError(f"no {side} detector: detzoo compare A B takes two run directories")
+    several = [named] if isinstance(named, str) else list(named)
+    files = [Path(name) for name in several if Path(name).is_file()]
+    rest = [name for name in several if not Path(name).is_file()]
+    return files + (select(rest) if rest else [])
