@@ -73,11 +73,11 @@ def test_a_laptop_is_what_bench_takes_itself_for() -> None:
 def test_a_preset_sets_sizes_and_budgets_and_makes_up_nothing(name: str) -> None:
     plainly, changed = plain(compose("bench")), plain(compose("bench", [f"preset={name}"]))
     differing = {key for key in changed if changed[key] != plainly.get(key)}
-    assert set(changed) == set(plainly) and {"recipe", "speed", "evaluate", "backbone"} <= differing
-    assert differing - {"recipe", "speed", "evaluate", "backbone", "resize"} == {
+    assert set(changed) == set(plainly) and {"recipe", "speed", "backbone"} <= differing
+    assert differing - {"recipe", "speed", "backbone", "resize"} == {
         *("seeds", "channels", "head_width", "detector"),
     }
-    for part in ("recipe", "speed", "evaluate", "backbone", "resize"):
+    for part in ("recipe", "speed", "backbone", "resize"):
         assert set(changed[part]) == set(plainly[part])
 
 
