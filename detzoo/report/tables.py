@@ -60,8 +60,8 @@ COLUMNS = (
     Column("images_per_second", "img/s", "throughput at the best batch size", True, short="img/s"),
     Column(
         "overhead",
-        "(end to end - JPEG) / network",
-        "overhead: end to end without JPEG decoding over network alone, median over passes",
+        "overhead",
+        "end to end without JPEG decoding over network alone, median over passes",
         False,
         short="over",
     ),
@@ -260,7 +260,10 @@ def notes(runs: Sequence[Run], called: Mapping[Run, str]) -> dict[str, str]:
     for run in runs:
         for text in (*run.problems, *_warnings(run)):
             about.setdefault(text, []).append(f"{called[run]} (seed {run.seed})")
-    return {text: ", ".join(rows) for text, rows in about.items()}
+    return {
+        text: "all rows" if len(rows) == len(runs) > 2 else ", ".join(rows)
+        for text, rows in about.items()
+    }
 
 
 def _warnings(run: Run) -> list[str]:

@@ -235,4 +235,12 @@ def test_a_busy_neighbour_is_in_every_table(make):
     busy = "other processes used 34% of the processors while timing ran"
     rewrite(run, warnings=[busy])
     assert f"note: A (seed 0): {busy}" in text_table([run])
-    assert f"note: A: {busy}" in speed_table([run])
+
+
+def test_what_is_true_of_all_rows_names_none(make):
+    runs = [make(name) for name in "ABC"]
+    for number, run in enumerate(runs):
+        rewrite(run, warnings=["few passes"] + ["loud"] * (number < 2))
+    text = text_table(runs)
+    assert "note: all rows: few passes" in text
+    assert "note: A (seed 0), B (seed 0): loud" in text
