@@ -170,7 +170,9 @@ class Samples:
         samples = self._finite()
         if samples is None:
             return None
-        return [float(q) for q in np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])]
+        tails = [(1 - level) / 2, (1 + level) / 2]
+        # The (S + 1) q-th of the S samples: numpy's default is narrower, the more so the fewer.
+        return [float(q) for q in np.quantile(samples, tails, method="weibull")]
 
     def p_value(self) -> float | None:
         """Two-sided, that the number is 0: 1 - the level at which the interval begins to hold 0."""
@@ -178,9 +180,10 @@ class Samples:
         if samples is None:
             return None
         zero = np.isclose(samples, 0, rtol=0, atol=1e-12)
-        below = ((samples < 0) & ~zero).sum() + zero.sum() / 2
-        share = float((below + 0.5) / (len(samples) + 1))  # of S samples no p below 1 / (S + 1)
-        return 2 * min(share, 1 - share)
+        below, above = (((samples * sign > 0) & ~zero).sum() for sign in (-1, 1))
+        least = min(below, above) + zero.sum() / 2
+        # The whole set is one of the S + 1 that count, so that no p is 0.
+        return min(1.0, float(2 * (least + 1) / (len(samples) + 1)))
 
     def _finite(self) -> np.ndarray | None:
         finite = self.samples[np.isfinite(self.samples)]
