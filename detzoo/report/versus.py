@@ -274,7 +274,7 @@ def text(of: Versus) -> str:
     lines.append(f"{of.method}; intervals 95%, differences {of.first} less {of.second}")
     lines += [f"Note: they differ in {note}" for note in of.notes]
     heads = {"": of.ap, "AP by size": of.sizes, "AP by class": _by_difference(of.classes)}
-    heads["AP50 lost to each kind of error"] = of.errors
+    heads["AP50 lost to kind of error"] = of.errors
     for head, rows in heads.items():
         lines += ["", f"{head:<28}{shorten(of.first, 12):>13}{shorten(of.second, 12):>13}"]
         lines[-1] += f"{'difference':>13}"
