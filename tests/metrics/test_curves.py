@@ -111,6 +111,14 @@ def test_confusion_by_hand():
     assert confusion(arrays(truth(boxes), []), 0).tolist() == [[0, 0, 2], [0, 0, 1], [0, 0, 0]]
 
 
+def test_of_two_wrong_classes_the_better_score_gets_the_box():
+    gt = truth([box(1, 0, 3, [0, 0, 9, 9])])
+    gt["categories"].append({"id": 3, "name": "c"})
+    results = [find(0, 1, [0, 0, 9, 9], 0.5), find(0, 2, [0, 0, 9, 9], 0.9)]
+    matrix = confusion(arrays(gt, results), 0)
+    assert matrix.tolist() == [[0, 0, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0]]
+
+
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), score=st.sampled_from([0.0, 0.5]))
 def test_confusion_counts_every_box_and_detection_once(seed, score):
