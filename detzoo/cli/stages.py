@@ -174,7 +174,7 @@ def score(
     *,
     batch_size: int = 8,
     backend: str = "auto",
-    resamples: int = 200,
+    resamples: int = 1000,
     max_dets: int = 100,
 ) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
     """The truth, the results (both COCO's) and the metrics of this detector, as it stands."""

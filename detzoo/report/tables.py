@@ -256,12 +256,17 @@ def aligned(rows: Sequence[Sequence[str]], left: int) -> list[str]:
 
 def notes(runs: Sequence[Run], called: Mapping[Run, str]) -> dict[str, str]:
     """What is wrong with a row or must be known of it -> the rows that it is about."""
+    return _about([(f"{called[r]} (seed {r.seed})", [*r.problems, *_warnings(r)]) for r in runs])
+
+
+def _about(told: Sequence[tuple[str, Sequence[str]]]) -> dict[str, str]:
+    """(row, what is told of it) -> text: its rows, or `all rows` where they are more than two."""
     about: dict[str, list[str]] = {}
-    for run in runs:
-        for text in (*run.problems, *_warnings(run)):
-            about.setdefault(text, []).append(f"{called[run]} (seed {run.seed})")
+    for row, texts in told:
+        for text in texts:
+            about.setdefault(text, []).append(row)
     return {
-        text: "all rows" if len(rows) == len(runs) > 2 else ", ".join(rows)
+        text: "all rows" if len(rows) == len(told) > 2 else ", ".join(rows)
         for text, rows in about.items()
     }
 
@@ -303,11 +308,8 @@ def speed_table(run_dirs: Iterable[str | Path]) -> str:
         if not run.speed:
             reason = " ".join("; ".join(run.problems).split()) or "it was not timed"
             lines.append(f"left out: {called[run]}, seed {run.seed} ({run.path.name}): {reason}")
-    about: dict[str, list[str]] = {}
-    for run in (run for group in tables for run in group.runs):
-        for text in _warnings(run):
-            about.setdefault(text, []).append(called[run])
-    lines += [f"note: {', '.join(rows)}: {text}" for text, rows in about.items()]
+    told_of = ((called[run], _warnings(run)) for group in tables for run in group.runs)
+    lines += [f"note: {rows}: {text}" for text, rows in _about(list(told_of)).items()]
     return "\n".join(clean(line.rstrip(), 500) for line in lines).strip("\n") + "\n"
 
 
