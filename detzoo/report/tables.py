@@ -36,7 +36,7 @@ class Column:
     title: str
     help: str
     higher_is_better: bool | None
-    kind: str = "plain"  # accuracy | plain | whole
+    kind: str = "plain"  # accuracy | plain | whole | rank
     scale: float = 1.0
     short: str = ""  # the terminal's heading; empty: not shown there
 
@@ -46,6 +46,14 @@ def _accuracy(key: str, text: str, short: str = "") -> Column:
 
 
 COLUMNS = (
+    Column(
+        "rank",
+        "rank",
+        "by AP; a range where the paired test cannot separate (Holm's correction, 5%)",
+        False,
+        "rank",
+        short="rank",
+    ),
     _accuracy("AP", "average precision, mean over IoU 0.50 to 0.95", "AP"),
     _accuracy("AP50", "average precision at IoU 0.50", "AP50"),
     _accuracy("AP75", "average precision at IoU 0.75"),
@@ -73,8 +81,9 @@ COLUMNS = (
 )
 _LIMITS = tuple(f"{key}_{side}" for key in (*ACCURACIES, "p50_ms") for side in ("low", "high"))
 _WHOLE = ("table", "runs", "images", "throughput_batch", "parameters", "images_seen")
+_WHOLE += ("rank", "rank_worst")
 ORDER = ("table", "detector", "kind", "seed", "runs", "state", *(c.key for c in COLUMNS), *_LIMITS)
-ORDER += ("AP_sd", "throughput_batch", "network_ms", "images", "run", "path")
+ORDER += ("rank_worst", "AP_sd", "throughput_batch", "network_ms", "images", "run", "path")
 
 
 def _row(run: Run, name: str) -> dict[str, object]:
@@ -99,9 +108,12 @@ def _row(run: Run, name: str) -> dict[str, object]:
         "images_seen": run.images_seen,
         "images": number(metrics, "images"),
         "AP_sd": math.nan,
+        "rank": math.nan,
+        "rank_worst": math.nan,
     }
     row |= {key: number(speed, key) for key in ("gmacs", "parameters", "peak_memory_mb")}
-    told = {"detector": name, "kind": "run", "seed": run.seed, "runs": 1, "state": run.state}
+    seed = "external" if run.external else run.seed
+    told = {"detector": name, "kind": "run", "seed": seed, "runs": 1, "state": run.state}
     return row | told | {"run": clean(run.path.name, 200), "path": clean(run.path, 1000)}
 
 
@@ -109,7 +121,8 @@ def _mean(rows: Sequence[dict[str, object]]) -> dict[str, object]:
     """Several runs of one detector as one row.
 
     A number that any run lacks is n/a. The interval is the envelope of the runs' own: never
-    narrower than one of them, and it covers what a change of seed did.
+    narrower than one of them, and it covers what a change of seed did. `Analysis.told_in` puts
+    the bootstrap over images and seeds in its place.
     """
     frame = pd.DataFrame(list(rows))
     numbers = frame.select_dtypes("number")
@@ -164,6 +177,19 @@ def seed_text(row: pd.Series) -> str:
     return f"mean of {row['runs']}" if row["kind"] == "mean" else str(row["seed"])
 
 
+def columns(frame: pd.DataFrame) -> list[Column]:
+    """COLUMNS, without ranks where nobody has one."""
+    return [c for c in COLUMNS if c.kind != "rank" or frame[c.key].notna().any()]
+
+
+def cell(column: Column, row: pd.Series) -> str:
+    """A row's number as the tables print it; a rank as `2` or `2-4`."""
+    if column.kind != "rank" or pd.isna(row["rank"]):
+        return shown(column, row[column.key])
+    best, worst = int(row["rank"]), int(row["rank_worst"])
+    return str(best) if best == worst else f"{best}-{worst}"
+
+
 def shown(column: Column, value: object) -> str:
     """A number as the tables print it; n/a for what is none."""
     if value is None or pd.isna(value):
@@ -171,7 +197,7 @@ def shown(column: Column, value: object) -> str:
     number_ = float(value) / column.scale  # type: ignore[arg-type]
     if column.kind == "accuracy":
         return f"{number_:.3f}"
-    if column.kind == "whole":
+    if column.kind in ("whole", "rank"):
         return f"{number_:,.0f}"
     return digits(number_)
 
@@ -197,10 +223,11 @@ def csv(frame: pd.DataFrame) -> str:
 
 def markdown(frame: pd.DataFrame) -> str:
     """One table as Markdown, intervals beside the values, names unable to break it."""
-    heads = ["detector", "seed", *(column.title for column in COLUMNS)]
-    lines = [heads, ["---", "---", *("--:" for _ in COLUMNS)]]
+    shown_columns = columns(frame)
+    heads = ["detector", "seed", *(column.title for column in shown_columns)]
+    lines = [heads, ["---", "---", *("--:" for _ in shown_columns)]]
     for _, row in frame.iterrows():
-        cells = [f"{shown(c, row[c.key])} {limits(c, row)}".strip() for c in COLUMNS]
+        cells = [f"{cell(c, row)} {limits(c, row)}".strip() for c in shown_columns]
         lines.append([escaped(str(row["detector"])), escaped(seed_text(row)), *cells])
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
@@ -214,11 +241,22 @@ def text_table(run_dirs: Iterable[str | Path]) -> str:
     """The tables for a terminal of 110 columns, then the runs that are in none, with reasons."""
     runs = load_all(run_dirs)
     called, tables = names(runs), groups(runs)
+    frames = [group_frame(group, called, index) for index, group in enumerate(tables, start=1)]
+    return text_of(runs, called, tables, frames)
+
+
+def text_of(
+    runs: Sequence[Run],
+    called: Mapping[Run, str],
+    tables: Sequence[Group],
+    frames: Sequence[pd.DataFrame],
+) -> str:
+    """As `text_table`, of tables that are made already."""
     lines: list[str] = []
-    for index, group in enumerate(tables, start=1):
+    for index, frame in enumerate(frames, start=1):
         if len(tables) > 1:
             lines.append(f"Table {index} of {len(tables)}: not to be compared with the others")
-        lines += [*_text(group_frame(group, called, index)), ""]
+        lines += [*_text(frame), ""]
     for field, values in differences(tables).items():
         lines.append(f"the tables differ in {title(field)}: {' | '.join(values)}")
     for run in runs:
@@ -231,12 +269,13 @@ def text_table(run_dirs: Iterable[str | Path]) -> str:
 
 
 def _text(frame: pd.DataFrame) -> list[str]:
-    columns = [column for column in COLUMNS if column.short]
-    rows = [["detector", "seed", *(column.short for column in columns)]]
+    short = [column for column in columns(frame) if column.short]
+    rows = [["detector", "seed", *(column.short for column in short)]]
+    place = next(i for i, column in enumerate(short) if column.key == "AP")
     for _, row in frame.iterrows():
-        cells = [shown(column, row[column.key]) for column in columns]
-        if interval_ := limits(columns[0], row):
-            cells[0] += " " + interval_.replace("0.", ".").replace(",", "")
+        cells = [cell(column, row) for column in short]
+        if interval_ := limits(short[place], row):
+            cells[place] += " " + interval_.replace("0.", ".").replace(",", "")
         seed = seed_text(row).replace("mean of", "mean")
         rows.append([shorten(str(row["detector"]), 20), shorten(seed, 9), *cells])
     return aligned(rows, left=2)
@@ -256,7 +295,7 @@ def aligned(rows: Sequence[Sequence[str]], left: int) -> list[str]:
 
 def notes(runs: Sequence[Run], called: Mapping[Run, str]) -> dict[str, str]:
     """What is wrong with a row or must be known of it -> the rows that it is about."""
-    return _about([(f"{called[r]} (seed {r.seed})", [*r.problems, *_warnings(r)]) for r in runs])
+    return _about([(f"{called[r]} ({r.title})", [*r.problems, *_warnings(r)]) for r in runs])
 
 
 def _about(told: Sequence[tuple[str, Sequence[str]]]) -> dict[str, str]:
