@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from detzoo.report.build import build
+from detzoo.report.build import build, write
+from detzoo.report.gather import gather
 from detzoo.report.tables import speed_table, table, text_table
 
-__all__ = ["build", "speed_table", "table", "text_table"]
+__all__ = ["build", "gather", "speed_table", "table", "text_table", "write"]

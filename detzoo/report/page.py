@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
 
@@ -14,12 +14,15 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from detzoo.report.analysis import SCORE, Detail
+from detzoo.report.beyond import NUMBERS, pair_rows, why_no_threshold
 from detzoo.report.compare import Group, show, title
 from detzoo.report.figures import Drawing
+from detzoo.report.gather import Table
 from detzoo.report.palette import Style
 from detzoo.report.pictures import COUNT, THRESHOLD, Gallery
 from detzoo.report.runs import Run, clean, dig, shorten
-from detzoo.report.tables import COLUMNS, limits, notes, seed_text, shown
+from detzoo.report.tables import Column, cell, columns, limits, notes, seed_text
 
 MACHINE = {
     "cpu": "CPU",
@@ -72,15 +75,35 @@ if (zoom) zoom.addEventListener("click", () => zoom.close());
 
 
 @dataclass(frozen=True)
+class Galleries:
+    """even: images evenly spaced; disputed: those on which detectors disagree; closer: misses and
+    false alarms, a strip for each detector."""
+
+    even: Gallery = field(default_factory=Gallery)
+    disputed: Gallery = field(default_factory=Gallery)
+    closer: Gallery = field(default_factory=Gallery)
+
+
+@dataclass(frozen=True)
 class Section:
     """All that the page shows of one table."""
 
-    index: int
-    group: Group
-    frame: pd.DataFrame
+    table: Table
     answer: Sequence[str]
     drawings: Sequence[Drawing]
-    gallery: Gallery
+    galleries: Galleries
+
+    @property
+    def index(self) -> int:
+        return self.table.index
+
+    @property
+    def group(self) -> Group:
+        return self.table.group
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        return self.table.frame
 
 
 def render(
@@ -131,15 +154,17 @@ def _section(
     section: Section, styles: Mapping[str, Style], called: Mapping[Run, str]
 ) -> dict[str, object]:
     means = set(section.frame.loc[section.frame["kind"] == "mean", "detector"])
-    rows = [_row(row, styles) for _, row in section.frame.iterrows()]
+    rows = [_row(row, styles, columns(section.frame)) for _, row in section.frame.iterrows()]
     heads = [
         {
             "title": column.title,
             "help": column.help,
             "first": "descending" if column.higher_is_better else "ascending",
         }
-        for column in COLUMNS
+        for column in columns(section.frame)
     ]
+    analysis = section.table.analysis
+    details = {} if isinstance(analysis, str) else analysis.of
     group = section.group
     n = section.frame["images"].dropna()
     methods = dict.fromkeys(
@@ -164,7 +189,17 @@ def _section(
             }
             for d in section.drawings
         ],
-        "gallery": section.gallery,
+        "galleries": section.galleries,
+        "untested": analysis if isinstance(analysis, str) else "",
+        "method": "" if isinstance(analysis, str) else analysis.method,
+        "dropped": [] if isinstance(analysis, str) else analysis.notes,
+        "pairs": [] if isinstance(analysis, str) else pair_rows(analysis.pairs),
+        "numbers": NUMBERS,
+        "beyond": [_beyond(name, detail, styles) for name, detail in details.items()],
+        "no_threshold": {
+            reason: ", ".join(who) for reason, who in why_no_threshold(details).items()
+        },
+        "fallback": SCORE,
         "notes": notes(group.runs, called),
         "accuracy": _protocol(group, "accuracy"),
         "speed": _protocol(group, "speed"),
@@ -176,26 +211,54 @@ def _section(
     }
 
 
-def _row(row: pd.Series, styles: Mapping[str, Style]) -> dict[str, object]:
+def _beyond(name: str, detail: Detail, styles: Mapping[str, Style]) -> dict[str, object]:
+    values = [number.value(detail) for number in NUMBERS]
+    return {
+        "detector": name,
+        "shown": shorten(name, 40),
+        "colour": styles[name].colour,
+        "cells": [
+            {
+                "text": "n/a" if v is None else f"{v:.3f}",
+                "value": "" if v is None else repr(float(v)),
+            }
+            for v in values
+        ],
+    }
+
+
+def _row(row: pd.Series, styles: Mapping[str, Style], shown: Sequence[Column]) -> dict[str, object]:
     cells = []
-    for column in COLUMNS:
+    for column in shown:
         value = row[column.key]
         cells.append(
             {
-                "text": shown(column, value),
+                "text": cell(column, row),
                 "limits": limits(column, row),
-                "value": "" if pd.isna(value) else repr(float(value)),
+                "value": "" if pd.isna(value) else repr(_order(column, row)),
             }
         )
     return {
         "detector": row["detector"],
         "shown": shorten(row["detector"], 40),
         "colour": styles[row["detector"]].colour,
-        "seed": seed_text(row),
+        "seed": _seed(row),
         "kind": row["kind"],
         "state": row["state"],
         "cells": cells,
     }
+
+
+def _order(column: Column, row: pd.Series) -> float:
+    """What a column is sorted by; of equal best ranks the better worst one comes first."""
+    more = row["rank_worst"] / 1e4 if column.kind == "rank" else 0
+    return float(row[column.key] + more)
+
+
+def _seed(row: pd.Series) -> str:
+    if row["kind"] == "mean" or row["seed"] == "external":
+        return "external results" if row["seed"] == "external" else seed_text(row)
+    return f"seed {row['seed']}"
 
 
 def _protocol(group: Group, part: str) -> dict[str, str]:

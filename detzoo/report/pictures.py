@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -61,23 +61,33 @@ def gallery(
     *,
     side: int = 480,
     quality: int = 80,
+    ids: Sequence[int] | None = None,
+    thresholds: Mapping[str, float] | None = None,
 ) -> Gallery:
-    """Four images of the runs' common test split, evenly spaced through it, never chosen by result.
+    """Images of the runs' common test split: `ids` in their order, or four that are evenly spaced
+    through it and not chosen by result.
 
     A detector with several seeds shows its first one, and one that looks for points its heatmaps
-    too. side: the longer side in pixels of a tile.
+    too. side: the longer side in pixels of a tile. thresholds: detector -> the score from which it
+    is drawn, THRESHOLD for others.
     """
     found = Gallery()
     dataset = _dataset(runs, found.notes)
     shown: dict[str, Run] = {}
     for run in runs:
         shown.setdefault(called[run], run)
+    records = choose(dataset)
+    if ids is not None:
+        by_id = {_key(r, "id"): r for r in _list(dataset, "images") if isinstance(r, dict)}
+        records = [by_id[key] for i in ids if (key := ("int", i)) in by_id]
+    scores = {name: (thresholds or {}).get(name, THRESHOLD) for name in shown}
+    wanted = {record["id"] for record in records}
     boxes_of = {
-        name: _predictions(run, dataset, styles[name].colour, found.notes)
+        name: _predictions(run, dataset, wanted, scores[name], styles[name].colour, found.notes)
         for name, run in shown.items()
     }
     heat_of = {name: _heatmaps(run) for name, run in shown.items()}
-    for record in choose(dataset):
+    for record in records:
         image, problem = open_image(dataset, record)
         name = clean(record.get("file_name", record.get("id")), 200)
         if image is None:
@@ -89,18 +99,18 @@ def gallery(
         image = image.resize(grown, Image.Resampling.LANCZOS)
         factor = image.size[0] / size[0], image.size[1] / size[1]
         truth = draw(image, _truth(dataset, record), factor=factor)
-        tiles = [Tile("ground truth", "", _uri(truth, quality))]
+        tiles = [Tile("ground truth", "", as_uri(truth, quality))]
         for detector, by_image in boxes_of.items():
             colour = styles[detector].colour
             if by_image is None:
                 tiles.append(Tile(detector, colour, note="its predictions cannot be read"))
             else:
                 boxes = by_image.get(record.get("id"), [])
-                note = "" if boxes else f"nothing of score {THRESHOLD} or more"
+                note = "" if boxes else f"nothing of score {scores[detector]:.3g} or more"
                 drawn = draw(image, boxes, factor=factor)
-                tiles.append(Tile(detector, colour, _uri(drawn, quality), note))
+                tiles.append(Tile(detector, colour, as_uri(drawn, quality), note))
             for what, heat in heat_of[detector].get(record.get("id"), []):
-                uri = _uri(heated(image, heat), quality)
+                uri = as_uri(heated(image, heat), quality)
                 tiles.append(Tile(f"{detector}: {what}", colour, uri))
         found.strips.append(Strip(name, tuple(tiles)))
     return found
@@ -147,6 +157,8 @@ def open_image(
 
 def _dataset(runs: Sequence[Run], notes: list[str]) -> dict[str, Any]:
     for run in runs:
+        if run.external:
+            continue
         value, problem = read(run.path, "dataset.json")
         if isinstance(value, dict) and isinstance(value.get("images"), list):
             return value
@@ -167,17 +179,22 @@ def _truth(dataset: Mapping[str, Any], record: Mapping[str, Any]) -> list[Box]:
 
 
 def _predictions(
-    run: Run, dataset: Mapping[str, Any], colour: str, notes: list[str]
+    run: Run,
+    dataset: Mapping[str, Any],
+    wanted: Collection[Any],
+    threshold: float,
+    colour: str,
+    notes: list[str],
 ) -> dict[Any, list[Box]] | None:
-    """image id -> boxes of at least THRESHOLD in the chosen images, best first; None if damaged."""
-    value, problem = read(run.path, "predictions.json")
+    """image id -> boxes of at least `threshold` in `wanted`, best first; None if damaged."""
+    value, problem = run.results()
     if not isinstance(value, list):
         notes.append(f"{run.path.name}: {problem or 'there is no list in predictions.json'}")
         return None
-    wanted, names = {record["id"] for record in choose(dataset)}, class_names(dataset)
+    names = class_names(dataset)
     found: dict[Any, list[tuple[float, Box]]] = {}
     for result in value:
-        if not isinstance(result, dict) or number(result, "score") < THRESHOLD:
+        if not isinstance(result, dict) or number(result, "score") < threshold:
             continue
         image, box = result.get("image_id"), _xyxy(result)
         if isinstance(image, int | str) and image in wanted and box:
@@ -265,6 +282,8 @@ def draw(
         canvas.rectangle((x1, y1, x2, y2), outline=box.colour, width=width)
     taken: list[tuple[float, float, float, float]] = []
     for (x1, y1, _, y2), box in zip(scaled, boxes, strict=True):
+        if not box.text:
+            continue
         width, height = canvas.textlength(box.text, font=font) + 6, size + 3
         left = min(max(x1, 0), max(0, image.width - width))
         for top in (y1 - height, y1, y2 - height, y2):
@@ -296,7 +315,8 @@ def _on(colour: str) -> str:
     return "#000000" if 0.299 * r + 0.587 * g + 0.114 * b > 140 else "#ffffff"
 
 
-def _uri(image: Image.Image, quality: int) -> str:
+def as_uri(image: Image.Image, quality: int) -> str:
+    """A JPEG that stands in the page itself."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

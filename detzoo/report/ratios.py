@@ -21,10 +21,6 @@ class Ratio:
     high: float
     n: int
 
-    @property
-    def apart(self) -> bool:
-        return self.low > 1 or self.high < 1
-
 
 def ratio(slow: Sequence[Run], fast: Sequence[Run], *, seed: int = 0) -> Ratio | None:
     """Of two detectors (each its runs), None unless one session timed all of them in its rounds.
