@@ -114,7 +114,7 @@ def analyse(
             of[name] = _detail(sound, sets, max_dets, place)
             seeds |= len(sound) > 1
     found = pairs_of({name: detail.samples["AP"] for name, detail in of.items()})
-    method = METHOD.format(n=f"{n:,}").replace("images", "images and seeds" if seeds else "images")
+    method = METHOD.format(n=n).replace("images", "images and seeds" if seeds else "images")
     return Analysis(truth, of, found, ranks(list(by_name), found), f"paired {method}", notes)
 
 

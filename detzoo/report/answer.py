@@ -67,7 +67,7 @@ def _accuracy(rows: pd.DataFrame, tested: Mapping[frozenset[str], Pair]) -> str:
         return f"On {n}, {start}, {alone}."
     if paired:
         reason = TEST
-        names = _listed([_difference(best, row, of) for row in alike])
+        names = _listed([_difference(best, row, of).replace("(by ", "(") for row in alike])
     else:
         known = _known([best, *alike], "AP")
         reason = "the 95% intervals overlap" if known else "not all have an interval"

@@ -20,6 +20,7 @@ from detzoo.report.runs import clean, shorten
 
 EACH = 3  # misses, and false alarms, of a detector
 AROUND = 2.4  # sides of a close-up over the longer side of its box
+LIES_ON = 0.1  # IoU, TIDE's limit between background and a badly placed box
 LEAST = 40  # pixels that it shows at least
 
 
@@ -60,6 +61,15 @@ def misses(details: Mapping[str, Detail], name: str, count: int = EACH) -> list[
     return [(int(box), int(finders[box])) for box in order]
 
 
+def instead(detail: Detail, box: int) -> list[int]:
+    """The detections from the threshold on that lie on the box at all, of any class, best first."""
+    problem = detail.problem
+    pairs = overlaps(problem, LIES_ON, across=True)
+    near = pairs.detection[pairs.box == box]
+    near = near[problem.score[near] >= detail.score]
+    return near[np.argsort(-problem.score[near], kind="stable")].tolist()
+
+
 def false_alarms(detail: Detail, count: int = EACH) -> list[tuple[int, str]]:
     """(detection, kind of error) of the best scored false alarms, one an image."""
     problem, of = detail.problem, fates(detail.problem)
@@ -93,9 +103,7 @@ def close_ups(
         for box, finders in misses(details, name):
             image = int(problem.box_image[box])
             lost = _box(detail, box)
-            near = np.flatnonzero((problem.image == image) & (problem.score >= detail.score))
-            near = near[np.argsort(-problem.score[near], kind="stable")]
-            shown = [lost, *(_detected(detail, int(d), colour) for d in near)]
+            shown = [lost, *(_detected(detail, d, colour) for d in instead(detail, box))]
             others = (
                 f", found by {finders} of {len(details) - 1} others" if len(details) > 1 else ""
             )

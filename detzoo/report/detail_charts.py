@@ -121,7 +121,7 @@ def confusion(details: Details, styles: Styles, width: float) -> Figure | None:
     """A matrix for each detector: true classes down, what they were taken for across."""
     if not details:
         return None
-    across = min(len(details), 3 if width > 6 else 1)
+    across = min(len(details), 3 if width > 6 else 2)
     down = math.ceil(len(details) / across)
     first = next(iter(details.values()))
     names, keep = _most_boxes(first)

@@ -234,7 +234,7 @@ def _row(row: pd.Series, styles: Mapping[str, Style], shown: Sequence[Column]) -
         cells.append(
             {
                 "text": cell(column, row),
-                "limits": limits(column, row),
+                "limits": _short(column, limits(column, row)),
                 "value": "" if pd.isna(value) else repr(_order(column, row)),
             }
         )
@@ -247,6 +247,11 @@ def _row(row: pd.Series, styles: Mapping[str, Style], shown: Sequence[Column]) -
         "state": row["state"],
         "cells": cells,
     }
+
+
+def _short(column: Column, text: str) -> str:
+    """An accuracy's interval as `[.123 .456]`: eight of them must stand beside one another."""
+    return re.sub(r"\b0\.", ".", text).replace(",", "") if column.kind == "accuracy" else text
 
 
 def _order(column: Column, row: pd.Series) -> float:

@@ -109,9 +109,10 @@ def gallery(
                 note = "" if boxes else f"nothing of score {scores[detector]:.3g} or more"
                 drawn = draw(image, boxes, factor=factor)
                 tiles.append(Tile(detector, colour, as_uri(drawn, quality), note))
-            for what, heat in heat_of[detector].get(record.get("id"), []):
+        for detector, of_image in heat_of.items():  # last: nothing stands between the detectors
+            for what, heat in of_image.get(record.get("id"), []):
                 uri = as_uri(heated(image, heat), quality)
-                tiles.append(Tile(f"{detector}: {what}", colour, uri))
+                tiles.append(Tile(f"{detector}: {what}", styles[detector].colour, uri))
         found.strips.append(Strip(name, tuple(tiles)))
     return found
 

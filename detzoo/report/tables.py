@@ -64,7 +64,7 @@ COLUMNS = (
     Column("p50_ms", "p50 ms", "median latency, end to end, batch 1", False, short="p50 ms"),
     Column("p90_ms", "p90 ms", "90th percentile of the latency", False, short="p90"),
     Column("p99_ms", "p99 ms", "99th percentile of the latency", False, short="p99"),
-    Column("proposals_ms", "proposals ms", "of that, external proposals (median)", False),
+    Column("proposals_ms", "prop. ms", "of that, external proposals (median)", False),
     Column("images_per_second", "img/s", "throughput at the best batch size", True, short="img/s"),
     Column(
         "overhead",
@@ -178,8 +178,9 @@ def seed_text(row: pd.Series) -> str:
 
 
 def columns(frame: pd.DataFrame) -> list[Column]:
-    """COLUMNS, without ranks where nobody has one."""
-    return [c for c in COLUMNS if c.kind != "rank" or frame[c.key].notna().any()]
+    """COLUMNS, without ranks and proposals where nobody has any."""
+    rare = ("rank", "proposals_ms")
+    return [c for c in COLUMNS if c.key not in rare or frame[c.key].notna().any()]
 
 
 def cell(column: Column, row: pd.Series) -> str:
