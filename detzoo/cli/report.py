@@ -77,10 +77,12 @@ def _main(config: DictConfig) -> None:
 def results_of(wanted: Any) -> dict[str, Path]:
     """name -> file. ValueError for what is no NAME=FILE, for a name given twice, for no file."""
     found: dict[str, Path] = {}
+    if isinstance(wanted, dict):
+        wanted = [f"{name}={file}" for name, file in wanted.items()]
     for text in [wanted] if isinstance(wanted, str) else wanted or ():
         name, equals, file = str(text).partition("=")
         if not equals or not name.strip():
-            raise ValueError(f"results={text}: it must be NAME=FILE, as in results=[theirs=a.json]")
+            raise ValueError(f"results={text}: it must be NAME=FILE, or results={{theirs:a.json}}")
         if name in found:
             raise ValueError(f"{name} is given twice: {found[name]} and {file}")
         if not Path(file).is_file():
