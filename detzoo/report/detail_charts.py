@@ -143,9 +143,7 @@ def confusion(details: Details, styles: Styles, width: float) -> Figure | None:
                     x, y, count, ha="center", va="center", fontsize=size - 1, color=colour
                 )
                 cell.set_in_layout(False)
-        title = axes.set_title(shorten(name, 26), fontsize=9)
-        title.set_color(styles[name].colour)
-        title.set_fontweight("bold")
+        _title(axes, name, styles, side)
         axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=size)
         axes.set_yticks(range(len(labels)), labels, fontsize=size)
         axes.grid(False)
@@ -194,9 +192,7 @@ def reliability(details: Details, styles: Styles, width: float) -> Figure | None
         colour = styles[name].colour
         _bins(axes, detail.d_ece, colour, "-", "o")
         _bins(axes, detail.laece0.pooled, colour, "--", "D")
-        title = axes.set_title(shorten(name, 20), fontsize=9)
-        title.set_color(colour)
-        title.set_fontweight("bold")
+        _title(axes, name, styles, width / across)
         axes.set(xlim=(0, 1), ylim=(0, 1.02), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
     for axes in panels.flat[len(known) :]:
         axes.set_visible(False)
@@ -214,6 +210,13 @@ def _bins(axes: Axes, of: Reliability, colour: str, line: str, marker: str) -> N
     axes.plot(x, y, line, color=colour, lw=1.2)
     size = 3 + 27 * count / max(count.max(initial=1), 1)
     axes.scatter(x, y, size, color=colour, marker=marker, lw=0, zorder=3)
+
+
+def _title(axes: Axes, name: str, styles: Styles, inches: float) -> None:
+    """The detector above its panel, in its colour, as much of its name as fits."""
+    title = axes.set_title(shorten(name, int(8.5 * inches)), fontsize=9)
+    title.set_color(styles[name].colour)
+    title.set_fontweight("bold")
 
 
 def _two_panels(names: Sequence[str], width: float) -> tuple[Figure, np.ndarray]:
