@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def quoted(text: str) -> str:
     """As Hydra reads it back whatever it holds."""
+    if re.fullmatch(r"[A-Za-z_.][\w./-]*", text) and text.lower() not in ("true", "false", "null"):
+        return text
     escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
     return f"'{escaped}'"
 

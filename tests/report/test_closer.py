@@ -105,6 +105,9 @@ def test_the_most_confident_false_alarms_one_an_image():
     assert (problem.score[alarm], problem.image[alarm], kind) == (0.95, 2, "background")
     ((alarm, kind),) = false_alarms(ALL["c"])
     assert (ALL["c"].problem.score[alarm], kind) == (0.99, "localisation")
+    late = detail((0, [150, 80, 9, 9], 0.2), (2, SMALL, 0.95), (1, [150, 80, 9, 9], 0.6))
+    scores = [late.problem.score[d] for d, _ in false_alarms(late)]
+    assert scores == [0.95, 0.6, 0.2] and len(false_alarms(late, count=2)) == 2
     assert false_alarms(ALL["a"]) == []  # a crowd is no false alarm
 
 

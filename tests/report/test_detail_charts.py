@@ -89,7 +89,9 @@ def test_the_mean_height_of_a_curve_is_its_ap(plain):
 
 def test_a_marker_stands_where_val_would_have_it(plain):
     axes = draw("f1", plain).axes[0]
-    for detail, marker in zip(plain.analysis.of.values(), axes.lines[1::2], strict=True):
+    lines = axes.lines[0::2], axes.lines[1::2]
+    for detail, line, marker in zip(plain.analysis.of.values(), *lines, strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), detail.f1)
         assert marker.get_xydata().tolist() == [[detail.point.threshold, detail.point.test]]
         place = round(100 * detail.point.threshold)
         assert detail.f1[place] == pytest.approx(detail.point.test)
