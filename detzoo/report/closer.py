@@ -14,8 +14,9 @@ from PIL import Image
 from detzoo.metrics.errors import FALSE_ALARMS, fates
 from detzoo.metrics.matching import assign, overlaps
 from detzoo.report.analysis import Detail
+from detzoo.report.drawing import TRUTH, Box, as_uri, draw
 from detzoo.report.palette import Style
-from detzoo.report.pictures import TRUTH, Box, Gallery, Strip, Tile, as_uri, draw, open_image
+from detzoo.report.pictures import Gallery, Strip, Tile, open_image
 from detzoo.report.runs import clean, shorten
 
 EACH = 3  # misses, and false alarms, of a detector

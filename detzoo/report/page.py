@@ -14,36 +14,17 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from detzoo.report import protocol
 from detzoo.report.analysis import SCORE, Detail
 from detzoo.report.beyond import NUMBERS, pair_rows, why_no_threshold
-from detzoo.report.compare import Group, show, title
+from detzoo.report.compare import Group, title
 from detzoo.report.figures import Drawing
 from detzoo.report.gather import Table
 from detzoo.report.palette import Style
 from detzoo.report.pictures import COUNT, THRESHOLD, Gallery
-from detzoo.report.runs import Run, clean, dig, shorten
+from detzoo.report.runs import Run, clean, shorten
 from detzoo.report.tables import Column, cell, columns, limits, notes, seed_text
 
-MACHINE = {
-    "cpu": "CPU",
-    "instruction_sets": "instruction sets",
-    "cores": "cores",
-    "memory_gb": "memory (GB)",
-    "gpu": "GPU",
-    "driver": "driver",
-    "cuda": "CUDA",
-    "system": "system",
-    "device": "device",
-    "precision": "precision",
-    "threads": "threads",
-    "python": "Python",
-    "torch": "torch",
-    "torchvision": "torchvision",
-    "timm": "timm",
-    "detzoo": "detzoo",
-    "commit": "commit",
-}
-TIMING = {"images": "timed images", "n": "timed passes", "rounds": "interleaved rounds"}
 _SCRIPT = """
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
@@ -128,8 +109,8 @@ def render(
         sections=[_section(section, styles, called) for section in sections],
         differences={title(field): values for field, values in differences.items()},
         left_out=[_left_out(run, called[run]) for run in runs if not run.ranked],
-        machine=_machine([run for run in runs if run.environment]),
-        commands=_commands(runs),
+        machine=protocol.machine([run for run in runs if run.environment]),
+        commands=protocol.commands(runs),
         script=Markup(_SCRIPT),
         script_hash=base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode(),
         images=images,
@@ -201,13 +182,13 @@ def _section(
         },
         "fallback": SCORE,
         "notes": notes(group.runs, called),
-        "accuracy": _protocol(group, "accuracy"),
-        "speed": _protocol(group, "speed"),
+        "accuracy": protocol.of_table(group, "accuracy"),
+        "speed": protocol.of_table(group, "speed"),
         "backends": list(
             dict.fromkeys(clean(b, 60) for r in group.runs if (b := r.metrics.get("backend")))
         ),
-        "rates": _rates(group.runs, called),
-        "timing": _timing(group.runs),
+        "rates": protocol.rates(group.runs, called),
+        "timing": protocol.timing(group.runs),
     }
 
 
@@ -266,36 +247,6 @@ def _seed(row: pd.Series) -> str:
     return f"seed {row['seed']}"
 
 
-def _protocol(group: Group, part: str) -> dict[str, str]:
-    """What the table's fingerprint records, for people."""
-    pairs = {field: value for field, value in group.fields.items() if field.startswith(part)}
-    found = {title(field): show(value) for field, value in pairs.items() if value is not None}
-    return found or {"fingerprint": "not recorded" if pairs else "not timed"}
-
-
-def _timing(runs: Sequence[Run]) -> dict[str, str]:
-    """How the clock ran, where every timed run of the table says the same or each what it did."""
-    told: dict[str, dict[str, None]] = {}
-    for run in runs:
-        for key, name in TIMING.items():
-            if (value := run.speed.get(key)) is not None:
-                told.setdefault(name, {})[show(value)] = None
-    sessions = {show(run.speed.get("session")) for run in runs if run.speed}
-    if len(sessions) > 1:
-        told["timed in"] = {
-            f"{len(sessions)} sessions: rounds of different ones do not interleave": None
-        }
-    return {name: " | ".join(values) for name, values in told.items()}
-
-
-def _rates(runs: Sequence[Run], called: Mapping[Run, str]) -> str:
-    rates = dict.fromkeys((called[run], show(dig(run.config, "recipe", "lr"))) for run in runs)
-    different = dict.fromkeys(rate for _, rate in rates)
-    if len(different) == 1:
-        return next(iter(different))
-    return "; ".join(f"{name}: {rate}" for name, rate in rates)
-
-
 def _left_out(run: Run, name: str) -> dict[str, object]:
     """The reason's last line is the error itself where it is a traceback; the rest on request."""
     first, *more = run.problems
@@ -311,22 +262,3 @@ def _left_out(run: Run, name: str) -> dict[str, object]:
         "full": first if long else "",
         "more": more,
     }
-
-
-def _machine(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """Every fact about the machines and versions; several values where the runs differ."""
-    told: dict[str, list[str]] = {}
-    for key, name in MACHINE.items():
-        values = dict.fromkeys(_fact(key, run.environment.get(key)) for run in runs)
-        if any(value != "not recorded" for value in values):
-            told[name] = list(values)
-    return told
-
-
-def _fact(key: str, value: object) -> str:
-    return f"{value:.1f}" if key == "memory_gb" and isinstance(value, float) else show(value)
-
-
-def _commands(runs: Sequence[Run]) -> list[str]:
-    found = (run.environment.get("command") for run in runs)
-    return list(dict.fromkeys(clean(command, 2000) for command in found if command))
