@@ -52,11 +52,13 @@ def timing(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def rates(runs: Sequence[Run], called: Mapping[Run, str]) -> str:
-    rates = dict.fromkeys((called[run], show(dig(run.config, "recipe", "lr"))) for run in runs)
-    different = dict.fromkeys(rate for _, rate in rates)
+    """The learning rate of all that were trained here, or each one's where they differ."""
+    trained = [run for run in runs if not run.external]
+    told = dict.fromkeys((called[run], show(dig(run.config, "recipe", "lr"))) for run in trained)
+    different = dict.fromkeys(rate for _, rate in told)
     if len(different) == 1:
         return next(iter(different))
-    return "; ".join(f"{name}: {rate}" for name, rate in rates)
+    return "; ".join(f"{name}: {rate}" for name, rate in told)
 
 
 def machine(runs: Sequence[Run]) -> dict[str, list[str]]:
@@ -74,5 +76,6 @@ def _fact(key: str, value: object) -> str:
 
 
 def commands(runs: Sequence[Run]) -> list[str]:
+    """What made the runs, each once."""
     found = (run.environment.get("command") for run in runs)
     return list(dict.fromkeys(clean(command, 2000) for command in found if command))
