@@ -42,7 +42,9 @@ def main(config: DictConfig) -> int:
         failed |= time_runs(scored, **wanted["speed"], evaluate=wanted["evaluate"], again=False)
 
     out = Path(wanted["reports"]) / str(wanted["name"])
-    page = build(paths, out, title=str(wanted["name"]), command=command())
+    page = build(
+        paths, out, title=str(wanted["name"]), command=command(), images=wanted["report"]["images"]
+    )
     print(f"\n{text_table(paths)}\n")
     for path, error in failed.items():
         print(f"failed: {path}: {error}", file=sys.stderr)

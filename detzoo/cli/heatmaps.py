@@ -16,7 +16,8 @@ from torch import Tensor
 from detzoo.data.image import collate_images
 from detzoo.detector import Detector
 from detzoo.files import atomic, write_json
-from detzoo.report.pictures import choose, heated, open_image
+from detzoo.report.drawing import heated
+from detzoo.report.pictures import choose, open_image
 
 
 @torch.no_grad()

@@ -90,7 +90,7 @@ def save_picture(image: np.ndarray, found: Detections, names: Sequence[str], pat
     from matplotlib.colors import to_hex
     from PIL import Image
 
-    from detzoo.report.pictures import Box, draw
+    from detzoo.report.drawing import Box, draw
 
     boxes = [
         Box(tuple(box), f"{names[label]} {score:.2f}", colour=to_hex(f"C{label % 10}"))

@@ -118,6 +118,9 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Score a trained run on a split; writes predictions.json, dataset.json and metrics.json.
 
+    The same two files of the validation split, predictions-val.json and dataset-val.json, are for
+    what is chosen by score: a threshold chosen on the images it is judged on would flatter itself.
+
     other: of the runtime (device, precision, channels_last), where it shall not be the training's.
     timed: the run's detector as the clock left it, to be scored as it stands, with the resize that
     it was timed with; else it is loaded. What was scored before, by the same protocol on the same
@@ -151,19 +154,50 @@ def evaluate_run(
         )
         found |= {"split": split, "score_threshold": protocol["score_threshold"]}
         found["fingerprint"] = protocol
-        about = {
-            "name": dataset.name,
-            "split": split,
-            "hash": dataset.hash,
-            "root": str(dataset.root.resolve()),
-            "classes": dataset.classes,
-            "category_ids": dataset.category_ids,
-        }
+        if split != "val":
+            keep_val(path, detector, source(settings).read("val"), protocol, batch_size, mode)
+        about = about_images(dataset)
         write_json(path / "predictions.json", results, indent=None)
         write_json(path / "dataset.json", about | truth, indent=None)
         heatmaps.keep(detector, about | truth, path / "heatmaps.json")
         write_json(path / "metrics.json", found)
     return found
+
+
+def keep_val(
+    path: Path,
+    detector: Detector,
+    dataset: Dataset,
+    protocol: dict[str, Any],
+    batch_size: int,
+    mode: Mode,
+) -> None:
+    """Write what the detector finds on val; the truth beside it says by which weights."""
+    results = predict_dataset(
+        detector,
+        with_proposals(dataset, detector.proposer),
+        resize=detector.resize,
+        batch_size=batch_size,
+        device=protocol["device"],
+        **asdict(mode),
+    )
+    weights = {"weights_hash": protocol["weights_hash"]}
+    write_json(path / "predictions-val.json", results, indent=None)
+    write_json(
+        path / "dataset-val.json", about_images(dataset) | weights | dataset.coco(), indent=None
+    )
+
+
+def about_images(dataset: Dataset) -> dict[str, Any]:
+    """What dataset.json says beside COCO's ground truth."""
+    return {
+        "name": dataset.name,
+        "split": dataset.split,
+        "hash": dataset.hash,
+        "root": str(dataset.root.resolve()),
+        "classes": dataset.classes,
+        "category_ids": dataset.category_ids,
+    }
 
 
 def score(

@@ -13,6 +13,7 @@ Letters: I images, K classes, T IoU thresholds, N detections, S resamples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ from detzoo.metrics.matching import SIZES, Problem, arrays, assign, overlaps
 METHOD = "percentile bootstrap over images, {n} resamples"
 NAMES = ("AP", "AP50", "AP75", "AR100", "APs", "APm", "APl")
 RECALLS = np.linspace(0, 1, 101)
+LEAST_P = 1e-9  # smaller ones would say more of the normal distribution than of the data
 _CELLS = 1 << 20  # rows times resamples at once: what a processor's cache holds
 
 
@@ -164,8 +166,8 @@ class Samples:
         """[low, high], between which `level` of the samples lie; None without a finite sample.
 
         Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 13. BCa was tried as
-        well and covered the truth of simulated detectors no better (91% of the time where these
-        did 92%, at 100 images): what it corrects is small beside its own noise.
+        well and covered the truth of simulated detectors no better (93.9% of the time where these
+        did 93.8%, at 100 images): what it corrects is small beside its own noise.
         """
         samples = self._finite()
         if samples is None:
@@ -175,7 +177,12 @@ class Samples:
         return [float(q) for q in np.quantile(samples, tails, method="weibull")]
 
     def p_value(self) -> float | None:
-        """Two-sided, that the number is 0: 1 - the level at which the interval begins to hold 0."""
+        """Two-sided, that the number is 0: 1 - the level at which the interval begins to hold 0.
+
+        S samples cannot show a p below 2 / (S + 1), which Holm's correction for the 36 pairs of
+        nine detectors makes 0.07 of 1,000. Where all lie on one side of 0, the tail of a normal
+        distribution with their standard deviation stands in, if it is the smaller one.
+        """
         samples = self._finite()
         if samples is None:
             return None
@@ -183,7 +190,11 @@ class Samples:
         below, above = (((samples * sign > 0) & ~zero).sum() for sign in (-1, 1))
         least = min(below, above) + zero.sum() / 2
         # The whole set is one of the S + 1 that count, so that no p is 0.
-        return min(1.0, float(2 * (least + 1) / (len(samples) + 1)))
+        p = min(1.0, float(2 * (least + 1) / (len(samples) + 1)))
+        if least or (deviation := float(samples.std())) < 1e-12:
+            return p
+        tail = math.erfc(abs(float(self.estimate)) / deviation / math.sqrt(2))
+        return min(p, max(tail, LEAST_P))
 
     def _finite(self) -> np.ndarray | None:
         finite = self.samples[np.isfinite(self.samples)]
@@ -219,7 +230,14 @@ def interval(
     METHOD says how. The same seed draws the same images for any detector.
     """
     problem = arrays(gt, results, max_dets=max_dets)
-    sets = draw_sets(len(problem.image_ids), n, seed)
+    sampled = sample_numbers(problem, draw_sets(len(problem.image_ids), n, seed), progress=progress)
+    return {name: sampled[name].interval(level) for name in NAMES}
+
+
+def sample_numbers(
+    problem: Problem, sets: np.ndarray, *, progress: bool = False
+) -> dict[str, Samples]:
+    """Every one of NAMES on `sets`, (1 + S, I) as `draw_sets` gives them."""
     found: dict[str, np.ndarray] = {}
     for size, letter in (("all", ""), ("small", "s"), ("medium", "m"), ("large", "l")):
         matches = match_problem(problem, size=size)
@@ -228,7 +246,7 @@ def interval(
         if size == "all":
             _, found["AP50"], found["AP75"] = means(precision).T
             found["AR100"] = over_classes(recall).mean(1)
-    return {name: Samples.of(found[name]).interval(level) for name in NAMES}
+    return {name: Samples.of(found[name]) for name in NAMES}
 
 
 @dataclass(frozen=True)

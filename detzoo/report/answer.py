@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from detzoo.metrics.paired import Pair
+from detzoo.report.ratios import ratio
+from detzoo.report.runs import Run
 from detzoo.report.tables import COLUMNS, contenders, digits, limits, shown
 
+ALPHA = 0.05
+TEST = "paired bootstrap, Holm's correction, 5%"
 LEAST = 0.001  # an AP below it is no result, whatever its interval
 _BY_KEY = {column.key: column for column in COLUMNS}
 
 
-def answer(frame: pd.DataFrame) -> list[str]:
+def answer(
+    frame: pd.DataFrame,
+    pairs: Sequence[Pair] = (),
+    by_name: Mapping[str, Sequence[Run]] | None = None,
+) -> list[str]:
     """Two sentences on one table (as `tables.group_frame` makes it): accuracy, then speed.
 
-    Detectors whose 95% intervals overlap "cannot be told apart": that errs on the safe side, since
-    a paired test may separate some of them.
+    pairs: the paired tests of its detectors, which say whose AP can be told apart; by_name: their
+    runs, whose passes are paired where they were timed side by side. Without these, detectors whose
+    95% intervals overlap "cannot be told apart": that errs on the safe side.
     """
-    return [_accuracy(contenders(frame)), _speed(contenders(frame))]
+    rows = contenders(frame)
+    tested = {frozenset((p.first, p.second)): p for p in pairs if p.p_holm is not None}
+    return [_accuracy(rows, tested), _speed(rows, by_name or {})]
 
 
-def _accuracy(rows: pd.DataFrame) -> str:
+def _accuracy(rows: pd.DataFrame, tested: Mapping[frozenset[str], Pair]) -> str:
     n = rows["images"].iloc[0]
     n = "test images" if pd.isna(n) else f"{int(n):,} images"
     scored = rows.dropna(subset=["AP"]).sort_values("AP", ascending=False, kind="stable")
@@ -32,19 +45,47 @@ def _accuracy(rows: pd.DataFrame) -> str:
         return f"On {n}, no detector finds anything yet: every AP is below {LEAST}."
     if others.empty:
         return f"{best['detector']} reaches AP {_value(best, 'AP')} on {n}."
-    alike = [row for _, row in others.iterrows() if overlap(best, row, "AP")]
-    below = [row for _, row in others.iterrows() if not overlap(best, row, "AP")]
+    every = [row for _, row in others.iterrows()]
+    of = {
+        row["detector"]: tested.get(frozenset((best["detector"], row["detector"]))) for row in every
+    }
+    paired = all(of.values())
+    if paired:
+        alike = [row for row in every if of[row["detector"]].p_holm >= ALPHA]
+    else:
+        alike = [row for row in every if overlap(best, row, "AP")]
+    below = [row for row in every if not any(row is other for other in alike)]
     start = f"{best['detector']} has the highest AP, {_value(best, 'AP')}"
-    above = f"above {_listed(below, 'AP')}, whose 95% intervals lie below" if below else ""
+    if paired:
+        above = f"above {_listed([_difference(best, r, of) for r in below])}" if below else ""
+        alone = f"{above} ({TEST})"
+    else:
+        above = f"above {_listed([_beside(r, 'AP') for r in below])}" if below else ""
+        above += ", whose 95% intervals lie below" * bool(below)
+        alone = f"{above} its own"
     if not alike:
-        return f"On {n}, {start}, {above} its own."
-    known = _known([best, *alike], "AP")
-    reason = "the 95% intervals overlap" if known else "not all have an interval"
-    apart = f"it cannot be told apart from {_listed(alike, 'AP')} on these {n}: {reason}."
+        return f"On {n}, {start}, {alone}."
+    if paired:
+        reason = TEST
+        names = _listed([_difference(best, row, of).replace("(by ", "(") for row in alike])
+    else:
+        known = _known([best, *alike], "AP")
+        reason = "the 95% intervals overlap" if known else "not all have an interval"
+        names = _listed([_beside(row, "AP") for row in alike])
+    apart = f"it cannot be told apart from {names} on these {n}: {reason}."
     return f"{start}, {above}, but {apart}" if below else f"{start}, but {apart}"
 
 
-def _speed(rows: pd.DataFrame) -> str:
+def _difference(best: pd.Series, row: pd.Series, of: Mapping[str, Pair]) -> str:
+    """The row's name, and by how much the best one's AP is higher."""
+    pair = of[row["detector"]]
+    low, high = pair.low, pair.high
+    if pair.first != best["detector"]:
+        low, high = -high, -low
+    return f"{row['detector']} (by {abs(pair.difference):.3f} [{low:.3f}, {high:.3f}])"
+
+
+def _speed(rows: pd.DataFrame, by_name: Mapping[str, Sequence[Run]]) -> str:
     timed = rows.dropna(subset=["p50_ms"]).sort_values("p50_ms", kind="stable")
     if timed.empty:
         return "None of them was timed."
@@ -61,11 +102,16 @@ def _speed(rows: pd.DataFrame) -> str:
     else:
         other = most_accurate
         role = str(other["detector"])
-    if overlap(fastest, other, "p50_ms"):
+    sides = [by_name.get(str(row["detector"]), ()) for row in (other, fastest)]
+    paired = ratio(*sides) if all(sides) else None
+    if overlap(fastest, other, "p50_ms") if paired is None else paired.low <= 1:
         beside = f"{role} ({_value(other, 'p50_ms')} ms)"
         reason = "" if _known([fastest, other], "p50_ms") else ": not both have an interval"
         return f"{start}, but in speed it cannot be told apart from {beside}{reason}."
-    return f"{start}, {_ratio(other, fastest)} times as fast as {role}."
+    if paired is None:
+        return f"{start}, {_ratio(other, fastest)} times as fast as {role}."
+    times = f"{digits(paired.value)} [{digits(paired.low)}, {digits(paired.high)}]"
+    return f"{start}, {times} times as fast as {role} (over {paired.n:,} paired passes)."
 
 
 def overlap(a: pd.Series, b: pd.Series, key: str) -> bool:
@@ -92,9 +138,11 @@ def _value(row: pd.Series, key: str) -> str:
     return f"{shown(column, row[key])} {limits(column, row)}".strip()
 
 
-def _listed(rows: list[pd.Series], key: str, most: int = 3) -> str:
-    """The first ones by name and value, the rest by their number."""
-    parts = [f"{row['detector']} ({_value(row, key)})" for row in rows[:most]]
-    if len(rows) > most:
-        parts.append(f"{len(rows) - most} more")
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+def _beside(row: pd.Series, key: str) -> str:
+    return f"{row['detector']} ({_value(row, key)})"
+
+
+def _listed(parts: list[str], most: int = 3) -> str:
+    """The first ones, the rest by their number."""
+    told = parts[:most] + ([f"{len(parts) - most} more"] if len(parts) > most else [])
+    return told[0] if len(told) == 1 else f"{', '.join(told[:-1])} and {told[-1]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,14 +14,19 @@ import pandas as pd
 
 import detzoo
 from detzoo.files import atomic, read_json, write_json, write_text
+from detzoo.report.analysis import Analysis
 from detzoo.report.answer import answer
-from detzoo.report.compare import differences, groups, names, title
+from detzoo.report.beyond import facts
+from detzoo.report.closer import close_ups, disputed
+from detzoo.report.compare import differences, title
 from detzoo.report.figures import draw
-from detzoo.report.page import Section, render
-from detzoo.report.palette import styles
-from detzoo.report.pictures import Gallery, gallery
-from detzoo.report.runs import clean, load_all
-from detzoo.report.tables import concat, csv, escaped, group_frame, markdown, notes
+from detzoo.report.gather import Book, Table, gather
+from detzoo.report.latex import latex
+from detzoo.report.page import Galleries, Section, render
+from detzoo.report.palette import Style, styles
+from detzoo.report.pictures import COUNT, gallery
+from detzoo.report.runs import Run, clean
+from detzoo.report.tables import concat, csv, escaped, markdown, notes
 
 MOST_BYTES = 8_000_000
 PICTURES = ((480, 82), (480, 70), (360, 65), (240, 60))  # (side, JPEG quality), until the page fits
@@ -35,23 +40,37 @@ def build(
     title: str,
     command: str,
     images: bool = True,
+    results: Mapping[str, str | Path] | None = None,
+    resamples: int = 1000,
 ) -> Path:
-    """Write index.html, table.csv, table.md, report.json and figures/ into `out`; returns the page.
+    """Write index.html, table.csv, .md and .tex, report.json and figures/ into `out`; returns the
+    page.
 
     run_dirs: run directories or directories that hold some; a failed or damaged run becomes a line
     with its reason. title: the page's heading. command: what makes this report again, printed.
-    images: False leaves the photographs out. Every file is whole or absent, the page comes last;
-    other files in `out` are left alone. Raises ValueError if no run directory is given.
+    images: False leaves the photographs out. results: name -> COCO result file of a program that is
+    not run here. resamples: of the images, for the paired tests. Every file is whole or absent, the
+    page comes last; other files in `out` are left alone. Raises ValueError if no run directory is
+    given, or a result file is not of the runs' images.
     """
-    out, runs = Path(out), load_all(run_dirs)
-    tables, called = groups(runs), names(runs)
+    book = gather(run_dirs, results, resamples=resamples)
+    return write(book, out, title=title, command=command, images=images)
+
+
+def write(book: Book, out: str | Path, *, title: str, command: str, images: bool = True) -> Path:
+    """As `build`, of what is gathered already."""
+    out, runs, called = Path(out), book.runs, book.called
+    tables = [table.group for table in book.tables]
     looks = styles(called.values())
     sections = []
-    for index, group in enumerate(tables, start=1):
-        frame = group_frame(group, called, index)
-        suffix = f"-{index}" if len(tables) > 1 else ""
-        drawings = draw(group.runs, frame, called, looks, suffix)
-        sections.append(Section(index, group, frame, answer(frame), drawings, Gallery()))
+    for table in book.tables:
+        suffix = f"-{table.index}" if len(tables) > 1 else ""
+        analysis = table.analysis if isinstance(table.analysis, Analysis) else None
+        details = analysis.of if analysis else {}
+        pairs = analysis.pairs if analysis else ()
+        drawings = draw(table.group.runs, table.frame, called, looks, suffix, details)
+        said = answer(table.frame, pairs, table.by_name)
+        sections.append(Section(table, said, drawings, Galleries()))
 
     made = datetime.now(timezone.utc).replace(microsecond=0).isoformat()
     common = {
@@ -75,8 +94,9 @@ def build(
     for name, content in written.items():
         with atomic(out / name) as temporary:
             temporary.write_bytes(content)
-    frame = concat([section.frame for section in sections])
-    write_text(out / "table.csv", csv(frame))
+    frames = [section.frame for section in sections]
+    write_text(out / "table.csv", csv(concat(frames)))
+    write_text(out / "table.tex", latex(frames))
     write_text(out / "table.md", _markdown(title, command, sections, common))
     write_json(out / "report.json", _facts(title, command, made, sections, common, sorted(written)))
     write_text(out / "index.html", page)
@@ -87,16 +107,31 @@ def _fitting(common: dict[str, Any], sections: list[Section], images: bool) -> s
     """The page with the largest pictures that keep it below MOST_BYTES; without any if it must."""
     called, looks = common["called"], common["styles"]
     for side, quality in PICTURES if images else ():
-        shown = []
-        for section in sections:
-            places = list(dict.fromkeys(section.frame["detector"]))  # in the leaderboard's order
-            runs = sorted(section.group.runs, key=lambda run: places.index(called[run]))
-            pictures = gallery(runs, called, looks, side=side, quality=quality)
-            shown.append(replace(section, gallery=pictures))
+        shown = [
+            replace(section, galleries=_galleries(section.table, called, looks, side, quality))
+            for section in sections
+        ]
         page = render(**common, sections=shown, images=True)
         if len(page.encode()) < MOST_BYTES:
             return page
     return render(**common, sections=sections, images=False)
+
+
+def _galleries(
+    table: Table, called: Mapping[Run, str], looks: Mapping[str, Style], side: int, quality: int
+) -> Galleries:
+    """The photographs of one table. side: the longer side of the largest in pixels."""
+    runs = [run for members in table.by_name.values() for run in members]  # by falling AP
+    how: dict[str, Any] = {"side": side, "quality": quality}
+    if not isinstance(table.analysis, Analysis) or not table.analysis.of:
+        return Galleries(gallery(runs, called, looks, **how))
+    details = table.analysis.of
+    how["thresholds"] = {name: detail.score for name, detail in details.items()}
+    return Galleries(
+        gallery(runs, called, looks, **how),
+        gallery(runs, called, looks, ids=disputed(details, COUNT), **how),
+        close_ups(table.analysis.truth, details, looks, side=side // 2, quality=quality),
+    )
 
 
 def _remove_old_figures(out: Path, keep: dict[str, bytes]) -> None:
@@ -159,6 +194,7 @@ def _facts(
                 "answer": list(s.answer),
                 "fingerprint": _strict(s.group.fields),
                 "rows": [_strict(row) for row in s.frame.to_dict("records")],
+                "analysis": _strict(facts(s.table.analysis)),
             }
             for s in sections
         ],

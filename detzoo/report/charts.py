@@ -40,7 +40,7 @@ def speed_accuracy(frame: pd.DataFrame, styles: Mapping[str, Style], width: floa
     rows = rows[rows["p50_ms"] > 0]
     if rows.empty:
         return None
-    figure, axes = _figure(width, 3.0 + _legend_height(list(rows["detector"]), width))
+    figure, axes = new_figure(width, 3.0 + legend_height(list(rows["detector"]), width))
     for _, row in frame[frame["kind"] == "run"].dropna(subset=["AP", "p50_ms"]).iterrows():
         style = styles[row["detector"]]
         if row["detector"] in set(rows.loc[rows["kind"] == "mean", "detector"]):
@@ -67,7 +67,7 @@ def speed_accuracy(frame: pd.DataFrame, styles: Mapping[str, Style], width: floa
             capsize=3,
         )
     times = frame.loc[frame["p50_ms"] > 0, "p50_ms"]
-    if not _logarithmic(axes, times, width):
+    if not logarithmic(axes, times, width):
         axes.set_xlim(
             left=0, right=1.06 * max(times.max(), rows["p50_ms_high"].max(skipna=True) or 0)
         )
@@ -76,11 +76,11 @@ def speed_accuracy(frame: pd.DataFrame, styles: Mapping[str, Style], width: floa
     axes.set_xlabel("median latency, end to end, batch 1 (ms)")
     axes.set_ylabel("AP")
     axes.yaxis.set_major_locator(MaxNLocator(6))
-    _legend(figure, [str(name) for name in rows["detector"]], styles, width, lines=False)
+    legend(figure, [str(name) for name in rows["detector"]], styles, width, lines=False)
     return figure
 
 
-def _logarithmic(axes: Axes, values: Iterable[float], inches: float) -> bool:
+def logarithmic(axes: Axes, values: Iterable[float], inches: float) -> bool:
     """Make the x axis logarithmic, with plain numbers, where `values` (> 0) differ too much."""
     ratio = max(values) / min(values)
     if ratio > FAR_APART:
@@ -124,7 +124,7 @@ def latency(
         return None
     order = sorted(bars, key=lambda name: bars[name][1])
     shares = bars[order[-1]][1] > FAR_APART * bars[order[0]][1]
-    figure, axes = _figure(width, 0.95 + 0.46 * len(order) + 0.6)
+    figure, axes = new_figure(width, 0.95 + 0.46 * len(order) + 0.6)
     colours = [colormaps["cividis"](x) for x in np.linspace(0.05, 1.0, len(STAGES))]
     for y, name in enumerate(order):
         means, p50, p90 = bars[name]
@@ -155,7 +155,7 @@ def latency(
 
 def recall_curve(frame: pd.DataFrame, title: str, width: float = 6.0) -> Figure:
     """Recall against the number of proposals: a line for every column `recall@IOU`."""
-    figure, axes = _figure(width, 3.4)
+    figure, axes = new_figure(width, 3.4)
     for column, marker in zip(frame.filter(like="recall@"), "osD^v", strict=False):
         axes.plot(frame["proposals"], frame[column], f"{marker}-", label=column, ms=5)
     axes.set_xscale("log")
@@ -176,7 +176,7 @@ def curves(
     if not drawn:
         return None
     side_by_side = width > 6
-    height = (2.8 if side_by_side else 4.8) + _legend_height(list(drawn), width)
+    height = (2.8 if side_by_side else 4.8) + legend_height(list(drawn), width)
     figure = Figure(figsize=(width, height), layout="constrained")
     shape = (1, 2) if side_by_side else (2, 1)
     panels = figure.subplots(*shape, sharey=True)
@@ -198,7 +198,7 @@ def curves(
                 )
         ends = [run.curve[-1][key] for runs in drawn.values() for run in runs]
         ends = [end for end in ends if end > 0] or [1.0]
-        if not _logarithmic(axes, ends, width / 2 if side_by_side else width):
+        if not logarithmic(axes, ends, width / 2 if side_by_side else width):
             axes.set_xlim(left=0)
             axes.xaxis.set_major_locator(MaxNLocator(5))
             axes.xaxis.set_major_formatter(_PLAIN)
@@ -206,7 +206,7 @@ def curves(
         axes.set_xlabel(label)
     for axes in panels[:1] if side_by_side else panels:
         axes.set_ylabel("AP (val)")
-    _legend(figure, list(drawn), styles, width, lines=True)
+    legend(figure, list(drawn), styles, width, lines=True)
     return figure
 
 
@@ -235,7 +235,7 @@ def classes(by_name: Mapping[str, Sequence[Run]], width: float) -> Figure | None
     crowded = len(by_name) > (12 if wide else 5)
     names = 0.1 if crowded else 0.055
     height = 0.6 + 0.27 * len(rows) + names * min(24, max(map(len, by_name)))
-    figure, axes = _figure(width, height)
+    figure, axes = new_figure(width, height)
     top = math.ceil(10 * np.nanmax(values, initial=0.1)) / 10
     axes.imshow(values, aspect="auto", cmap="cividis", vmin=0, vmax=top)
     small = 6.5 if len(by_name) > (16 if wide else 6) else 8.5
@@ -260,12 +260,12 @@ def classes(by_name: Mapping[str, Sequence[Run]], width: float) -> Figure | None
     return figure
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
 
 
-def _legend(
+def legend(
     figure: Figure, names: Sequence[str], styles: Mapping[str, Style], width: float, lines: bool
 ) -> None:
     """Detectors below the axes, in as many columns as their names leave room for."""
@@ -295,7 +295,7 @@ def _legend_columns(names: Sequence[str], width: float) -> int:
     return min(len(names), max(1, int(width * 11) // (longest + 8)))
 
 
-def _legend_height(names: Sequence[str], width: float) -> float:
+def legend_height(names: Sequence[str], width: float) -> float:
     """Inches that a figure needs for its legend, so that this takes nothing from the axes."""
     return 0.1 + 0.18 * math.ceil(len(names) / _legend_columns(names, width))
 

@@ -16,7 +16,8 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from detzoo.report import charts
+from detzoo.report import charts, detail_charts
+from detzoo.report.analysis import Detail
 from detzoo.report.charts import INK, MOST_CLASSES, PAPER
 from detzoo.report.palette import Style
 from detzoo.report.runs import Run
@@ -66,9 +67,14 @@ def draw(
     called: Mapping[Run, str],
     styles: Mapping[str, Style],
     suffix: str = "",
+    details: Mapping[str, Detail] | None = None,
 ) -> list[Drawing]:
-    """Every figure that one table's runs have the numbers for. suffix: ends their names."""
+    """Every figure that one table's runs have the numbers for. suffix: ends their names.
+
+    details: of the detectors whose predictions could be read.
+    """
     by_name: dict[str, list[Run]] = {}
+    known = details or {}
     for name in contenders(frame)["detector"]:
         by_name[str(name)] = [run for run in runs if called[run] == name]
     seeds = any(len(members) > 1 for members in by_name.values())
@@ -92,6 +98,12 @@ def draw(
             lambda width: charts.latency(by_name, styles, width),
         ),
         (
+            "percentiles",
+            "How long it may take",
+            "Percentiles of the latency end to end at batch 1; nothing is clipped.",
+            lambda width: detail_charts.percentiles(frame, styles, width),
+        ),
+        (
             "curves",
             "Learning curves",
             "AP on the validation split while training, one line a run. Where lines still rise or "
@@ -105,6 +117,48 @@ def draw(
             "most boxes). n/a: a class without ground truth; it is in no mean."
             + (" Means over seeds." * seeds),
             lambda width: charts.classes(by_name, width),
+        ),
+        (
+            "errors",
+            "Kinds of error",
+            "What AP50 would be higher by were there no error of a kind (TIDE); they do not add "
+            "up. The two sums have a scale of their own. A box of the right class but IoU 0.1 to "
+            "0.5 (localisation); a good box of the wrong class (classification); neither "
+            "(both); a second box on one object (duplicate); a box on nothing (background); an "
+            "object that no error points at (missed)." + (" Means over seeds." * seeds),
+            lambda width: detail_charts.errors(known, styles, width),
+        ),
+        (
+            "precision-recall",
+            "Precision and recall",
+            "The mean over classes of COCO's curves; the mean height of a line is its AP there.",
+            lambda width: detail_charts.precision_recall(known, styles, width),
+        ),
+        (
+            "f1",
+            "F1 against the score threshold",
+            "On the test set, mean over classes, at IoU 0.50. The marker is at the threshold that "
+            "was the best on the validation split: what it reaches here was not chosen here. A "
+            "line without a marker has no predictions on val.",
+            lambda width: detail_charts.f1(known, styles, width),
+        ),
+        (
+            "reliability",
+            "Does a score mean what it says?",
+            "Of the detections from a detector's own threshold on: their precision at IoU 0.50 "
+            "(line) and mean IoU (dashes) in 25 bins of the score, points as large as the bin is "
+            "full. On the dotted line a score is what it promises; below it is too sure."
+            + (" Of several seeds the first." * seeds),
+            lambda width: detail_charts.reliability(known, styles, width),
+        ),
+        (
+            "confusion",
+            "What is taken for what",
+            "Boxes of a true class (down) by the class of their one detection at IoU 0.50, from "
+            "the detector's own threshold on; colours are shares of the row. The last row are "
+            "detections on background, the last column objects that were not found."
+            + (" Of several seeds the first." * seeds),
+            lambda width: detail_charts.confusion(known, styles, width),
         ),
     ]
     drawings = []

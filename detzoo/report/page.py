@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
 
@@ -14,33 +14,17 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from detzoo.report.compare import Group, show, title
+from detzoo.report import protocol
+from detzoo.report.analysis import SCORE, Detail
+from detzoo.report.beyond import NUMBERS, pair_rows, why_no_threshold
+from detzoo.report.compare import Group, title
 from detzoo.report.figures import Drawing
+from detzoo.report.gather import Table
 from detzoo.report.palette import Style
 from detzoo.report.pictures import COUNT, THRESHOLD, Gallery
-from detzoo.report.runs import Run, clean, dig, shorten
-from detzoo.report.tables import COLUMNS, limits, notes, seed_text, shown
+from detzoo.report.runs import Run, clean, shorten
+from detzoo.report.tables import Column, cell, columns, limits, notes, seed_text
 
-MACHINE = {
-    "cpu": "CPU",
-    "instruction_sets": "instruction sets",
-    "cores": "cores",
-    "memory_gb": "memory (GB)",
-    "gpu": "GPU",
-    "driver": "driver",
-    "cuda": "CUDA",
-    "system": "system",
-    "device": "device",
-    "precision": "precision",
-    "threads": "threads",
-    "python": "Python",
-    "torch": "torch",
-    "torchvision": "torchvision",
-    "timm": "timm",
-    "detzoo": "detzoo",
-    "commit": "commit",
-}
-TIMING = {"images": "timed images", "n": "timed passes", "rounds": "interleaved rounds"}
 _SCRIPT = """
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
@@ -72,15 +56,35 @@ if (zoom) zoom.addEventListener("click", () => zoom.close());
 
 
 @dataclass(frozen=True)
+class Galleries:
+    """even: images evenly spaced; disputed: those on which detectors disagree; closer: misses and
+    false alarms, a strip for each detector."""
+
+    even: Gallery = field(default_factory=Gallery)
+    disputed: Gallery = field(default_factory=Gallery)
+    closer: Gallery = field(default_factory=Gallery)
+
+
+@dataclass(frozen=True)
 class Section:
     """All that the page shows of one table."""
 
-    index: int
-    group: Group
-    frame: pd.DataFrame
+    table: Table
     answer: Sequence[str]
     drawings: Sequence[Drawing]
-    gallery: Gallery
+    galleries: Galleries
+
+    @property
+    def index(self) -> int:
+        return self.table.index
+
+    @property
+    def group(self) -> Group:
+        return self.table.group
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        return self.table.frame
 
 
 def render(
@@ -105,8 +109,8 @@ def render(
         sections=[_section(section, styles, called) for section in sections],
         differences={title(field): values for field, values in differences.items()},
         left_out=[_left_out(run, called[run]) for run in runs if not run.ranked],
-        machine=_machine([run for run in runs if run.environment]),
-        commands=_commands(runs),
+        machine=protocol.machine([run for run in runs if run.environment]),
+        commands=protocol.commands(runs),
         script=Markup(_SCRIPT),
         script_hash=base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode(),
         images=images,
@@ -131,15 +135,17 @@ def _section(
     section: Section, styles: Mapping[str, Style], called: Mapping[Run, str]
 ) -> dict[str, object]:
     means = set(section.frame.loc[section.frame["kind"] == "mean", "detector"])
-    rows = [_row(row, styles) for _, row in section.frame.iterrows()]
+    rows = [_row(row, styles, columns(section.frame)) for _, row in section.frame.iterrows()]
     heads = [
         {
             "title": column.title,
             "help": column.help,
             "first": "descending" if column.higher_is_better else "ascending",
         }
-        for column in COLUMNS
+        for column in columns(section.frame)
     ]
+    analysis = section.table.analysis
+    details = {} if isinstance(analysis, str) else analysis.of
     group = section.group
     n = section.frame["images"].dropna()
     methods = dict.fromkeys(
@@ -164,68 +170,81 @@ def _section(
             }
             for d in section.drawings
         ],
-        "gallery": section.gallery,
+        "galleries": section.galleries,
+        "untested": analysis if isinstance(analysis, str) else "",
+        "method": "" if isinstance(analysis, str) else analysis.method,
+        "dropped": [] if isinstance(analysis, str) else analysis.notes,
+        "pairs": [] if isinstance(analysis, str) else pair_rows(analysis.pairs),
+        "numbers": NUMBERS,
+        "beyond": [_beyond(name, detail, styles) for name, detail in details.items()],
+        "no_threshold": {
+            reason: ", ".join(who) for reason, who in why_no_threshold(details).items()
+        },
+        "fallback": SCORE,
         "notes": notes(group.runs, called),
-        "accuracy": _protocol(group, "accuracy"),
-        "speed": _protocol(group, "speed"),
+        "accuracy": protocol.of_table(group, "accuracy"),
+        "speed": protocol.of_table(group, "speed"),
         "backends": list(
             dict.fromkeys(clean(b, 60) for r in group.runs if (b := r.metrics.get("backend")))
         ),
-        "rates": _rates(group.runs, called),
-        "timing": _timing(group.runs),
+        "rates": protocol.rates(group.runs, called),
+        "timing": protocol.timing(group.runs),
     }
 
 
-def _row(row: pd.Series, styles: Mapping[str, Style]) -> dict[str, object]:
+def _beyond(name: str, detail: Detail, styles: Mapping[str, Style]) -> dict[str, object]:
+    values = [number.value(detail) for number in NUMBERS]
+    return {
+        "detector": name,
+        "shown": shorten(name, 40),
+        "colour": styles[name].colour,
+        "cells": [
+            {
+                "text": "n/a" if v is None else f"{v:.3f}",
+                "value": "" if v is None else repr(float(v)),
+            }
+            for v in values
+        ],
+    }
+
+
+def _row(row: pd.Series, styles: Mapping[str, Style], shown: Sequence[Column]) -> dict[str, object]:
     cells = []
-    for column in COLUMNS:
+    for column in shown:
         value = row[column.key]
         cells.append(
             {
-                "text": shown(column, value),
-                "limits": limits(column, row),
-                "value": "" if pd.isna(value) else repr(float(value)),
+                "text": cell(column, row),
+                "limits": _short(column, limits(column, row)),
+                "value": "" if pd.isna(value) else repr(_order(column, row)),
             }
         )
     return {
         "detector": row["detector"],
         "shown": shorten(row["detector"], 40),
         "colour": styles[row["detector"]].colour,
-        "seed": seed_text(row),
+        "seed": _seed(row),
         "kind": row["kind"],
         "state": row["state"],
         "cells": cells,
     }
 
 
-def _protocol(group: Group, part: str) -> dict[str, str]:
-    """What the table's fingerprint records, for people."""
-    pairs = {field: value for field, value in group.fields.items() if field.startswith(part)}
-    found = {title(field): show(value) for field, value in pairs.items() if value is not None}
-    return found or {"fingerprint": "not recorded" if pairs else "not timed"}
+def _short(column: Column, text: str) -> str:
+    """An accuracy's interval as `[.123 .456]`: eight of them must stand beside one another."""
+    return re.sub(r"\b0\.", ".", text).replace(",", "") if column.kind == "accuracy" else text
 
 
-def _timing(runs: Sequence[Run]) -> dict[str, str]:
-    """How the clock ran, where every timed run of the table says the same or each what it did."""
-    told: dict[str, dict[str, None]] = {}
-    for run in runs:
-        for key, name in TIMING.items():
-            if (value := run.speed.get(key)) is not None:
-                told.setdefault(name, {})[show(value)] = None
-    sessions = {show(run.speed.get("session")) for run in runs if run.speed}
-    if len(sessions) > 1:
-        told["timed in"] = {
-            f"{len(sessions)} sessions: rounds of different ones do not interleave": None
-        }
-    return {name: " | ".join(values) for name, values in told.items()}
+def _order(column: Column, row: pd.Series) -> float:
+    """What a column is sorted by; of equal best ranks the better worst one comes first."""
+    more = row["rank_worst"] / 1e4 if column.kind == "rank" else 0
+    return float(row[column.key] + more)
 
 
-def _rates(runs: Sequence[Run], called: Mapping[Run, str]) -> str:
-    rates = dict.fromkeys((called[run], show(dig(run.config, "recipe", "lr"))) for run in runs)
-    different = dict.fromkeys(rate for _, rate in rates)
-    if len(different) == 1:
-        return next(iter(different))
-    return "; ".join(f"{name}: {rate}" for name, rate in rates)
+def _seed(row: pd.Series) -> str:
+    if row["kind"] == "mean" or row["seed"] == "external":
+        return "external results" if row["seed"] == "external" else seed_text(row)
+    return f"seed {row['seed']}"
 
 
 def _left_out(run: Run, name: str) -> dict[str, object]:
@@ -243,22 +262,3 @@ def _left_out(run: Run, name: str) -> dict[str, object]:
         "full": first if long else "",
         "more": more,
     }
-
-
-def _machine(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """Every fact about the machines and versions; several values where the runs differ."""
-    told: dict[str, list[str]] = {}
-    for key, name in MACHINE.items():
-        values = dict.fromkeys(_fact(key, run.environment.get(key)) for run in runs)
-        if any(value != "not recorded" for value in values):
-            told[name] = list(values)
-    return told
-
-
-def _fact(key: str, value: object) -> str:
-    return f"{value:.1f}" if key == "memory_gb" and isinstance(value, float) else show(value)
-
-
-def _commands(runs: Sequence[Run]) -> list[str]:
-    found = (run.environment.get("command") for run in runs)
-    return list(dict.fromkeys(clean(command, 2000) for command in found if command))

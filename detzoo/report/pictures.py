@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageOps
 
+from detzoo.report.drawing import Box, as_uri, draw, heated
 from detzoo.report.palette import Style
 from detzoo.report.runs import Run, clean, dig, number, read, shorten
 
 COUNT, THRESHOLD = 4, 0.3
-TRUTH = "#ffffff"
 EXIF_ORIENTATION, EXIF_ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)
 
 
@@ -40,14 +38,6 @@ class Strip:
     tiles: tuple[Tile, ...]
 
 
-@dataclass(frozen=True)
-class Box:
-    xyxy: tuple[float, float, float, float]  # original pixels
-    text: str
-    crowd: bool = False
-    colour: str = TRUTH
-
-
 @dataclass
 class Gallery:
     strips: list[Strip] = field(default_factory=list)
@@ -61,23 +51,33 @@ def gallery(
     *,
     side: int = 480,
     quality: int = 80,
+    ids: Sequence[int] | None = None,
+    thresholds: Mapping[str, float] | None = None,
 ) -> Gallery:
-    """Four images of the runs' common test split, evenly spaced through it, never chosen by result.
+    """Images of the runs' common test split: `ids` in their order, or four that are evenly spaced
+    through it and not chosen by result.
 
     A detector with several seeds shows its first one, and one that looks for points its heatmaps
-    too. side: the longer side in pixels of a tile.
+    too. side: the longer side in pixels of a tile. thresholds: detector -> the score from which it
+    is drawn, THRESHOLD for others.
     """
     found = Gallery()
     dataset = _dataset(runs, found.notes)
     shown: dict[str, Run] = {}
     for run in runs:
         shown.setdefault(called[run], run)
+    records = choose(dataset)
+    if ids is not None:
+        by_id = {_key(r, "id"): r for r in _list(dataset, "images") if isinstance(r, dict)}
+        records = [by_id[key] for i in ids if (key := ("int", i)) in by_id]
+    scores = {name: (thresholds or {}).get(name, THRESHOLD) for name in shown}
+    wanted = {record["id"] for record in records}
     boxes_of = {
-        name: _predictions(run, dataset, styles[name].colour, found.notes)
+        name: _predictions(run, dataset, wanted, scores[name], styles[name].colour, found.notes)
         for name, run in shown.items()
     }
     heat_of = {name: _heatmaps(run) for name, run in shown.items()}
-    for record in choose(dataset):
+    for record in records:
         image, problem = open_image(dataset, record)
         name = clean(record.get("file_name", record.get("id")), 200)
         if image is None:
@@ -89,19 +89,20 @@ def gallery(
         image = image.resize(grown, Image.Resampling.LANCZOS)
         factor = image.size[0] / size[0], image.size[1] / size[1]
         truth = draw(image, _truth(dataset, record), factor=factor)
-        tiles = [Tile("ground truth", "", _uri(truth, quality))]
+        tiles = [Tile("ground truth", "", as_uri(truth, quality))]
         for detector, by_image in boxes_of.items():
             colour = styles[detector].colour
             if by_image is None:
                 tiles.append(Tile(detector, colour, note="its predictions cannot be read"))
             else:
                 boxes = by_image.get(record.get("id"), [])
-                note = "" if boxes else f"nothing of score {THRESHOLD} or more"
+                note = "" if boxes else f"nothing of score {scores[detector]:.3g} or more"
                 drawn = draw(image, boxes, factor=factor)
-                tiles.append(Tile(detector, colour, _uri(drawn, quality), note))
-            for what, heat in heat_of[detector].get(record.get("id"), []):
-                uri = _uri(heated(image, heat), quality)
-                tiles.append(Tile(f"{detector}: {what}", colour, uri))
+                tiles.append(Tile(detector, colour, as_uri(drawn, quality), note))
+        for detector, of_image in heat_of.items():  # last: nothing stands between the detectors
+            for what, heat in of_image.get(record.get("id"), []):
+                uri = as_uri(heated(image, heat), quality)
+                tiles.append(Tile(f"{detector}: {what}", styles[detector].colour, uri))
         found.strips.append(Strip(name, tuple(tiles)))
     return found
 
@@ -147,6 +148,8 @@ def open_image(
 
 def _dataset(runs: Sequence[Run], notes: list[str]) -> dict[str, Any]:
     for run in runs:
+        if run.external:
+            continue
         value, problem = read(run.path, "dataset.json")
         if isinstance(value, dict) and isinstance(value.get("images"), list):
             return value
@@ -167,17 +170,22 @@ def _truth(dataset: Mapping[str, Any], record: Mapping[str, Any]) -> list[Box]:
 
 
 def _predictions(
-    run: Run, dataset: Mapping[str, Any], colour: str, notes: list[str]
+    run: Run,
+    dataset: Mapping[str, Any],
+    wanted: Collection[Any],
+    threshold: float,
+    colour: str,
+    notes: list[str],
 ) -> dict[Any, list[Box]] | None:
-    """image id -> boxes of at least THRESHOLD in the chosen images, best first; None if damaged."""
-    value, problem = read(run.path, "predictions.json")
+    """image id -> boxes of at least `threshold` in `wanted`, best first; None if damaged."""
+    value, problem = run.results()
     if not isinstance(value, list):
         notes.append(f"{run.path.name}: {problem or 'there is no list in predictions.json'}")
         return None
-    wanted, names = {record["id"] for record in choose(dataset)}, class_names(dataset)
+    names = class_names(dataset)
     found: dict[Any, list[tuple[float, Box]]] = {}
     for result in value:
-        if not isinstance(result, dict) or number(result, "score") < THRESHOLD:
+        if not isinstance(result, dict) or number(result, "score") < threshold:
             continue
         image, box = result.get("image_id"), _xyxy(result)
         if isinstance(image, int | str) and image in wanted and box:
@@ -232,71 +240,3 @@ def _xyxy(record: Mapping[str, Any]) -> tuple[float, float, float, float] | None
     """COCO's [x, y, width, height] as xyxy; None unless it is four numbers with an area."""
     x, y, w, h = (number(record, "bbox", i) for i in range(4))
     return (x, y, x + w, y + h) if w > 0 and h > 0 and x == x and y == y else None
-
-
-@lru_cache(maxsize=4)
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    return ImageFont.truetype(str(file), size)
-
-
-def draw(
-    image: Image.Image,
-    boxes: Sequence[Box],
-    *,
-    factor: tuple[float, float] = (1, 1),
-    size: int = 16,
-) -> Image.Image:
-    """A copy with the boxes, best first; a name that would cover another name is left out.
-
-    factor: the image's pixels over those of the boxes, in x and y. size: of the letters in pixels;
-    lines are a fifth as wide.
-    """
-    image = image.copy()
-    canvas, font = ImageDraw.Draw(image), _font(size)
-    scaled = []
-    for box in boxes:
-        x1, y1, x2, y2 = (v * factor[i % 2] for i, v in enumerate(box.xyxy))
-        x1, x2 = (min(max(x, 0), image.width - 1) for x in (x1, x2))
-        y1, y2 = (min(max(y, 0), image.height - 1) for y in (y1, y2))
-        scaled.append((x1, y1, x2, y2))
-        canvas.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline="#000000")
-        width = 1 if box.crowd else max(1, size // 5)
-        canvas.rectangle((x1, y1, x2, y2), outline=box.colour, width=width)
-    taken: list[tuple[float, float, float, float]] = []
-    for (x1, y1, _, y2), box in zip(scaled, boxes, strict=True):
-        width, height = canvas.textlength(box.text, font=font) + 6, size + 3
-        left = min(max(x1, 0), max(0, image.width - width))
-        for top in (y1 - height, y1, y2 - height, y2):
-            place = (left, top, left + width, top + height)
-            if 0 <= top <= image.height - height and not any(_meet(place, t) for t in taken):
-                canvas.rectangle(place, fill=box.colour)
-                canvas.text((left + 3, top), box.text, font=font, fill=_on(box.colour))
-                taken.append(place)
-                break
-    return image
-
-
-def heated(image: Image.Image, heat: np.ndarray) -> Image.Image:
-    """The image, greyed, under (h, w) `heat` in [0, 1], least transparent where hottest."""
-    heat = np.asarray(Image.fromarray(heat).resize(image.size, Image.Resampling.BILINEAR))
-    opacity = np.sqrt(heat.clip(0, 1))[..., None]  # 0.1 is seen too
-    grey = np.asarray(image, np.float32).mean(2, keepdims=True)
-    colour = 255 * matplotlib.colormaps["inferno"](heat)[..., :3]
-    return Image.fromarray((grey * (1 - opacity) + colour * opacity).round().astype(np.uint8))
-
-
-def _meet(a: Sequence[float], b: Sequence[float]) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-def _on(colour: str) -> str:
-    """Black or white, whichever reads better on the colour."""
-    r, g, b = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return "#000000" if 0.299 * r + 0.587 * g + 0.114 * b > 140 else "#ffffff"
-
-
-def _uri(image: Image.Image, quality: int) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -79,6 +79,7 @@ class Run:
 
     state: done, running, failed, interrupted or unknown. ranked: whether it has an accuracy that
     may stand in a table. problems: why it is not ranked, or what of it is missing or damaged.
+    external: the path is a file of COCO results that another program made, not a directory.
     """
 
     path: Path
@@ -91,6 +92,7 @@ class Run:
     speed: dict[str, Any] = field(default_factory=dict)
     status: dict[str, Any] = field(default_factory=dict)
     curve: tuple[dict[str, float], ...] = ()
+    external: bool = False
 
     @property
     def label(self) -> str:
@@ -103,6 +105,17 @@ class Run:
     def seed(self) -> str:
         seed = self.config.get("seed", dig(self.metrics, "fingerprint", "seed"))
         return "n/a" if seed is None else clean(seed, 40)
+
+    @property
+    def title(self) -> str:
+        """What tells it from the others of its detector."""
+        return "external results" if self.external else f"seed {self.seed}"
+
+    def results(self) -> tuple[Any, str | None]:
+        """Its COCO results, and why they could not be read; (None, None) if there are none."""
+        if self.external:
+            return read(self.path.parent, self.path.name)
+        return read(self.path, "predictions.json")
 
     @property
     def images_seen(self) -> float:

@@ -19,8 +19,6 @@ from detzoo.report.compare import (
     differences,
     groups,
     names,
-    show,
-    speed_groups,
     title,
 )
 from detzoo.report.runs import Run, clean, dig, interval, load_all, number, shorten
@@ -36,7 +34,7 @@ class Column:
     title: str
     help: str
     higher_is_better: bool | None
-    kind: str = "plain"  # accuracy | plain | whole
+    kind: str = "plain"  # accuracy | plain | whole | rank
     scale: float = 1.0
     short: str = ""  # the terminal's heading; empty: not shown there
 
@@ -46,6 +44,14 @@ def _accuracy(key: str, text: str, short: str = "") -> Column:
 
 
 COLUMNS = (
+    Column(
+        "rank",
+        "rank",
+        "by AP; a range where the paired test cannot separate (Holm's correction, 5%)",
+        False,
+        "rank",
+        short="rank",
+    ),
     _accuracy("AP", "average precision, mean over IoU 0.50 to 0.95", "AP"),
     _accuracy("AP50", "average precision at IoU 0.50", "AP50"),
     _accuracy("AP75", "average precision at IoU 0.75"),
@@ -56,7 +62,7 @@ COLUMNS = (
     Column("p50_ms", "p50 ms", "median latency, end to end, batch 1", False, short="p50 ms"),
     Column("p90_ms", "p90 ms", "90th percentile of the latency", False, short="p90"),
     Column("p99_ms", "p99 ms", "99th percentile of the latency", False, short="p99"),
-    Column("proposals_ms", "proposals ms", "of that, external proposals (median)", False),
+    Column("proposals_ms", "prop. ms", "of that, external proposals (median)", False),
     Column("images_per_second", "img/s", "throughput at the best batch size", True, short="img/s"),
     Column(
         "overhead",
@@ -73,8 +79,9 @@ COLUMNS = (
 )
 _LIMITS = tuple(f"{key}_{side}" for key in (*ACCURACIES, "p50_ms") for side in ("low", "high"))
 _WHOLE = ("table", "runs", "images", "throughput_batch", "parameters", "images_seen")
+_WHOLE += ("rank", "rank_worst")
 ORDER = ("table", "detector", "kind", "seed", "runs", "state", *(c.key for c in COLUMNS), *_LIMITS)
-ORDER += ("AP_sd", "throughput_batch", "network_ms", "images", "run", "path")
+ORDER += ("rank_worst", "AP_sd", "throughput_batch", "network_ms", "images", "run", "path")
 
 
 def _row(run: Run, name: str) -> dict[str, object]:
@@ -99,9 +106,12 @@ def _row(run: Run, name: str) -> dict[str, object]:
         "images_seen": run.images_seen,
         "images": number(metrics, "images"),
         "AP_sd": math.nan,
+        "rank": math.nan,
+        "rank_worst": math.nan,
     }
     row |= {key: number(speed, key) for key in ("gmacs", "parameters", "peak_memory_mb")}
-    told = {"detector": name, "kind": "run", "seed": run.seed, "runs": 1, "state": run.state}
+    seed = "external" if run.external else run.seed
+    told = {"detector": name, "kind": "run", "seed": seed, "runs": 1, "state": run.state}
     return row | told | {"run": clean(run.path.name, 200), "path": clean(run.path, 1000)}
 
 
@@ -109,7 +119,8 @@ def _mean(rows: Sequence[dict[str, object]]) -> dict[str, object]:
     """Several runs of one detector as one row.
 
     A number that any run lacks is n/a. The interval is the envelope of the runs' own: never
-    narrower than one of them, and it covers what a change of seed did.
+    narrower than one of them, and it covers what a change of seed did. `Analysis.told_in` puts
+    the bootstrap over images and seeds in its place.
     """
     frame = pd.DataFrame(list(rows))
     numbers = frame.select_dtypes("number")
@@ -164,6 +175,20 @@ def seed_text(row: pd.Series) -> str:
     return f"mean of {row['runs']}" if row["kind"] == "mean" else str(row["seed"])
 
 
+def columns(frame: pd.DataFrame) -> list[Column]:
+    """COLUMNS, without ranks and proposals where nobody has any."""
+    rare = ("rank", "proposals_ms")
+    return [c for c in COLUMNS if c.key not in rare or frame[c.key].notna().any()]
+
+
+def cell(column: Column, row: pd.Series) -> str:
+    """A row's number as the tables print it; a rank as `2` or `2-4`."""
+    if column.kind != "rank" or pd.isna(row["rank"]):
+        return shown(column, row[column.key])
+    best, worst = int(row["rank"]), int(row["rank_worst"])
+    return str(best) if best == worst else f"{best}-{worst}"
+
+
 def shown(column: Column, value: object) -> str:
     """A number as the tables print it; n/a for what is none."""
     if value is None or pd.isna(value):
@@ -171,7 +196,7 @@ def shown(column: Column, value: object) -> str:
     number_ = float(value) / column.scale  # type: ignore[arg-type]
     if column.kind == "accuracy":
         return f"{number_:.3f}"
-    if column.kind == "whole":
+    if column.kind in ("whole", "rank"):
         return f"{number_:,.0f}"
     return digits(number_)
 
@@ -197,10 +222,11 @@ def csv(frame: pd.DataFrame) -> str:
 
 def markdown(frame: pd.DataFrame) -> str:
     """One table as Markdown, intervals beside the values, names unable to break it."""
-    heads = ["detector", "seed", *(column.title for column in COLUMNS)]
-    lines = [heads, ["---", "---", *("--:" for _ in COLUMNS)]]
+    shown_columns = columns(frame)
+    heads = ["detector", "seed", *(column.title for column in shown_columns)]
+    lines = [heads, ["---", "---", *("--:" for _ in shown_columns)]]
     for _, row in frame.iterrows():
-        cells = [f"{shown(c, row[c.key])} {limits(c, row)}".strip() for c in COLUMNS]
+        cells = [f"{cell(c, row)} {limits(c, row)}".strip() for c in shown_columns]
         lines.append([escaped(str(row["detector"])), escaped(seed_text(row)), *cells])
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
@@ -214,11 +240,22 @@ def text_table(run_dirs: Iterable[str | Path]) -> str:
     """The tables for a terminal of 110 columns, then the runs that are in none, with reasons."""
     runs = load_all(run_dirs)
     called, tables = names(runs), groups(runs)
+    frames = [group_frame(group, called, index) for index, group in enumerate(tables, start=1)]
+    return text_of(runs, called, tables, frames)
+
+
+def text_of(
+    runs: Sequence[Run],
+    called: Mapping[Run, str],
+    tables: Sequence[Group],
+    frames: Sequence[pd.DataFrame],
+) -> str:
+    """As `text_table`, of tables that are made already."""
     lines: list[str] = []
-    for index, group in enumerate(tables, start=1):
+    for index, frame in enumerate(frames, start=1):
         if len(tables) > 1:
             lines.append(f"Table {index} of {len(tables)}: not to be compared with the others")
-        lines += [*_text(group_frame(group, called, index)), ""]
+        lines += [*_text(frame), ""]
     for field, values in differences(tables).items():
         lines.append(f"the tables differ in {title(field)}: {' | '.join(values)}")
     for run in runs:
@@ -231,12 +268,13 @@ def text_table(run_dirs: Iterable[str | Path]) -> str:
 
 
 def _text(frame: pd.DataFrame) -> list[str]:
-    columns = [column for column in COLUMNS if column.short]
-    rows = [["detector", "seed", *(column.short for column in columns)]]
+    short = [column for column in columns(frame) if column.short]
+    rows = [["detector", "seed", *(column.short for column in short)]]
+    place = next(i for i, column in enumerate(short) if column.key == "AP")
     for _, row in frame.iterrows():
-        cells = [shown(column, row[column.key]) for column in columns]
-        if interval_ := limits(columns[0], row):
-            cells[0] += " " + interval_.replace("0.", ".").replace(",", "")
+        cells = [cell(column, row) for column in short]
+        if interval_ := limits(short[place], row):
+            cells[place] += " " + interval_.replace("0.", ".").replace(",", "")
         seed = seed_text(row).replace("mean of", "mean")
         rows.append([shorten(str(row["detector"]), 20), shorten(seed, 9), *cells])
     return aligned(rows, left=2)
@@ -256,136 +294,22 @@ def aligned(rows: Sequence[Sequence[str]], left: int) -> list[str]:
 
 def notes(runs: Sequence[Run], called: Mapping[Run, str]) -> dict[str, str]:
     """What is wrong with a row or must be known of it -> the rows that it is about."""
-    return _about([(f"{called[r]} (seed {r.seed})", [*r.problems, *_warnings(r)]) for r in runs])
+    return about([(f"{called[r]} ({r.title})", [*r.problems, *warnings(r)]) for r in runs])
 
 
-def _about(told: Sequence[tuple[str, Sequence[str]]]) -> dict[str, str]:
+def about(told: Sequence[tuple[str, Sequence[str]]]) -> dict[str, str]:
     """(row, what is told of it) -> text: its rows, or `all rows` where they are more than two."""
-    about: dict[str, list[str]] = {}
+    rows_of: dict[str, list[str]] = {}
     for row, texts in told:
         for text in texts:
-            about.setdefault(text, []).append(row)
+            rows_of.setdefault(text, []).append(row)
     return {
         text: "all rows" if len(rows) == len(told) > 2 else ", ".join(rows)
-        for text, rows in about.items()
+        for text, rows in rows_of.items()
     }
 
 
-def _warnings(run: Run) -> list[str]:
+def warnings(run: Run) -> list[str]:
+    """What the clock warned of."""
     found = run.speed.get("warnings")
     return [clean(text, 500) for text in found] if isinstance(found, list) else []
-
-
-STAGES = ("decode", "proposals", "preprocess", "transfer", "network", "postprocess", "restore")
-PARTS = ("backbone", "neck", "rpn", "head", "rest")
-
-
-def speed_table(run_dirs: Iterable[str | Path]) -> str:
-    """All that speed.json says of runs and bare models: a table for each class and session.
-
-    Times are milliseconds, end to end at batch 1 but for `img/s`, which is at the batch size beside
-    it. `times` is against the reference row, over paired passes. `overhead` is (end to end - JPEG
-    decoding) / network alone. GMACs are multiply-adds, mean and spread over images. Intervals are
-    95%. The lower half splits the medians: stages, and of the network its parts.
-    """
-    runs = load_all(run_dirs)
-    called, tables = names(runs), speed_groups(runs)
-    lines: list[str] = []
-    for index, group in enumerate(tables, start=1):
-        if len(tables) > 1:
-            lines.append(f"Table {index} of {len(tables)}: not to be compared with the others")
-        ordered = sorted(group.runs, key=lambda run: number(run.speed, "end_to_end", "p50"))
-        lines += [*_speeds(ordered, called), "", *_splits(ordered, called), ""]
-        told = (f"{title(field)} {show(v)}" for field, v in group.fields.items() if v is not None)
-        images = show(dig(group.runs[0].speed, "images"))
-        lines.append(f"measured on {images} images of the test split; {'; '.join(told)}")
-        lines += [*_machine(group.runs[0]), ""]
-    for field, values in differences(tables).items():
-        lines.append(f"the tables differ in {title(field)}: {' | '.join(values)}")
-    if len({run.speed.get("session") for group in tables for run in group.runs}) > 1:
-        lines.append("the tables were timed in different sessions: their rounds do not interleave")
-    for run in runs:
-        if not run.speed:
-            reason = " ".join("; ".join(run.problems).split()) or "it was not timed"
-            lines.append(f"left out: {called[run]}, seed {run.seed} ({run.path.name}): {reason}")
-    told_of = ((called[run], _warnings(run)) for group in tables for run in group.runs)
-    lines += [f"note: {rows}: {text}" for text, rows in _about(list(told_of)).items()]
-    return "\n".join(clean(line.rstrip(), 500) for line in lines).strip("\n") + "\n"
-
-
-def _machine(run: Run) -> list[str]:
-    """What a timing says of its session: clocks before and after, warm-up, versions."""
-    before, after = (dig(run.speed, "clocks", when) or {} for when in ("before", "after"))
-    told = [
-        f"{clean(key, 40).replace('_', ' ')} {digits(number(before, key))} before, "
-        f"{digits(number(after, key))} after"
-        for key in before
-        if number(before, key) > 0 and number(after, key) > 0
-    ]
-    if (throttles := dig(run.speed, "clocks", "throttles")) is not None:
-        told.append(f"held back by {show(throttles) or 'nothing'}")
-    if (seconds := number(run.speed, "warmup", "seconds")) > 0:
-        told.append(
-            f"warm-up took {digits(seconds)} s, {show(dig(run.speed, 'warmup', 'passes'))} passes"
-        )
-    versions = dig(run.speed, "versions")
-    told += [f"{clean(k, 40)} {show(v)}" for k, v in versions.items() if v] if versions else []
-    return [f"{run.label}: {'; '.join(told)}"] if told else []
-
-
-def _speeds(runs: Sequence[Run], called: Mapping[Run, str]) -> list[str]:
-    heads = ["AP", "p50 ms", "p90", "p99", "n", "times", "img/s", "at", "overhead", "GMACs"]
-    rows = [["detector", *heads, "Mpar", "MB"]]
-    for run in runs:
-        speed, whole = run.speed, ("end_to_end",)
-        ap = number(run.metrics, "AP") if run.ranked else math.nan
-        spread = number(speed, "gmacs_sd")
-        beside = f" ±{digits(spread)}" if spread > 0 else ""
-        rows.append(
-            [
-                shorten(called[run], 30),
-                "n/a" if math.isnan(ap) else f"{ap:.3f}",
-                _limited(number(speed, *whole, "p50"), interval(speed, *whole, "interval")),
-                *(_digits(number(speed, *whole, key)) for key in ("p90", "p99")),
-                show(dig(speed, "n")),
-                _limited(number(speed, "against", "ratio"), interval(speed, "against", "interval")),
-                _digits(number(speed, "throughput", "images_per_second")),
-                show(dig(speed, "throughput", "batch")),
-                _digits(number(speed, "overhead", "p50")),
-                _digits(number(speed, "gmacs")) + beside,
-                _digits(number(speed, "parameters") / 1e6),
-                _digits(number(speed, "peak_memory_mb")),
-            ]
-        )
-    reference = dig(runs[0].speed, "against", "reference")
-    row = next((called[run] for run in runs if run.path.name == reference), None)
-    told = "overhead: (end to end - JPEG decoding) / network alone, median over passes"
-    told = told if row is None else f"times: against {row}, over paired passes; {told}"
-    return [*aligned(rows, left=1), told]
-
-
-def _splits(runs: Sequence[Run], called: Mapping[Run, str]) -> list[str]:
-    """Only stages and parts that some row has; a stage that is not there takes no time."""
-    stages = [s for s in STAGES if s != "proposals" or any(dig(r.speed, "proposer") for r in runs)]
-    parts = [p for p in PARTS if any(dig(run.speed, "inner", p) is not None for run in runs)]
-    watched = any(dig(run.speed, "energy") for run in runs)
-    heads = [*stages, *(f"of it {part}" for part in parts)]
-    place = heads.index("network") + 1
-    heads = [*stages[:place], *heads[len(stages) :], *stages[place:], *(["J/image"] * watched)]
-    rows = [["p50 ms of", *heads]]
-    for run in runs:
-        of_stage = {stage: number(run.speed, "stages", stage, "p50") for stage in stages}
-        of_part = {f"of it {part}": number(run.speed, "inner", part) for part in parts}
-        joules = {"J/image": number(run.speed, "energy", "joules_per_image")}
-        values = of_stage | of_part | joules
-        rows.append([shorten(called[run], 30), *(_digits(values[head]) for head in heads)])
-    return aligned(rows, left=1)
-
-
-def _digits(value: float) -> str:
-    return "n/a" if math.isnan(value) else digits(value)
-
-
-def _limited(value: float, limits: tuple[float, float]) -> str:
-    low, high = limits
-    return _digits(value) + ("" if math.isnan(low) else f" [{digits(low)}, {digits(high)}]")

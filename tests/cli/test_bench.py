@@ -70,6 +70,13 @@ def test_a_run_directory_holds_what_it_promises() -> None:
         dataset = json_of(run / "dataset.json")
         assert dataset["split"] == "test" and len(dataset["images"]) == 10
         assert all((Path(dataset["root"]) / i["file_name"]).is_file() for i in dataset["images"])
+        val = json_of(run / "dataset-val.json")
+        assert val["split"] == "val" and len(val["images"]) == 6
+        weights = json_of(run / "metrics.json")["fingerprint"]["weights_hash"]
+        assert val["weights_hash"] == weights and val["hash"] != dataset["hash"]
+        ids = {image["id"] for image in val["images"]}
+        found = json_of(run / "predictions-val.json")
+        assert found and {result["image_id"] for result in found} <= ids
         metrics = json_of(run / "metrics.json")
         assert metrics["split"] == "test" and metrics["images"] == 10
         assert set(metrics["intervals"]) >= {"AP", "AP50", "AP75"}

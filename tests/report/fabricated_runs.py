@@ -255,6 +255,25 @@ def timing(network: float, gmacs: float, parameters: int, fingerprint: dict) -> 
     }
 
 
+def score(path: Path, n: int = 60) -> Path:
+    """Give the run the metrics that its predictions come to, as evaluate would, and those of val.
+
+    n: resamples. The val split is the test split with other detections.
+    """
+    from detzoo.metrics import bootstrap, coco
+
+    data, found = (
+        json.loads((path / f"{name}.json").read_text()) for name in ("dataset", "predictions")
+    )
+    metrics = json.loads((path / "metrics.json").read_text())
+    metrics |= coco.evaluate(data, found, backend="pycocotools")
+    metrics["intervals"] = bootstrap.interval(data, found, n=n)
+    write(path / "metrics.json", metrics)
+    write(path / "dataset-val.json", data | {"split": "val", "weights_hash": None})
+    write(path / "predictions-val.json", predictions(data, random.Random(path.name)))
+    return path
+
+
 def predictions(data: dict, chance: random.Random) -> list[dict]:
     """The ground truth, jittered, with some missed, some doubled and some out of nothing."""
     found = []

@@ -1,11 +1,14 @@
 """The sentences say what the intervals allow and no more."""
 
 import math
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from detzoo.metrics.paired import Pair
 from detzoo.report.answer import answer, overlap
+from detzoo.report.runs import Run
 
 
 def frame(*rows):
@@ -97,3 +100,48 @@ def test_intervals_that_touch_overlap():
     assert overlap(a, b, "AP") and overlap(b, a, "AP")
     b["AP_high"] = 0.4499
     assert not overlap(a, b, "AP") and not overlap(b, a, "AP")
+
+
+def pair(first, second, difference, low, high, p):
+    return Pair(first, second, difference, low, high, p, p)
+
+
+def test_the_paired_test_tells_apart_what_overlapping_intervals_do_not():
+    """And the other way round: whatever the intervals, p decides."""
+    pairs = [pair("B", "A", -0.02, -0.03, -0.01, 0.004), pair("A", "C", 0.2, -0.1, 0.4, 0.3)]
+    (alone, _) = answer(frame(A, B), pairs)
+    assert alone == (
+        "On 95 images, A has the highest AP, 0.500 [0.450, 0.550], above B (by 0.020 "
+        "[0.010, 0.030]) (paired bootstrap, Holm's correction, 5%)."
+    )
+    (both, _) = answer(frame(A, B, C), pairs)
+    assert both == (
+        "A has the highest AP, 0.500 [0.450, 0.550], above B (by 0.020 [0.010, 0.030]), but it "
+        "cannot be told apart from C (0.200 [-0.100, 0.400]) on these 95 images: paired "
+        "bootstrap, Holm's correction, 5%."
+    )
+
+
+def test_a_detector_without_a_test_brings_the_intervals_back():
+    assert "the 95% intervals overlap" in answer(frame(A, B, C), [pair("A", "C", 0.2, 0, 1, 0)])[0]
+
+
+def timed(*ms):
+    which = [(r, i) for r in range(len(ms)) for i in range(3)]
+    samples = {
+        "round": [r for r, _ in which],
+        "image": [i for _, i in which],
+        "end_to_end": [ms[r] for r, _ in which],
+    }
+    return [Run(Path("a"), speed={"session": "s", "samples": samples})]
+
+
+def test_speed_is_of_paired_passes_where_there_are_any():
+    """Intervals that overlap, but pass by pass A takes 3.1 times as long; and the reverse."""
+    wide = ("B", 0.48, 0.44, 0.53, 13.0, 5.0, 60.0)
+    ours = {"A": timed(31, 62, 93), "B": timed(10, 20, 30)}
+    assert answer(frame(A, wide), (), ours)[1].endswith(
+        "3.10 [3.10, 3.10] times as fast as A (over 9 paired passes)."
+    )
+    ours = {"A": timed(10, 20, 30), "B": timed(11, 19, 30)}
+    assert "in speed it cannot be told apart from A" in answer(frame(A, B), (), ours)[1]

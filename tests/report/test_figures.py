@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from layout import assert_texts_lie_apart
 
 from detzoo.report import charts, figures
 from detzoo.report.charts import pareto
@@ -64,17 +65,6 @@ def make(name, data, width):
     return figure
 
 
-def printed(figure):
-    """The texts that reach the paper: matplotlib also keeps ticks outside of what an axis shows."""
-    for axes in figure.axes:
-        yield from (axes.xaxis.label, axes.yaxis.label, *axes.texts)
-        for axis in (axes.xaxis, axes.yaxis):
-            low, high = sorted(axis.get_view_interval())
-            yield from (t.label1 for t in axis.get_major_ticks() if low <= t.get_loc() <= high)
-    for legend in figure.legends:
-        yield from legend.get_texts()
-
-
 NAMES = ("speed_accuracy", "latency", "curves", "classes")
 
 
@@ -83,16 +73,8 @@ NAMES = ("speed_accuracy", "latency", "curves", "classes")
 @pytest.mark.parametrize("name", NAMES)
 def test_no_text_is_cut_off_or_overlaps(name, width, case, request):
     figure = make(name, request.getfixturevalue(case), width)
-    texts = [text for text in printed(figure) if text.get_visible() and text.get_text().strip()]
-    extents = [(t, t.get_window_extent()) for t in texts]
+    assert_texts_lie_apart(figure)
     axes = figure.axes[0]
-    for text, box in extents:
-        assert box.x0 >= -1 and box.y0 >= -1, text
-        assert box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1, text
-    upright = [box for text, box in extents if text.get_rotation() == 0]
-    for i, first in enumerate(upright):
-        for second in upright[:i]:
-            assert not first.padded(-1).overlaps(second.padded(-1)), (first, second)
     assert axes.get_window_extent().height > 0.25 * figure.bbox.height
 
 
@@ -150,7 +132,8 @@ def test_a_class_without_ground_truth_is_na(plain):
 
 
 def test_every_form_of_a_figure_is_whole(drawn):
-    assert [d.name for d in drawn] == ["speed-accuracy", "latency", "curves", "classes"]
+    names = ["speed-accuracy", "latency", "percentiles", "curves", "classes"]
+    assert [d.name for d in drawn] == names
     for drawing in drawn:
         assert drawing.png.startswith(b"\x89PNG")
         ElementTree.fromstring(drawing.svg)
