@@ -10,12 +10,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from itertools import count, cycle
+from pathlib import Path
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from detzoo.data import Shapes
+from detzoo.data import Coco, Shapes
 from detzoo.data.dataset import Dataset
 from detzoo.data.image import Letterbox
 from detzoo.data.loader import Batches
@@ -27,12 +28,14 @@ from detzoo.speed.machine import Bystanders, environment
 from detzoo.speed.stages import synchronizer
 
 
-def arguments(description: str, *, seconds: float, batch: int) -> argparse.ArgumentParser:
+def arguments(
+    description: str, *, seconds: float, batch: int, size: int = 128
+) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--backbone", default="resnet18", help="a timm name")
-    parser.add_argument("--size", type=int, default=128, help="side of the input in pixels")
+    parser.add_argument("--size", type=int, default=size, help="side of the input in pixels")
     parser.add_argument("--batch", type=int, default=batch, help="images in a training step")
     parser.add_argument("--seconds", type=float, default=seconds, help="for the whole benchmark")
     parser.add_argument("--device", default="auto")
@@ -57,6 +60,17 @@ def begin(options: argparse.Namespace) -> torch.device:
         f"{options.backbone}, {options.size} px, batch {options.batch}, the shapes data set"
     )
     return device
+
+
+def photographs(options: argparse.Namespace, split: str) -> list[Path]:
+    """Image files of aquarium, where it lies in ../shared/data, else shapes of 640 pixels."""
+    folder = Path("../shared/data/aquarium")
+    if folder.is_dir():
+        dataset = Coco(folder).read(split)
+    else:
+        dataset = Shapes(options.data, size=640).read(split)
+    print(f"{len(dataset)} images of {dataset.name}")
+    return [sample.path for sample in dataset.samples]
 
 
 def shapes(options: argparse.Namespace, split: str) -> Dataset:
@@ -150,4 +164,13 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
     return f"{statistics.median(pairs):5.2f}x ({pairs[edge]:.2f} to {pairs[-1 - edge]:.2f})"
 
 
-__all__ = ["Training", "arguments", "begin", "interleaved", "ratio", "shapes", "timing_lock"]
+__all__ = [
+    "Training",
+    "arguments",
+    "begin",
+    "interleaved",
+    "photographs",
+    "ratio",
+    "shapes",
+    "timing_lock",
+]

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 
 from detzoo.data.image import Resize
+from detzoo.engine.folded import fold, unfold
 from detzoo.types import Images
 
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -99,15 +100,24 @@ def autocast(device: torch.device | str, precision: str) -> torch.autocast:
 
 
 def prepare(
-    detector: Module, device: torch.device | str, channels_last: bool, compile: bool = False
+    detector: Module,
+    device: torch.device | str,
+    channels_last: bool,
+    compile: bool = False,
+    *,
+    inference: bool = False,
 ) -> Module:
     """Move the detector, in place, to the device and into the layout; returns it.
+
+    inference: with batch norm folded and weights cast once (engine.folded), for whatever finds
+    objects; the weights themselves, and what training computes, stay as they are.
 
     compile: its `network` is `torch.compile`d, of this one object, at its first call for a shape;
     whoever calls the object then calls that. False puts the network back as it was written.
     """
     layout = torch.channels_last if channels_last else torch.contiguous_format
     detector.to(device=device).to(memory_format=layout)
+    (fold if inference else unfold)(detector)
     if not compile:
         vars(detector).pop("network", None)
     elif "network" not in vars(detector):

@@ -122,7 +122,7 @@ def measure(
     pipelines = {
         name: Pipeline(
             name,
-            prepare(detector.eval(), device, how.channels_last, how.compile),
+            prepare(detector.eval(), device, how.channels_last, how.compile, inference=True),
             detector.resize if resizes is None else resizes[name],
             device,
             how.precision,

@@ -15,6 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from detzoo.detector import Detector
+from detzoo.engine import folded
 from detzoo.types import Images
 
 PEAK_MEMORY_MEASURES = {
@@ -58,7 +59,7 @@ def peak_memory_mb(detector: Detector, images: Images) -> float:
     process's resident memory it does not depend on what ran before, but scratch memory that
     libraries take past torch (oneDNN's, OpenCV's) is not in it.
     """
-    tensors = [*detector.parameters(), *detector.buffers()]
+    tensors = [*detector.parameters(), *detector.buffers(), *folded.kept(detector)]
     own = sum(
         {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values()
     )
