@@ -9,6 +9,8 @@ from torchvision.ops import nms
 from detzoo.ops import boxes as box_ops
 from detzoo.types import Detections
 
+FEW = 512  # boxes; comparing all of them takes less than calling NMS for every group
+
 
 def top_candidates(scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """(B, N, K) -> scores, reference indices, labels: each (B, min(count, N * K)), best first."""
@@ -17,22 +19,44 @@ def top_candidates(scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     return scores, index // classes, index % classes
 
 
+def boxes_above(scores: Tensor, threshold: float) -> Tensor:
+    """(B, N, K) -> (B, M): indices of boxes of which any class scores more, best first.
+
+    M is the most that an image has; others fill up with what comes next. All N on a GPU, which
+    would have to wait for the number.
+    """
+    if scores.is_cuda or not scores.numel():
+        return torch.arange(scores.shape[1], device=scores.device).expand(len(scores), -1)
+    best = scores.amax(2)
+    most = int((best > threshold).sum(1).max())
+    return best.topk(most, dim=1).indices
+
+
 def grouped_nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
     """Indices that survive NMS among boxes of one group, best score first.
 
-    On a CPU, where NMS compares all pairs, group by group. On a GPU all at once, groups kept apart
-    by shifting each to a place of its own; in float64, because a shift of a million pixels leaves
-    float32 an eighth of a pixel and NMS then decides otherwise.
+    In one call with every group shifted to a place of its own, in float64, because a shift of a
+    million pixels leaves float32 an eighth of a pixel and NMS then decides otherwise. On a CPU,
+    where NMS compares all pairs, group by group where these are many.
     """
     if len(boxes) == 0:
         return groups.new_zeros(0)
-    if not boxes.is_cuda:
-        order = groups.argsort(stable=True)
-        members = order.split([n for n in torch.bincount(groups).tolist() if n])
-        kept = torch.cat([m[nms(boxes[m], scores[m], threshold)] for m in members])
-        return kept[scores[kept].argsort(descending=True, stable=True)]
-    shift = groups.double() * (boxes.max().double() - boxes.min().double() + 1)
-    return nms(boxes.double() + shift[:, None], scores.double(), threshold)
+    boxes = boxes.double()
+    if boxes.is_cuda or len(boxes) <= FEW:
+        shift = groups.double() * (boxes.max() - boxes.min() + 1)
+        return nms(boxes + shift[:, None], scores.double(), threshold)
+    order = groups.argsort(stable=True)
+    ordered = boxes[order], scores[order].double()
+    sizes = [size for size in torch.bincount(groups).tolist() if size]
+    kept, alone, start = [], [], 0
+    for size, *group in zip(sizes, *(part.split(sizes) for part in ordered), strict=True):
+        if size == 1:
+            alone.append(start)
+        else:
+            kept.append(nms(*group, threshold).add_(start))
+        start += size
+    survivors = order[torch.cat([*kept, order.new_tensor(alone)])].sort().values
+    return survivors[scores[survivors].argsort(descending=True, stable=True)]
 
 
 def soft_nms(boxes: Tensor, scores: Tensor, labels: Tensor, *, sigma: float, count: int) -> Tensor:
