@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from detzoo.data import Coco, Shapes
+from detzoo.data import Coco, Shapes, with_proposals
 from detzoo.data.dataset import Dataset
 from detzoo.data.image import Letterbox
 from detzoo.data.loader import Batches
@@ -57,20 +57,23 @@ def begin(options: argparse.Namespace) -> torch.device:
         print("This processor has neither AMX nor AVX512-BF16: it emulates bf16, slowly.")
     print(
         f"torch {here['torch']}, torchvision {here['torchvision']}, commit {here['commit']}; "
-        f"{options.backbone}, {options.size} px, batch {options.batch}, the shapes data set"
+        f"{options.backbone}, {options.size} px, batch {options.batch}"
     )
     return device
 
 
-def photographs(options: argparse.Namespace, split: str) -> list[Path]:
-    """Image files of aquarium, where it lies in ../shared/data, else shapes of 640 pixels."""
+def photographed(options: argparse.Namespace, split: str) -> Dataset:
+    """Aquarium, where it lies in ../shared/data, else shapes of 640 pixels."""
     folder = Path("../shared/data/aquarium")
-    if folder.is_dir():
-        dataset = Coco(folder).read(split)
-    else:
-        dataset = Shapes(options.data, size=640).read(split)
-    print(f"{len(dataset)} images of {dataset.name}")
-    return [sample.path for sample in dataset.samples]
+    source = Coco(folder, "aquarium") if folder.is_dir() else Shapes(options.data, size=640)
+    dataset = source.read(split)
+    print(f"{len(dataset)} images of {dataset.name}, {split}")
+    return dataset
+
+
+def photographs(options: argparse.Namespace, split: str) -> list[Path]:
+    """Their files."""
+    return [sample.path for sample in photographed(options, split).samples]
 
 
 def shapes(options: argparse.Namespace, split: str) -> Dataset:
@@ -93,7 +96,7 @@ class Training:
         recipe = Recipe(images_seen=10_000, lr=1e-4, batch_size=options.batch)
         self.optimizer = recipe.make_optimizer(detector)
         batches = Batches(
-            shapes(options, "train"),
+            with_proposals(shapes(options, "train"), detector.proposer),
             batch_size=options.batch,
             images_seen=4 * options.batch,
             resize=Letterbox(options.size),
@@ -152,7 +155,7 @@ def interleaved(
     finally:
         if collecting:
             gc.enable()
-    if bystanders.load() > 0.1:
+    if bystanders.load() > 0.03:
         print(f"  other processes used {bystanders.load():.0%} of the processors meanwhile")
     return rates
 
@@ -169,6 +172,7 @@ __all__ = [
     "arguments",
     "begin",
     "interleaved",
+    "photographed",
     "photographs",
     "ratio",
     "shapes",
