@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -32,6 +32,7 @@ from detzoo.speed.stages import Pipeline, synchronizer
 from detzoo.weights import create_from_torchvision
 
 CLASSES = 91
+SPREAD, SURE = 1.5, 6.0  # of random class logits; what background has more of
 
 
 def main() -> None:
@@ -78,36 +79,56 @@ def main() -> None:
 def theirs(name: str) -> nn.Module:
     """torchvision's model with random weights that keep a signal and find many things."""
     torch.manual_seed(0)
+    pixels = torch.rand(1, 3, 300, 300)
     if name == "ssd":
         model = detection.ssd300_vgg16(weights=None, weights_backbone=None, num_classes=CLASSES)
-        for layer in model.head.classification_head.modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight)
-        return model.eval()
+        for layer in model.head.classification_head.module_list:
+            layer.bias.view(-1, CLASSES)[:, 0] = SURE  # most boxes are background
+        _scaled(model.eval(), model.head.classification_head.module_list, pixels)
+        return model
     options = {"weights": None, "weights_backbone": None, "num_classes": CLASSES}
+    pyramid = {}
     if name == "faster_rcnn":
-        born = detection.fasterrcnn_resnet50_fpn(**options)
-        kind, wide = detection.FasterRCNN, [born.rpn.head, born.roi_heads.box_predictor]
-        pyramid = {}
+        born, kind = detection.fasterrcnn_resnet50_fpn(**options), detection.FasterRCNN
     else:
-        born = detection.retinanet_resnet50_fpn(**options)
-        kind, wide = detection.RetinaNet, [born.head.classification_head]
+        born, kind = detection.retinanet_resnet50_fpn(**options), detection.RetinaNet
         pyramid = {"returned_layers": [2, 3, 4], "extra_blocks": LastLevelP6P7(256, 256)}
     for module in born.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the statistics of this one batch
-    born.train().backbone(torch.rand(2, 3, 128, 128))
-    for layer in [layer for head in wide for layer in head.modules()]:
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(layer.weight)
+    born.train().backbone(pixels)
     frozen = resnet_fpn_backbone(
         backbone_name="resnet50", weights=None, norm_layer=FrozenBatchNorm2d, **pyramid
     )
-    model = kind(frozen, num_classes=CLASSES)
+    model = kind(frozen, num_classes=CLASSES).eval()
     model.load_state_dict(
         {k: v for k, v in born.state_dict().items() if not k.endswith("num_batches_tracked")}
     )
-    return model.eval()
+    if name == "faster_rcnn":
+        last = model.roi_heads.box_predictor.cls_score
+        last.bias[0] = SURE
+        _scaled(model, [model.rpn.head.cls_logits], pixels)
+        _scaled(model, [last], pixels)
+    else:
+        for layer in model.head.classification_head.conv:
+            nn.init.kaiming_normal_(layer[0].weight)
+        _scaled(model, [model.head.classification_head.cls_logits], pixels)
+    return model
+
+
+def _scaled(model: nn.Module, layers: Sequence[nn.Module], pixels: torch.Tensor) -> None:
+    """Let what these layers add to their biases have a standard deviation of SPREAD."""
+    seen: dict[nn.Module, list[torch.Tensor]] = {layer: [] for layer in layers}
+    hooks = [
+        layer.register_forward_hook(lambda layer, _, out: seen[layer].append(out)) for layer in seen
+    ]
+    model([pixels[0]])
+    for hook in hooks:
+        hook.remove()
+    for layer, outs in seen.items():
+        bias = layer.bias.view(1, -1, *[1] * (outs[0].dim() - 2))
+        values = torch.cat([(out - bias).flatten() for out in outs])
+        layer.weight *= SPREAD / values.std() if len(values) > 10_000 else 1.0
 
 
 def as_it_comes(
