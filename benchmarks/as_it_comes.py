@@ -32,7 +32,11 @@ from detzoo.speed.stages import Pipeline, synchronizer
 from detzoo.weights import create_from_torchvision
 
 CLASSES = 91
-SPREAD, SURE = 1.5, 6.0  # of random class logits; what background has more of
+# The standard deviation of random class logits, and what background has more of: so that as many
+# boxes pass the threshold as of a trained detector, some hundreds before NMS.
+SPREAD = {"faster_rcnn": 1.5, "retinanet": 0.4, "ssd": 1.5}
+SURE = {"faster_rcnn": 8.0, "ssd": 10.0}
+MOST = {"faster_rcnn": 100, "retinanet": 300, "ssd": 200}  # objects an image, torchvision's own
 
 
 def main() -> None:
@@ -50,7 +54,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             torch.save(peer.state_dict(), Path(folder) / "peer.pt")
             default, equal = (
-                create_from_torchvision(name, Path(folder) / "peer.pt") for _ in range(2)
+                create_from_torchvision(name, Path(folder) / "peer.pt", max_detections=MOST[name])
+                for _ in range(2)
             )
         other = theirs(name).to(device)
         other.load_state_dict(peer.state_dict())
@@ -83,8 +88,8 @@ def theirs(name: str) -> nn.Module:
     if name == "ssd":
         model = detection.ssd300_vgg16(weights=None, weights_backbone=None, num_classes=CLASSES)
         for layer in model.head.classification_head.module_list:
-            layer.bias.view(-1, CLASSES)[:, 0] = SURE  # most boxes are background
-        _scaled(model.eval(), model.head.classification_head.module_list, pixels)
+            layer.bias.view(-1, CLASSES)[:, 0] = SURE[name]  # most boxes are background
+        _scaled(name, model.eval(), model.head.classification_head.module_list, pixels)
         return model
     options = {"weights": None, "weights_backbone": None, "num_classes": CLASSES}
     pyramid = {}
@@ -106,17 +111,17 @@ def theirs(name: str) -> nn.Module:
     )
     if name == "faster_rcnn":
         last = model.roi_heads.box_predictor.cls_score
-        last.bias[0] = SURE
-        _scaled(model, [model.rpn.head.cls_logits], pixels)
-        _scaled(model, [last], pixels)
+        last.bias[0] = SURE[name]
+        _scaled(name, model, [model.rpn.head.cls_logits], pixels)
+        _scaled(name, model, [last], pixels)
     else:
         for layer in model.head.classification_head.conv:
             nn.init.kaiming_normal_(layer[0].weight)
-        _scaled(model, [model.head.classification_head.cls_logits], pixels)
+        _scaled(name, model, [model.head.classification_head.cls_logits], pixels)
     return model
 
 
-def _scaled(model: nn.Module, layers: Sequence[nn.Module], pixels: torch.Tensor) -> None:
+def _scaled(name: str, model: nn.Module, layers: Sequence[nn.Module], pixels: torch.Tensor) -> None:
     """Let what these layers add to their biases have a standard deviation of SPREAD."""
     seen: dict[nn.Module, list[torch.Tensor]] = {layer: [] for layer in layers}
     hooks = [
@@ -128,7 +133,7 @@ def _scaled(model: nn.Module, layers: Sequence[nn.Module], pixels: torch.Tensor)
     for layer, outs in seen.items():
         bias = layer.bias.view(1, -1, *[1] * (outs[0].dim() - 2))
         values = torch.cat([(out - bias).flatten() for out in outs])
-        layer.weight *= SPREAD / values.std() if len(values) > 10_000 else 1.0
+        layer.weight *= SPREAD[name] / values.std() if len(values) > 10_000 else 1.0
 
 
 def as_it_comes(

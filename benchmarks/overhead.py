@@ -32,7 +32,7 @@ APART = ("decode", "proposals")
 
 
 def main() -> None:
-    parser = arguments(__doc__.splitlines()[0], seconds=240, batch=8, size=320)
+    parser = arguments(__doc__.splitlines()[0], seconds=150, batch=8, size=320)
     parser.add_argument("--detectors", nargs="+", default=list_detectors())
     parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"])
     parser.add_argument("--channels-last", action="store_true", help="in fp32 too")

@@ -153,7 +153,6 @@ def identity(
 def transfer(images: Images, device: torch.device | str, channels_last: bool) -> Images:
     """Move a batch, still uint8, to the device and into the layout."""
     images = images.to(device, non_blocking=True)
-    if not channels_last:
-        return images
-    pixels = images.pixels.contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    pixels = images.pixels.contiguous(memory_format=layout)
     return Images(pixels, images.frames, images.proposals)

@@ -19,7 +19,7 @@ from detzoo.engine.folded import kept
 from detzoo.types import Images
 
 PEAK_MEMORY_MEASURES = {
-    False: "MiB: weights, buffers, folded weights + peak of live tensors in a pass, by torch's profiler",
+    False: "MiB: weights, buffers, folded weights + peak of live tensors in a pass, by torch",
     True: "MiB: weights, buffers, folded weights + growth of max_memory_allocated in one pass",
 }
 
