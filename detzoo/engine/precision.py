@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import os
+import shutil
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -113,7 +116,8 @@ def prepare(
     objects; the weights themselves, and what training computes, stay as they are.
 
     compile: its `network` is `torch.compile`d, of this one object, at its first call for a shape;
-    whoever calls the object then calls that. False puts the network back as it was written.
+    whoever calls the object then calls that. False puts the network back as it was written. Raises
+    ValueError where nothing can compile it.
     """
     layout = torch.channels_last if channels_last else torch.contiguous_format
     detector.to(device=device).to(memory_format=layout)
@@ -121,8 +125,19 @@ def prepare(
     if not compile:
         vars(detector).pop("network", None)
     elif "network" not in vars(detector):
+        _check_compiler(device)
         detector.network = torch.compile(detector.network)
     return detector
+
+
+def _check_compiler(device: torch.device | str) -> None:
+    """What is compiled for a CPU is C++; without a compiler torch fails late and at length."""
+    wanted = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    if torch.device(device).type == "cpu" and shutil.which(wanted) is None:
+        raise ValueError(
+            f"compile=true needs a C++ compiler, and there is no {wanted} here; install one, name "
+            "it by the variable CXX, or leave compile=false"
+        )
 
 
 def identity(
