@@ -208,7 +208,7 @@ class RetinaNet(Detector):
         parts, start = [], 0
         for logits in outputs.logits.split(outputs.counts, 1):
             scores, index, labels = top_candidates(logits, self.top_k)
-            parts.append((scores.float().sigmoid(), index + start, labels))
+            parts.append((scores.sigmoid(), index + start, labels))
             start += logits.shape[1]
         scores, index, labels = (torch.cat(part, 1) for part in zip(*parts, strict=True))
         deltas = outputs.deltas.gather(1, index[..., None].expand(-1, -1, 4))

@@ -21,21 +21,21 @@ def top_candidates(scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """(B, N) -> values and indices (B, count), as topk along dimension 1.
+    """(B, N) -> float32 values and indices (B, count), as topk along dimension 1.
 
     In two steps where N is large: the largest `count` lie in the `count` groups of GROUP whose
     maxima are largest, or among those left over at the end. A CPU sorts a GROUPth as much.
     """
     groups = values.shape[1] // GROUP
     if groups <= count:
-        return values.topk(count, dim=1)
+        return values.float().topk(count, dim=1)  # a CPU is slow at sorting halves
     whole = groups * GROUP
-    maxima = values[:, :whole].unflatten(1, (groups, GROUP)).amax(2)
+    maxima = values[:, :whole].unflatten(1, (groups, GROUP)).amax(2).float()
     best = maxima.topk(count, dim=1).indices[..., None] * GROUP
     index = (best + torch.arange(GROUP, device=values.device)).flatten(1)
     rest = torch.arange(whole, values.shape[1], device=values.device)
     index = torch.cat([index, rest.expand(len(values), -1)], 1)
-    values, order = values.gather(1, index).topk(count, dim=1)
+    values, order = values.gather(1, index).float().topk(count, dim=1)
     return values, index.gather(1, order)
 
 

@@ -5,6 +5,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
+import torch
 
 from detzoo.data.image import Letterbox, ShortestSide
 from detzoo.engine.precision import Mode
@@ -185,6 +186,20 @@ def test_garbage_is_not_collected_while_timing(time_all, paths):
     with pytest.raises(TimingError):
         time_all({"a": lambda call, batch: 1 / 0}, paths)
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_cudnn_chooses_among_algorithms_only_where_shapes_are_fixed(time_all, paths, fixed):
+    chosen, before = set(), torch.backends.cudnn.benchmark
+
+    def work(call, batch):
+        chosen.add(torch.backends.cudnn.benchmark)
+        return 4.0
+
+    if not fixed:
+        paths[0].write_bytes(jpeg(32, 16))
+    time_all({"a": work}, paths, rounds=1, resizes={"a": ShortestSide(8, 16)})
+    assert chosen == {fixed} and torch.backends.cudnn.benchmark == before
 
 
 def test_the_lock_is_held_exactly_while_timing(time_all, paths, monkeypatch, tmp_path):
