@@ -44,8 +44,10 @@ format: $(STAMP)  ## let ruff format the code and mend what it can
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-perf: $(STAMP)  ## every script in benchmarks/, whose ratios say what our own code is worth
-	@for file in $$(grep -l __main__ benchmarks/*.py); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+perf: $(STAMP)  ## every script in benchmarks/, whose ratios say what our own code is worth (20 min)
+	@for file in $$(grep -l __main__ benchmarks/*.py); do \
+	  echo "== $$file"; start=$$(date +%s); $(BIN)/python $$file || exit 1; \
+	  echo "   took $$(( $$(date +%s) - start )) s"; done
 
 clean:  ## remove build products and caches; not .venv, data or runs
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -69,6 +69,7 @@ def load(run_directory: str | Path, device: torch.device | str = "cpu") -> Detec
     """
     from detzoo.config import build, load_yaml
     from detzoo.engine.checkpoint import load_weights
+    from detzoo.engine.precision import prepare
 
     run = Path(run_directory)
     if not (run / "config.yaml").is_file():
@@ -92,7 +93,7 @@ def load(run_directory: str | Path, device: torch.device | str = "cpu") -> Detec
     load_weights(detector, run)
     detector.resize = build(settings["resize"], f"{run / 'config.yaml'}: resize")
     detector.class_names = tuple(settings["classes"])
-    return detector.to(device).eval()
+    return prepare(detector.eval(), device, channels_last=False, inference=True)
 
 
 class RegionProposals(Proposer):

@@ -10,12 +10,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from itertools import count, cycle
+from pathlib import Path
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from detzoo.data import Shapes
+from detzoo.data import Coco, Shapes, with_proposals
 from detzoo.data.dataset import Dataset
 from detzoo.data.image import Letterbox
 from detzoo.data.loader import Batches
@@ -27,12 +28,14 @@ from detzoo.speed.machine import Bystanders, environment
 from detzoo.speed.stages import synchronizer
 
 
-def arguments(description: str, *, seconds: float, batch: int) -> argparse.ArgumentParser:
+def arguments(
+    description: str, *, seconds: float, batch: int, size: int = 128
+) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--backbone", default="resnet18", help="a timm name")
-    parser.add_argument("--size", type=int, default=128, help="side of the input in pixels")
+    parser.add_argument("--size", type=int, default=size, help="side of the input in pixels")
     parser.add_argument("--batch", type=int, default=batch, help="images in a training step")
     parser.add_argument("--seconds", type=float, default=seconds, help="for the whole benchmark")
     parser.add_argument("--device", default="auto")
@@ -54,9 +57,23 @@ def begin(options: argparse.Namespace) -> torch.device:
         print("This processor has neither AMX nor AVX512-BF16: it emulates bf16, slowly.")
     print(
         f"torch {here['torch']}, torchvision {here['torchvision']}, commit {here['commit']}; "
-        f"{options.backbone}, {options.size} px, batch {options.batch}, the shapes data set"
+        f"{options.backbone}, {options.size} px, batch {options.batch}"
     )
     return device
+
+
+def photographed(options: argparse.Namespace, split: str) -> Dataset:
+    """Aquarium, where it lies in ../shared/data, else shapes of 640 pixels."""
+    folder = Path("../shared/data/aquarium")
+    source = Coco(folder, "aquarium") if folder.is_dir() else Shapes(options.data, size=640)
+    dataset = source.read(split)
+    print(f"{len(dataset)} images of {dataset.name}, {split}")
+    return dataset
+
+
+def photographs(options: argparse.Namespace, split: str) -> list[Path]:
+    """Their files."""
+    return [sample.path for sample in photographed(options, split).samples]
 
 
 def shapes(options: argparse.Namespace, split: str) -> Dataset:
@@ -79,7 +96,7 @@ class Training:
         recipe = Recipe(images_seen=10_000, lr=1e-4, batch_size=options.batch)
         self.optimizer = recipe.make_optimizer(detector)
         batches = Batches(
-            shapes(options, "train"),
+            with_proposals(shapes(options, "train"), detector.proposer),
             batch_size=options.batch,
             images_seen=4 * options.batch,
             resize=Letterbox(options.size),
@@ -138,7 +155,7 @@ def interleaved(
     finally:
         if collecting:
             gc.enable()
-    if bystanders.load() > 0.1:
+    if bystanders.load() > 0.03:
         print(f"  other processes used {bystanders.load():.0%} of the processors meanwhile")
     return rates
 
@@ -150,4 +167,14 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
     return f"{statistics.median(pairs):5.2f}x ({pairs[edge]:.2f} to {pairs[-1 - edge]:.2f})"
 
 
-__all__ = ["Training", "arguments", "begin", "interleaved", "ratio", "shapes", "timing_lock"]
+__all__ = [
+    "Training",
+    "arguments",
+    "begin",
+    "interleaved",
+    "photographed",
+    "photographs",
+    "ratio",
+    "shapes",
+    "timing_lock",
+]

@@ -217,10 +217,11 @@ def collate_images(
         -(-max(at_least[axis], *(image.shape[axis] for image, _ in items)) // stride) * stride
         for axis in (0, 1)
     )
-    pixels = torch.zeros((len(items), 3, height, width), dtype=torch.uint8)
-    for canvas, (image, _) in zip(pixels, items, strict=True):
-        canvas[:, : image.shape[0], : image.shape[1]] = _tensor(image)
-    return Images(pixels, [frame for _, frame in items], proposals)
+    # Channels last in memory, as images come: nothing is transposed that the network may not want.
+    pixels = torch.zeros((len(items), height, width, 3), dtype=torch.uint8)
+    for canvas, (image, _) in zip(pixels.numpy(), items, strict=True):
+        canvas[: image.shape[0], : image.shape[1]] = image
+    return Images(pixels.permute(0, 3, 1, 2), [frame for _, frame in items], proposals)
 
 
 def _tensor(image: np.ndarray) -> Tensor:

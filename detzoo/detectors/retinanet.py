@@ -206,7 +206,7 @@ class RetinaNet(Detector):
 
     def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
         parts, start = [], 0
-        for logits in outputs.logits.float().split(outputs.counts, 1):
+        for logits in outputs.logits.split(outputs.counts, 1):
             scores, index, labels = top_candidates(logits, self.top_k)
             parts.append((scores.sigmoid(), index + start, labels))
             start += logits.shape[1]

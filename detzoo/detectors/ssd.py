@@ -28,7 +28,7 @@ from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import default_boxes, per_anchor
 from detzoo.ops.assign import BACKGROUND, IGNORE, claim, crowded, pad
 from detzoo.ops.losses import hard_negatives, normaliser, smooth_l1
-from detzoo.ops.select import select
+from detzoo.ops.select import boxes_above, select
 from detzoo.types import Detections, Images, Target
 
 VARIANCES = (10.0, 10.0, 5.0, 5.0)  # deltas over 0.1 and 0.2, as the published code
@@ -246,10 +246,13 @@ class SSD(Detector):
     @torch.no_grad()
     def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
         scores = outputs.logits.float().softmax(2)[..., :-1]  # (B, N, K)
-        scores, index = scores.topk(min(self.top_k, scores.shape[1]), dim=1)  # of every class
-        labels = torch.arange(self.num_classes, device=scores.device).expand_as(scores)
-        boxes = box_ops.decode(outputs.anchors, outputs.deltas, VARIANCES)  # (B, N, 4)
-        boxes = boxes.gather(1, index.flatten(1)[..., None].expand(-1, -1, 4))
+        above = boxes_above(scores, self.score_threshold)  # (B, M)
+        scores = scores.gather(1, above[..., None].expand(-1, -1, self.num_classes)).mT  # (B, K, M)
+        scores, index = scores.topk(min(self.top_k, scores.shape[2]))  # of every class
+        labels = torch.arange(self.num_classes, device=scores.device)[:, None].expand_as(scores)
+        index = above.gather(1, index.flatten(1))
+        deltas = outputs.deltas.gather(1, index[..., None].expand(-1, -1, 4))
+        boxes = box_ops.decode(outputs.anchors[index], deltas, VARIANCES)
         return select(
             box_ops.clip(boxes, sizes),
             scores.flatten(1),

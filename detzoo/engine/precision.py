@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import os
+import shutil
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 
 from detzoo.data.image import Resize
+from detzoo.engine.folded import fold, unfold
 from detzoo.types import Images
 
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -99,20 +103,41 @@ def autocast(device: torch.device | str, precision: str) -> torch.autocast:
 
 
 def prepare(
-    detector: Module, device: torch.device | str, channels_last: bool, compile: bool = False
+    detector: Module,
+    device: torch.device | str,
+    channels_last: bool,
+    compile: bool = False,
+    *,
+    inference: bool = False,
 ) -> Module:
     """Move the detector, in place, to the device and into the layout; returns it.
 
+    inference: with batch norm folded and weights cast once (engine.folded), for whatever finds
+    objects; the weights themselves, and what training computes, stay as they are.
+
     compile: its `network` is `torch.compile`d, of this one object, at its first call for a shape;
-    whoever calls the object then calls that. False puts the network back as it was written.
+    whoever calls the object then calls that. False puts the network back as it was written. Raises
+    ValueError where nothing can compile it.
     """
     layout = torch.channels_last if channels_last else torch.contiguous_format
     detector.to(device=device).to(memory_format=layout)
+    (fold if inference else unfold)(detector)
     if not compile:
         vars(detector).pop("network", None)
     elif "network" not in vars(detector):
+        _check_compiler(device)
         detector.network = torch.compile(detector.network)
     return detector
+
+
+def _check_compiler(device: torch.device | str) -> None:
+    """What is compiled for a CPU is C++; without a compiler torch fails late and at length."""
+    wanted = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    if torch.device(device).type == "cpu" and shutil.which(wanted) is None:
+        raise ValueError(
+            f"compile=true needs a C++ compiler, and there is no {wanted} here; install one, name "
+            "it by the variable CXX, or leave compile=false"
+        )
 
 
 def identity(
@@ -143,7 +168,6 @@ def identity(
 def transfer(images: Images, device: torch.device | str, channels_last: bool) -> Images:
     """Move a batch, still uint8, to the device and into the layout."""
     images = images.to(device, non_blocking=True)
-    if not channels_last:
-        return images
-    pixels = images.pixels.contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    pixels = images.pixels.contiguous(memory_format=layout)
     return Images(pixels, images.frames, images.proposals)

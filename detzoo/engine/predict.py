@@ -38,7 +38,7 @@ def predict_dataset(
     is taken as it stands, and nothing is compiled again. Several processes take the batches in
     turns, and each gets the results of all, in the order of the data set.
     """
-    prepare(detector, device, channels_last, compile)
+    prepare(detector, device, channels_last, compile, inference=True)
     batches = evaluation_batches(
         dataset,
         batch_size=batch_size,

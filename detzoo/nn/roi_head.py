@@ -20,7 +20,8 @@ class RegionFeatures(nn.Module):
     With several maps a region is read from the one that fits its size (1612.03144, equation 1):
     level = floor(4 + log2(sqrt(area) / canonical_size)). aligned: RoI Align without the half-pixel
     offset error; torchvision's detectors were trained with aligned=False. On a CPU RoI Align is
-    ours (ops.regions), several times faster there; on a GPU it is torchvision's.
+    ours (ops.regions), several times faster there, and at inference reads the maps in the type that
+    they come in; on a GPU it is torchvision's. All else is in float32.
     """
 
     def __init__(
@@ -45,7 +46,8 @@ class RegionFeatures(nn.Module):
         """Maps (B, C, h, w), per image (R_b, 4) xyxy in input pixels -> (R, C, size, size)."""
         boxes = torch.cat(list(rois)).float()
         image = torch.cat([torch.full_like(r[:, 0], i) for i, r in enumerate(rois)])
-        maps = [x.float() for x in maps]
+        if torch.is_grad_enabled() or self.kind == "pool" or boxes.is_cuda:
+            maps = [x.float() for x in maps]
         level = self.levels(boxes) if len(maps) > 1 else torch.zeros_like(image).long()
         if self.kind == "align" and not boxes.is_cuda:
             return align(

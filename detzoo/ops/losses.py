@@ -41,10 +41,10 @@ def penalty_reduced_focal(logits: Tensor, targets: Tensor, *, alpha: float, beta
     that what is near a peak costs little. By logits, so that no logarithm meets a 0.
     """
     logits = logits.float()
-    p = logits.sigmoid()
-    peak = (1 - p) ** alpha * F.logsigmoid(logits)
-    rest = (1 - targets) ** beta * p**alpha * F.logsigmoid(-logits)
-    return -torch.where(targets == 1, peak, rest)
+    rest = (1 - targets) ** beta * logits.sigmoid() ** alpha * F.logsigmoid(-logits)
+    at = (targets == 1).nonzero(as_tuple=True)  # a handful of places
+    peaks = logits[at]
+    return -rest.index_put(at, (1 - peaks.sigmoid()) ** alpha * F.logsigmoid(peaks))
 
 
 def normaliser(count: Tensor | int) -> Tensor:

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-GROUP = 64  # cells
+from detzoo.ops.select import largest
+
 PIECE = 2**18  # cells, a megabyte
 
 
@@ -58,21 +59,5 @@ def top_peaks(heat: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     size = heat.numel() if heat.is_cuda else PIECE
     pieces = heat.flatten(0, 1).split(max(1, size // plane))
     peaks = torch.cat([torch.where(is_peak(x), x, -torch.inf) for x in pieces]).view_as(heat)
-    values, index = _largest(peaks.flatten(1), min(count, peaks[0].numel()))
+    values, index = largest(peaks.flatten(1), min(count, peaks[0].numel()))
     return values, index // plane, index % plane
-
-
-def _largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """(B, N) -> values and indices (B, count), as topk along dimension 1.
-
-    In two steps where N allows it: the largest `count` lie in the `count` groups of 64 whose
-    maxima are largest. A CPU sorts a 64th as much.
-    """
-    groups = values.shape[1] // GROUP
-    if values.shape[1] % GROUP or groups <= count:
-        return values.topk(count, dim=1)
-    best = values.view(-1, groups, GROUP).amax(2).topk(count, dim=1).indices
-    within = torch.arange(GROUP, device=values.device)
-    index = (best[:, :, None] * GROUP + within).flatten(1)  # (B, count * GROUP)
-    values, order = values.gather(1, index).topk(count, dim=1)
-    return values, index.gather(1, order)

@@ -9,30 +9,74 @@ from torchvision.ops import nms
 from detzoo.ops import boxes as box_ops
 from detzoo.types import Detections
 
+GROUP = 64
+FEW = 512  # boxes; comparing all of them takes less than calling NMS for every group
+
 
 def top_candidates(scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """(B, N, K) -> scores, reference indices, labels: each (B, min(count, N * K)), best first."""
     classes = scores.shape[2]
-    scores, index = scores.flatten(1).topk(min(count, scores[0].numel()), dim=1)
+    scores, index = largest(scores.flatten(1), min(count, scores[0].numel()))
     return scores, index // classes, index % classes
+
+
+def largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """(B, N) -> float32 values and indices (B, count), as topk along dimension 1.
+
+    In two steps where N is large: the largest `count` lie in the `count` groups of GROUP whose
+    maxima are largest, or among those left over at the end. A CPU sorts a GROUPth as much.
+    """
+    groups = values.shape[1] // GROUP
+    if groups <= count:
+        return values.float().topk(count, dim=1)  # a CPU is slow at sorting halves
+    whole = groups * GROUP
+    maxima = values[:, :whole].unflatten(1, (groups, GROUP)).amax(2).float()
+    best = maxima.topk(count, dim=1).indices[..., None] * GROUP
+    index = (best + torch.arange(GROUP, device=values.device)).flatten(1)
+    rest = torch.arange(whole, values.shape[1], device=values.device)
+    index = torch.cat([index, rest.expand(len(values), -1)], 1)
+    values, order = values.gather(1, index).float().topk(count, dim=1)
+    return values, index.gather(1, order)
+
+
+def boxes_above(scores: Tensor, threshold: float) -> Tensor:
+    """(B, N, K) -> (B, M): indices of boxes of which any class scores more, best first.
+
+    M is the most that an image has; others fill up with what comes next. All N on a GPU, which
+    would have to wait for the number.
+    """
+    if scores.is_cuda or not scores.numel():
+        return torch.arange(scores.shape[1], device=scores.device).expand(len(scores), -1)
+    best = scores.amax(2)
+    most = int((best > threshold).sum(1).max())
+    return best.topk(most, dim=1).indices
 
 
 def grouped_nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
     """Indices that survive NMS among boxes of one group, best score first.
 
-    On a CPU, where NMS compares all pairs, group by group. On a GPU all at once, groups kept apart
-    by shifting each to a place of its own; in float64, because a shift of a million pixels leaves
-    float32 an eighth of a pixel and NMS then decides otherwise.
+    In one call with every group shifted to a place of its own, in float64, because a shift of a
+    million pixels leaves float32 an eighth of a pixel and NMS then decides otherwise. On a CPU,
+    where NMS compares all pairs, group by group where these are many.
     """
     if len(boxes) == 0:
         return groups.new_zeros(0)
-    if not boxes.is_cuda:
-        order = groups.argsort(stable=True)
-        members = order.split([n for n in torch.bincount(groups).tolist() if n])
-        kept = torch.cat([m[nms(boxes[m], scores[m], threshold)] for m in members])
-        return kept[scores[kept].argsort(descending=True, stable=True)]
-    shift = groups.double() * (boxes.max().double() - boxes.min().double() + 1)
-    return nms(boxes.double() + shift[:, None], scores.double(), threshold)
+    boxes = boxes.double()
+    if boxes.is_cuda or len(boxes) <= FEW:
+        shift = groups.double() * (boxes.max() - boxes.min() + 1)
+        return nms(boxes + shift[:, None], scores.double(), threshold)
+    order = groups.argsort(stable=True)
+    ordered = boxes[order], scores[order].double()
+    sizes = [size for size in torch.bincount(groups).tolist() if size]
+    kept, alone, start = [], [], 0
+    for size, *group in zip(sizes, *(part.split(sizes) for part in ordered), strict=True):
+        if size == 1:
+            alone.append(start)
+        else:
+            kept.append(nms(*group, threshold).add_(start))
+        start += size
+    survivors = order[torch.cat([*kept, order.new_tensor(alone)])].sort().values
+    return survivors[scores[survivors].argsort(descending=True, stable=True)]
 
 
 def soft_nms(boxes: Tensor, scores: Tensor, labels: Tensor, *, sigma: float, count: int) -> Tensor:

@@ -56,8 +56,9 @@ INNER_PASSES = 10
 COST_PASSES = ALIKE + 2  # what counting multiply-adds and memory takes at the end, about
 ENERGY_SECONDS = 2.0  # of each detector on a GPU: its counter is read every 0.1 s or less often
 # A warning when others used more than this share of all processors; or, where the network's threads
-# leave none free, this much of one: all threads wait for the one that was held up.
-BUSY, HELD_UP = 0.1, 0.2
+# leave none free, this much of one: all threads wait for the one that was held up. A neighbour with
+# 0.19 of one slows two threads on two processors visibly; an idle machine's own upkeep is 0.01.
+BUSY, HELD_UP = 0.05, 0.06
 
 
 def measure(
@@ -122,7 +123,7 @@ def measure(
     pipelines = {
         name: Pipeline(
             name,
-            prepare(detector.eval(), device, how.channels_last, how.compile),
+            prepare(detector.eval(), device, how.channels_last, how.compile, inference=True),
             detector.resize if resizes is None else resizes[name],
             device,
             how.precision,

@@ -15,11 +15,12 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from detzoo.detector import Detector
+from detzoo.engine.folded import kept
 from detzoo.types import Images
 
 PEAK_MEMORY_MEASURES = {
-    False: "MiB: own weights and buffers + peak of live tensors in one pass, by torch's profiler",
-    True: "MiB: own weights and buffers + growth of max_memory_allocated in one pass",
+    False: "MiB: weights, buffers, folded weights + peak of live tensors in a pass, by torch",
+    True: "MiB: weights, buffers, folded weights + growth of max_memory_allocated in one pass",
 }
 
 
@@ -52,13 +53,15 @@ def gmacs(detector: Detector, images: Images) -> float:
 def peak_memory_mb(detector: Detector, images: Images) -> float:
     """MiB: the detector's own weights and buffers + the peak growth while it detects in `images`.
 
+    What folding keeps of the weights beside them (engine.folded) is counted with them.
+
     Other detectors on the same device do not count, nor does what an allocator keeps for later. On
     a GPU the growth is `torch.cuda.max_memory_allocated` over what stood before. On a CPU it is the
     peak of the bytes that live tensors hold, as torch's profiler sees torch's allocator: unlike a
     process's resident memory it does not depend on what ran before, but scratch memory that
     libraries take past torch (oneDNN's, OpenCV's) is not in it.
     """
-    tensors = [*detector.parameters(), *detector.buffers()]
+    tensors = [*detector.parameters(), *detector.buffers(), *kept(detector)]
     own = sum(
         {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values()
     )

@@ -154,7 +154,8 @@ class TestBatches:
     def test_shapes_and_types(self, dataset):
         images, targets = batches(dataset)[0]
         assert images.pixels.shape == (4, 3, 48, 48) and images.pixels.dtype == torch.uint8
-        assert images.pixels.is_contiguous() and images.sizes == [(48, 48)] * 4
+        assert images.pixels.is_contiguous(memory_format=torch.channels_last)
+        assert images.sizes == [(48, 48)] * 4
         assert len(targets) == 4 and type(targets[0].boxes) is torch.Tensor
         assert targets[0].boxes.dtype == torch.float32 and targets[0].crowd.dtype == torch.bool
 

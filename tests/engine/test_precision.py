@@ -100,6 +100,7 @@ def test_compiling_is_of_the_one_object_and_can_be_taken_back(monkeypatch):
         return lambda x: function(x) + 100
 
     monkeypatch.setattr(torch, "compile", fake_compile)
+    monkeypatch.setattr(precision.shutil, "which", lambda name: f"/usr/bin/{name}")
     one, other = Doubler(), Doubler()
     x = torch.ones(2)
     for _ in range(2):  # asked for again, as an evaluation does after a timing: the same stays
@@ -108,6 +109,16 @@ def test_compiling_is_of_the_one_object_and_can_be_taken_back(monkeypatch):
     assert one.network(x).tolist() == [102.0, 100.5] and other.network(x).tolist() == [2.0, 0.5]
     precision.prepare(one, "cpu", False)
     assert one.network(x).tolist() == [2.0, 0.5]
+
+
+def test_without_a_compiler_compiling_fails_at_once_and_says_why(monkeypatch):
+    monkeypatch.setattr(precision.shutil, "which", lambda name: None)
+    monkeypatch.setenv("CXX", "nowhere++")
+    one = Doubler()
+    with pytest.raises(ValueError, match=r"compile=true needs a C\+\+ compiler.*no nowhere\+\+"):
+        precision.prepare(one, "cpu", False, compile=True)
+    assert "network" not in vars(one)
+    precision.prepare(one, "cpu", False)
 
 
 def identity(detector, mode=precision.Mode(), resize=Letterbox(32), device="cpu"):  # noqa: B008

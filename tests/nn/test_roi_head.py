@@ -45,6 +45,18 @@ def test_regions_keep_their_order_across_levels_and_images(kind):
     assert found.flatten().tolist() == [300, 0, 101, 1, 201]
 
 
+def test_half_maps_are_read_as_they_are_at_inference_and_as_floats_in_training():
+    maps = [torch.rand(2, 8, size, size).bfloat16() for size in (32, 16)]
+    rois = [torch.tensor([box(60), [8.0, 4, 100, 90]]), torch.tensor([box(112)])]
+    regions = RegionFeatures((4, 8), canonical_size=28.0)
+    exact = regions([x.float() for x in maps], rois)
+    assert torch.equal(regions(maps, rois), exact)
+    with torch.no_grad():
+        found = regions(maps, rois)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), exact, rtol=0.02, atol=0.02)
+
+
 def test_no_regions():
     maps = [torch.rand(2, 3, 8, 8)] * 2
     assert RegionFeatures((4, 8))(maps, [torch.zeros(0, 4)] * 2).shape == (0, 3, 7, 7)

@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detzoo.ops.boxes import iou
-from detzoo.ops.select import grouped_nms, select, soft_nms, top_candidates
+from detzoo.ops.select import (
+    FEW,
+    boxes_above,
+    grouped_nms,
+    largest,
+    select,
+    soft_nms,
+    top_candidates,
+)
 
 
 def test_top_candidates_by_hand():
@@ -119,3 +127,36 @@ def test_soft_nms_by_hand():
     assert (soft_nms(BOXES, SCORES, LABELS, sigma=0.5, count=2)[0] >= 0).tolist() == [
         *(False, True, True, False)
     ]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 700), st.integers(1, 9))
+def test_the_largest_are_those_of_topk(seed, length, count):
+    torch.manual_seed(seed)
+    values = torch.randperm(2 * length)[: 2 * length].view(2, length).float()  # no two are equal
+    count = min(count, length)
+    for found, expected in zip(largest(values, count), values.topk(count), strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_boxes_above_are_as_many_as_the_fullest_image_has():
+    scores = torch.tensor([[[0.1, 0.9], [0.2, 0.1], [0.6, 0.0]], [[0.1, 0.2], [0.0, 0.7], [0, 0]]])
+    assert boxes_above(scores, 0.5).tolist() == [[0, 2], [1, 0]]
+    assert boxes_above(scores, 0.95).shape == (2, 0)
+
+
+def test_many_boxes_are_suppressed_as_few_are():
+    torch.manual_seed(0)
+    corner = torch.rand(2 * FEW, 2) * 60
+    boxes = torch.cat([corner, corner + torch.rand(2 * FEW, 2) * 40 + 1], 1)
+    scores, groups = torch.rand(2 * FEW), torch.randint(0, 40, (2 * FEW,))
+    groups[-1] = 41  # alone in its group
+    kept = grouped_nms(boxes, scores, groups, 0.4)
+    expected = torch.cat(
+        [
+            members[grouped_nms(boxes[members], scores[members], groups[members], 0.4)]
+            for members in ((groups == g).nonzero().squeeze(1) for g in groups.unique())
+        ]
+    )
+    assert torch.equal(kept, expected[scores[expected].argsort(descending=True)])
+    assert (scores[kept].diff() <= 0).all() and len(kept) < len(boxes)

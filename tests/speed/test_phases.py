@@ -91,6 +91,7 @@ def test_all_detectors_see_the_same_images_in_a_round(pipeline):
     assert [r for r, _ in pairs] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
     # Twelve passes over five images: they go round, none is left out.
     assert sorted(Counter(i for _, i in pairs).values()) == [2, 2, 2, 3, 3]
+    assert [image for _, image in pairs[:5]] != sorted(range(5))  # in no order of the files
     # And they are what the detectors saw, but for the untimed pass at the start of each turn.
     seen = pipelines["a"].detector.seen
     assert len(seen) == 16

@@ -64,6 +64,8 @@ def test_the_ratio_is_of_pairs():
     assert ratio(theirs, ours)["ratio"] == 0.5
     assert ratio(samples([1, 1]), samples([1, 3]))["interval"] == pytest.approx([1 / 3, 1.0])
     assert ratio(ours[:2], theirs[:2])["interval"] is None
+    # of medians it would be 10 / 4: the machine was slow at another moment for each of them
+    assert ratio(samples([1, 10, 20]), samples([1, 5, 4]))["ratio"] == 2.0
 
 
 def test_passes_of_different_images_are_no_pairs():

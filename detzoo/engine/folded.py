@@ -1,0 +1,182 @@
+"""Weights as inference wants them: batch norm folded into the layer before it, cast once.
+
+What is folded is a view of the weights and no copy that could go astray: the parameters, the state
+dict and so checkpoints and fingerprints stay as they were; where gradients are wanted, in training
+mode, and under `torch.compile` or `torch.export` (which do this themselves) the layers compute as
+they were written; and a weight that has changed since is folded anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)  # these very classes: others have a mind
+SIDE = 64  # pixels, about, on which a backbone is compared with itself
+
+
+def fold(detector: nn.Module) -> None:
+    """Fold every batch norm into the layer that it follows, in place; again is harmless.
+
+    Whether it follows is taken from the order in which a module registers its children. In a
+    Sequential that is the order of computing. Of the child `backbone`, which may be any of timm's,
+    it is believed of all modules, and then seen: where random pixels give something else than
+    before, the backbone is left as it is written.
+    """
+    unfold(detector)
+    backbone = getattr(detector, "backbone", nn.Identity())
+    inside = set(backbone.modules())
+    followers: dict[nn.Module, set[nn.Module]] = {}
+    for parent in detector.modules():
+        if isinstance(parent, nn.Sequential) or parent in inside:
+            for child, norm in pairwise(parent.children()):
+                if _folds(layer := _last(child), norm):
+                    followers.setdefault(layer, set()).add(norm)
+    for layer in [module for module in detector.modules() if type(module) in LAYERS]:
+        norms = followers.get(layer, set())
+        norm = norms.pop() if len(norms) == 1 else None
+        layer.forward = Folded(layer, norm)
+        if norm is not None:
+            norm.forward = Done(norm)
+    if len(inside) > 1 and not _equal(backbone, -(-SIDE // detector.stride) * detector.stride):
+        unfold(backbone)
+
+
+def unfold(detector: nn.Module) -> None:
+    """All layers as they were written."""
+    for module in detector.modules():
+        if isinstance(vars(module).get("forward"), Folded | Done):
+            del module.forward
+
+
+def kept(detector: nn.Module) -> Iterator[Tensor]:
+    """The tensors that folding holds besides the detector's own."""
+    for module in detector.modules():
+        forward = vars(module).get("forward")
+        if isinstance(forward, Folded) and forward.parameters is not None:
+            yield from (tensor for tensor in forward.parameters if tensor is not None)
+
+
+class Folded:
+    """The forward of a layer together with the norm behind it, if any; classes, not closures, so
+    that a copy of the network has its own.
+    """
+
+    def __init__(self, layer: nn.Module, norm: nn.Module | None) -> None:
+        self.layer, self.norm = layer, norm
+        self.sources = [layer.weight, layer.bias]
+        if norm is not None:
+            self.sources += [norm.weight, norm.bias, norm.running_mean, norm.running_var]
+        self.made_of: Any = None
+        self.parameters: tuple[Tensor, Tensor | None] | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        layer = self.layer
+        if _as_written(self.norm or layer):
+            return type(layer).forward(layer, x)
+        weight, bias = self.current(x.device.type)
+        if isinstance(layer, nn.Linear):
+            return F.linear(x, weight, bias)
+        if isinstance(layer, nn.Conv2d):
+            return layer._conv_forward(x, weight, bias)
+        return F.conv_transpose2d(
+            x,
+            weight,
+            bias,
+            layer.stride,
+            layer.padding,
+            layer.output_padding,
+            layer.groups,
+            layer.dilation,
+        )
+
+    def current(self, device: str) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias of now, in the type that autocast computes in."""
+        dtype = self.layer.weight.dtype
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        made_of = dtype, [(t._version, t.data_ptr()) for t in self.sources if t is not None]
+        if made_of != self.made_of:
+            weight, bias = self.layer.weight, self.layer.bias
+            if self.norm is not None:
+                weight, bias = _merged(self.layer, self.norm)
+            self.parameters = (
+                weight.detach().to(dtype),
+                None if bias is None else bias.detach().to(dtype),
+            )
+            self.made_of = made_of
+        return self.parameters
+
+
+class Done:
+    """The forward of a norm that the layer before it has done: its activation, if it has one."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        self.norm = norm
+
+    def __call__(self, x: Tensor) -> Tensor:
+        norm = self.norm
+        if _as_written(norm):
+            return type(norm).forward(norm, x)
+        return norm.act(norm.drop(x)) if hasattr(norm, "act") else x  # timm's norms have both
+
+
+def _as_written(module: nn.Module) -> bool:
+    return torch.is_grad_enabled() or module.training or torch.compiler.is_compiling()
+
+
+def _last(module: nn.Module) -> nn.Module:
+    """What computes last of it."""
+    while isinstance(module, nn.Sequential) and len(module):
+        module = module[-1]
+    return module
+
+
+def _folds(layer: nn.Module, norm: nn.Module) -> bool:
+    """Whether `norm` has statistics of its own, one for every channel that `layer` puts out."""
+    batch_norm = isinstance(norm, nn.BatchNorm2d) or "FrozenBatchNorm" in type(norm).__name__
+    return (
+        batch_norm
+        and type(layer) in LAYERS
+        and not isinstance(layer, nn.Linear)
+        and getattr(norm, "running_var", None) is not None
+        and len(norm.running_var) == layer.out_channels
+    )
+
+
+def _merged(layer: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """(x * w + b - mean) * scale + shift = x * (w * scale) + ((b - mean) * scale + shift)."""
+    scale = torch.rsqrt(norm.running_var + norm.eps)
+    scale = scale if norm.weight is None else scale * norm.weight
+    bias = -norm.running_mean if layer.bias is None else layer.bias - norm.running_mean
+    bias = bias * scale if norm.bias is None else bias * scale + norm.bias
+    if isinstance(layer, nn.ConvTranspose2d):  # (in, out / groups, ...), the groups along `in`
+        groups = layer.groups
+        weight = layer.weight.unflatten(0, (groups, -1))
+        weight = weight * scale.view(groups, 1, -1, 1, 1)
+        return weight.flatten(0, 1), bias
+    return layer.weight * scale[:, None, None, None], bias
+
+
+@torch.no_grad()
+def _equal(backbone: nn.Module, side: int) -> bool:
+    """Whether the folded backbone says of random pixels what it says as it is written."""
+    like = next(backbone.parameters())
+    pixels = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0)).to(like)
+    training = backbone.training
+    backbone.eval()
+    try:
+        folded = backbone(pixels)
+        with torch.enable_grad():
+            written = [x.detach() for x in backbone(pixels)]
+    finally:
+        backbone.train(training)
+    return all(
+        torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max()))
+        for a, b in zip(folded, written, strict=True)
+    )
