@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from detzoo.detector import Detector
 from detzoo.nn import Backbone
+from detzoo.nn.blocks import Halving
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import default_boxes, per_anchor
 from detzoo.ops.assign import BACKGROUND, IGNORE, claim, crowded, pad
@@ -91,9 +92,9 @@ class Maps(nn.Module):
         self.norm = nn.Identity() if l2_scale is None else L2Norm(self.channels[0], l2_scale)
         self.further = nn.ModuleList()
         for i, width in enumerate(widths[:further]):
-            step = {"stride": 2, "padding": 1} if i < further - unpadded else {}
             narrow = nn.Conv2d(self.channels[-1], width // 2, 1)
-            wide = nn.Conv2d(width // 2, width, 3, **step)
+            padded = i < further - unpadded
+            wide = Halving(width // 2, width) if padded else nn.Conv2d(width // 2, width, 3)
             self.further.append(nn.Sequential(narrow, nn.ReLU(), wide, nn.ReLU()))
             self.channels.append(width)
         _xavier(self.further)

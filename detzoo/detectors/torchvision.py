@@ -39,6 +39,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 
 from detzoo.detector import Detector
 from detzoo.nn.backbones import Backbone
+from detzoo.nn.blocks import Halving
 from detzoo.types import Detections, Images, Target
 
 MODELS = {
@@ -104,7 +105,7 @@ class ExtraMaps(nn.Module):
         self.extra = nn.ModuleList()
         while len(self.channels) < levels[1] - levels[0] + 1:
             narrow = nn.Conv2d(self.channels[-1], channels // 2, 1)
-            halve = nn.Conv2d(channels // 2, channels, 3, stride=2, padding=1)
+            halve = Halving(channels // 2, channels)
             for layer in (narrow, halve):
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)

@@ -20,6 +20,21 @@ def normalised(in_channels: int, out_channels: int, kernel: int, stride: int = 1
     )
 
 
+class Halving(nn.Conv2d):
+    """A 3x3 convolution of stride 2; (B, C, H, W) -> (B, out, ceil(H / 2), ceil(W / 2)).
+
+    A map one cell wide gets a second column of zeros, which is what the padding would have shown:
+    oneDNN's bfloat16 gradient of the weights reads memory that nobody has written there (seen in
+    torch 2.14.1 on AVX512-BF16), so that a training ends in NaN now and then.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.pad(x, (0, 1)) if x.shape[-1] == 1 else x)
+
+
 class Residual(nn.Module):
     """Two 3x3 convolutions beside a skip, which is a 1x1 where channels or stride change."""
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detzoo.nn.backbones import Backbone
+from detzoo.nn.blocks import Halving
 
 NECKS = ("fpn", "one_map")
 EXTRAS = ("pool", "conv_c5", "conv_p5")
@@ -50,7 +51,7 @@ class FPN(nn.Module):
         self.extra_levels = count
         first = in_channels[self.used[-1]] if extra == "conv_c5" else channels
         self.further = nn.ModuleList(
-            nn.Conv2d(first if i == 0 else channels, channels, 3, stride=2, padding=1)
+            Halving(first if i == 0 else channels, channels)
             for i in range(count if extra != "pool" else 0)
         )
         for module in self.modules():
