@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from lib import arguments, begin, interleaved, photographs, ratio, timing_lock
+from lib import arguments, begin, interleaved, photographs, pipeline_of, ratio, timing_lock
 from PIL import Image
 from torch import nn
 from torchvision.models import detection
@@ -27,8 +27,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from torchvision.transforms.v2 import functional as transforms
 
-from detzoo.engine.precision import autocast, choose_channels_last, choose_precision, prepare
-from detzoo.speed.stages import Pipeline, synchronizer
+from detzoo.engine.precision import autocast, choose_channels_last, choose_precision
 from detzoo.weights import create_from_torchvision
 
 CLASSES = 91
@@ -151,16 +150,8 @@ def as_it_comes(
 def ours(
     name: str, model: nn.Module, device: torch.device, precision: str, layout: bool
 ) -> Callable[[bytes], torch.Tensor]:
-    pipeline = Pipeline(
-        name,
-        prepare(model, device, layout, inference=True),
-        model.resize,
-        device,
-        precision,
-        layout,
-        synchronize=synchronizer(device),
-    )
-    return lambda data: pipeline([data]).detections[0].boxes
+    call = pipeline_of(name, model, device, precision, layout)
+    return lambda data: call([data]).detections[0].boxes
 
 
 def turns(run: Callable[[bytes], torch.Tensor], encoded: list[bytes]) -> Callable[[], int]:

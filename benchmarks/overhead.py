@@ -17,15 +17,15 @@ import time
 from collections import defaultdict
 
 import torch
-from lib import arguments, begin, photographs, timing_lock
+from lib import arguments, begin, photographs, pipeline_of, timing_lock
 from torch import nn
 
 from detzoo.api import create_detector, list_detectors
 from detzoo.data.image import Letterbox, load_image
 from detzoo.detector import Detector
-from detzoo.engine.precision import autocast, choose_channels_last, prepare, transfer
+from detzoo.engine.precision import autocast, choose_channels_last, transfer
 from detzoo.speed.machine import Bystanders
-from detzoo.speed.stages import STAGES, Pipeline, synchronizer
+from detzoo.speed.stages import STAGES, Pipeline
 
 REGIONS = {"rcnn": 16, "fast_rcnn": 300}  # of an image, of those who are given them
 APART = ("decode", "proposals")
@@ -58,15 +58,7 @@ def main() -> None:
     for precision in options.precisions:
         layout = choose_channels_last(device, precision) or options.channels_last
         pipelines = {
-            name: Pipeline(
-                name,
-                prepare(model, device, layout, inference=True),
-                model.resize,
-                device,
-                precision,
-                layout,
-                synchronize=synchronizer(device),
-            )
+            name: pipeline_of(name, model, device, precision, layout)
             for name, model in models.items()
         }
         for pipeline in pipelines.values():

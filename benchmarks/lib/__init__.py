@@ -25,7 +25,7 @@ from detzoo.engine.precision import autocast, choose_device, prepare, transfer
 from detzoo.engine.recipe import Recipe
 from detzoo.speed.lock import timing_lock
 from detzoo.speed.machine import Bystanders, environment
-from detzoo.speed.stages import synchronizer
+from detzoo.speed.stages import Pipeline, synchronizer
 
 
 def arguments(
@@ -78,6 +78,21 @@ def photographs(options: argparse.Namespace, split: str) -> list[Path]:
 
 def shapes(options: argparse.Namespace, split: str) -> Dataset:
     return Shapes(options.data).read(split)
+
+
+def pipeline_of(
+    name: str, model: Detector, device: torch.device, precision: str, channels_last: bool
+) -> Pipeline:
+    """The detector as inference has it, between a file's bytes and boxes."""
+    return Pipeline(
+        name,
+        prepare(model, device, channels_last, inference=True),
+        model.resize,
+        device,
+        precision,
+        channels_last,
+        synchronize=synchronizer(device),
+    )
 
 
 class Training:
@@ -174,6 +189,7 @@ __all__ = [
     "interleaved",
     "photographed",
     "photographs",
+    "pipeline_of",
     "ratio",
     "shapes",
     "timing_lock",
