@@ -149,13 +149,18 @@ def confusion(details: Details, styles: Styles, width: float) -> Figure | None:
         axes.grid(False)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-    for axes in panels.flat[len(details) :]:
-        axes.set_visible(False)
-    for axes in panels.flat[max(0, len(details) - across) : len(details)]:
-        axes.tick_params(labelbottom=True)
+    _used(panels, len(details))
     figure.supylabel("true class", fontsize=9)
     figure.supxlabel("taken for", fontsize=9)
     return figure
+
+
+def _used(panels: np.ndarray, count: int) -> None:
+    """Hide the panels after the first `count`; the lowest one left in a column has its numbers."""
+    for axes in panels.flat[count:]:
+        axes.set_visible(False)
+    for axes in panels.flat[max(0, count - panels.shape[1]) : count]:
+        axes.tick_params(labelbottom=True)
 
 
 def _most_boxes(detail: Detail) -> tuple[list[str], list[list[int]]]:
@@ -194,10 +199,7 @@ def reliability(details: Details, styles: Styles, width: float) -> Figure | None
         _bins(axes, detail.laece0.pooled, colour, "--", "D")
         _title(axes, name, styles, width / across)
         axes.set(xlim=(0, 1), ylim=(0, 1.02), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
-    for axes in panels.flat[len(known) :]:
-        axes.set_visible(False)
-    for axes in panels.flat[max(0, len(known) - across) : len(known)]:
-        axes.tick_params(labelbottom=True)
+    _used(panels, len(known))
     figure.supxlabel("score", fontsize=9)
     figure.supylabel("precision (—), mean IoU (- -)", fontsize=9)
     return figure
