@@ -21,7 +21,7 @@ from lib import arguments, begin, photographs, pipeline_of, timing_lock
 from torch import nn
 
 from detzoo.api import create_detector, list_detectors
-from detzoo.data.image import Letterbox, load_image
+from detzoo.data.image import Letterbox
 from detzoo.detector import Detector
 from detzoo.engine.precision import autocast, choose_channels_last, transfer
 from detzoo.speed.machine import Bystanders
@@ -113,8 +113,9 @@ def _overhead(taken) -> float:
 @torch.no_grad()
 def _make_it_find(pipeline: Pipeline, encoded: list, wanted: int) -> None:
     """Set the score threshold, by bisection of its logarithm, to about `wanted` objects."""
-    detector, arrays = pipeline.detector, [load_image(data) for data in encoded]
-    images = pipeline.collate(arrays, detector.proposals_of(arrays))
+    detector = pipeline.detector
+    pictures = [detector.picture_of(data, pipeline.resize) for data in encoded]
+    images = pipeline.collate(pictures, detector.proposals_of(pictures))
     images = transfer(images, pipeline.device, pipeline.channels_last)
     low, high = 1e-9, 1.0
     with autocast(pipeline.device, pipeline.precision):

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from detzoo.data.image import (
     Letterbox,
+    Picture,
     Resize,
     collate_images,
-    load_image,
+    load_picture,
     resize_proposals,
     to_original,
 )
@@ -124,11 +125,19 @@ class Detector(nn.Module, abc.ABC):
             x = x * (rows[:, None, :, None] & columns[:, None, None, :])
         return x
 
-    def proposals_of(self, arrays: Sequence[np.ndarray]) -> list[Tensor] | None:
-        """(H, W, 3) uint8 RGB arrays -> per image (P, 4) in its pixels; None for who needs none."""
+    def picture_of(self, source: Any, resize: Resize | None = None) -> Picture:
+        """As much of an image as is needed: of `resize` (else the detector's own), or all of it.
+
+        source and errors are those of `load_image`. A detector that proposes its own regions looks
+        for them in the whole image.
+        """
+        return load_picture(source, resize or self.resize if self.proposer is None else None)
+
+    def proposals_of(self, pictures: Sequence[Picture]) -> list[Tensor] | None:
+        """What `picture_of` gave -> per image (P, 4) in its pixels; None for who needs none."""
         if self.proposer is None:
             return None
-        return [torch.from_numpy(self.proposer(array)) for array in arrays]
+        return [torch.from_numpy(self.proposer(picture.pixels)) for picture in pictures]
 
     @torch.no_grad()
     def predict(
@@ -147,9 +156,9 @@ class Detector(nn.Module, abc.ABC):
         found: list[Detections] = []
         try:
             for start in range(0, len(images), batch_size):
-                arrays = [load_image(image) for image in images[start : start + batch_size]]
-                resized = [self.resize(array, i) for i, array in enumerate(arrays, start)]
-                proposals = self.proposals_of(arrays)
+                pictures = [self.picture_of(image) for image in images[start : start + batch_size]]
+                resized = [self.resize(picture, i) for i, picture in enumerate(pictures, start)]
+                proposals = self.proposals_of(pictures)
                 batch = collate_images(resized, self.stride, resize_proposals(proposals, resized))
                 for detections, frame in zip(self(batch.to(device)), batch.frames, strict=True):
                     keep = detections.scores >= score_threshold

@@ -39,7 +39,7 @@ def main(config: DictConfig) -> int:
     for start in tqdm(range(0, len(paths), size), "predict", unit="batch", disable=None):
         batch = paths[start : start + size]
         pixels = [load_image(path) for path in batch]
-        detections = detector.predict(pixels, batch_size=size, score_threshold=wanted["score"])
+        detections = detector.predict(batch, batch_size=size, score_threshold=wanted["score"])
         seen = see(detector, pixels) if wanted["heatmaps"] else [{}] * len(pixels)
         for path, image, boxes, maps in zip(batch, pixels, detections, seen, strict=True):
             picture = out / f"{len(found):04d}-{path.stem}.jpg"

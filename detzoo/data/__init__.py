@@ -5,11 +5,13 @@ from detzoo.data.dataset import SPLITS, Dataset, Problem, Sample
 from detzoo.data.health import CheckResult, check
 from detzoo.data.image import (
     Letterbox,
+    Picture,
     Resize,
     ShortestSide,
     Stretch,
     collate_images,
     load_image,
+    load_picture,
     resize_boxes,
     to_original,
 )
@@ -31,6 +33,7 @@ __all__ = [
     "EdgeBoxes",
     "Grid",
     "Letterbox",
+    "Picture",
     "Problem",
     "Proposer",
     "Resize",
@@ -46,6 +49,7 @@ __all__ = [
     "collate_images",
     "evaluation_batches",
     "load_image",
+    "load_picture",
     "resize_boxes",
     "to_original",
     "with_proposals",

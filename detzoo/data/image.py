@@ -7,6 +7,10 @@ annotation was drawn on the upright image, so the image is turned upright. `detz
 every such image.
 
 Arrays are (H, W, 3) uint8 RGB; sizes are (height, width); boxes are xyxy and continuous.
+
+A JPEG that is about to be shrunk is decoded at a half, a quarter or an eighth of its sides, where
+that is still no smaller than what is asked for: the decoder then leaves work out that resampling
+would undo. Sides that the part does not divide are decoded whole, so that no box moves.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import io
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL
@@ -35,6 +39,17 @@ except ImportError:
 Size = tuple[int, int]
 EXIF_ORIENTATION = 0x0112
 EXIF_ON_ITS_SIDE = (5, 6, 7, 8)  # the orientations that swap width and height
+PARTS = (8, 4, 2)  # what libjpeg decodes at one over that at almost no cost
+
+
+class Picture(NamedTuple):
+    """pixels: (H, W, 3) uint8 RGB, the image itself or a smaller one that shows all of it.
+
+    size: (height, width) of the image itself, in whose pixels its boxes are.
+    """
+
+    pixels: np.ndarray
+    size: Size
 
 
 def load_image(source: Any, size: Size | None = None) -> np.ndarray:
@@ -57,20 +72,36 @@ def load_image(source: Any, size: Size | None = None) -> np.ndarray:
         raise TypeError(
             f"an image is a path, bytes, a PIL image or a uint8 array, got {type(source).__name__}"
         )
+    return _load(source, size, None).pixels
+
+
+def load_picture(source: Any, resize: Resize | None, size: Size | None = None) -> Picture:
+    """What `resize` needs of an image: as `load_image`, but a JPEG perhaps at a part of its sides.
+
+    resize: None for the whole image. source, size and errors are those of `load_image`.
+    """
+    if isinstance(source, bytes | str | Path):
+        return _load(source, size, resize)
+    pixels = load_image(source)
+    return Picture(pixels, (pixels.shape[0], pixels.shape[1]))
+
+
+def _load(source: bytes | str | Path, size: Size | None, resize: Resize | None) -> Picture:
     where = "the encoded image" if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else _read(Path(source))
-    pixels = _decode(data, where)
-    if size is not None and pixels.shape[:2] == size[::-1] != size:
+    picture = _decode(data, where, resize)
+    if size is not None and picture.size == size[::-1] != size:
         image = Image.open(io.BytesIO(data))
         if image.getexif().get(EXIF_ORIENTATION) in EXIF_ON_ITS_SIDE:
-            return _rgb(ImageOps.exif_transpose(image), where)
-    return pixels
+            return Picture(_rgb(ImageOps.exif_transpose(image), where), size)
+    return picture
 
 
 def decoder() -> str:
     """What decodes JPEG here, for protocols."""
     name = "Pillow" if simplejpeg is None else "simplejpeg"
-    return f"{name} {PIL.__version__ if simplejpeg is None else metadata.version(name)}"
+    version = PIL.__version__ if simplejpeg is None else metadata.version(name)
+    return f"{name} {version}, at parts"
 
 
 def _read(path: Path) -> bytes:
@@ -79,20 +110,36 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _decode(data: bytes, where: str) -> np.ndarray:
+def _decode(data: bytes, where: str, resize: Resize | None) -> Picture:
     if simplejpeg is not None and data[:3] == b"\xff\xd8\xff":
         try:
-            if simplejpeg.decode_jpeg_header(data)[2] in ("YCbCr", "Gray", "RGB"):
-                return simplejpeg.decode_jpeg(data)
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+            if colours in ("YCbCr", "Gray", "RGB"):
+                least = _least(resize, (height, width))
+                pixels = simplejpeg.decode_jpeg(data, min_height=least[0], min_width=least[1])
+                return Picture(pixels, (height, width))
         except ValueError:
             pass  # Pillow decodes what is slightly damaged, and says what is wrong with the rest
     try:
-        return _rgb(Image.open(io.BytesIO(data)), where)
+        image = Image.open(io.BytesIO(data))
+        size = image.height, image.width
+        image.draft(image.mode, _least(resize, size)[::-1])  # of a JPEG; others know no parts
+        return Picture(_rgb(image, where), size)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(
             f"{where}: not a whole image that can be decoded ({error}); restore it or remove it "
             "from the data set"
         ) from error
+
+
+def _least(resize: Resize | None, size: Size) -> Size:
+    """The smallest (height, width) to decode an image of that size at, for that rule."""
+    if resize is not None:
+        wanted = resize.size(*size)
+        for part in PARTS:
+            if all(s % part == 0 and s // part >= w for s, w in zip(size, wanted, strict=True)):
+                return size[0] // part, size[1] // part
+    return size
 
 
 def _rgb(image: Image.Image, where: str) -> np.ndarray:
@@ -114,14 +161,15 @@ class Resize(abc.ABC):
     def describe(self) -> dict[str, Any]:
         """Plain values that tell this rule from every other one, for protocol fingerprints."""
 
-    def __call__(self, image: np.ndarray, id: int) -> tuple[np.ndarray, Frame]:
-        """Resize (H, W, 3) uint8; returns it with the Frame that takes boxes back.
+    def __call__(self, image: np.ndarray | Picture, id: int) -> tuple[np.ndarray, Frame]:
+        """Resize a Picture or (H, W, 3) uint8; returns it with the Frame that takes boxes back.
 
         The array may be larger than `frame.resized`: what lies right of it and below is padding.
         """
-        original = (image.shape[0], image.shape[1])
-        resized = self.size(*original)
-        return resample(image, resized), Frame(id, original, resized)
+        if not isinstance(image, Picture):
+            image = Picture(image, (image.shape[0], image.shape[1]))
+        resized = self.size(*image.size)
+        return resample(image.pixels, resized), Frame(id, image.size, resized)
 
 
 class Letterbox(Resize):
@@ -145,13 +193,13 @@ class Letterbox(Resize):
     def describe(self) -> dict[str, Any]:
         return {"kind": "letterbox", "size": list(self.target), "pad_to_size": self.pad_to_size}
 
-    def __call__(self, image: np.ndarray, id: int) -> tuple[np.ndarray, Frame]:
-        image, frame = super().__call__(image, id)
+    def __call__(self, image: np.ndarray | Picture, id: int) -> tuple[np.ndarray, Frame]:
+        pixels, frame = super().__call__(image, id)
         if self.pad_to_size and frame.resized != self.target:
             canvas = np.zeros((*self.target, 3), np.uint8)
-            canvas[: frame.resized[0], : frame.resized[1]] = image
-            image = canvas
-        return image, frame
+            canvas[: frame.resized[0], : frame.resized[1]] = pixels
+            pixels = canvas
+        return pixels, frame
 
 
 class Stretch(Resize):

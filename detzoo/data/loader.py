@@ -14,9 +14,11 @@ from torch.utils.data import DataLoader
 from detzoo.data.augment import Policy, View
 from detzoo.data.dataset import Dataset, Sample
 from detzoo.data.image import (
+    Picture,
     Resize,
     collate_images,
     load_image,
+    load_picture,
     resize_boxes,
     resize_proposals,
 )
@@ -56,7 +58,7 @@ class Cache:
         if index in self._kept:
             return self._kept[index]
         sample = self.dataset.samples[index]
-        image, frame = self.resize(load_sample(sample), sample.id)
+        image, frame = self.resize(load_resizable(sample, self.resize), sample.id)
         proposals = None if sample.proposals is None else resize_boxes(sample.proposals, frame)
         loaded = Loaded(image, frame, resize_boxes(sample.boxes, frame), proposals)
         if image.nbytes <= self.bytes_left:
@@ -68,12 +70,23 @@ class Cache:
 def load_sample(sample: Sample) -> np.ndarray:
     """(H, W, 3) uint8 in the pixels that the sample's boxes are in; ValueError if they differ."""
     image = load_image(sample.path, sample.size)
-    if image.shape[:2] != sample.size:
-        raise ValueError(
-            f"{sample.path}: the image is {image.shape[0]} x {image.shape[1]} (height x width), "
-            f"its annotation says {sample.size[0]} x {sample.size[1]}; run `detzoo check`"
-        )
+    _agree(sample, image.shape[:2])
     return image
+
+
+def load_resizable(sample: Sample, resize: Resize) -> Picture:
+    """`load_sample` for one who resizes it next; see `detzoo.data.image`."""
+    picture = load_picture(sample.path, resize, sample.size)
+    _agree(sample, picture.size)
+    return picture
+
+
+def _agree(sample: Sample, size: tuple[int, ...]) -> None:
+    if size != sample.size:
+        raise ValueError(
+            f"{sample.path}: the image is {size[0]} x {size[1]} (height x width), its annotation "
+            f"says {sample.size[0]} x {sample.size[1]}; run `detzoo check`"
+        )
 
 
 class Batches:
@@ -213,7 +226,7 @@ class EvaluationBatches:
         """Batch `number`; the last one may be smaller."""
         first = number * self.batch_size
         samples = self.dataset.samples[first : first + self.batch_size]
-        resized = [self.resize(load_sample(sample), sample.id) for sample in samples]
+        resized = [self.resize(load_resizable(s, self.resize), s.id) for s in samples]
         proposals = [s.proposals for s in samples] if self.dataset.has_proposals else None
         return collate_images(resized, self.stride, resize_proposals(proposals, resized))
 

@@ -306,8 +306,8 @@ def _cost(
     frequent = Counter(shapes).most_common(1)[0][0]
 
     def batch(data: bytes) -> Images:
-        image = load_image(data)
-        images = pipeline.collate([image], pipeline.detector.proposals_of([image]))
+        pictures = [pipeline.detector.picture_of(data, pipeline.resize)]
+        images = pipeline.collate(pictures, pipeline.detector.proposals_of(pictures))
         return transfer(images, pipeline.device, pipeline.channels_last)
 
     first = batch(encoded[shapes.index(frequent)])

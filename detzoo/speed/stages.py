@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from detzoo.data.image import (
+    Picture,
     Resize,
     collate_images,
-    load_image,
     resize_proposals,
     to_original,
 )
@@ -97,11 +97,11 @@ class Pipeline:
             stamps.append(self.clock())
 
         stamp()
-        arrays = [load_image(data) for data in encoded]
+        pictures = [self.detector.picture_of(data, self.resize) for data in encoded]
         stamp()
-        proposals = self.detector.proposals_of(arrays)
+        proposals = self.detector.proposals_of(pictures)
         stamp()
-        images = self.collate(arrays, proposals)
+        images = self.collate(pictures, proposals)
         stamp()
         images = transfer(images, self.device, self.channels_last)
         stamp()
@@ -119,10 +119,12 @@ class Pipeline:
         return Pass(seconds, tuple(images.pixels.shape), found, regions)
 
     def collate(
-        self, arrays: Sequence[np.ndarray], proposals: list[Tensor] | None = None
+        self,
+        images: Sequence[np.ndarray | Picture],
+        proposals: list[Tensor] | None = None,
     ) -> Images:
-        """(H, W, 3) uint8 RGB arrays -> the resized and padded batch, on the CPU."""
-        resized = [self.resize(array, index) for index, array in enumerate(arrays)]
+        """Pictures or (H, W, 3) uint8 RGB arrays -> the resized and padded batch, on the CPU."""
+        resized = [self.resize(image, index) for index, image in enumerate(images)]
         proposals = resize_proposals(proposals, resized)
         return collate_images(resized, self.detector.stride, proposals)
 

@@ -8,16 +8,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from torchvision import tv_tensors
+from torchvision.transforms import v2
 
 from detzoo.data import (
     Letterbox,
     ShortestSide,
+    Stretch,
     collate_images,
     image,
     load_image,
+    load_picture,
     resize_boxes,
     to_original,
 )
+from detzoo.data.augment import Flip, View, look
 from detzoo.data.image import resample
 from detzoo.types import Detections, Frame
 
@@ -101,6 +106,88 @@ class TestLoading:
         assert load_image(jpeg(picture, exif=exif(3)), (60, 40)).shape == (40, 60, 3)
 
 
+class TestParts:
+    """JPEGs decoded at a part of their sides."""
+
+    @pytest.fixture
+    def scene(self):
+        """(240, 320, 3): smooth, with a black box."""
+        y, x = np.mgrid[:240, :320]
+        pixels = np.stack([x / 2 + 60, y / 2 + 90, 220 - x / 4 - y / 4], -1)
+        pixels[64:192, 96:160] = 0
+        return pixels.astype(np.uint8)
+
+    @pytest.mark.parametrize(
+        ("target", "decoded"),
+        [
+            (320, (240, 320)),
+            (161, (240, 320)),
+            (160, (120, 160)),
+            ((60, 320), (60, 80)),  # whatever makes it small
+            (81, (120, 160)),
+            (80, (60, 80)),
+            (40, (30, 40)),
+            (7, (30, 40)),  # libjpeg goes no further
+        ],
+    )
+    @pytest.mark.parametrize("fast", [True, False])
+    def test_no_smaller_than_what_is_asked_for(self, scene, target, decoded, fast, monkeypatch):
+        if not fast:
+            monkeypatch.setattr(image, "simplejpeg", None)
+        picture = load_picture(jpeg(scene), Letterbox(target))
+        assert picture.pixels.shape[:2] == decoded and picture.size == (240, 320)
+        assert load_picture(jpeg(scene), None).pixels.shape == (240, 320, 3)
+
+    def test_sides_that_the_part_does_not_divide_are_decoded_whole(self, scene):
+        for height, width in [(239, 320), (240, 319)]:
+            picture = load_picture(jpeg(scene[:height, :width]), Letterbox(40))
+            assert picture.pixels.shape[:2] == picture.size == (height, width)
+        picture = load_picture(jpeg(scene[:236]), Letterbox(40))
+        assert picture.pixels.shape[:2] == (59, 80), "a quarter divides where an eighth does not"
+
+    def test_both_decoders_give_the_same_pixels(self, scene, monkeypatch):
+        pytest.importorskip("simplejpeg")
+        fast = load_picture(jpeg(scene), Letterbox(80)).pixels
+        monkeypatch.setattr(image, "simplejpeg", None)
+        assert np.array_equal(load_picture(jpeg(scene), Letterbox(80)).pixels, fast)
+
+    def test_the_picture_and_its_boxes_are_where_the_whole_image_s_are(self, scene):
+        resize = Letterbox(128)
+        part, frame = resize(load_picture(jpeg(scene), resize), 5)
+        whole, expected = resize(load_image(jpeg(scene)), 5)
+        assert frame == expected == Frame(5, (240, 320), (96, 128))
+        assert abs(part.astype(int) - whole).mean() < 1
+
+    def test_an_edge_is_where_the_box_s_is(self):
+        page = np.full((240, 320, 3), 200, np.uint8)
+        page[64:192, 96:160] = 0
+        resize = Letterbox(128)
+        part, frame = resize(load_picture(jpeg(page), resize), 0)
+        assert resize_boxes(torch.tensor([[96.0, 64, 160, 192]]), frame)[0].tolist() == (
+            pytest.approx([38.4, 25.6, 64, 76.8])
+        )
+        dark = 1 - part[:96, :, 1] / 200
+        for line, low, high in [(dark[50], 38.4, 64), (dark[:, 50], 25.6, 76.8)]:
+            assert line.sum() == pytest.approx(high - low, abs=0.1)
+            middle = (line * (np.arange(len(line)) + 0.5)).sum() / line.sum()
+            assert middle == pytest.approx((low + high) / 2, abs=0.05)
+
+    def test_other_files_and_what_is_no_file_come_whole(self, scene, tmp_path):
+        path = tmp_path / "a.png"
+        Image.fromarray(scene).save(path)
+        for source in (path, scene, Image.fromarray(scene)):
+            picture = load_picture(source, Letterbox(40))
+            assert np.array_equal(picture.pixels, scene) and picture.size == (240, 320)
+        with pytest.raises(TypeError, match="int"):
+            load_picture(7, Letterbox(40))
+
+    def test_a_lying_image_is_turned_whole(self, scene):
+        lying = jpeg(scene, exif=exif(6))
+        picture = load_picture(lying, Letterbox(40), (320, 240))
+        assert picture.size == (320, 240)
+        assert np.array_equal(picture.pixels, np.rot90(load_image(lying), -1))
+
+
 class TestSizes:
     @pytest.mark.parametrize(
         ("resize", "original", "resized"),
@@ -182,6 +269,47 @@ class TestThereAndBack:
         assert to_original(found, frame).boxes.tolist() == [[0, 0, 200, 100]]
         none = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0))
         assert to_original(none, frame).boxes.shape == (0, 4)
+
+
+class TestAgainstTorchvision:
+    """Boxes to 0.01 px where transforms.v2 puts them, over a whole chain."""
+
+    @given(
+        st.integers(100, 700),
+        st.integers(100, 700),
+        st.sampled_from([Letterbox(320), ShortestSide(200, 333), Stretch((300, 200))]),
+        st.integers(0, 2**31),
+        st.booleans(),
+    )
+    def test_resized_flipped_and_looked_at_through_a_window(self, height, width, rule, seed, out):
+        rng = np.random.default_rng(seed)
+        corners = np.sort(rng.uniform(0, 1, (6, 2, 2)), 1)
+        corners[:, 1] = np.minimum(corners[:, 1] + 0.05, 1)
+        boxes = torch.tensor(corners.reshape(6, 4) * ([width, height] * 2), dtype=torch.float32)
+        frame = Frame(0, (height, width), rule.size(height, width))
+        h, w = frame.resized
+        window = (h * 5 // 4, w * 6 // 5) if out else (h * 2 // 3, w * 3 // 4)
+        top, left = (-(h // 9), -(w // 7)) if out else (h // 5, w // 6)
+
+        view = View(
+            torch.zeros(3, h, w, dtype=torch.uint8),
+            resize_boxes(boxes, frame),
+            torch.arange(6),
+            torch.zeros(6, dtype=torch.bool),
+        )
+        ours = look(Flip(p=1)(view, rng), top, left, window, min_visible=0, fill=0)
+
+        theirs = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width))
+        theirs = v2.functional.horizontal_flip(v2.functional.resize(theirs, [h, w]))
+        if out:
+            right, bottom = window[1] - w + left, window[0] - h + top
+            theirs = v2.functional.pad(theirs, [-left, -top, right, bottom])
+        else:
+            theirs = v2.functional.crop(theirs, top, left, *window)
+        theirs = torch.Tensor(v2.functional.resize(theirs, [h, w]))
+        seen = (theirs[:, 2:] - theirs[:, :2]).min(1).values  # ours drops what is below a pixel
+        assert {*ours.labels.tolist()} >= {*torch.where(seen > 1.02)[0].tolist()}
+        assert ((ours.boxes - theirs[ours.labels]).abs() < 0.01).all()
 
 
 class TestCollate:

@@ -194,8 +194,8 @@ class TestBatches:
     def test_the_cache_saves_the_second_look(self, dataset, monkeypatch):
         from detzoo.data import loader
 
-        calls, load = [], loader.load_image
-        monkeypatch.setattr(loader, "load_image", lambda *a: (calls.append(1), load(*a))[1])
+        calls, load = [], loader.load_picture
+        monkeypatch.setattr(loader, "load_picture", lambda *a: (calls.append(1), load(*a))[1])
         list(batches(dataset).iterate())
         assert len(calls) == 10
 

@@ -15,17 +15,17 @@ from .fakes import DECODE, PREPROCESS, FakeDetector, FakeDevice, jpeg
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> FakeDevice:
     fake = FakeDevice()
-    load, collate = stages.load_image, stages.collate_images
+    load, collate = FakeDetector.picture_of, stages.collate_images
 
-    def slow_load(data):
+    def slow_load(*args):
         fake.spend(DECODE)
-        return load(data)
+        return load(*args)
 
     def slow_collate(*args, **kwargs):
         fake.spend(PREPROCESS)
         return collate(*args, **kwargs)
 
-    monkeypatch.setattr(stages, "load_image", slow_load)
+    monkeypatch.setattr(FakeDetector, "picture_of", slow_load)
     monkeypatch.setattr(stages, "collate_images", slow_collate)
     return fake
 
