@@ -36,6 +36,7 @@ from detzoo.data.image import Resize, decoder, load_image
 from detzoo.detector import Detector
 from detzoo.engine.precision import Mode, autocast, identity, prepare, transfer
 from detzoo.speed import cost
+from detzoo.speed.caveats import warnings_about
 from detzoo.speed.gpu import Card, Clocks
 from detzoo.speed.inner import event_of, has_parts, inner_stages
 from detzoo.speed.lock import timing_lock
@@ -45,7 +46,7 @@ from detzoo.speed.stages import Clock, Pipeline, TimingError, synchronizer
 from detzoo.speed.summary import latency, ratio
 from detzoo.types import Images
 
-__all__ = ["TimingError", "measure", "thinned", "warnings_about"]
+__all__ = ["TimingError", "measure", "thinned"]
 
 IMAGES_PER_ROUND = 8
 LEAST_ROUNDS = 5  # rounds are made smaller for slow detectors, so that this many fit
@@ -55,10 +56,6 @@ ALIKE = 3  # images of equal shape and equal count, after which it is taken not 
 INNER_PASSES = 10
 COST_PASSES = ALIKE + 2  # what counting multiply-adds and memory takes at the end, about
 ENERGY_SECONDS = 2.0  # of each detector on a GPU: its counter is read every 0.1 s or less often
-# A warning when others used more than this share of all processors; or, where the network's threads
-# leave none free, this much of one: all threads wait for the one that was held up. A neighbour with
-# 0.19 of one slows two threads on two processors visibly; an idle machine's own upkeep is 0.01.
-BUSY, HELD_UP = 0.05, 0.06
 
 
 def measure(
@@ -326,39 +323,6 @@ def _cost(
             "peak_memory_mb": cost.peak_memory_mb(pipeline.detector, first),
             "peak_memory_measures": cost.PEAK_MEMORY_MEASURES[pipeline.device.type == "cuda"],
         }
-
-
-def warnings_about(result: Mapping[str, Any]) -> list[str]:
-    """What a reader of the numbers must know, in words."""
-    found = []
-    processors = result["processors"]
-    others, free = result["other_load"] * processors, processors - result["threads"]
-    if others > min(BUSY * processors, max(0, free) + HELD_UP):
-        found.append(
-            f"other processes used {result['other_load']:.0%} of the {processors} processors while "
-            "timing ran; time again on a quiet machine"
-        )
-    clocks = result["clocks"]
-    if clocks["throttles"]:
-        found.append(f"the GPU was held back while timing ran: {', '.join(clocks['throttles'])}")
-    if result["gpu"] and clocks["throttles"] is None:
-        found.append(
-            "nobody watched the GPU's clocks and energy: NVML needs pip install 'detzoo[gpu]'"
-        )
-    warmup = result["warmup"]
-    if not warmup["settled"]:
-        found.append(
-            f"warm-up did not settle in {warmup['seconds']:.1f} s and {warmup['passes']} passes "
-            f"({warmup['shapes_settled']} of {warmup['shapes']} input shapes did); allow more time"
-        )
-    if result["n"] < 100:
-        found.append(f"p99 of {result['n']} passes says little more than their maximum")
-    timed = len(set(result["samples"]["image"]))
-    if timed < result["images"]:
-        found.append(f"{timed} of {result['images']} images were timed; allow more seconds")
-    if result["shapes"] > 1:
-        found.append(f"the input has {result['shapes']} shapes; the percentiles mix them")
-    return found
 
 
 @contextmanager
