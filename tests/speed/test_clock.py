@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import hashlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -235,6 +236,21 @@ def test_shapes_that_vary_are_told(time_all, paths):
     assert found["shapes"] == 2 == found["warmup"]["shapes"]
     assert found["input"] == [1, 3, 8, 16]
     assert "the input has 2 shapes; the percentiles mix them" in found["warnings"]
+
+
+def test_the_threads_of_the_network_are_recorded(time_all, paths, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    found = time_all({"a": four}, paths, rounds=1)["a"]
+    assert found["threads"] == found["fingerprint"]["threads"] == 7
+
+
+def test_a_card_held_back_for_a_moment_within_a_round_is_told_of(time_all, paths, monkeypatch):
+    held = iter([set(), set(), {"power cap"}])  # when made and twice in rounds; later nothing
+    card = SimpleNamespace(clocks=dict, throttles=lambda: next(held, set()), joules=lambda: None)
+    monkeypatch.setattr(clock.Card, "of", lambda device: card)
+    found = time_all({"a": four, "b": four}, paths, rounds=3)["a"]
+    assert found["clocks"]["throttles"] == ["power cap"]
+    assert "the GPU was held back while timing ran: power cap" in found["warnings"]
 
 
 def test_thinning_is_even_and_keeps_what_is_few():

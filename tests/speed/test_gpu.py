@@ -23,6 +23,7 @@ class FakeNvml:
 
     def __init__(self) -> None:
         self.readings = iter([0, 0b1001, 0b100])  # idle is no throttle, 8 is, 4 is
+        self.megahertz = 1500
         self.millijoules = 0
         self.known = "GPU-1234"
 
@@ -36,7 +37,7 @@ class FakeNvml:
 
     def nvmlDeviceGetClockInfo(self, handle, kind):
         assert handle == "handle"
-        return {0: 1500, 2: 2600}[kind]
+        return {0: self.megahertz, 2: 2600}[kind]
 
     def nvmlDeviceGetTemperature(self, handle, sensor):
         raise Refused("not on this card")
@@ -73,12 +74,31 @@ def test_no_card_where_there_is_none_to_be_had(nvml, monkeypatch):
     assert Card.of(torch.device("cuda")) is None
 
 
+@pytest.mark.parametrize(
+    ("bits", "told"),
+    [
+        (0x001, set()),  # idle
+        (0x002, set()),  # clocks that a user has set
+        (0x004, {"power cap"}),
+        (0x008, {"hardware slowdown"}),
+        (0x010, set()),  # in step with other cards
+        (0x060, {"thermal slowdown by software", "thermal slowdown by hardware"}),
+        (0x080, {"power brake"}),
+        (0x100, set()),  # display clocks
+    ],
+)
+def test_bits_by_nvml_s_header(nvml, bits, told):
+    nvml.readings = iter([bits])
+    assert Card.of(torch.device("cuda")).throttles() == told
+
+
 def test_what_held_the_clocks_back_at_any_look_is_told(nvml):
     clocks = Clocks(Card.of(torch.device("cuda")))
     clocks.look()
+    nvml.megahertz = 1200
     told = clocks.told()
     assert told["throttles"] == ["hardware slowdown", "power cap"]
-    assert told["before"]["gpu_mhz"] == told["after"]["gpu_mhz"] == 1500
+    assert (told["before"]["gpu_mhz"], told["after"]["gpu_mhz"]) == (1500, 1200)
     assert "cpu_mhz" in told["before"]
 
 
