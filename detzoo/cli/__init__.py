@@ -15,6 +15,7 @@ VERBS = {
     "speed": "time runs against one another, from encoded bytes to boxes",
     "report": "make the page and the tables of a set of runs",
     "compare": "two detectors on the same images: the difference, how sure it is, its causes",
+    "pool": "the folds of a small data set as one run",
     "bench": "check, train, evaluate, speed and report in a row",
     "oracle": "score runs with parts of what they predict replaced by the truth",
     "predict": "find objects in images of yours: JSON and drawn pictures",

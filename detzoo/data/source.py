@@ -14,6 +14,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,8 +52,10 @@ class Source(abc.ABC):
     relative to root; without it every format has its usual places. classes: names in the order of
     the labels; without it as the format tells them. holdout: fractions of train to split off, e.g. {"val": 0.1, "test": 0.2}, for data sets that
     have no such split. Who goes where depends on `holdout_seed` and on the images' bytes, not on
-    their names or order, and copies of an image stay on one side. allow: kinds of problems that
-    `check` lets pass, e.g. ["train/test overlap"]; they stay in its table, as warnings.
+    their names or order, and copies of an image stay on one side. folds: for small data sets, cut
+    all images, whatever their split, into so many equal parts by the same rule; part `fold` is the
+    test split, the next one val, the rest train. allow: kinds of problems that `check` lets pass,
+    e.g. ["train/test overlap"]; they stay in its table, as warnings.
     """
 
     format: str
@@ -66,6 +69,8 @@ class Source(abc.ABC):
         classes: Sequence[str] | None = None,
         holdout: Mapping[str, float] | None = None,
         holdout_seed: int = 0,
+        folds: int | None = None,
+        fold: int = 0,
         allow: Sequence[str] = (),
     ) -> None:
         self.name = name or self.format
@@ -74,12 +79,20 @@ class Source(abc.ABC):
         self.places = {split: place for split, place in (splits or {}).items() if place}
         self.holdout = {split: float(f) for split, f in (holdout or {}).items() if f}
         self.holdout_seed = holdout_seed
+        self.folds, self.fold = folds, fold
         self._given_classes = tuple(classes) if classes else None
         self._read: dict[str, Dataset] = {}
         if set(self.holdout) - {"val", "test"} or not 0 <= sum(self.holdout.values()) < 1:
             raise ValueError(
                 f"holdout is {self.holdout}; give fractions for val or test whose sum is below 1"
             )
+        if folds is not None and (folds < 3 or not 0 <= fold < folds):
+            raise ValueError(
+                f"folds is {folds}, fold is {fold}; give at least 3 folds (test, val and train), "
+                "and a fold from 0 on"
+            )
+        if folds is not None and self.holdout:
+            raise ValueError("folds cut all images anew; unset holdout")
         if self._given_classes and len(set(self._given_classes)) < len(self._given_classes):
             raise ValueError(f"classes names a class twice: {', '.join(self._given_classes)}")
 
@@ -112,6 +125,8 @@ class Source(abc.ABC):
     @property
     def splits(self) -> tuple[str, ...]:
         """The splits that can be read."""
+        if self.folds is not None:
+            return SPLITS
         return tuple(s for s in SPLITS if s in self.holdout or self.find(s) is not None)
 
     def read(self, split: str) -> Dataset:
@@ -121,7 +136,9 @@ class Source(abc.ABC):
         if split not in self._read:
             if not self.root.is_dir():
                 raise DataError(f"{self.root}: no such folder; data.root=DIR names the data set")
-            if self.holdout and (split == "train" or split in self.holdout):
+            if self.folds is not None:
+                self._read.update(self._fold())
+            elif self.holdout and (split == "train" or split in self.holdout):
                 self._read.update(self._split_off())
             else:
                 self._read[split] = self._whole(split)
@@ -151,31 +168,66 @@ class Source(abc.ABC):
                     f"{self.name} has a {split} split of its own; unset data.holdout.{split}"
                 )
         whole = self._whole("train")
-
-        def rank(sample: Sample) -> bytes:
-            key = f"{self.holdout_seed} {content_hash(sample.path)}"
-            return hashlib.blake2b(key.encode(), digest_size=8).digest()
-
-        ranks = [rank(sample) for sample in whole.samples]
-        ordered = sorted(set(ranks))
+        ordered = self._shuffled(whole)
         pieces, start = {}, 0
         for split, fraction in self.holdout.items():
             stop = start + max(1, round(fraction * len(ordered)))
-            pieces[split] = set(ordered[start:stop])
+            pieces[split] = ordered[start:stop]
             start = stop
-        pieces["train"] = set(ordered[start:])
+        pieces["train"] = ordered[start:]
         if not pieces["train"]:
             raise DataError(
                 f"{self.name}: {len(ordered)} different images are too few for {self.holdout}"
             )
+        return self._pieces(whole, pieces)
+
+    def _fold(self) -> dict[str, Dataset]:
+        """All images, numbered anew: part `fold` for test, the next for val, the rest for train."""
+        found = [self._whole(split) for split in SPLITS if self.find(split) is not None]
+        if not found:
+            raise DataError(f"{self.name} has no split: {self.looked_for('train')}")
+        if len({(d.classes, d.category_ids) for d in found}) > 1:
+            raise DataError(f"{self.name}: its splits have different classes, so none can be cut")
+        samples = [sample for dataset in found for sample in dataset.samples]
+        whole = replace(
+            found[0],
+            samples=tuple(replace(sample, id=id) for id, sample in enumerate(samples, 1)),
+            problems=tuple(problem for dataset in found for problem in dataset.problems),
+        )
+        ordered = self._shuffled(whole)
+        if len(ordered) < self.folds:
+            raise DataError(
+                f"{self.name}: {len(ordered)} different images are too few for {self.folds} folds"
+            )
+        edges = [part * len(ordered) // self.folds for part in range(self.folds + 1)]
+        parts = [ordered[low:high] for low, high in pairwise(edges)]
+        pieces = {
+            "test": parts.pop(self.fold),
+            "val": parts.pop(self.fold % len(parts)),  # what came after it, or the first
+            "train": [rank for part in parts for rank in part],
+        }
+        return self._pieces(whole, pieces)
+
+    def _rank(self, sample: Sample) -> bytes:
+        """Where an image stands in a random order that hangs on its bytes and the seed alone."""
+        key = f"{self.holdout_seed} {content_hash(sample.path)}"
+        return hashlib.blake2b(key.encode(), digest_size=8).digest()
+
+    def _shuffled(self, whole: Dataset) -> list[bytes]:
+        """The ranks of all different images, in order."""
+        return sorted({self._rank(sample) for sample in whole.samples})
+
+    def _pieces(self, whole: Dataset, pieces: Mapping[str, Sequence[bytes]]) -> dict[str, Dataset]:
+        """split -> ranks, as Datasets; the problems of all stand with train."""
+        members = {split: set(ranks) for split, ranks in pieces.items()}
         return {
             split: replace(
                 whole,
                 split=split,
-                samples=tuple(s for s, r in zip(whole.samples, ranks, strict=True) if r in members),
+                samples=tuple(s for s in whole.samples if self._rank(s) in ranks),
                 problems=whole.problems if split == "train" else (),
             )
-            for split, members in pieces.items()
+            for split, ranks in members.items()
         }
 
 

@@ -434,6 +434,71 @@ class TestHoldout:
             self.source(root, splits={"train": "images"}).read("train")
 
 
+class TestFolds:
+    @pytest.fixture
+    def sources(self, tmp_path):
+        """Twelve images in three splits' folders, cut into four folds."""
+        for i in range(12):
+            split = ("train", "train", "val", "test")[i % 4]
+            write_image(tmp_path / "images" / split / f"{i:02d}.png", seed=i)
+            label = tmp_path / "labels" / split / f"{i:02d}.txt"
+            label.parent.mkdir(parents=True, exist_ok=True)
+            label.write_text("0 0.5 0.5 0.1 0.2")
+        return [YoloTxt(tmp_path, classes=["x"], folds=4, fold=fold) for fold in range(4)]
+
+    @staticmethod
+    def names(source, split):
+        return [sample.path.name for sample in source.read(split).samples]
+
+    def test_every_image_is_tested_once_and_validated_once(self, sources):
+        for split in ("test", "val"):
+            names = [self.names(source, split) for source in sources]
+            assert [len(of_fold) for of_fold in names] == [3, 3, 3, 3]
+            assert len({name for of_fold in names for name in of_fold}) == 12
+        for fold, source in enumerate(sources):
+            pieces = [{*self.names(source, split)} for split in ("train", "val", "test")]
+            assert [len(piece) for piece in pieces] == [6, 3, 3]
+            assert len(set.union(*pieces)) == 12
+            assert pieces[1] == {*self.names(sources[(fold + 1) % 4], "test")}
+        assert sources[0].splits == ("train", "val", "test")
+
+    def test_an_image_has_one_id_in_all_folds_and_no_other_has_it(self, sources):
+        ids = [
+            {s.path.name: s.id for split in ("train", "val", "test") for s in of.read(split).samples}
+            for of in sources
+        ]
+        assert ids[0] == ids[1] == ids[2] == ids[3]
+        assert sorted(ids[0].values()) == list(range(1, 13))
+
+    def test_copies_stay_in_one_fold(self, sources):
+        root = sources[0].root
+        for path in list((root / "images" / "train").iterdir()):
+            (root / "images" / "val" / f"copy_{path.name}").write_bytes(path.read_bytes())
+        for source in sources:
+            names = {*self.names(source, "test")}
+            assert {name.removeprefix("copy_") for name in names} <= names
+
+    @pytest.mark.parametrize(
+        ("options", "says"),
+        [
+            ({"folds": 2}, "folds is 2"),
+            ({"folds": 3, "fold": 3}, "fold is 3"),
+            ({"folds": 3, "fold": -1}, "fold is -1"),
+            ({"folds": 3, "holdout": {"val": 0.1}}, "unset holdout"),
+        ],
+    )
+    def test_what_makes_no_sense_is_refused(self, tmp_path, options, says):
+        with pytest.raises(ValueError, match=says):
+            YoloTxt(tmp_path, classes=["x"], **options)
+
+    def test_too_few_images_are_told(self, sources):
+        with pytest.raises(DataError, match="12 different images are too few for 13 folds"):
+            YoloTxt(sources[0].root, classes=["x"], folds=13).read("train")
+        with pytest.raises(DataError, match="no images that can be used"):
+            (sources[0].root / "empty").mkdir()
+            YoloTxt(sources[0].root / "empty", classes=["x"], folds=3).read("train")
+
+
 @pytest.mark.parametrize(
     ("name", "result"),
     [

@@ -9,6 +9,7 @@ from torch import nn
 from detzoo.data.dataset import Dataset, Sample
 from detzoo.data.image import Letterbox
 from detzoo.detector import Detector
+from detzoo.engine.folded import Folded
 from detzoo.engine.predict import predict_dataset
 from detzoo.types import Detections
 
@@ -48,6 +49,13 @@ def dataset(tmp_path) -> Dataset:
         boxes, labels = none.reshape(0, 4), none.long()
         samples.append(Sample(10 + number, path, (height, width), boxes, labels, none.bool(), none))
     return Dataset("toy", "test", tmp_path, tuple(samples), ("a", "b"), (4, 7))
+
+
+def test_what_is_scored_is_folded_as_what_is_timed(dataset):
+    detector = Corner()
+    options = {"batch_size": 2, "device": "cpu", "precision": "fp32", "channels_last": False}
+    predict_dataset(detector, dataset, resize=Letterbox(48), progress=False, **options)
+    assert isinstance(detector.conv.forward, Folded)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from detzoo.data.image import Letterbox, ShortestSide
+from detzoo.data.image import Letterbox, ShortestSide, decoder
 from detzoo.engine.precision import Mode
 from detzoo.files import read_json, write_json
 from detzoo.speed import clock
@@ -96,6 +96,8 @@ def test_a_fingerprint_has_every_field(time_all, paths):
     same_object = {"weights_hash", "resize", "score_threshold", "max_dets", "device"}
     mode = {"precision", "channels_last", "compile"}
     assert set(found) == protocol | same_object | mode  # the rest is the run's: provenance()
+    assert (found["cpu"], found["gpu"], found["driver"]) == (cpu_model(), None, None)
+    assert found["decoder"] == decoder() and found["batch"] == 1
 
 
 def test_what_was_in_an_image_stands_beside_its_time(time_all, paths):
@@ -236,6 +238,15 @@ def test_shapes_that_vary_are_told(time_all, paths):
     assert found["shapes"] == 2 == found["warmup"]["shapes"]
     assert found["input"] == [1, 3, 8, 16]
     assert "the input has 2 shapes; the percentiles mix them" in found["warnings"]
+
+
+def test_what_is_timed_is_folded_as_what_is_scored(time_all, paths, monkeypatch):
+    prepared, prepare = [], clock.prepare
+    monkeypatch.setattr(
+        clock, "prepare", lambda *a, **k: (prepared.append(k["inference"]), prepare(*a, **k))[1]
+    )
+    time_all({"a": four, "b": four}, paths, rounds=1)
+    assert prepared == [True, True]
 
 
 def test_the_threads_of_the_network_are_recorded(time_all, paths, monkeypatch):

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from detzoo.data.image import Letterbox
 from detzoo.speed.stages import STAGES, TimingError
 
 from .fakes import DECODE, LAUNCH, POSTPROCESS, PREPROCESS, jpeg
@@ -39,6 +42,15 @@ def test_proposals_are_a_stage_of_their_own(pipeline, device):
     assert dict(zip(STAGES, taken.seconds, strict=True))["proposals"] == 4.0
     assert taken.end_to_end == 5.875 + 4 + DECODE  # of a second image
     assert [p.tolist() for p in given[0]] == [[[0, 0, 8, 4]], [[0, 0, 8, 8]]]  # as the network sees
+
+
+def test_an_image_is_decoded_for_the_resize_that_is_timed(pipeline):
+    asked, fake = [], pipeline()
+    fake = replace(fake, resize=Letterbox(16))
+    picture_of = fake.detector.picture_of
+    fake.detector.picture_of = lambda *a: (asked.append(a[1]), picture_of(*a))[1]
+    assert fake([jpeg(16, 32)]).shape == (1, 3, 16, 16)
+    assert asked == [fake.resize]
 
 
 def test_work_from_before_is_nobodys(pipeline, device):
