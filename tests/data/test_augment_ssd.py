@@ -68,6 +68,13 @@ def test_no_objects_and_crowds_alone_are_legal():
         ZoomOutAndCrop()(view(crowd=[True] * 3), np.random.default_rng(seed))
 
 
+def test_crowds_decide_nothing(monkeypatch):
+    given = []
+    monkeypatch.setattr(augment_ssd, "crop", lambda boxes, window, rng: (given.append(boxes), window)[1])
+    ZoomOutAndCrop()(view(crowd=[True, False, True]), np.random.default_rng(0))
+    assert given[0].tolist() == [list(BOXES[1])]
+
+
 def test_proposals_go_where_the_image_goes(monkeypatch):
     step = ZoomOutAndCrop(p=0.0)
     monkeypatch.setattr(augment_ssd, "crop", lambda boxes, window, rng: (20, 0, 50, 20))

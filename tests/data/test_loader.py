@@ -195,9 +195,11 @@ class TestBatches:
         from detzoo.data import loader
 
         calls, load = [], loader.load_picture
-        monkeypatch.setattr(loader, "load_picture", lambda *a: (calls.append(1), load(*a))[1])
-        list(batches(dataset).iterate())
+        monkeypatch.setattr(loader, "load_picture", lambda *a: (calls.append(a), load(*a))[1])
+        loaded = batches(dataset)
+        list(loaded.iterate())
         assert len(calls) == 10
+        assert all(resize is loaded.cache.resize for _, resize, _ in calls)  # and no more than that
 
     def test_another_seed_gives_other_batches(self, dataset):
         one, two = batches(dataset)[0][0], batches(dataset, seed=1)[0][0]
