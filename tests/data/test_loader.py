@@ -86,6 +86,25 @@ class TestSteps:
             assert (found - after.boxes[0]).abs().max() < 1.1
         assert seen > 30
 
+    def test_a_zoom_shows_a_crop_or_all_of_a_side(self):
+        before = view(boxes=[(0, 0, 60, 40)])
+        seen = {"in": 0, "out": 0}
+        for seed in range(60):
+            rng = np.random.default_rng(seed)
+            after = Zoom(scale=(0.5, 2), aspect=1, p=1, fill=7, min_visible=0)(before, rng)
+            x1, y1, x2, y2 = after.boxes[0].tolist()
+            if (x1, y1, x2, y2) == (0, 0, 60, 40):
+                seen["in"] += 1
+                assert not (after.image == 7).all(0).any()
+                continue
+            seen["out"] += 1
+            assert (x2 - x1) / 60 == pytest.approx((y2 - y1) / 40, abs=0.02)
+            drawn = torch.ones(40, 60, dtype=torch.bool)
+            drawn[int(y1) : int(y2), int(x1) : int(x2)] = False
+            assert all(x == int(x) for x in (x1, y1, x2, y2)), "on whole pixels"
+            assert (after.image[:, drawn] == 7).all()
+        assert min(seen.values()) > 15
+
     def test_colour_is_torchvision_s_where_nothing_is_clipped(self):
         image = torch.randint(60, 180, (3, 20, 30), dtype=torch.uint8)
         for brightness, contrast, saturation in (
