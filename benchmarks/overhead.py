@@ -2,28 +2,28 @@
 
 Every detector on one backbone and at one size, torchvision's beside ours, all in turns over the
 same photographs, at several batch sizes, in fp32 and bf16. Proposals that come from outside are a
-stage apart and not in the ratio. Weights are random, and at a score threshold of 0.05 a random
-network says next to nothing: so that there is something to postprocess, heads are drawn wider than
-they are born and every detector's threshold is set to where it finds about `--boxes` an image.
+stage apart and not in the ratio. A network of random weights finds next to nothing at a score
+threshold of 0.05: so that there is something to postprocess, every detector first takes `--steps`
+of training on shapes, and its threshold is set to where it finds about `--boxes` an image.
 
     python benchmarks/overhead.py --precisions bf16 --batches 1 8 --seconds 120
 """
 
 from __future__ import annotations
 
+import argparse
 import random
 import statistics
 import time
 from collections import defaultdict
 
 import torch
-from lib import arguments, begin, photographs, pipeline_of, timing_lock
-from torch import nn
+from lib import Training, arguments, begin, photographs, pipeline_of, timing_lock
 
 from detzoo.api import create_detector, list_detectors
 from detzoo.data.image import Letterbox
 from detzoo.detector import Detector
-from detzoo.engine.precision import autocast, choose_channels_last, transfer
+from detzoo.engine.precision import autocast, choose_channels_last, choose_precision, transfer
 from detzoo.speed.machine import Bystanders
 from detzoo.speed.stages import STAGES, Pipeline
 
@@ -38,11 +38,15 @@ def main() -> None:
     parser.add_argument("--channels-last", action="store_true", help="in fp32 too")
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--classes", type=int, default=80)
+    parser.add_argument("--steps", type=int, default=20, help="of training, before")
     parser.add_argument("--boxes", type=int, default=30, help="found in an image, about")
     parser.add_argument("--stages", action="store_true", help="milliseconds of every stage")
     options = parser.parse_args()
     device = begin(options)
     encoded = [path.read_bytes() for path in photographs(options, "test")[:32]]
+    few = argparse.Namespace(**{**vars(options), "batch": 4})
+    precision = choose_precision(device)
+    layout = choose_channels_last(device, precision)
     models = {}
     for name in options.detectors:
         torch.manual_seed(0)
@@ -51,10 +55,10 @@ def main() -> None:
             name, num_classes=options.classes, backbone=options.backbone, **given
         )
         models[name].resize = Letterbox(options.size)
-        for part in ("rpn", "head"):
-            for layer in getattr(models[name], part, nn.Identity()).modules():
-                if isinstance(layer, nn.Conv2d | nn.Linear):
-                    nn.init.kaiming_normal_(layer.weight)
+        step = Training(models[name], few, device, precision, layout, lr=1e-3)
+        for _ in range(options.steps):
+            step()
+        models[name].eval()
     for precision in options.precisions:
         layout = choose_channels_last(device, precision) or options.channels_last
         pipelines = {

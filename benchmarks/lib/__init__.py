@@ -105,10 +105,11 @@ class Training:
         device: torch.device,
         precision: str = "fp32",
         channels_last: bool = False,
+        lr: float = 1e-4,
     ) -> None:
         self.device, self.precision, self.channels_last = device, precision, channels_last
         self.detector = prepare(detector, device, channels_last).train()
-        recipe = Recipe(images_seen=10_000, lr=1e-4, batch_size=options.batch)
+        recipe = Recipe(images_seen=10_000, lr=lr, batch_size=options.batch)
         self.optimizer = recipe.make_optimizer(detector)
         batches = Batches(
             with_proposals(shapes(options, "train"), detector.proposer),
