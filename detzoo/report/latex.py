@@ -31,14 +31,17 @@ def escaped(text: str) -> str:
 
 def latex(frames: Sequence[pd.DataFrame]) -> str:
     """Two `tabular` a table, that each fits a page: accuracies, and what they cost."""
-    parts = ["% Accuracies in [0, 1], intervals 95%; milliseconds end to end at batch 1."]
+    parts = [
+        "% Accuracies in [0, 1], intervals 95%; milliseconds end to end at batch 1.\n"
+        "% Plain LaTeX; names in other scripts than Latin want lualatex or xelatex."
+    ]
     for index, frame in enumerate(frames, start=1):
         if len(frames) > 1:
             parts.append(f"% Table {index} of {len(frames)}: not to be compared with the others")
         of = columns(frame)
         accuracies = [column for column in of if column.kind in ("rank", "accuracy")]
         costs = [column for column in of if column not in accuracies]
-        parts += [_tabular(frame, some) for some in (accuracies, costs)]
+        parts += [_tabular(frame, accuracies), r"\bigskip", _tabular(frame, costs)]
     return "\n\n".join(parts) + "\n"
 
 
