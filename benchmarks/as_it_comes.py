@@ -46,7 +46,7 @@ def main() -> None:
     device = begin(options)
     encoded = [path.read_bytes() for path in photographs(options, "test")[:8]]
     precision = choose_precision(device)
-    layout = choose_channels_last(device, precision)
+    layout = choose_channels_last(device)
     print(f"default here: {precision}, channels last {layout}")
     for name in options.detectors:
         peer = theirs(name).to(device)

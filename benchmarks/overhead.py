@@ -35,7 +35,7 @@ def main() -> None:
     parser = arguments(__doc__.splitlines()[0], seconds=150, batch=8, size=320)
     parser.add_argument("--detectors", nargs="+", default=list_detectors())
     parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"])
-    parser.add_argument("--channels-last", action="store_true", help="in fp32 too")
+    parser.add_argument("--contiguous", action="store_true", help="torch's own layout instead")
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--classes", type=int, default=80)
     parser.add_argument("--steps", type=int, default=20, help="of training, before")
@@ -46,7 +46,7 @@ def main() -> None:
     encoded = [path.read_bytes() for path in photographs(options, "test")[:32]]
     few = argparse.Namespace(**{**vars(options), "batch": 4})
     precision = choose_precision(device)
-    layout = choose_channels_last(device, precision)
+    layout = choose_channels_last(device)
     models = {}
     for name in options.detectors:
         torch.manual_seed(0)
@@ -60,7 +60,7 @@ def main() -> None:
             step()
         models[name].eval()
     for precision in options.precisions:
-        layout = choose_channels_last(device, precision) or options.channels_last
+        layout = choose_channels_last(device) and not options.contiguous
         pipelines = {
             name: pipeline_of(name, model, device, precision, layout)
             for name, model in models.items()

@@ -34,7 +34,7 @@ def main() -> None:
     wanted = {"auto": "auto", "true": True, "false": False}[options.channels_last]
     how = {
         "precision": precision,
-        "channels_last": choose_channels_last(device, precision, wanted),
+        "channels_last": choose_channels_last(device, wanted),
     }
     print(", ".join(f"{key} {value}" for key, value in how.items()))
     share = options.seconds / len(options.detectors) / 2

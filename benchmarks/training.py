@@ -42,7 +42,7 @@ def main() -> None:
     options = parser.parse_args()
     device = begin(options)
     precision = choose_precision(device)
-    layout = choose_channels_last(device, precision)
+    layout = choose_channels_last(device)
     with timing_lock():
         for how in (("fp32", False), (precision, layout)) if options.detectors else ():
             print(f"targets and losses in a step; {how[0]}, channels last {how[1]}")

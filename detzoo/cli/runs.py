@@ -81,7 +81,7 @@ def runtime(wanted: dict[str, Any]) -> dict[str, Any]:
     threads = wanted["threads"] or DEFAULT_THREADS
     torch.set_num_threads(threads)
     precision = precisions.choose_precision(device, wanted["precision"])
-    layout = precisions.choose_channels_last(device, precision, wanted["channels_last"])
+    layout = precisions.choose_channels_last(device, wanted["channels_last"])
     chosen = {"device": str(device), "precision": precision, "channels_last": layout}
     if distributed.processes() > 1:
         chosen["processes"] = distributed.processes()

@@ -68,7 +68,7 @@ def precision(
             run = runtime(settings["runtime"] | {k: v for k, v in other.items() if v is not None})
             layout = "auto" if other["channels_last"] is None else other["channels_last"]
             modes = {
-                name: Mode(name, choose_channels_last(run["device"], name, layout), compile)
+                name: Mode(name, choose_channels_last(run["device"], layout), compile)
                 for name in _possible(run["device"], wanted)
             }
             dataset = source(settings).read(split)

@@ -71,15 +71,17 @@ def choose_precision(device: torch.device | str, wanted: str = "auto") -> str:
     return "bf16" if device.type == "cpu" and {"amx_bf16", "avx512_bf16"} & cpu_flags() else "fp32"
 
 
-def choose_channels_last(
-    device: torch.device | str, precision: str, wanted: bool | str = "auto"
-) -> bool:
-    """`auto` is on for CUDA and for bf16, where the fast kernels take that layout."""
+def choose_channels_last(device: torch.device | str, wanted: bool | str = "auto") -> bool:
+    """`auto` is on for CUDA and CPU, whose kernels it suits in every precision.
+
+    On two Zen 4 cores in fp32 it trains 1.02 to 1.15 times and infers 1.02 to 1.05 times as fast
+    (python benchmarks/precision.py --size 320).
+    """
     if wanted not in ("auto", True, False):
         raise ValueError(f"channels_last is {wanted!r}; it must be auto, true or false")
     if wanted != "auto":
         return bool(wanted)
-    return torch.device(device).type == "cuda" or precision != "fp32"
+    return torch.device(device).type in ("cuda", "cpu")
 
 
 @functools.cache

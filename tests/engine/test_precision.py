@@ -43,7 +43,7 @@ def test_bad_wishes_are_named():
     with pytest.raises(ValueError, match="device is 'gpu'"):
         precision.choose_device("gpu")
     with pytest.raises(ValueError, match="channels_last is 'yes'"):
-        precision.choose_channels_last("cpu", "fp32", "yes")
+        precision.choose_channels_last("cpu", "yes")
     with pytest.raises(ValueError, match="CUDA devices here"):
         precision.choose_device("cuda:99")
 
@@ -54,10 +54,11 @@ def test_device_and_layout_are_chosen(monkeypatch):
     assert precision.choose_device() == torch.device("cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert precision.choose_device().type == "cuda"
-    assert precision.choose_channels_last("cpu", "bf16") is True
-    assert precision.choose_channels_last("cpu", "fp32") is False
-    assert precision.choose_channels_last("cuda", "fp32") is True
-    assert precision.choose_channels_last("cuda", "bf16", False) is False
+    assert precision.choose_channels_last("cpu") is True
+    assert precision.choose_channels_last("cuda") is True
+    assert precision.choose_channels_last("mps") is False
+    assert precision.choose_channels_last("cuda", False) is False
+    assert precision.choose_channels_last("mps", True) is True
 
 
 def test_autocast_computes_in_what_is_said():
