@@ -85,7 +85,11 @@ def test_the_object_that_was_timed_is_scored_and_no_other(
     for key in ("recipe", "images_seen", "seed", "batch", "device", "precision", "compile"):
         assert key in speed["fingerprint"] and key in metrics["fingerprint"]
     said = capsys.readouterr().out
-    assert "scoring what was timed (fp32, channels last)" in said and "overhead" in said and "of it rpn" in said
+    assert (
+        "scoring what was timed (fp32, channels last)" in said
+        and "overhead" in said
+        and "of it rpn" in said
+    )
     assert speed["inner"]["backbone"] > 0 and speed["gmacs"] > 0
 
     seen["scored"].clear()
