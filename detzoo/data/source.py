@@ -9,7 +9,6 @@ to read raises an error.
 from __future__ import annotations
 
 import abc
-import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,8 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from detzoo.data.dataset import SPLITS, Dataset, Problem, Sample, content_hash, sample_of
+from detzoo.data.dataset import SPLITS, Dataset, Problem, Sample, sample_of
+from detzoo.data.pieces import cut, ranked
 
 FOLDERS = {  # what people call a split's folder or file
     "train": ("train", "train2017"),
@@ -168,7 +168,8 @@ class Source(abc.ABC):
                     f"{self.name} has a {split} split of its own; unset data.holdout.{split}"
                 )
         whole = self._whole("train")
-        ordered = self._shuffled(whole)
+        ranks = ranked(whole, self.holdout_seed)
+        ordered = sorted(set(ranks))
         pieces, start = {}, 0
         for split, fraction in self.holdout.items():
             stop = start + max(1, round(fraction * len(ordered)))
@@ -179,7 +180,7 @@ class Source(abc.ABC):
             raise DataError(
                 f"{self.name}: {len(ordered)} different images are too few for {self.holdout}"
             )
-        return self._pieces(whole, pieces)
+        return cut(whole, ranks, pieces)
 
     def _fold(self) -> dict[str, Dataset]:
         """All images, numbered anew: part `fold` for test, the next for val, the rest for train."""
@@ -194,7 +195,8 @@ class Source(abc.ABC):
             samples=tuple(replace(sample, id=id) for id, sample in enumerate(samples, 1)),
             problems=tuple(problem for dataset in found for problem in dataset.problems),
         )
-        ordered = self._shuffled(whole)
+        ranks = ranked(whole, self.holdout_seed)
+        ordered = sorted(set(ranks))
         if len(ordered) < self.folds:
             raise DataError(
                 f"{self.name}: {len(ordered)} different images are too few for {self.folds} folds"
@@ -206,29 +208,7 @@ class Source(abc.ABC):
             "val": parts.pop(self.fold % len(parts)),  # what came after it, or the first
             "train": [rank for part in parts for rank in part],
         }
-        return self._pieces(whole, pieces)
-
-    def _rank(self, sample: Sample) -> bytes:
-        """Where an image stands in a random order that hangs on its bytes and the seed alone."""
-        key = f"{self.holdout_seed} {content_hash(sample.path)}"
-        return hashlib.blake2b(key.encode(), digest_size=8).digest()
-
-    def _shuffled(self, whole: Dataset) -> list[bytes]:
-        """The ranks of all different images, in order."""
-        return sorted({self._rank(sample) for sample in whole.samples})
-
-    def _pieces(self, whole: Dataset, pieces: Mapping[str, Sequence[bytes]]) -> dict[str, Dataset]:
-        """split -> ranks, as Datasets; the problems of all stand with train."""
-        members = {split: set(ranks) for split, ranks in pieces.items()}
-        return {
-            split: replace(
-                whole,
-                split=split,
-                samples=tuple(s for s in whole.samples if self._rank(s) in ranks),
-                problems=whole.problems if split == "train" else (),
-            )
-            for split, ranks in members.items()
-        }
+        return cut(whole, ranks, pieces)
 
 
 @dataclass
