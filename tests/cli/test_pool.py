@@ -46,7 +46,7 @@ def results(ids: list[int], right: bool = True) -> list[dict]:
 
 def fold_run(root: Path, fold: int, ids: list[int], right: bool = True, **changes) -> Path:
     """A scored run whose test images are `ids` and whose val images are the next fold's."""
-    path = root / "cv" / f"{changes.get('label', 'ssd')}-{fold}{changes.get('seed', 0)}"
+    path = root / "cv" / f"{changes.get('label', 'ssd')}-{9 - fold}{changes.get('seed', 0)}"
     path.mkdir(parents=True)
     config = {
         "label": "ssd",
@@ -82,7 +82,7 @@ def pooled(root: Path) -> list[Path]:
 
 
 def test_three_folds_become_one_run_over_all_images(tmp_path, capsys):
-    for fold, right in ((2, True), (0, True), (1, False)):  # in no order
+    for fold, right in ((2, True), (0, True), (1, False)):  # and by name the last is first
         fold_run(tmp_path, fold, [2 * fold + 1, 2 * fold + 2], right)
     assert main(["pool", "name=cv", f"root={tmp_path}", "resamples=20"]) == 0
     (path,) = pooled(tmp_path)
@@ -129,7 +129,7 @@ def test_detectors_and_seeds_are_pooled_apart_and_report_as_runs(tmp_path, capsy
     [
         (None, "of 3 folds there are 0, 1 in"),
         ({"split": "val"}, "was not scored on its test split"),
-        ({"protocol": {"precision": "bf16"}}, "scored otherwise than ssd-00 (precision)"),
+        ({"protocol": {"precision": "bf16"}}, "scored otherwise than ssd-90 (precision)"),
     ],
 )
 def test_what_is_missing_or_otherwise_is_said_and_stops_no_other(tmp_path, capsys, last, says):
