@@ -25,7 +25,10 @@ ARROWS = {
     "weights": {"types", "ops", "nn", "detector", "detectors", "data.image"},
     "engine": {"types", "detector", "data", "metrics"},
     # engine.precision: speed and accuracy must come from the same object at the same precision
-    "speed": {"types", "detector", "data", "metrics", "engine.precision", "engine.folded"},
+    "speed": {
+        *("types", "detector", "data", "metrics"),
+        *("engine.precision", "engine.folded", "engine.cpu"),
+    },
     "report": {"metrics"},
     "export": {"types", "detector"},
     "config": set(),

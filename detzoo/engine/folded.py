@@ -1,4 +1,5 @@
-"""Weights as inference wants them: batch norm folded into the layer before it, cast once.
+"""Layers as inference wants them: batch norm folded into the layer before it, weights cast once,
+and 3x3 convolutions by Winograd's way where that is faster.
 
 What is folded is a view of the weights and no copy that could go astray: the parameters, the state
 dict and so checkpoints and fingerprints stay as they were; where gradients are wanted, in training
@@ -9,6 +10,7 @@ they were written; and a weight that has changed since is folded anew.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -16,12 +18,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detzoo.engine.winograd import winograd, winograd_filters, winograd_pays
+
 LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)  # these very classes: others have a mind
 SIDE = 64  # pixels, about, on which a backbone is compared with itself
 
 
-def fold(detector: nn.Module) -> None:
+def fold(detector: nn.Module, *, fast: bool = True) -> None:
     """Fold every batch norm into the layer that it follows, in place; again is harmless.
+
+    fast: with `winograd` where it pays.
 
     Whether it follows is taken from the order in which a module registers its children. In a
     Sequential that is the order of computing. Of the child `backbone`, which may be any of timm's,
@@ -40,7 +46,7 @@ def fold(detector: nn.Module) -> None:
     for layer in [module for module in detector.modules() if type(module) in LAYERS]:
         norms = followers.get(layer, set())
         norm = norms.pop() if len(norms) == 1 else None
-        layer.forward = Folded(layer, norm)
+        layer.forward = Folded(layer, norm, fast)
         if norm is not None:
             norm.forward = Done(norm)
     if len(inside) > 1 and not _equal(backbone, -(-SIDE // detector.stride) * detector.stride):
@@ -59,7 +65,22 @@ def kept(detector: nn.Module) -> Iterator[Tensor]:
     for module in detector.modules():
         forward = vars(module).get("forward")
         if isinstance(forward, Folded) and forward.parameters is not None:
-            yield from (tensor for tensor in forward.parameters if tensor is not None)
+            tensors = (*forward.parameters, forward.filters)
+            yield from (tensor for tensor in tensors if tensor is not None)
+
+
+@contextmanager
+def as_written(detector: nn.Module) -> Iterator[None]:
+    """Within it every convolution is torch's own, for whoever counts operations."""
+    forwards = [vars(module).get("forward") for module in detector.modules()]
+    fast = [forward for forward in forwards if isinstance(forward, Folded) and forward.fast]
+    for forward in fast:
+        forward.fast = False
+    try:
+        yield
+    finally:
+        for forward in fast:
+            forward.fast = True
 
 
 class Folded:
@@ -67,13 +88,15 @@ class Folded:
     that a copy of the network has its own.
     """
 
-    def __init__(self, layer: nn.Module, norm: nn.Module | None) -> None:
+    def __init__(self, layer: nn.Module, norm: nn.Module | None, fast: bool) -> None:
         self.layer, self.norm = layer, norm
+        self.fast = fast and _plain_3x3(layer)
         self.sources = [layer.weight, layer.bias]
         if norm is not None:
             self.sources += [norm.weight, norm.bias, norm.running_mean, norm.running_var]
         self.made_of: Any = None
         self.parameters: tuple[Tensor, Tensor | None] | None = None
+        self.filters: Tensor | None = None  # of `winograd`, made at the first use
 
     def __call__(self, x: Tensor) -> Tensor:
         layer = self.layer
@@ -82,6 +105,10 @@ class Folded:
         weight, bias = self.current(x.device.type)
         if isinstance(layer, nn.Linear):
             return F.linear(x, weight, bias)
+        if self.fast and winograd_pays(x := x.to(weight.dtype), len(weight)):
+            if self.filters is None:
+                self.filters = winograd_filters(weight)
+            return winograd(x, self.filters, bias)
         if isinstance(layer, nn.Conv2d):
             return layer._conv_forward(x, weight, bias)
         return F.conv_transpose2d(
@@ -109,6 +136,7 @@ class Folded:
                 weight.detach().to(dtype),
                 None if bias is None else bias.detach().to(dtype),
             )
+            self.filters = None
             self.made_of = made_of
         return self.parameters
 
@@ -128,6 +156,15 @@ class Done:
 
 def _as_written(module: nn.Module) -> bool:
     return torch.is_grad_enabled() or module.training or torch.compiler.is_compiling()
+
+
+def _plain_3x3(layer: nn.Module) -> bool:
+    """Whether `winograd` computes it: no strides, holes or groups, a margin of one zero."""
+    return type(layer) is nn.Conv2d and (
+        (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+        == ((3, 3), (1, 1), (1, 1), (1, 1))
+        and (layer.groups, layer.padding_mode) == (1, "zeros")
+    )
 
 
 def _last(module: nn.Module) -> nn.Module:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import hashlib
 import os
 import shutil
 import sys
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
 from detzoo.data.image import Resize
+from detzoo.engine.cpu import cpu_flags
 from detzoo.engine.folded import fold, unfold
 from detzoo.types import Images
 
@@ -84,16 +82,6 @@ def choose_channels_last(device: torch.device | str, wanted: bool | str = "auto"
     return torch.device(device).type in ("cuda", "cpu")
 
 
-@functools.cache
-def cpu_flags() -> frozenset[str]:
-    """The CPU's features as Linux names them; empty where that cannot be read."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("flags"):
-                return frozenset(line.partition(":")[2].split())
-    return frozenset()
-
-
 def autocast(device: torch.device | str, precision: str) -> torch.autocast:
     """The context in which a detector is called, for training, scoring and timing alike."""
     device_type = torch.device(device).type
@@ -114,8 +102,9 @@ def prepare(
 ) -> Module:
     """Move the detector, in place, to the device and into the layout; returns it.
 
-    inference: with batch norm folded and weights cast once (engine.folded), for whatever finds
-    objects; the weights themselves, and what training computes, stay as they are.
+    inference: with batch norm folded, weights cast once and, where it pays, 3x3 convolutions by
+    Winograd's way (engine.folded), for whatever finds objects; the weights themselves, and what
+    training computes, stay as they are.
 
     compile: its `network` is `torch.compile`d, of this one object, at its first call for a shape;
     whoever calls the object then calls that. False puts the network back as it was written. Raises

@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from detzoo.detector import Detector
-from detzoo.engine.folded import kept
+from detzoo.engine.folded import as_written, kept
 from detzoo.types import Images
 
 PEAK_MEMORY_MEASURES = {
@@ -37,11 +37,12 @@ def gmacs(detector: Detector, images: Images) -> float:
     sees convolutions, matrix products and attention; not element-wise work, pooling, RoI Align or
     NMS. A convolution's padding counts as if it were image. A two-stage detector's second stage is
     counted at the proposals that it makes of these very images. A compiled network is counted as it
-    was written: into its kernels the counter does not see.
+    was written: into its kernels the counter does not see; a convolution done by Winograd's way, as
+    if by the plain sum.
     """
     compiled = vars(detector).pop("network", None)
     try:
-        with _evaluating(detector), FlopCounterMode(display=False) as counter:
+        with _evaluating(detector), as_written(detector), FlopCounterMode(display=False) as counter:
             detector(images)
     finally:
         if compiled is not None:

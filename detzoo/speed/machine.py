@@ -15,7 +15,7 @@ import psutil
 import torch
 
 from detzoo import __version__
-from detzoo.engine.precision import cpu_flags
+from detzoo.engine.cpu import cpu_flags
 from detzoo.speed.lock import command_line
 
 LIBRARIES = ("torchvision", "timm", "numpy", "Pillow", "pycocotools")

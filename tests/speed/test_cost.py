@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from detzoo.detector import Detector
+from detzoo.engine.folded import fold, kept
 from detzoo.speed.cost import gmacs, parameters, peak_memory_mb
 from detzoo.types import Detections, Frame, Images
 
@@ -49,6 +50,21 @@ def test_a_compiled_network_is_counted_as_it_was_written():
     compiled = detector.network = lambda images, targets=None: torch.zeros(1, 2, 4, 6)
     assert gmacs(detector, images()) * 1e9 == pytest.approx(3024)
     assert detector.network is compiled
+
+
+def test_a_convolution_counts_as_the_plain_sum_whatever_computes_it():
+    detector = Counted()
+    wide = nn.Conv2d(256, 128, 3, padding=1)
+    detector.first = nn.Sequential(nn.Conv2d(3, 256, 3, stride=2, padding=1), wide)
+    detector.second = nn.Conv2d(128, 2, 1)
+    of_a_size = images(height=64, width=64)
+    plain = gmacs(detector, of_a_size)
+    fold(detector.eval())
+    with torch.no_grad():
+        detector(of_a_size)
+    transformed = [tensor for tensor in kept(detector) if tensor.dim() == 3]
+    assert [len(filters) for filters in transformed] == [36]  # so that there is a difference
+    assert gmacs(detector, of_a_size) == plain
 
 
 def test_counting_leaves_the_mode_alone():
