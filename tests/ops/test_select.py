@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import math
+from unittest import mock
 
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detzoo.ops import select as ops_select
 from detzoo.ops.boxes import iou
 from detzoo.ops.select import (
     FEW,
+    best_by_nms,
     boxes_above,
     grouped_nms,
     largest,
@@ -79,6 +82,18 @@ def test_select_is_greedy_nms_image_by_image(seed, batch, count):
         assert torch.equal(found[b].boxes, boxes[b, kept])
         assert torch.equal(found[b].scores, scores[b, kept])
         assert torch.equal(found[b].labels, labels[b, kept])
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**31), st.integers(0, 60), st.integers(1, 20), st.integers(1, 8))
+def test_the_best_by_nms_are_the_first_of_nms(seed, number, count, few):
+    torch.manual_seed(seed)
+    corner = torch.rand(number, 2) * 30  # close, so that the best few seldom are enough
+    boxes = torch.cat([corner, corner + torch.rand(number, 2) * 40 + 10], 1)
+    scores, groups = torch.randint(0, 20, (number,)) / 20, torch.randint(0, 3, (number,))
+    expected = grouped_nms(boxes, scores, groups, 0.4)[:count]
+    with mock.patch.object(ops_select, "FEW", few):
+        assert torch.equal(best_by_nms(boxes, scores, groups, 0.4, count), expected)
 
 
 def test_groups_stay_apart_exactly():
