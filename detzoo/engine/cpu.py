@@ -8,10 +8,25 @@ from pathlib import Path
 
 
 @functools.cache
+def cpu_facts() -> dict[str, str]:
+    """What Linux says of the first processor, by its own names; empty where it says nothing."""
+    with contextlib.suppress(OSError):
+        first, _, _ = Path("/proc/cpuinfo").read_text().partition("\n\n")
+        lines = (line.partition(":") for line in first.splitlines())
+        return {name.strip(): value.strip() for name, _, value in lines}
+    return {}
+
+
 def cpu_flags() -> frozenset[str]:
     """The CPU's features as Linux names them; empty where that cannot be read."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("flags"):
-                return frozenset(line.partition(":")[2].split())
-    return frozenset()
+    return frozenset(cpu_facts().get("flags", "").split())
+
+
+def mkl_is_narrow() -> bool:
+    """Whether MKL, torch's matrix products in fp32, uses half of what the processor can.
+
+    On AMD's it computes with 256 bits, as wide as they are before Zen 5 (family 26); oneDNN, which
+    does torch's convolutions and its products in bf16, with 512.
+    """
+    facts = cpu_facts()
+    return facts.get("vendor_id") == "AuthenticAMD" and int(facts.get("cpu family", 0)) >= 26

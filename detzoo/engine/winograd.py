@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detzoo.engine.cpu import cpu_flags
+from detzoo.engine.cpu import cpu_flags, mkl_is_narrow
 
 M, R = 4, 3  # outputs of a tile and taps of a filter, along a side
 N = M + R - 1
@@ -32,14 +32,14 @@ def winograd_pays(x: Tensor, out_channels: int) -> bool:
 
     By what python benchmarks/winograd.py prints. Asked of an image, not of the batch, so that no
     detection depends on what lies beside it in a batch. Not in bf16 where there is AMX, whose
-    products are too fast for the transforms to win.
+    products are too fast for the transforms to win, nor in fp32 where MKL's are slow.
     """
     channels = min(x.shape[1], out_channels)
     return (
         x.device.type == "cpu"
         and channels >= CHANNELS
         and _tiles(x.shape[2]) * _tiles(x.shape[3]) * channels >= ENOUGH
-        and not (x.dtype == torch.bfloat16 and "amx_bf16" in cpu_flags())
+        and not ("amx_bf16" in cpu_flags() if x.dtype == torch.bfloat16 else mkl_is_narrow())
     )
 
 

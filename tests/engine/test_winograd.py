@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from detzoo.engine import folded, winograd
+from detzoo.engine import cpu, folded, winograd
 
 # What rounding may cost, as a share of the output's standard deviation.
 ROUNDING = {torch.float64: 1e-14, torch.float32: 1e-6, torch.bfloat16: 2e-2}
@@ -51,8 +51,8 @@ def pays(x: torch.Tensor, out_channels: int = 256) -> bool:
 
 
 def test_where_it_pays(monkeypatch):
-    """Only on a CPU, with many channels, many tiles, and no unit for matrices in bf16."""
-    monkeypatch.setattr(winograd, "cpu_flags", frozenset)
+    """Only on a CPU, with many channels and tiles, and where products are not much faster."""
+    monkeypatch.setattr(cpu, "cpu_facts", dict)
     large = torch.zeros(1, 256, 40, 40)
     assert pays(large)
     assert pays(large.bfloat16())
@@ -62,9 +62,14 @@ def test_where_it_pays(monkeypatch):
     assert not pays(large.to("meta"))
     # Whether an image is large does not depend on its neighbours.
     assert not pays(large[:, :, :4, :4].expand(64, -1, -1, -1))
-    monkeypatch.setattr(winograd, "cpu_flags", lambda: frozenset({"amx_bf16"}))
+    monkeypatch.setattr(cpu, "cpu_facts", lambda: {"flags": "sse2 amx_bf16 avx2"})
     assert pays(large)
     assert not pays(large.bfloat16())
+    for family, fp32 in (("25", True), ("26", False)):
+        facts = {"vendor_id": "AuthenticAMD", "cpu family": family}
+        monkeypatch.setattr(cpu, "cpu_facts", lambda facts=facts: facts)
+        assert pays(large) == fp32
+        assert pays(large.bfloat16())
 
 
 @pytest.fixture
