@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed
+
+PIECE = 2**18  # numbers at a time, whose intermediate results stay in a CPU's cache
 
 
 def sigmoid_focal(logits: Tensor, targets: Tensor, *, alpha: float, gamma: float) -> Tensor:
@@ -13,15 +17,63 @@ def sigmoid_focal(logits: Tensor, targets: Tensor, *, alpha: float, gamma: float
     targets: of the logits' shape, in {0, 1}. alpha weighs the ones, 1 - alpha the zeros; a negative
     alpha weighs nothing. gamma 0 is (balanced) cross-entropy.
     """
-    targets = targets.float()
-    z = logits.float() * (2 * targets - 1)  # p_t = sigmoid(z)
-    loss = -F.logsigmoid(z)
-    if gamma > 0:
-        # (1 - p_t)^gamma by its logarithm: the power's own derivative is infinite at p_t = 1
-        loss = loss * torch.exp(gamma * F.logsigmoid(-z))
-    if alpha >= 0:
-        loss = loss * (alpha * targets + (1 - alpha) * (1 - targets))
-    return loss
+    if alpha < 0:
+        return _Focal.apply(logits, targets, gamma, torch.ones_like)
+    return _Focal.apply(logits, targets, gamma, lambda t: alpha * t + (1 - alpha) * (1 - t))
+
+
+def penalty_reduced_focal(logits: Tensor, targets: Tensor, *, alpha: float, beta: float) -> Tensor:
+    """Elementwise, of a heatmap whose peaks are 1 (1808.01244, equation 1; 1904.07850, equation 1).
+
+    -(1 - p)^alpha log(p) where the target is 1; elsewhere -(1 - target)^beta p^alpha log(1 - p), so
+    that what is near a peak costs little.
+    """
+    return _Focal.apply(logits, targets, alpha, lambda t: (1 - t) ** beta + (t == 1))
+
+
+class _Focal(torch.autograd.Function):
+    """-weigh(target) (1 - p_t)^gamma log(p_t), p_t being p where the target is 1 and else 1 - p.
+
+    With its gradient (1708.02002, appendix B) at once, a piece at a time: of millions of logits
+    each intermediate result costs. By logits, so that no logarithm meets a 0.
+    """
+
+    @staticmethod
+    def forward(
+        ctx, logits: Tensor, targets: Tensor, gamma: float, weigh: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        loss = torch.empty(logits.shape, dtype=torch.float32, device=logits.device)
+        slope = torch.empty_like(loss)
+        flat = (x.reshape(-1) for x in (logits, targets, loss, slope))
+        pieces = (x.split(len(x) if x.is_cuda else PIECE) for x in flat)
+        for x, target, its_loss, its_slope in zip(*pieces, strict=True):
+            target = target.float()
+            sign = torch.where(target == 1, 1.0, -1.0)
+            z = x.float() * sign  # p_t = sigmoid(z)
+            surprise, rest = softplus(-z), torch.sigmoid(-z)  # -log(p_t) and 1 - p_t
+            weight = rest**gamma * weigh(target)
+            torch.mul(weight, surprise, out=its_loss)
+            # by z, times -sign: without rest^(gamma - 1), which may be infinite at p_t = 1
+            steep = surprise.mul_(gamma * (1 - rest)).add_(rest)
+            torch.mul(weight.mul_(-sign), steep, out=its_slope)
+        ctx.save_for_backward(slope)
+        ctx.dtype = logits.dtype
+        return loss
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        (slope,) = ctx.saved_tensors
+        return (slope * gradient).to(ctx.dtype), None, None, None
+
+
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + exp(x)) of float32, to its last digits: log(1 + e) = 2 atanh(e / (2 + e)).
+
+    F.softplus and F.logsigmoid take a CPU's log1p, which on some is ten times as slow as its atanh.
+    """
+    small = torch.exp(-x.abs())
+    return x.relu() + 2 * torch.atanh(small / (2 + small))
 
 
 def hard_negatives(loss: Tensor, positive: Tensor, negative: Tensor, ratio: float) -> Tensor:
@@ -32,19 +84,6 @@ def hard_negatives(loss: Tensor, positive: Tensor, negative: Tensor, ratio: floa
     """
     order = loss.detach().masked_fill(~negative, -torch.inf).argsort(1, descending=True)
     return negative & (order.argsort(1) < ratio * positive.sum(1, keepdim=True))
-
-
-def penalty_reduced_focal(logits: Tensor, targets: Tensor, *, alpha: float, beta: float) -> Tensor:
-    """Elementwise, of a heatmap whose peaks are 1 (1808.01244, equation 1; 1904.07850, equation 1).
-
-    -(1 - p)^alpha log(p) where the target is 1; elsewhere -(1 - target)^beta p^alpha log(1 - p), so
-    that what is near a peak costs little. By logits, so that no logarithm meets a 0.
-    """
-    logits = logits.float()
-    rest = (1 - targets) ** beta * logits.sigmoid() ** alpha * F.logsigmoid(-logits)
-    at = (targets == 1).nonzero(as_tuple=True)  # a handful of places
-    peaks = logits[at]
-    return -rest.index_put(at, (1 - peaks.sigmoid()) ** alpha * F.logsigmoid(peaks))
 
 
 def normaliser(count: Tensor | int) -> Tensor:

@@ -6,13 +6,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
+from detzoo.ops import losses
 from detzoo.ops.losses import (
     hard_negatives,
     penalty_reduced_focal,
     sigmoid_focal,
     smooth_l1,
+    softplus,
 )
 
 
@@ -30,12 +33,36 @@ def test_focal_by_hand():
     st.sampled_from([-1.0, 0.0, 0.25]),
 )
 def test_focal_is_torchvisions(logits, gamma, alpha):
-    logits = torch.tensor(logits)
+    logits = torch.tensor(logits).requires_grad_()
+    double = logits.detach().double().requires_grad_()
+    upstream = torch.arange(1, len(logits) + 1).float()
     for label in (0.0, 1.0):
         labels = torch.full_like(logits, label)
         ours = sigmoid_focal(logits, labels, alpha=alpha, gamma=gamma)
-        theirs = sigmoid_focal_loss(logits.double(), labels.double(), alpha, gamma)
+        theirs = sigmoid_focal_loss(double, labels.double(), alpha, gamma)
         torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-9)
+        (ours,) = torch.autograd.grad(ours, logits, upstream)
+        (theirs,) = torch.autograd.grad(theirs, double, upstream.double())
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-9)
+
+
+def test_focal_of_many_is_that_of_each(monkeypatch):
+    logits = torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(0)).bfloat16()
+    logits.requires_grad_()
+    targets = (logits > 1).float()
+    whole = sigmoid_focal(logits, targets, alpha=0.25, gamma=2)
+    monkeypatch.setattr(losses, "PIECE", 4)
+    pieces = sigmoid_focal(logits, targets, alpha=0.25, gamma=2)
+    torch.testing.assert_close(whole, pieces, rtol=1e-6, atol=1e-9)
+    assert pieces.dtype == torch.float32
+    gradients = [torch.autograd.grad(loss.sum(), logits)[0] for loss in (whole, pieces)]
+    torch.testing.assert_close(*gradients)
+    assert gradients[0].dtype == torch.bfloat16
+
+
+def test_softplus_to_its_last_digits():
+    x = torch.tensor([-1e4, -100.0, -30, -15, -1, 0, 1, 15, 100, 1e4])
+    torch.testing.assert_close(softplus(x).double(), F.softplus(x.double()), rtol=5e-7, atol=1e-44)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
@@ -79,3 +106,20 @@ def test_penalty_reduced_focal_is_finite_with_its_gradient_at_any_logit():
         loss = penalty_reduced_focal(logits, torch.full_like(logits, target), alpha=2, beta=4)
         (grad,) = torch.autograd.grad(loss.sum(), logits)
         assert loss.isfinite().all() and grad.isfinite().all()
+
+
+@given(st.lists(st.floats(-15, 15, width=32), min_size=1, max_size=9), st.integers(0, 2**16))
+def test_penalty_reduced_focal_is_the_equation_with_its_gradient(logits, seed):
+    logits = torch.tensor(logits).requires_grad_()
+    generator = torch.Generator().manual_seed(seed)
+    targets = torch.randint(0, 4, logits.shape, generator=generator) / 3  # some are 1
+    p = logits.double().sigmoid()
+    equation = torch.where(
+        targets == 1,
+        -((1 - p) ** 2) * p.log(),
+        -((1 - targets.double()) ** 4) * p**2 * (1 - p).log(),
+    )
+    ours = penalty_reduced_focal(logits, targets, alpha=2, beta=4)
+    torch.testing.assert_close(ours.double(), equation, rtol=1e-4, atol=1e-9)
+    slopes = [torch.autograd.grad(loss.sum(), logits)[0] for loss in (ours, equation)]
+    torch.testing.assert_close(*slopes, rtol=1e-4, atol=1e-9)
