@@ -4,21 +4,34 @@ Maps of the kinds of detectors here at 300 to 800 pixels. Ratios above 1 say how
 torch's own takes; a star is put where detzoo takes Winograd's way on this machine. Rounding is the
 root mean square of the error, as a share of the output's standard deviation.
 
+With --runs, what that does to AP instead: trained runs are scored on their test splits in fp32 and
+bf16, by the plain sum and with every 3x3 convolution Winograd's, small ones too.
+
     python benchmarks/winograd.py --batch 8
+    python benchmarks/winograd.py --runs runs/bench
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
 from lib import begin, interleaved, ratio, timing_lock
 from torch import Tensor
 
+from detzoo.api import load
+from detzoo.cli.runs import source
+from detzoo.config import load_yaml
+from detzoo.data import with_proposals
+from detzoo.engine import folded
+from detzoo.engine.predict import predict_dataset
 from detzoo.engine.winograd import winograd, winograd_filters, winograd_pays
+from detzoo.metrics import coco
 
 MAPS = [(64, 200), (128, 150), (128, 100), (256, 100), (256, 50), (256, 25), (256, 13)]
 MAPS += [(512, 38), (512, 25), (512, 10)]  # channels, side
@@ -29,9 +42,14 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=60, help="for all maps together")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--runs", type=Path, help="a folder of run directories, to be scored")
     options = parser.parse_args()
     options.backbone, options.size, options.device = "no backbone", "10 to 200", "cpu"
     device = begin(options)
+    if options.runs:
+        for path in sorted(path.parent for path in options.runs.rglob("checkpoint.pt")):
+            print(path, *_scores(path))
+        return
     dtypes = [torch.float32, torch.bfloat16]
     for dtype in dtypes:
         for channels, side in MAPS:
@@ -57,6 +75,28 @@ def main() -> None:
                 f"{milliseconds:8.2f} ms  {ratio(rates['winograd'], rates['plain'])} {mark}  "
                 f"rounding {rounding['plain']:.0e}, {rounding['winograd']:.0e}"
             )
+
+
+def _scores(path: Path) -> Iterator[str]:
+    """AP x 100 in fp32 by the plain sum, and the others' differences to it."""
+    settings = load_yaml(path / "config.yaml")
+    detector = load(path)
+    dataset = with_proposals(source(settings).read("test"), detector.proposer)
+    first = None
+    for precision in ("fp32", "bf16"):
+        for way, always in (("plain", False), ("winograd", True)):
+            with mock.patch.object(folded, "winograd_pays", lambda x, channels, a=always: a):
+                results = predict_dataset(
+                    detector,
+                    dataset,
+                    resize=detector.resize,
+                    precision=precision,
+                    channels_last=True,
+                    progress=False,
+                )
+            ap = 100 * coco.evaluate(dataset.coco(), results)["AP"]
+            yield f" {precision} {way} " + (f"{ap:.2f}" if first is None else f"{ap - first:+.2f}")
+            first = ap if first is None else first
 
 
 def _rounding(out: Tensor, exact: Tensor) -> float:
