@@ -10,10 +10,11 @@ occur says nothing about a detector, and it enters no mean.
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,22 @@ NUMBERS = (
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)  # as COCO has them, so that .75 is found by equality
 
 
+@contextlib.contextmanager
+def _without_collecting() -> Iterator[None]:
+    """No search for cycles, which takes a fifth of the time among half a million new dicts.
+
+    None of them refers back; Python frees them by their counts.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+@_without_collecting()
 def evaluate(
     gt: Mapping[str, Any],
     results: Sequence[Mapping[str, Any]],

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import io
 import json
 
@@ -9,11 +10,30 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from detzoo.metrics import coco
 from detzoo.metrics.coco import NUMBERS, evaluate, self_check
 
 from .problems import box, find, problem, truth
 
 BOTH = pytest.mark.parametrize("backend", ["pycocotools", "faster_coco_eval"])
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_the_garbage_collector_is_left_as_it_was(collecting, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        coco, "choose_backend", lambda _: seen.append(gc.isenabled()) or "pycocotools"
+    )
+    was = gc.isenabled()
+    try:
+        (gc.enable if collecting else gc.disable)()
+        evaluate(truth([box(1, 0, 1, [0, 0, 40, 40])]), [])
+        assert (seen, gc.isenabled()) == ([False], collecting)
+        with pytest.raises(ValueError, match="images"):
+            evaluate({}, [])
+        assert gc.isenabled() == collecting
+    finally:
+        (gc.enable if was else gc.disable)()
 
 
 @BOTH
