@@ -45,6 +45,8 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, help="a folder of run directories, to be scored")
     options = parser.parse_args()
     options.backbone, options.size, options.device = "no backbone", "10 to 200", "cpu"
+    if options.runs:
+        options.size, options.batch = "their own", 8
     device = begin(options)
     if options.runs:
         for path in sorted(path.parent for path in options.runs.rglob("checkpoint.pt")):

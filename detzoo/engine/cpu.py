@@ -17,11 +17,13 @@ def cpu_facts() -> dict[str, str]:
     return {}
 
 
+@functools.cache
 def cpu_flags() -> frozenset[str]:
     """The CPU's features as Linux names them; empty where that cannot be read."""
     return frozenset(cpu_facts().get("flags", "").split())
 
 
+@functools.cache
 def mkl_is_narrow() -> bool:
     """Whether MKL, torch's matrix products in fp32, uses half of what the processor can.
 

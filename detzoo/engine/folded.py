@@ -24,10 +24,8 @@ LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)  # these very classes: other
 SIDE = 64  # pixels, about, on which a backbone is compared with itself
 
 
-def fold(detector: nn.Module, *, fast: bool = True) -> None:
+def fold(detector: nn.Module) -> None:
     """Fold every batch norm into the layer that it follows, in place; again is harmless.
-
-    fast: with `winograd` where it pays.
 
     Whether it follows is taken from the order in which a module registers its children. In a
     Sequential that is the order of computing. Of the child `backbone`, which may be any of timm's,
@@ -46,7 +44,7 @@ def fold(detector: nn.Module, *, fast: bool = True) -> None:
     for layer in [module for module in detector.modules() if type(module) in LAYERS]:
         norms = followers.get(layer, set())
         norm = norms.pop() if len(norms) == 1 else None
-        layer.forward = Folded(layer, norm, fast)
+        layer.forward = Folded(layer, norm)
         if norm is not None:
             norm.forward = Done(norm)
     if len(inside) > 1 and not _equal(backbone, -(-SIDE // detector.stride) * detector.stride):
@@ -70,7 +68,7 @@ def kept(detector: nn.Module) -> Iterator[Tensor]:
 
 
 @contextmanager
-def as_written(detector: nn.Module) -> Iterator[None]:
+def plain_sums(detector: nn.Module) -> Iterator[None]:
     """Within it every convolution is torch's own, for whoever counts operations."""
     forwards = [vars(module).get("forward") for module in detector.modules()]
     fast = [forward for forward in forwards if isinstance(forward, Folded) and forward.fast]
@@ -88,9 +86,9 @@ class Folded:
     that a copy of the network has its own.
     """
 
-    def __init__(self, layer: nn.Module, norm: nn.Module | None, fast: bool) -> None:
+    def __init__(self, layer: nn.Module, norm: nn.Module | None) -> None:
         self.layer, self.norm = layer, norm
-        self.fast = fast and _plain_3x3(layer)
+        self.fast = _plain_3x3(layer)  # by `winograd`, where it pays
         self.sources = [layer.weight, layer.bias]
         if norm is not None:
             self.sources += [norm.weight, norm.bias, norm.running_mean, norm.running_var]

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from detzoo.engine import cpu, folded, winograd
+from detzoo.engine import folded, winograd
 
 # What rounding may cost, as a share of the output's standard deviation.
 ROUNDING = {torch.float64: 1e-14, torch.float32: 1e-6, torch.bfloat16: 2e-2}
@@ -52,7 +52,8 @@ def pays(x: torch.Tensor, out_channels: int = 256) -> bool:
 
 def test_where_it_pays(monkeypatch):
     """Only on a CPU, with many channels and tiles, and where products are not much faster."""
-    monkeypatch.setattr(cpu, "cpu_facts", dict)
+    monkeypatch.setattr(winograd, "cpu_flags", frozenset)
+    monkeypatch.setattr(winograd, "mkl_is_narrow", lambda: False)
     large = torch.zeros(1, 256, 40, 40)
     assert pays(large)
     assert pays(large.bfloat16())
@@ -62,14 +63,13 @@ def test_where_it_pays(monkeypatch):
     assert not pays(large.to("meta"))
     # Whether an image is large does not depend on its neighbours.
     assert not pays(large[:, :, :4, :4].expand(64, -1, -1, -1))
-    monkeypatch.setattr(cpu, "cpu_facts", lambda: {"flags": "sse2 amx_bf16 avx2"})
+    monkeypatch.setattr(winograd, "cpu_flags", lambda: frozenset({"amx_bf16"}))
     assert pays(large)
     assert not pays(large.bfloat16())
-    for family, fp32 in (("25", True), ("26", False)):
-        facts = {"vendor_id": "AuthenticAMD", "cpu family": family}
-        monkeypatch.setattr(cpu, "cpu_facts", lambda facts=facts: facts)
-        assert pays(large) == fp32
-        assert pays(large.bfloat16())
+    monkeypatch.setattr(winograd, "cpu_flags", frozenset)
+    monkeypatch.setattr(winograd, "mkl_is_narrow", lambda: True)
+    assert not pays(large)
+    assert pays(large.bfloat16())
 
 
 @pytest.fixture
@@ -128,10 +128,8 @@ def test_it_can_be_left_off(calls):
     network = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1)).eval()
     x = random(1, 4, 9, 9).float()
     with torch.no_grad():
-        folded.fold(network, fast=False)
-        network(x)
         folded.fold(network)
-        with folded.as_written(network):
+        with folded.plain_sums(network):
             network(x)
         assert not calls
         network(x)
