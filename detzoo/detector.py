@@ -63,11 +63,18 @@ class Detector(nn.Module, abc.ABC):
     def forward(
         self, images: Images, targets: Sequence[Target] | None = None
     ) -> dict[str, Tensor] | list[Detections]:
-        """The losses in training mode, the detections otherwise."""
-        outputs = self.network(images, targets)
-        if self.training:
-            return self.losses(outputs, targets)
-        return self.decode(outputs, images.sizes)
+        """The losses in training mode; otherwise the detections, which know nothing of `targets`.
+
+        Raises ValueError in training mode without targets.
+        """
+        if not self.training:
+            return self.decode(self.network(images), images.sizes)
+        if targets is None:
+            raise ValueError(
+                f"{type(self).__name__} is in training mode, where it gives losses, and got no "
+                "targets; pass them, or call eval() for detections"
+            )
+        return self.losses(self.network(images, targets), targets)
 
     @abc.abstractmethod
     def network(self, images: Images, targets: Sequence[Target] | None = None) -> Any:

@@ -21,7 +21,8 @@ class RegionFeatures(nn.Module):
     level = floor(4 + log2(sqrt(area) / canonical_size)). aligned: RoI Align without the half-pixel
     offset error; torchvision's detectors were trained with aligned=False. On a CPU RoI Align is
     ours (ops.regions), several times faster there, and at inference reads the maps in the type that
-    they come in; on a GPU it is torchvision's. All else is in float32.
+    they come in; on a GPU it is torchvision's, but for boxes that need a gradient, of which
+    torchvision's has none. RoI Pool has none anywhere. All else is in float32.
     """
 
     def __init__(
@@ -49,7 +50,8 @@ class RegionFeatures(nn.Module):
         if torch.is_grad_enabled() or self.kind == "pool" or boxes.is_cuda:
             maps = [x.float() for x in maps]
         level = self.levels(boxes) if len(maps) > 1 else torch.zeros_like(image).long()
-        if self.kind == "align" and not boxes.is_cuda:
+        needs_gradient = boxes.requires_grad and torch.is_grad_enabled()
+        if self.kind == "align" and (needs_gradient or not boxes.is_cuda):
             return align(
                 maps,
                 self.strides,

@@ -202,6 +202,19 @@ class TestPromises:
             assert len(found) == 2
             assert modes(detector) == before
 
+    def test_targets_in_eval_mode_change_nothing(self, name: str) -> None:
+        """Promise 8: no true box is among the detections but where it was found."""
+        detector, images = shared(name).eval(), batch(WIDTH, 80)
+        for known, found in zip(detector(images, SOME), detector(images), strict=True):
+            for one, other in ((known.boxes, found.boxes), (known.scores, found.scores)):
+                assert torch.equal(one, other)
+            assert torch.equal(known.labels, found.labels)
+
+    def test_training_without_targets_is_an_error_that_says_so(self, name: str) -> None:
+        detector = shared(name).train()
+        with pytest.raises(ValueError, match=r"training mode.*no targets.*eval"):
+            detector(batch(WIDTH, 80))
+
     def test_an_image_alone_gives_what_it_gives_in_a_batch(self, name: str) -> None:
         """Promise 4."""
         detector, images = shared(name).eval(), batch(WIDTH, 80, 48)

@@ -57,6 +57,21 @@ def test_half_maps_are_read_as_they_are_at_inference_and_as_floats_in_training()
     torch.testing.assert_close(found.float(), exact, rtol=0.02, atol=0.02)
 
 
+class OnGPU(torch.Tensor):
+    """Of the CPU, but takes every branch that a GPU's tensor would take."""
+
+    is_cuda = property(lambda self: True)
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_align_has_a_gradient_for_the_box_on_every_device(device):
+    maps = [torch.rand(1, 3, 32, 32), torch.rand(1, 3, 16, 16)]
+    rois = torch.tensor([[8.0, 4, 100, 90], [10.0, 20, 40, 60]], requires_grad=True)
+    read = rois if device == "cpu" else rois.as_subclass(OnGPU)
+    RegionFeatures((4, 8), canonical_size=28.0)(maps, [read]).square().sum().backward()
+    assert (rois.grad != 0).all()
+
+
 def test_no_regions():
     maps = [torch.rand(2, 3, 8, 8)] * 2
     assert RegionFeatures((4, 8))(maps, [torch.zeros(0, 4)] * 2).shape == (0, 3, 7, 7)
