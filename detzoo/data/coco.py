@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter, defaultdict
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from detzoo.data import coco_file
+from detzoo.data.collect import Collector, inside
 from detzoo.data.dataset import Dataset
-from detzoo.data.source import FOLDERS, Claim, Collector, DataError, Source, inside, number
-from detzoo.files import read_json
-
-Entry = dict[str, Any]
+from detzoo.data.source import FOLDERS, DataError, Source
 
 FILES = (
     "{}.json",
@@ -69,17 +67,25 @@ class Coco(Source):
             path = path or self.find(split)
         if path is None:
             raise DataError(f"{self.name} has no annotation file: {self.looked_for('train')}")
-        names = tuple(_categories(_load(path), path, Collector(self.root)).values())
+        names = tuple(coco_file.categories(coco_file.load(path), path, self.collector()).values())
         if not names:
             raise DataError(f"{path}: no categories; name the classes with data.classes=[...]")
         return names
 
     def read_found(self, split: str, found: Path) -> Dataset:
-        content = _load(found)
-        collector = Collector(self.root)
-        names = _categories(content, found, collector)
-        images = _images(content, found, collector)
-        claims = self._claims(content, found, names, set(images), collector)
+        content = coco_file.load(found)
+        collector = self.collector()
+        names = coco_file.categories(content, found, collector)
+        images = coco_file.images(content, found, collector)
+        claims = coco_file.claims(
+            content,
+            found,
+            names,
+            set(images),
+            self.classes,
+            self._given_classes is not None,
+            collector,
+        )
         folder = self._folder(split, found, images)
         for id, image in images.items():
             where = f"{found.name}: image {id}"
@@ -91,61 +97,7 @@ class Coco(Source):
                 collector.add(id, path, size, claims.get(id, ()))
         return collector.dataset(self.name, split, self.classes, self._category_ids(names))
 
-    def _claims(
-        self,
-        content: Entry,
-        found: Path,
-        names: dict[int, str],
-        images: set[int],
-        collector: Collector,
-    ) -> dict[int, list[Claim]]:
-        """Image id -> its claims."""
-        labels = {name: label for label, name in enumerate(self.classes)}
-        claims: dict[int, list[Claim]] = defaultdict(list)
-        seen: set[Any] = set()
-        left_out: Counter[str] = Counter()
-        for index, annotation in enumerate(content["annotations"]):
-            where = f"{found.name}: annotations[{index}]"
-            try:
-                image, category = annotation["image_id"], annotation["category_id"]
-                x, y, width, height = map(number, annotation["bbox"])
-                id = annotation.get("id")
-                where = f"{found.name}: annotation {id}, image {image}"
-                repeated = id is not None and id in seen
-                name = names.get(category)
-                known = image in images
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
-                what = f"needs image_id, category_id and bbox [x, y, width, height] ({error!r})"
-                collector.error("malformed entry", where, what, "dropped")
-                continue
-            seen.add(id)
-            if repeated:
-                collector.error("duplicate id", where, "annotation id came before", "dropped")
-            elif not known:
-                collector.error("unknown image", where, f"no image has id {image}", "dropped")
-            elif name is not None and name not in labels and self._given_classes:
-                left_out[name] += 1
-            else:
-                claims[image].append(
-                    Claim(
-                        (x, y, x + width, y + height),
-                        labels.get(name),
-                        name if name is not None else f"category {category}",
-                        where,
-                        "crowd" if annotation.get("iscrowd") else None,
-                        number(annotation.get("area")),
-                    )
-                )
-        for name, count in left_out.items():
-            collector.warning(
-                "class left out",
-                found.name,
-                f"{name} is not in data.classes",
-                f"{count} boxes dropped",
-            )
-        return claims
-
-    def _folder(self, split: str, found: Path, images: dict[int, Entry]) -> Path:
+    def _folder(self, split: str, found: Path, images: dict[int, coco_file.Entry]) -> Path:
         chosen = self.images if isinstance(self.images, str) else (self.images or {}).get(split)
         if chosen:
             folder = self.root / chosen
@@ -166,61 +118,3 @@ class Coco(Source):
         ids = {name: id for id, name in names.items()}
         new = itertools.count(max(names, default=0) + 1)
         return tuple(ids[name] if name in ids else next(new) for name in self.classes)
-
-
-def _load(path: Path) -> Entry:
-    """The file's content with lists under images, annotations and categories, or a DataError."""
-    try:
-        content = read_json(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{error}; restore the annotation file") from error
-    parts = ("images", "annotations", "categories")
-    if not isinstance(content, dict) or any(
-        not isinstance(content.get(part, []), list) for part in parts
-    ):
-        raise DataError(
-            f"{path}: not COCO's form, which is an object with lists {', '.join(parts)}"
-        )
-    if "images" not in content:
-        raise DataError(f"{path}: it has no list of images; is it a file of results?")
-    return {part: content.get(part, []) for part in parts}
-
-
-def _categories(content: Entry, path: Path, collector: Collector) -> dict[int, str]:
-    """Category id -> name, by ascending id."""
-    names: dict[int, str] = {}
-    for index, category in enumerate(content["categories"]):
-        where = f"{path.name}: categories[{index}]"
-        try:
-            id, name = int(category["id"]), str(category["name"])
-        except (KeyError, TypeError, ValueError, OverflowError):
-            collector.error("malformed entry", where, f"{category!r:.80}", "category left out")
-            continue
-        if id in names or name in names.values():
-            collector.error(
-                "duplicate id", where, f"category {id} {name!r} came before", "left out"
-            )
-            continue
-        names[id] = name
-    return dict(sorted(names.items()))
-
-
-def _images(content: Entry, path: Path, collector: Collector) -> dict[int, Entry]:
-    """Image id -> its entry, whose file_name is text."""
-    images: dict[int, Entry] = {}
-    for index, image in enumerate(content["images"]):
-        where = f"{path.name}: images[{index}]"
-        if (
-            not isinstance(image, dict)
-            or not isinstance(image.get("id"), int)
-            or not isinstance(image.get("file_name"), str)
-        ):
-            what = f"needs a whole number as id and a file_name: {image!r:.80}"
-            collector.error("malformed entry", where, what, "image and boxes left out")
-        elif image["id"] in images:
-            collector.error(
-                "duplicate id", where, f"image id {image['id']} came before", "second one left out"
-            )
-        else:
-            images[image["id"]] = image
-    return images

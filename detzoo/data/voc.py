@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
+from detzoo.data import voc_file
+from detzoo.data.collect import Collector, inside
 from detzoo.data.dataset import Dataset
-from detzoo.data.source import Claim, Collector, DataError, Source, inside, number
+from detzoo.data.source import DataError, Source
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".JPG", ".JPEG", ".PNG")
 LISTS = "ImageSets/Main"
@@ -68,15 +68,15 @@ class Voc(Source):
         for stem in _stems(found):
             path = inside(self.root, self.root / "Annotations", f"{stem}.xml")
             if path is not None and path.is_file():
-                objects = _parse(path)[1]
-                names.update(_text(item, "name") for item, _ in objects)
+                objects = voc_file.parse(path)[1]
+                names.update(voc_file.text(item, "name") for item, _ in objects)
         names.discard("")
         if not names:
             raise DataError(f"{found}: no annotation of these has an object; is data.root right?")
         return tuple(sorted(names))
 
     def read_found(self, split: str, found: Path) -> Dataset:
-        collector = Collector(self.root)
+        collector = self.collector()
         labels = {name: label for label, name in enumerate(self.classes)}
         for id, stem in enumerate(_stems(found), 1):
             xml = collector.path(
@@ -85,18 +85,21 @@ class Voc(Source):
             if xml is None:
                 continue
             where = f"Annotations/{stem}.xml"
-            tree, objects, wrong = _parse(xml)
+            tree, objects, wrong = voc_file.parse(xml)
             if tree is None:
                 collector.error("malformed entry", where, wrong, "image and boxes left out")
                 continue
-            path = self._image(stem, _text(tree, "filename"), where, collector)
+            path = self._image(stem, voc_file.text(tree, "filename"), where, collector)
             if path is None:
                 continue
             size = collector.told_size(
-                _text(tree, "size/height"), _text(tree, "size/width"), path, where
+                voc_file.text(tree, "size/height"), voc_file.text(tree, "size/width"), path, where
             )
             if size is not None:
-                claims = [self._claim(item, labels, f"{where}:{line}") for item, line in objects]
+                claims = [
+                    voc_file.claim(item, labels, self.first_pixel, f"{where}:{line}")
+                    for item, line in objects
+                ]
                 collector.add(id, path, size, claims)
         category_ids = tuple(range(1, len(self.classes) + 1))
         return collector.dataset(self.name, split, self.classes, category_ids)
@@ -110,17 +113,6 @@ class Voc(Source):
                 return path
         return collector.path(folder, told or f"{stem}.jpg", where)
 
-    def _claim(self, item: ElementTree.Element, labels: dict[str, int], where: str) -> Claim:
-        name = _text(item, "name")
-        sides = ("xmin", "ymin", "xmax", "ymax")
-        x1, y1, x2, y2 = (number(_text(item, f"bndbox/{side}")) for side in sides)
-        if x2 > x1 and y2 > y1:  # a box without area stays one, so that it is told
-            x1, y1 = x1 - self.first_pixel, y1 - self.first_pixel
-        difficult = _text(item, "difficult") not in ("", "0")
-        return Claim(
-            (x1, y1, x2, y2), labels.get(name), name, where, "difficult" if difficult else None
-        )
-
 
 def _stems(found: Path) -> list[str]:
     """Image names without suffix: of a list file, or of every annotation in a folder."""
@@ -128,27 +120,3 @@ def _stems(found: Path) -> list[str]:
         return sorted(path.stem for path in found.glob("*.xml"))
     lines = found.read_text(encoding="utf-8", errors="replace").splitlines()
     return [line.split()[0] for line in lines if line.strip()]
-
-
-def _text(item: ElementTree.Element, path: str) -> str:
-    return (item.findtext(path) or "").strip()
-
-
-Objects = list[tuple[ElementTree.Element, int]]
-
-
-def _parse(path: Path) -> tuple[ElementTree.Element | None, Objects, str]:
-    """The tree, its objects with the lines they start at (0 where that cannot be told), and "".
-
-    An annotation that is no XML gives None, no objects and the reason.
-    """
-    data = path.read_bytes()
-    try:
-        tree = ElementTree.fromstring(data)
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        return None, [], f"not valid XML ({error})"
-    objects = tree.findall("object")
-    lines = [data.count(b"\n", 0, m.start()) + 1 for m in re.finditer(rb"<object[\s>/]", data)]
-    if len(lines) != len(objects):  # some are commented out
-        lines = [0] * len(objects)
-    return tree, list(zip(objects, lines, strict=True)), ""

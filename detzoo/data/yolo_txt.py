@@ -7,8 +7,10 @@ from pathlib import Path
 
 import yaml
 
+from detzoo.data.collect import Claim, Collector
 from detzoo.data.dataset import Dataset
-from detzoo.data.source import FOLDERS, Claim, Collector, DataError, Source, number
+from detzoo.data.source import FOLDERS, DataError, Source
+from detzoo.data.yolo_rows import claims
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
@@ -70,7 +72,7 @@ class YoloTxt(Source):
         )
 
     def read_found(self, split: str, found: Path) -> Dataset:
-        collector = Collector(self.root)
+        collector = self.collector()
         for id, (path, where) in enumerate(self._images(found, collector), 1):
             size = collector.size(path, where)
             if size is not None:
@@ -104,36 +106,8 @@ class YoloTxt(Source):
                 "an image without boxes",
             )
             return []
-        claims = []
-        for line, text in enumerate(labels.read_bytes().decode("utf-8", "replace").splitlines(), 1):
-            fields = text.split()
-            if not fields:
-                continue
-            values = [number(field) for field in fields]
-            polygon = len(values) >= 7 and len(values) % 2 == 1
-            if len(values) != 5 and not polygon:
-                collector.error(
-                    "malformed entry",
-                    f"{where}:{line}",
-                    f"{len(values)} fields, {text[:60]!r}; a box has 5, a polygon 7, 9, 11, ...",
-                    "dropped",
-                )
-                continue
-            height, width = size
-            if polygon:
-                xs, ys = values[1::2], values[2::2]
-                x1, y1, x2, y2 = min(xs), min(ys), max(xs), max(ys)
-                if any(v != v for v in values):
-                    x1 = float("nan")
-            else:
-                _, x, y, w, h = values
-                x1, y1, x2, y2 = x - w / 2, y - h / 2, x + w / 2, y + h / 2
-            known = values[0] in range(len(self.classes))
-            label = int(values[0]) if known else None
-            name = self.classes[label] if label is not None else fields[0]
-            box = (x1 * width, y1 * height, x2 * width, y2 * height)
-            claims.append(Claim(box, label, name, f"{where}:{line}"))
-        return claims
+        text = labels.read_bytes().decode("utf-8", "replace")
+        return claims(text, where, size, self.classes, collector)
 
 
 def _label_file(root: Path, image: Path) -> Path:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from detzoo.data import Coco, DataError, Voc, YoloTxt
-from detzoo.data.source import inside
+from detzoo.data.collect import inside
 
 from .conftest import CocoFolder, write_image
 
