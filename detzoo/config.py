@@ -12,9 +12,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue
+
+from detzoo.plain_yaml import read_yaml
 
 ALLOWED = ("detzoo", "torch", "torchvision", "timm")
 _PACKAGE = Path(__file__).resolve().parent
@@ -42,17 +43,38 @@ def plain(config: Any) -> Any:
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a mapping from YAML that names no Python object. Raises ValueError with the path."""
+    """The settings in a YAML file, by `plain_yaml.read_yaml`. Raises ValueError with the path.
+
+    Settings that lie in a file are resolved already; one that would be resolved once more, when it
+    could reach the environment or name another target, is refused.
+    """
     path = Path(path)
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = read_yaml(path)
     except FileNotFoundError:
         raise ValueError(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: not a readable YAML file ({error})") from error
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
     if not isinstance(value, dict):
         raise ValueError(f"{path}: holds a {type(value).__name__}, not a mapping of settings")
+    for where, text in _texts(value, str(path)):
+        if "${" in text:
+            raise ValueError(f"{where}: {text!r:.200} holds an interpolation; write its value out")
     return value
+
+
+def _texts(node: Any, where: str) -> Iterator[tuple[str, str]]:
+    """Every text below `node`, keys too, with its place."""
+    if isinstance(node, dict):
+        for key, child in node.items():
+            if isinstance(key, str):
+                yield where, key
+            yield from _texts(child, f"{where}: {key}")
+    elif isinstance(node, list):
+        for index, child in enumerate(node):
+            yield from _texts(child, f"{where}[{index}]")
+    elif isinstance(node, str):
+        yield where, node
 
 
 def build(node: Any, name: str = "config", **arguments: Any) -> Any:

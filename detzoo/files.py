@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,9 +48,42 @@ def write_json(path: str | Path, value: Any, indent: int | None = 2) -> None:
     write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
 
 
-def read_json(path: str | Path) -> Any:
-    """Read JSON; a file that does not parse raises ValueError with its path."""
+def read_text(path: str | Path, most_bytes: int | None = None) -> str:
+    """The text of a UTF-8 file, or of a UTF-16 one that begins with its byte-order mark.
+
+    The mark is no part of the text. Raises FileNotFoundError, other OSErrors as they come, and
+    ValueError with the path for what is no file (a folder, a pipe, a device), for more than
+    `most_bytes`, and for bytes in another encoding.
+    """
+    path = Path(path)
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise ValueError(
+            f"{path}: not a file but {_KINDS.get(stat.S_IFMT(about.st_mode), 'other')}"
+        )
+    if most_bytes is not None and about.st_size > most_bytes:
+        raise ValueError(
+            f"{path}: {about.st_size:,} bytes are too many; at most {most_bytes:,} are read"
+        )
+    content = path.read_bytes()
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return content.decode("utf-16" if marked else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from None
+
+
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+
+
+def read_json(path: str | Path) -> Any:
+    """Read JSON; a file that does not parse, or nests too deep, raises ValueError with its path."""
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError(f"{path}: not valid JSON that can be read (nested too deep)") from None
+    except ValueError as error:
         raise ValueError(f"{path}: not valid JSON ({error})") from error

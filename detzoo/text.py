@@ -1,0 +1,37 @@
+"""Names as they may be shown: a terminal obeys control characters, and a reader believes them."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Any
+
+# Characters that move or hide what stands around them. Format characters (Cf) that scripts need,
+# such as the joiners of Persian and of emoji, are no such ones.
+_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_HIDDEN = frozenset("\ufeff\u2028\u2029\u00ad\u2060\u180e")
+_REFUSED = frozenset({"Cc", "Cs", "Co", "Cn"})  # control, surrogate, private use, unassigned
+
+
+def escaped(text: Any, *, lines: bool = False) -> str:
+    r"""The text with every control, bidirectional and invisible character written as Python does.
+
+    ESC becomes \x1b, a line break \n, a right-to-left override \u202e; letters of all scripts stay.
+    A backslash stays as it is, for paths of Windows. lines: keep line breaks, for text of several
+    lines that the program itself has laid out.
+    """
+    return "".join(
+        c if (c.isascii() and c.isprintable()) or (lines and c == "\n") else _shown(c)
+        for c in str(text)
+    )
+
+
+def _shown(c: str) -> str:
+    if c in _BIDI or c in _HIDDEN or unicodedata.category(c) in _REFUSED:
+        return c.encode("unicode_escape").decode("ascii")
+    return c
+
+
+def shortened(text: Any, limit: int) -> str:
+    """`escaped`, cut to `limit` characters."""
+    shown = escaped(text)
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
