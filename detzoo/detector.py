@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from detzoo.data.image import (
     to_original,
 )
 from detzoo.data.proposals import Grid, Proposer
-from detzoo.types import Detections, Images, Target
+from detzoo.ops import boxes as box_ops
+from detzoo.ops.select import select
+from detzoo.types import Candidates, Detections, Images, Target
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -36,9 +39,15 @@ class Detector(nn.Module, abc.ABC):
     a detector that needs_proposals, who proposes the regions that it looks at; else None.
 
     Children named `backbone`, `neck`, `rpn` and `head` are timed apart by forward hooks.
+
+    score_threshold, nms_threshold (None: no NMS), max_detections: what `decode` selects by, set by
+    every detector that has `candidates`.
     """
 
     needs_proposals = False
+    score_threshold: float
+    nms_threshold: float | None
+    max_detections: int
 
     def __init__(
         self,
@@ -88,9 +97,26 @@ class Detector(nn.Module, abc.ABC):
     def losses(self, outputs: Any, targets: Sequence[Target]) -> dict[str, Tensor]:
         """Weighted, normalised scalars, float32; the loss that is minimised is their sum."""
 
-    @abc.abstractmethod
+    def candidates(self, outputs: Any, sizes: Sequence[tuple[int, int]]) -> Candidates:
+        """Scored boxes that `decode` selects from, differentiable; sizes as there."""
+        name = type(self).__name__
+        raise NotImplementedError(f"{name} has neither `candidates` nor a `decode` of its own")
+
+    def rescore(self, candidates: Candidates) -> Candidates:
+        """A last look at clipped candidates; soft NMS comes here."""
+        return candidates
+
+    @torch.no_grad()
     def decode(self, outputs: Any, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
         """Detections inside the unpadded images; sizes are (height, width), `images.sizes`."""
+        found = self.candidates(outputs, sizes)
+        found = self.rescore(replace(found, boxes=box_ops.clip(found.boxes, sizes)))
+        return select(
+            found,
+            score_threshold=self.score_threshold,
+            nms_threshold=self.nms_threshold,
+            max_detections=self.max_detections,
+        )
 
     def heatmaps(self, outputs: Any) -> dict[str, Tensor]:
         """What can be laid over the images: name -> (B, h, w) in [0, 1], a cell per pixel or more.

@@ -3,7 +3,8 @@
 Boxes are xyxy in continuous coordinates: pixel i covers [i, i + 1), so a width is x2 - x1 and a
 horizontal flip is W - x. Labels are 0..K-1; there is no background label among them.
 
-Shape letters: B images, H and W padded height and width, M boxes, D detections, P proposals.
+Shape letters: B images, H and W padded height and width, M boxes, N candidates, D detections,
+P proposals.
 """
 
 from __future__ import annotations
@@ -78,6 +79,19 @@ class Target:
         """Boxes and labels of what may be a positive: everything that is no crowd."""
         single = ~self.crowd
         return self.boxes[single], self.labels[single]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """All that a detector proposes for a batch, N for every image, before any is selected.
+
+    boxes: (B, N, 4) float32 xyxy, not clipped. scores: (B, N) float32 in [0, 1]; -1 where an image
+    has fewer than N. labels: (B, N) int64 in [0, K). Boxes and scores are differentiable.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
 
 
 @dataclass(frozen=True)

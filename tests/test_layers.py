@@ -25,7 +25,7 @@ ARROWS = {
     "nn": {"types", "ops"},
     "data": {"types"},
     "metrics": {"types"},
-    "detector": {"types", "data.image", "data.proposals"},
+    "detector": {"types", "ops", "data.image", "data.proposals"},
     "detectors": {"types", "ops", "nn", "detector"},
     "weights": {"types", "ops", "nn", "detector", "detectors", "data.image"},
     "engine": {"types", "detector", "data", "metrics"},

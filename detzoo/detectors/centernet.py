@@ -25,13 +25,11 @@ from detzoo.nn.backbones import Backbone
 from detzoo.nn.hourglass import Hourglass
 from detzoo.nn.point_head import EveryStack, PointHead
 from detzoo.nn.upsample import STRIDE, to_stride_4
-from detzoo.ops import boxes as box_ops
 from detzoo.ops import gaussian
 from detzoo.ops.assign import gathered
 from detzoo.ops.losses import normaliser, penalty_reduced_focal, smooth_l1
 from detzoo.ops.peaks import at_cells, top_peaks, without_padding
-from detzoo.ops.select import select
-from detzoo.types import Detections, Images, Target
+from detzoo.types import Candidates, Images, Target
 
 BOX_LOSSES = {"l1": 0.0, "smooth_l1": 1.0}  # and their smooth L1's beta
 
@@ -197,8 +195,7 @@ class CenterNet(Detector):
             losses["offset"] = self.offset_weight * offset.sum() / objects
         return losses
 
-    @torch.no_grad()
-    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
+    def candidates(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Candidates:
         heat, size, offset = (x[-len(sizes) :] for x in outputs)  # of the last stack
         heat = without_padding(heat.float(), sizes, STRIDE)  # padding holds no object
         logits, labels, cells = top_peaks(heat, self.max_detections)  # (B, P) each
@@ -208,14 +205,7 @@ class CenterNet(Detector):
         width = heat.shape[-1]
         centre = torch.stack([cells % width, cells // width], 1) + at_cells(offset, cells)
         boxes = torch.cat([centre - size / 2, centre + size / 2], 1).mT * STRIDE  # (B, P, 4)
-        return select(
-            box_ops.clip(boxes, sizes),
-            logits.sigmoid(),
-            labels,
-            score_threshold=self.score_threshold,
-            nms_threshold=self.nms_threshold,
-            max_detections=self.max_detections,
-        )
+        return Candidates(boxes, logits.sigmoid(), labels)
 
     @torch.no_grad()
     def with_truth(

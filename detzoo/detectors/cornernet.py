@@ -19,6 +19,7 @@ whole batch, P peaks a corner and image. A dimension of 2 for the corners: 0 top
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -31,14 +32,13 @@ from detzoo.nn.blocks import convolution, normalised
 from detzoo.nn.hourglass import Hourglass
 from detzoo.nn.point_head import EveryStack, PointHead
 from detzoo.nn.upsample import STRIDE, to_stride_4
-from detzoo.ops import boxes as box_ops
 from detzoo.ops import gaussian
 from detzoo.ops.assign import gathered
 from detzoo.ops.corner_pool import corner_pool
 from detzoo.ops.losses import normaliser, penalty_reduced_focal, smooth_l1
 from detzoo.ops.peaks import at_cells, top_peaks, without_padding
-from detzoo.ops.select import select, soft_nms
-from detzoo.types import Detections, Images, Target
+from detzoo.ops.select import soft_nms
+from detzoo.types import Candidates, Images, Target
 
 PENALTIES = ("size", "fixed", "off")
 SCORES = ("mean", "geometric")
@@ -59,6 +59,16 @@ class Assignment(NamedTuple):
     cell: Tensor  # (N, 2, 2) int64, x and y of each corner
     offset: Tensor  # (N, 2, 2) in [0, 1]
     weight: Tensor  # (N,) float32: 1, and 0 for a crowd box
+
+
+class Corners(NamedTuple):
+    """The P likeliest corners of one kind in every image."""
+
+    score: Tensor  # (B, P)
+    exists: Tensor  # (B, P) bool: an image may have fewer
+    label: Tensor  # (B, P) int64
+    embedding: Tensor  # (B, E, P)
+    point: Tensor  # (B, 2, P) x and y, in output pixels
 
 
 class Corner(nn.Module):
@@ -188,7 +198,7 @@ class CornerNet(Detector):
         self.max_pairs = max_pairs
         self.nms = nms
         self.nms_sigma = nms_sigma
-        self.nms_threshold = nms_threshold
+        self.nms_threshold = nms_threshold if nms == "hard" else None
         self.score_threshold = score_threshold
         self.max_detections = max_detections
 
@@ -265,44 +275,53 @@ class CornerNet(Detector):
         objects = normaliser(truth.weight.sum())
         return pull.sum() / objects, push.sum() / normaliser(others.sum())
 
-    @torch.no_grad()
-    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
-        heat, embedding, offset = (x[-len(sizes) :].float() for x in outputs)  # the last stack's
-        heat = without_padding(heat, sizes, STRIDE).flatten(0, 1)  # (2B, K, H, W)
-        logits, labels, cells = top_peaks(heat, self.top_k)  # (2B, P) each
-        width = heat.shape[-1]
-        point = torch.stack([cells % width, cells // width], 1)
-        point = point + at_cells(offset.flatten(0, 1), cells)  # (2B, 2, P)
-        found = (logits, labels, at_cells(embedding.flatten(0, 1), cells), point)
-        (p, q), (label, other), (e, f), (start, end) = (
-            (x.unflatten(0, (-1, 2))[:, 0, ..., None], x.unflatten(0, (-1, 2))[:, 1, ..., None, :])
-            for x in found
-        )  # top-left (B, ..., P, 1) and bottom-right (B, ..., 1, P) of every pair
-
-        fits = torch.linalg.vector_norm(e - f, dim=1) <= self.max_distance  # (B, P, P)
-        fits &= (label == other) & (start < end).all(1)
-        fits &= (p > -torch.inf) & (q > -torch.inf)
-        p, q = p.sigmoid(), q.sigmoid()
-        score = (p + q) / 2 if self.pair_score == "mean" else (p * q).sqrt()
+    def candidates(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Candidates:
+        """The best pairs of a top-left and a bottom-right corner (section 4.2)."""
+        outputs = Outputs(*(x[-len(sizes) :].float() for x in outputs))  # the last stack's
+        first, second = self.corners(outputs, sizes)
+        distance = first.embedding[..., None] - second.embedding[:, :, None]  # (B, E, P, P)
+        fits = torch.linalg.vector_norm(distance, dim=1) <= self.max_distance  # (B, P, P)
+        fits &= first.label[..., None] == second.label[:, None]
+        fits &= (first.point[..., None] < second.point[:, :, None]).all(1)
+        fits &= first.exists[..., None] & second.exists[:, None]
+        p, q = first.score[..., None], second.score[:, None]
+        if self.pair_score == "mean":
+            score = (p + q) / 2
+        else:  # the root of 0 has no gradient
+            score = torch.where(fits, p * q, 1.0).sqrt()
         score = torch.where(fits, score, -1.0).flatten(1)  # (B, P * P)
         score, pair = score.topk(min(self.max_pairs, score.shape[1]), dim=1)
-        first, second = pair // logits.shape[1], pair % logits.shape[1]
-        corners = [
-            part.flatten(2).gather(2, index[:, None].expand(-1, 2, -1))
-            for part, index in ((start, first), (end, second))
-        ]
-        boxes = box_ops.clip(torch.cat(corners, 1).mT * STRIDE, sizes)  # (B, max_pairs, 4)
-        labels = label.flatten(1).gather(1, first)
-        if self.nms == "soft":
-            score = soft_nms(boxes, score, labels, sigma=self.nms_sigma, count=self.max_detections)
-        return select(
-            boxes,
-            score,
-            labels,
-            score_threshold=self.score_threshold,
-            nms_threshold=self.nms_threshold if self.nms == "hard" else None,
-            max_detections=self.max_detections,
+        i, j = pair // fits.shape[2], pair % fits.shape[2]  # (B, max_pairs) into P
+        start = first.point.gather(2, i[:, None].expand(-1, 2, -1))  # (B, 2, max_pairs)
+        end = second.point.gather(2, j[:, None].expand(-1, 2, -1))
+        return Candidates(torch.cat([start, end], 1).mT * STRIDE, score, first.label.gather(1, i))
+
+    def corners(
+        self, outputs: Outputs, sizes: Sequence[tuple[int, int]]
+    ) -> tuple[Corners, Corners]:
+        """The top-left and the bottom-right corners, `top_k` of each image."""
+        heat, embedding, offset = outputs
+        heat = without_padding(heat, sizes, STRIDE).flatten(0, 1)  # (2B, K, H, W)
+        logit, label, cell = top_peaks(heat, self.top_k)  # (2B, P) each
+        width = heat.shape[-1]
+        point = torch.stack([cell % width, cell // width], 1)  # (2B, 2, P)
+        point = point + at_cells(offset.flatten(0, 1), cell)
+        found = Corners(
+            logit.sigmoid(),
+            logit > -torch.inf,
+            label,
+            at_cells(embedding.flatten(0, 1), cell),
+            point,
         )
+        first, second = zip(*(x.unflatten(0, (-1, 2)).unbind(1) for x in found), strict=True)
+        return Corners(*first), Corners(*second)
+
+    def rescore(self, candidates: Candidates) -> Candidates:
+        """Soft NMS (section 4.2)."""
+        if self.nms != "soft":
+            return candidates
+        scores = soft_nms(candidates, sigma=self.nms_sigma, count=self.max_detections)
+        return replace(candidates, scores=scores)
 
     @torch.no_grad()
     def with_truth(

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from detzoo.detector import Detector, Proposer
 from detzoo.nn import Backbone, BoxHead, RegionFeatures, make_neck
-from detzoo.ops.rois import detect_regions, given, region_losses, sample_regions
-from detzoo.types import Detections, Images, Target
+from detzoo.ops.rois import given, region_candidates, region_losses, sample_regions
+from detzoo.types import Candidates, Images, Target
 
 
 class Outputs(NamedTuple):
@@ -126,14 +126,5 @@ class FastRCNN(Detector):
             self.box_beta,
         )
 
-    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
-        return detect_regions(
-            outputs.scores,
-            outputs.deltas,
-            outputs.rois,
-            sizes,
-            top_k=self.top_k,
-            score_threshold=self.score_threshold,
-            nms_threshold=self.nms_threshold,
-            max_detections=self.max_detections,
-        )
+    def candidates(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Candidates:
+        return region_candidates(outputs.scores, outputs.deltas, outputs.rois, self.top_k)

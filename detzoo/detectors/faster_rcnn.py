@@ -26,9 +26,9 @@ from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import per_anchor
 from detzoo.ops.assign import match, sample
 from detzoo.ops.losses import normaliser, smooth_l1
-from detzoo.ops.rois import detect_regions, region_losses, sample_regions
+from detzoo.ops.rois import region_candidates, region_losses, sample_regions
 from detzoo.ops.select import grouped_nms, top_candidates
-from detzoo.types import Detections, Images, Target
+from detzoo.types import Candidates, Images, Target
 
 
 class FirstStage(NamedTuple):
@@ -249,14 +249,5 @@ class FasterRCNN(Detector):
         box = smooth_l1(torch.cat(deltas), torch.cat(true_deltas), self.box_beta).sum()
         return {"rpn_objectness": entropy / count, "rpn_box": box / count}
 
-    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
-        return detect_regions(
-            outputs.scores,
-            outputs.deltas,
-            outputs.rois,
-            sizes,
-            top_k=self.top_k,
-            score_threshold=self.score_threshold,
-            nms_threshold=self.nms_threshold,
-            max_detections=self.max_detections,
-        )
+    def candidates(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Candidates:
+        return region_candidates(outputs.scores, outputs.deltas, outputs.rois, self.top_k)

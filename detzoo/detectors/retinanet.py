@@ -26,8 +26,8 @@ from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import per_anchor
 from detzoo.ops.assign import BACKGROUND, IGNORE, match
 from detzoo.ops.losses import hard_negatives, normaliser, sigmoid_focal, smooth_l1
-from detzoo.ops.select import select, top_candidates
-from detzoo.types import Detections, Images, Target
+from detzoo.ops.select import top_candidates
+from detzoo.types import Candidates, Images, Target
 
 LOSSES = ("focal", "ce", "balanced_ce", "ohem")
 
@@ -204,7 +204,7 @@ class RetinaNet(Detector):
             "box": smooth_l1(outputs.deltas[image, anchor], deltas, self.box_beta).sum() / count,
         }
 
-    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
+    def candidates(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Candidates:
         parts, start = [], 0
         for logits in outputs.logits.split(outputs.counts, 1):
             scores, index, labels = top_candidates(logits, self.top_k)
@@ -212,11 +212,4 @@ class RetinaNet(Detector):
             start += logits.shape[1]
         scores, index, labels = (torch.cat(part, 1) for part in zip(*parts, strict=True))
         deltas = outputs.deltas.gather(1, index[..., None].expand(-1, -1, 4))
-        return select(
-            box_ops.clip(box_ops.decode(outputs.anchors[index], deltas), sizes),
-            scores,
-            labels,
-            score_threshold=self.score_threshold,
-            nms_threshold=self.nms_threshold,
-            max_detections=self.max_detections,
-        )
+        return Candidates(box_ops.decode(outputs.anchors[index], deltas), scores, labels)

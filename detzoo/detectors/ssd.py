@@ -29,8 +29,8 @@ from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import default_boxes, per_anchor
 from detzoo.ops.assign import BACKGROUND, IGNORE, claim, crowded, pad
 from detzoo.ops.losses import hard_negatives, normaliser, smooth_l1
-from detzoo.ops.select import boxes_above, select
-from detzoo.types import Detections, Images, Target
+from detzoo.ops.select import boxes_above
+from detzoo.types import Candidates, Images, Target
 
 VARIANCES = (10.0, 10.0, 5.0, 5.0)  # deltas over 0.1 and 0.2, as the published code
 
@@ -244,8 +244,7 @@ class SSD(Detector):
             "box": smooth_l1(outputs.deltas[positive], deltas, self.box_beta).sum() / count,
         }
 
-    @torch.no_grad()
-    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
+    def candidates(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Candidates:
         scores = outputs.logits.float().softmax(2)[..., :-1]  # (B, N, K)
         above = boxes_above(scores, self.score_threshold)  # (B, M)
         scores = scores.gather(1, above[..., None].expand(-1, -1, self.num_classes)).mT  # (B, K, M)
@@ -254,14 +253,7 @@ class SSD(Detector):
         index = above.gather(1, index.flatten(1))
         deltas = outputs.deltas.gather(1, index[..., None].expand(-1, -1, 4))
         boxes = box_ops.decode(outputs.anchors[index], deltas, VARIANCES)
-        return select(
-            box_ops.clip(boxes, sizes),
-            scores.flatten(1),
-            labels.flatten(1),
-            score_threshold=self.score_threshold,
-            nms_threshold=self.nms_threshold,
-            max_detections=self.max_detections,
-        )
+        return Candidates(boxes, scores.flatten(1), labels.flatten(1))
 
 
 def default_scales(maps: int, first: float, smallest: float, largest: float) -> list[float]:

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
@@ -40,7 +41,8 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 from detzoo.detector import Detector
 from detzoo.nn.backbones import Backbone
 from detzoo.nn.blocks import Halving
-from detzoo.types import Detections, Images, Target
+from detzoo.ops.select import top_candidates
+from detzoo.types import Candidates, Detections, Images, Target
 
 MODELS = {
     "faster_rcnn": FasterRCNN,
@@ -49,6 +51,7 @@ MODELS = {
     "fcos": FCOS,
 }
 LEVELS = {"faster_rcnn": (2, 6), "retinanet": (3, 7), "ssd": (3, 8), "fcos": (3, 7)}
+MOST = 1000  # candidates of an image
 SSD300_SCALES = (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05)  # of the image's side
 
 
@@ -309,6 +312,31 @@ class TorchvisionDetector(Detector):
             "classification": classifier,
             "bbox_regression": box,
         }
+
+    def candidates(
+        self, outputs: DenseOutputs | RegionOutputs, sizes: Sequence[tuple[int, int]]
+    ) -> Candidates:
+        """The MOST best-scored boxes of an image; `decode`, torchvision's own, does not ask."""
+        model = self.rules[0]
+        if self.kind == "faster_rcnn":
+            counts = [len(rois) for rois in outputs.rois]
+            scores = outputs.scores.softmax(1)[:, 1:].split(counts)
+            boxes = model.roi_heads.box_coder.decode(outputs.deltas, outputs.rois)[:, 1:]
+            scores = pad_sequence(scores, batch_first=True, padding_value=-1.0)  # (B, P, K)
+            boxes = pad_sequence(boxes.split(counts), batch_first=True)  # (B, P, K, 4)
+            scores, index, labels = top_candidates(scores, MOST)
+            image = torch.arange(len(counts), device=index.device)[:, None]
+            return Candidates(boxes[image, index, labels], scores, labels)
+        logits = outputs.head["cls_logits"]
+        scores = logits.softmax(2)[..., 1:] if self.kind == "ssd" else logits.sigmoid()
+        if self.kind == "fcos":
+            scores = (scores * outputs.head["bbox_ctrness"].sigmoid()).sqrt()
+        scores, index, labels = top_candidates(scores, MOST)
+        moves = outputs.head["bbox_regression"].gather(1, index[..., None].expand(-1, -1, 4))
+        anchors = outputs.anchors[index].flatten(0, 1)
+        coder = model.box_coder
+        decode = coder.decode if self.kind == "fcos" else coder.decode_single
+        return Candidates(decode(moves.flatten(0, 1), anchors).view_as(moves), scores, labels)
 
     @torch.no_grad()
     def decode(

@@ -33,8 +33,8 @@ from detzoo.nn.upsample import TopDown
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.assign import claim, pad
 from detzoo.ops.gaussian import touched
-from detzoo.ops.select import select, top_candidates
-from detzoo.types import Detections, Images, Target
+from detzoo.ops.select import top_candidates
+from detzoo.types import Candidates, Images, Target
 
 NECKS = ("one_map", "topdown")
 HEADS = ("fc", "conv")
@@ -233,21 +233,13 @@ class YOLO(Detector):
         half = boxes[..., 2:].square() * image / 2
         return torch.cat([centre - half, centre + half], -1)
 
-    @torch.no_grad()
-    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
+    def candidates(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Candidates:
         confidence = outputs.confidence.float().clamp(0, 1)[..., None]
         scores = confidence * outputs.classes.float().clamp(0, 1)[..., None, :]  # equation 1
         scores, index, labels = top_candidates(scores.flatten(1, 3), self.top_k)
         boxes = self.boxes(outputs).flatten(1, 3)  # (B, Y * X * P, 4)
         boxes = boxes.gather(1, index[..., None].expand(-1, -1, 4))
-        return select(
-            box_ops.clip(boxes, sizes),
-            scores,
-            labels,
-            score_threshold=self.score_threshold,
-            nms_threshold=self.nms_threshold,
-            max_detections=self.max_detections,
-        )
+        return Candidates(boxes, scores, labels)
 
 
 @torch.no_grad()

@@ -31,8 +31,8 @@ from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import per_anchor, size_iou
 from detzoo.ops.assign import claim, crowded, pad
 from detzoo.ops.losses import normaliser
-from detzoo.ops.select import select, top_candidates
-from detzoo.types import Detections, Images, Target
+from detzoo.ops.select import top_candidates
+from detzoo.types import Candidates, Images, Target
 
 # Section 2.3: k-means over COCO's boxes, widths and heights in pixels of 416
 COCO_PRIORS = (
@@ -264,15 +264,7 @@ class YOLOv3(Detector):
         half = grid.prior[index] * t[..., 2:].clamp(max=box_ops.LARGEST_DELTA).exp() / 2
         return torch.cat([centre - half, centre + half], -1)
 
-    @torch.no_grad()
-    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
+    def candidates(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Candidates:
         scores = outputs.logits.float().sigmoid() * outputs.objectness.float().sigmoid()[..., None]
         scores, index, labels = top_candidates(scores, self.top_k)
-        return select(
-            box_ops.clip(self.boxes(outputs, index), sizes),
-            scores,
-            labels,
-            score_threshold=self.score_threshold,
-            nms_threshold=self.nms_threshold,
-            max_detections=self.max_detections,
-        )
+        return Candidates(self.boxes(outputs, index), scores, labels)

@@ -16,8 +16,8 @@ from torch.nn.utils.rnn import pad_sequence
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.assign import match, sample
 from detzoo.ops.losses import normaliser, smooth_l1
-from detzoo.ops.select import select, top_candidates
-from detzoo.types import Detections, Images, Target
+from detzoo.ops.select import top_candidates
+from detzoo.types import Candidates, Images, Target
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # deltas over their standard deviations, as Fast R-CNN's code
 
@@ -88,17 +88,9 @@ def region_losses(
     }
 
 
-def detect_regions(
-    scores: Tensor,
-    deltas: Tensor,
-    rois: Sequence[Tensor],
-    sizes: Sequence[tuple[int, int]],
-    *,
-    top_k: int,
-    score_threshold: float,
-    nms_threshold: float,
-    max_detections: int,
-) -> list[Detections]:
+def region_candidates(
+    scores: Tensor, deltas: Tensor, rois: Sequence[Tensor], top_k: int
+) -> Candidates:
     """Every class of every region is a candidate; the best `top_k` of an image reach NMS.
 
     scores: (R, K + 1) logits, background last. deltas: (R, K, 4). rois: per image (R_b, 4).
@@ -111,11 +103,4 @@ def detect_regions(
     scores, index, labels = top_candidates(scores, top_k)  # (B, top_k)
     image = torch.arange(len(counts), device=scores.device)[:, None]
     boxes = box_ops.decode(regions[image, index], deltas[image, index, labels], WEIGHTS)
-    return select(
-        box_ops.clip(boxes, sizes),
-        scores,
-        labels,
-        score_threshold=score_threshold,
-        nms_threshold=nms_threshold,
-        max_detections=max_detections,
-    )
+    return Candidates(boxes, scores, labels)

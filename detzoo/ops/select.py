@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from detzoo.ops import boxes as box_ops
-from detzoo.types import Detections
+from detzoo.types import Candidates, Detections
 
 GROUP = 64
 FEW = 512  # boxes; comparing all of them takes less than calling NMS for every group
@@ -99,14 +99,15 @@ def best_by_nms(
         tried *= 4
 
 
-def soft_nms(boxes: Tensor, scores: Tensor, labels: Tensor, *, sigma: float, count: int) -> Tensor:
-    """(B, N, 4), (B, N), (B, N) -> (B, N): scores after Gaussian soft NMS, by image and label.
+def soft_nms(candidates: Candidates, *, sigma: float, count: int) -> Tensor:
+    """(B, N): scores after Gaussian soft NMS, by image and label.
 
     Bodla 2017 (arXiv:1704.04503): the best box is taken, all others of its class are multiplied by
     exp(-iou^2 / sigma), and so on. What is not among the first `count` taken gets -1, as has what
     does not exist (a score below 0). All images of the batch together, without looking at the
     values, so a GPU waits for nothing.
     """
+    boxes, scores, labels = candidates.boxes, candidates.scores, candidates.labels
     batch = torch.arange(len(scores), device=scores.device)
     alike = labels[:, :, None] == labels[:, None]
     kept = torch.stack([torch.exp(-(box_ops.iou(b, b) ** 2) / sigma) for b in boxes])  # (B, N, N)
@@ -121,21 +122,19 @@ def soft_nms(boxes: Tensor, scores: Tensor, labels: Tensor, *, sigma: float, cou
 
 
 def select(
-    boxes: Tensor,
-    scores: Tensor,
-    labels: Tensor,
+    candidates: Candidates,
     *,
     score_threshold: float,
     nms_threshold: float | None,
     max_detections: int,
 ) -> list[Detections]:
-    """The common tail of every decoder, for a whole batch.
+    """What is detected of a whole batch's candidates, clipped already.
 
-    boxes (B, N, 4), scores and labels (B, N); a candidate that does not exist has score -1.
     Candidates with score > score_threshold go on; NMS (None: none) suppresses within one image and
     label; the best `max_detections` of each image are returned, best first. One host
     synchronisation on a GPU.
     """
+    boxes, scores, labels = candidates.boxes, candidates.scores, candidates.labels
     batch = len(scores)
     keep = (scores > score_threshold) & (boxes[..., 2:] > boxes[..., :2]).all(-1)
     image = torch.arange(batch, device=scores.device)[:, None].expand_as(scores)[keep]

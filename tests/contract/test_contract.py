@@ -269,6 +269,29 @@ class TestPromises:
             assert (found.scores >= 0).all() and (found.scores <= 1).all()
             assert (found.labels >= 0).all() and (found.labels < CLASSES).all()
 
+    def test_candidates_are_what_detections_are_chosen_from_with_a_gradient(
+        self, name: str
+    ) -> None:
+        detector, images = shared(name).eval(), batch(WIDTH, 80)
+        images = replace(images, pixels=(images.pixels / 255).requires_grad_())
+        outputs = detector.network(images)
+        found = detector.candidates(outputs, images.sizes)
+        batch_size, number = found.scores.shape
+        assert batch_size == 2 and found.boxes.shape == (2, number, 4)
+        assert found.labels.shape == (2, number) and found.labels.dtype == torch.int64
+        assert found.boxes.dtype == found.scores.dtype == torch.float32
+        assert ((found.scores >= 0) & (found.scores <= 1) | (found.scores == -1)).all()
+        exists = found.scores > 0
+        assert (found.labels[exists] >= 0).all() and (found.labels[exists] < CLASSES).all()
+        (gradient,) = torch.autograd.grad(found.scores[exists].sum(), images.pixels)
+        assert gradient.isfinite().all() and gradient.any()
+        if detector.decode.__func__ is not Detector.decode or name == "cornernet":
+            return  # torchvision's own tail, and soft NMS, which changes scores
+        for i, detections in enumerate(detector.decode(outputs, images.sizes)):
+            candidates = set(zip(found.scores[i].tolist(), found.labels[i].tolist(), strict=True))
+            rows = zip(detections.scores.tolist(), detections.labels.tolist(), strict=True)
+            assert candidates.issuperset(rows)
+
     def test_predict_takes_images_of_any_size(self, name: str) -> None:
         """From arrays to boxes in their own pixels, by the detector alone, proposals and all."""
         detector = shared(name)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from detzoo.ops.rois import detect_regions, sample_regions
+from detzoo.ops.rois import region_candidates, sample_regions
+from detzoo.ops.select import select
 from detzoo.types import Target
 
 
@@ -28,8 +29,9 @@ def test_images_with_fewer_regions_gain_none_by_the_padding():
     scores = torch.tensor([[2.0, 0], [2, 0], [0, 0]])  # (3, K + 1): 0.881, 0.881, 0.5
     options = {"score_threshold": 0.0, "nms_threshold": 0.5, "max_detections": 9}
     for top_k, expected in ((9, [[0, 0, 8, 8], [8, 8, 16, 16]]), (1, [[0, 0, 8, 8]])):
-        sizes = [(16, 16)] * 2
-        one, two = detect_regions(scores, torch.zeros(3, 1, 4), rois, sizes, top_k=top_k, **options)
+        one, two = select(
+            region_candidates(scores, torch.zeros(3, 1, 4), rois, top_k=top_k), **options
+        )
         assert one.boxes.tolist() == [[0, 0, 8, 8]]  # what pads it takes no place either
         assert two.boxes.tolist() == expected
     assert [round(s, 3) for s in two.scores.tolist()] == [0.881]

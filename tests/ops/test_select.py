@@ -19,6 +19,7 @@ from detzoo.ops.select import (
     soft_nms,
     top_candidates,
 )
+from detzoo.types import Candidates
 
 
 def test_top_candidates_by_hand():
@@ -37,7 +38,7 @@ LABELS = torch.tensor([[0, 0, 1, 0]])
 
 def chosen(**changes):
     options = {"score_threshold": 0.1, "nms_threshold": 0.5, "max_detections": 10} | changes
-    (found,) = select(BOXES, SCORES, LABELS, **options)
+    (found,) = select(Candidates(BOXES, SCORES, LABELS), **options)
     rows = found.scores.tolist(), found.labels.tolist()
     return [(round(s, 2), label) for s, label in zip(*rows, strict=True)]
 
@@ -56,9 +57,8 @@ def test_select_by_hand():
 def test_boxes_without_area_are_no_detections():
     boxes = BOXES.clone()
     boxes[0, 1, 2] = 0
-    (found,) = select(
-        boxes, SCORES, LABELS, score_threshold=0.0, nms_threshold=0.5, max_detections=9
-    )
+    candidates = Candidates(boxes, SCORES, LABELS)
+    (found,) = select(candidates, score_threshold=0.0, nms_threshold=0.5, max_detections=9)
     assert len(found) == 3
 
 
@@ -69,7 +69,8 @@ def test_select_is_greedy_nms_image_by_image(seed, batch, count):
     corner = torch.rand(batch, count, 2) * 1000  # far apart, so that shifts of groups would show
     boxes = torch.cat([corner, corner + torch.rand(batch, count, 2) * 500 + 1], 2)
     scores, labels = torch.rand(batch, count), torch.randint(0, 3, (batch, count))
-    found = select(boxes, scores, labels, score_threshold=0.2, nms_threshold=0.4, max_detections=8)
+    candidates = Candidates(boxes, scores, labels)
+    found = select(candidates, score_threshold=0.2, nms_threshold=0.4, max_detections=8)
     for b in range(batch):
         kept: list[int] = []
         for i in scores[b].argsort(descending=True).tolist():
@@ -128,7 +129,7 @@ def test_soft_nms_is_the_loop_in_every_image_of_a_batch(seed, number, count):
     scores = torch.rand(3, number, generator=generator)
     scores[1, number // 2 :] = -1  # candidates that do not exist
     labels = torch.randint(0, 2, (3, number), generator=generator)
-    found = soft_nms(boxes, scores, labels, sigma=0.5, count=count)
+    found = soft_nms(Candidates(boxes, scores, labels), sigma=0.5, count=count)
     for i in range(3):
         expected = soft_nms_of_one(boxes[i], scores[i], labels[i], 0.5, count)
         torch.testing.assert_close(found[i], torch.tensor(expected), atol=1e-5, rtol=1e-4)
@@ -136,10 +137,11 @@ def test_soft_nms_is_the_loop_in_every_image_of_a_batch(seed, number, count):
 
 def test_soft_nms_by_hand():
     """IoU 0.9 with the best of its label: exp(-0.81 / 0.5) of 0.5 is left; the others stay."""
-    found = soft_nms(BOXES, SCORES, LABELS, sigma=0.5, count=4)
+    candidates = Candidates(BOXES, SCORES, LABELS)
+    found = soft_nms(candidates, sigma=0.5, count=4)
     expected = [0.5 * math.exp(-0.81 / 0.5), 0.9, 0.8, 0.3]
     torch.testing.assert_close(found[0], torch.tensor(expected))
-    assert (soft_nms(BOXES, SCORES, LABELS, sigma=0.5, count=2)[0] >= 0).tolist() == [
+    assert (soft_nms(candidates, sigma=0.5, count=2)[0] >= 0).tolist() == [
         *(False, True, True, False)
     ]
 
