@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,24 @@ from detzoo.data.image import (
 )
 from detzoo.data.proposals import Grid, Proposer
 from detzoo.ops import boxes as box_ops
+from detzoo.ops.precision import float32_as
 from detzoo.ops.select import select
 from detzoo.types import Candidates, Detections, Images, Target
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@contextmanager
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Eval mode within; then every module has its own mode again: what was frozen stays so."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
 
 
 class Detector(nn.Module, abc.ABC):
@@ -178,16 +192,15 @@ class Detector(nn.Module, abc.ABC):
     ) -> list[Detections]:
         """Detect in files, PIL images or (H, W, 3) uint8 RGB arrays; boxes in original pixels.
 
-        The model's mode is put back as it was. Raises ValueError for a path that is no image and
+        In float32, which on a GPU is not TF32 here. Every module's mode, training or not, is put
+        back as it was. Raises ValueError for a path that is no image and
         for an array of another form, saying which of the images it was.
         """
         if isinstance(images, str | Path | np.ndarray) or not isinstance(images, Sequence):
             raise TypeError(f"predict takes a list of images, got one {type(images).__name__}")
         device = next(self.parameters()).device
-        training = self.training
-        self.eval()
         found: list[Detections] = []
-        try:
+        with eval_mode(self), float32_as(tf32=False):
             for start in range(0, len(images), batch_size):
                 pictures = [self.picture_of(image) for image in images[start : start + batch_size]]
                 resized = [self.resize(picture, i) for i, picture in enumerate(pictures, start)]
@@ -199,6 +212,4 @@ class Detector(nn.Module, abc.ABC):
                         detections.boxes[keep], detections.scores[keep], detections.labels[keep]
                     )
                     found.append(to_original(detections, frame).to("cpu"))
-        finally:
-            self.train(training)
         return found

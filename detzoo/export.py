@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from detzoo.detector import Detector
+from detzoo.detector import Detector, eval_mode
 from detzoo.types import Frame, Images
 
 
@@ -44,16 +44,12 @@ def to_onnx(detector: Detector, path: str | Path, size: tuple[int, int], batch: 
     except ImportError as error:
         raise ImportError("writing ONNX needs the extra: pip install 'detzoo[export]'") from error
     pixels = torch.rand(batch, 3, *size)
-    training = detector.training
-    network = Network(detector).eval()
-    try:
-        with torch.no_grad():
-            # Anchors are kept from call to call; those made here are numbers, not symbols.
-            outputs = detector.network(Images(pixels, [Frame(i, size, size) for i in range(batch)]))
-            names = [k for k, v in outputs._asdict().items() if isinstance(v, Tensor)]
-            program = torch.onnx.export(
-                network, (pixels,), input_names=["pixels"], output_names=names, dynamo=True
-            )
-        program.save(str(path))
-    finally:
-        detector.train(training)
+    network = Network(detector)
+    with eval_mode(network), torch.no_grad():
+        # Anchors are kept from call to call; those made here are numbers, not symbols.
+        outputs = detector.network(Images(pixels, [Frame(i, size, size) for i in range(batch)]))
+        names = [k for k, v in outputs._asdict().items() if isinstance(v, Tensor)]
+        program = torch.onnx.export(
+            network, (pixels,), input_names=["pixels"], output_names=names, dynamo=True
+        )
+    program.save(str(path))

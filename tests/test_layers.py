@@ -28,7 +28,7 @@ ARROWS = {
     "detector": {"types", "ops", "data.image", "data.proposals"},
     "detectors": {"types", "ops", "nn", "detector"},
     "weights": {"types", "ops", "nn", "detector", "detectors", "data.image"},
-    "engine": {"types", "detector", "data", "metrics"},
+    "engine": {"types", "detector", "data", "metrics", "ops.precision"},
     # engine.precision: speed and accuracy must come from the same object at the same precision
     "speed": {
         *("types", "detector", "data", "metrics"),

@@ -23,6 +23,7 @@ from detzoo.data.loader import Batches
 from detzoo.detector import Detector
 from detzoo.engine.precision import autocast, choose_device, prepare, transfer
 from detzoo.engine.recipe import Recipe
+from detzoo.ops.precision import float32_as
 from detzoo.speed.lock import timing_lock
 from detzoo.speed.machine import Bystanders, environment
 from detzoo.speed.stages import Pipeline, synchronizer
@@ -130,7 +131,8 @@ class Training:
         with autocast(self.device, self.precision):
             losses = self.detector(images, targets)
         self.optimizer.zero_grad()
-        sum(losses.values()).backward()
+        with float32_as(tf32=self.precision == "tf32"):
+            sum(losses.values()).backward()
         nn.utils.clip_grad_norm_(self.detector.parameters(), 10.0)
         self.optimizer.step()
         return len(images.frames)

@@ -19,6 +19,7 @@ from detzoo.data.loader import Batches
 from detzoo.detector import Detector
 from detzoo.engine import distributed, status
 from detzoo.engine.checkpoint import seed_everything
+from detzoo.engine.folded import folding
 from detzoo.engine.precision import Mode, identity
 from detzoo.engine.predict import predict_dataset
 from detzoo.engine.progress import alone
@@ -153,6 +154,8 @@ def evaluate_run(
             max_dets=protocol["max_dets"],
         )
         found |= {"split": split, "score_threshold": protocol["score_threshold"]}
+        folded = folding(detector)
+        found |= {"folding": folded.describe(), "notes": [folded.said] if folded.said else []}
         found["fingerprint"] = protocol
         if split != "val":
             keep_val(path, detector, source(settings).read("val"), protocol, batch_size, mode)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,4 +97,8 @@ def _possible(device: str, wanted: Sequence[str] | None) -> list[str]:
     """The precisions to compare. Raises ValueError for one that the device does not compute in."""
     if wanted is not None:
         return [choose_precision(device, name) for name in wanted]
-    return [p for p in PRECISIONS if p != "fp16" or torch.device(device).type == "cuda"]
+    possible = []
+    for name in PRECISIONS:
+        with suppress(ValueError):
+            possible.append(choose_precision(device, name))
+    return possible

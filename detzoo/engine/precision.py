@@ -6,6 +6,9 @@ import hashlib
 import os
 import shutil
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -13,17 +16,22 @@ import torch
 
 from detzoo.data.image import Resize
 from detzoo.engine.cpu import cpu_flags
-from detzoo.engine.folded import fold, unfold
+from detzoo.engine.folded import CompiledNetwork, fold, folding, unfold
+from detzoo.ops.precision import float32_as
 from detzoo.types import Images
 
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 Module = TypeVar("Module", bound=torch.nn.Module)
 
 
 @dataclass(frozen=True)
 class Mode:
-    """How a network is computed. precision: one of PRECISIONS; compile: by `torch.compile`."""
+    """How a network is computed. precision: one of PRECISIONS; compile: by `torch.compile`.
+
+    fp32 is IEEE's float32 everywhere. tf32, which is torch's own default for convolutions on a GPU,
+    stores float32 and multiplies with 10 bits of mantissa.
+    """
 
     precision: str = "fp32"
     channels_last: bool = False
@@ -54,14 +62,16 @@ def choose_precision(device: torch.device | str, wanted: str = "auto") -> str:
     """One of PRECISIONS. `auto` is bf16 where the hardware multiplies in it, fp32 elsewhere.
 
     That is CUDA from compute capability 8.0 on, and x86 CPUs with AMX or AVX-512 BF16; where it
-    is emulated it is slower than fp32. Raises ValueError for what is unknown and for fp16 without
-    CUDA.
+    is emulated it is slower than fp32. Raises ValueError for what is unknown, for fp16 and tf32
+    without CUDA, and for tf32 on a GPU from before compute capability 8.0, which has none.
     """
     device = torch.device(device)
     if wanted not in ("auto", *PRECISIONS):
         raise ValueError(f"precision is {wanted!r}; it must be auto, {', '.join(PRECISIONS)}")
-    if wanted == "fp16" and device.type != "cuda":
-        raise ValueError(f"precision fp16 needs CUDA, the device is {device}; use bf16 or fp32")
+    if wanted in ("fp16", "tf32") and device.type != "cuda":
+        raise ValueError(f"precision {wanted} needs CUDA, the device is {device}; use bf16 or fp32")
+    if wanted == "tf32" and torch.cuda.get_device_capability(device) < (8, 0):
+        raise ValueError(f"precision tf32 needs compute capability 8.0, and {device} has less")
     if wanted != "auto":
         return wanted
     if device.type == "cuda":
@@ -82,14 +92,19 @@ def choose_channels_last(device: torch.device | str, wanted: bool | str = "auto"
     return torch.device(device).type in ("cuda", "cpu")
 
 
-def autocast(device: torch.device | str, precision: str) -> torch.autocast:
+def autocast(device: torch.device | str, precision: str) -> AbstractContextManager[None]:
     """The context in which a detector is called, for training, scoring and timing alike."""
-    device_type = torch.device(device).type
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
-    if precision == "fp32":
-        return torch.autocast(device_type, enabled=False)
-    return torch.autocast(device_type, dtype=DTYPES[precision])
+    return _autocast(torch.device(device).type, precision)
+
+
+@contextmanager
+def _autocast(device_type: str, precision: str) -> Iterator[None]:
+    dtype = DTYPES.get(precision)
+    given = {"enabled": False} if dtype is None else {"dtype": dtype}
+    with float32_as(tf32=precision == "tf32"), torch.autocast(device_type, **given):
+        yield
 
 
 def prepare(
@@ -104,20 +119,26 @@ def prepare(
 
     inference: with batch norm folded, weights cast once and, where it pays, 3x3 convolutions by
     Winograd's way (engine.folded), for whatever finds objects; the weights themselves, and what
-    training computes, stay as they are.
+    training computes, stay as they are. What could not be folded is warned of, once;
+    `folded.folding` counts.
 
-    compile: its `network` is `torch.compile`d, of this one object, at its first call for a shape;
-    whoever calls the object then calls that. False puts the network back as it was written. Raises
-    ValueError where nothing can compile it.
+    compile: its `network` is `torch.compile`d, of this one object, at its first call for a shape,
+    folded where `inference` is; whoever calls the object then calls that. False puts the network
+    back as it was written. Raises ValueError where nothing can compile it.
     """
     layout = torch.channels_last if channels_last else torch.contiguous_format
     detector.to(device=device).to(memory_format=layout)
-    (fold if inference else unfold)(detector)
+    if inference:
+        fold(detector)
+        if said := folding(detector).said:
+            warnings.warn(f"{type(detector).__name__}: {said}", stacklevel=2)
+    else:
+        unfold(detector)
     if not compile:
         vars(detector).pop("network", None)
     elif "network" not in vars(detector):
         _check_compiler(device)
-        detector.network = torch.compile(detector.network)
+        detector.network = CompiledNetwork(detector)
     return detector
 
 

@@ -10,7 +10,7 @@ import torch
 from detzoo.data.dataset import Dataset
 from detzoo.data.image import Resize, to_original
 from detzoo.data.loader import evaluation_batches
-from detzoo.detector import Detector
+from detzoo.detector import Detector, eval_mode
 from detzoo.engine import distributed
 from detzoo.engine.precision import autocast, prepare, transfer
 from detzoo.engine.progress import Progress
@@ -33,10 +33,10 @@ def predict_dataset(
 ) -> list[dict[str, Any]]:
     """COCO results: image_id, category_id (the data set's own), bbox x, y, w, h and score.
 
-    Numbers are as the detector gave them, not rounded. The detector is moved to the device; its
-    mode is put back as it was. compile: as `precision.prepare` has it; a detector that was timed so
-    is taken as it stands, and nothing is compiled again. Several processes take the batches in
-    turns, and each gets the results of all, in the order of the data set.
+    Numbers are as the detector gave them, not rounded. The detector is moved to the device; every
+    module's mode is put back as it was. compile: as `precision.prepare` has it; a detector that was
+    timed so is taken as it stands, and nothing is compiled again. Several processes take the
+    batches in turns, and each gets the results of all, in the order of the data set.
     """
     prepare(detector, device, channels_last, compile, inference=True)
     batches = evaluation_batches(
@@ -49,17 +49,13 @@ def predict_dataset(
         processes=distributed.processes(),
     )
     results: list[list[dict[str, Any]]] = []  # of every batch
-    training = detector.training
-    detector.eval()
-    try:
-        with Progress(len(dataset.samples), "predict", "images", show=progress) as bar:
-            for images in batches:
-                with autocast(device, precision):
-                    found = detector(transfer(images, device, channels_last))
-                results.append(coco_results(found, images, dataset))
-                bar.advance(len(images.frames))
-    finally:
-        detector.train(training)
+    shown = Progress(len(dataset.samples), "predict", "images", show=progress)
+    with eval_mode(detector), shown as bar:
+        for images in batches:
+            with autocast(device, precision):
+                found = detector(transfer(images, device, channels_last))
+            results.append(coco_results(found, images, dataset))
+            bar.advance(len(images.frames))
     ours = distributed.in_turns(distributed.gather(results))
     return [result for batch in ours for result in batch]
 

@@ -19,12 +19,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from detzoo.detector import Detector
+from detzoo.detector import Detector, eval_mode
 from detzoo.engine import checkpoint, distributed, status
 from detzoo.engine.precision import autocast, prepare, transfer
 from detzoo.engine.progress import Progress
 from detzoo.engine.recipe import Recipe
 from detzoo.files import atomic
+from detzoo.ops.precision import float32_as
 from detzoo.types import Images, Target
 
 LOG, CURVE = "log.csv", "curve.csv"
@@ -83,7 +84,9 @@ def train(
     """
     run_dir = Path(run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
-    with distributed.stage(run_dir, "train"):
+    # backward passes too, which run outside of `autocast`
+    exact = float32_as(tf32=precision == "tf32")
+    with distributed.stage(run_dir, "train"), exact:
         if sync_batch_norm and distributed.processes() > 1:
             detector = distributed.synchronise_batch_norm(detector)
         run = _Run(detector, recipe, run_dir, len(batches), device, precision, channels_last, seed)
@@ -108,7 +111,8 @@ def _loop(
     show = progress and distributed.is_first()
     with Progress(total, "train", "images", done=run.images_seen, show=show) as bar:
         saved = told = mark = time.perf_counter()
-        run.detector.train()
+        if not run.detector.training:  # else its modules are in the modes that its owner wants
+            run.detector.train()
         # a loader draws from torch's generator when it starts its workers: not a number of ours
         with checkpoint.undisturbed_randomness():
             steps = batches.iterate(run.step)
@@ -252,10 +256,8 @@ class _Run:
         """A row of curve.csv; leaves no trace in the training, random numbers included."""
         self.check_gradient()
         distributed.share_buffers(self.scored)
-        self.scored.eval()
-        with checkpoint.undisturbed_randomness():
+        with eval_mode(self.scored), checkpoint.undisturbed_randomness():
             scores = validate(self.scored)
-        self.detector.train()
         row = {"images_seen": self.images_seen, "seconds": round(self.seconds, 4)}
         self.curve.append({**row, "AP": scores["AP"], "AP50": scores["AP50"]})
         self.write(CURVE, self.curve)

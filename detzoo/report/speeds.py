@@ -48,7 +48,7 @@ def speed_table(run_dirs: Iterable[str | Path]) -> str:
 
 
 def _machine(run: Run) -> list[str]:
-    """What a timing says of its session: clocks before and after, warm-up, versions."""
+    """What a timing says of its session: clocks, warm-up, folding, versions."""
     before, after = (dig(run.speed, "clocks", when) or {} for when in ("before", "after"))
     told = [
         f"{clean(key, 40).replace('_', ' ')} {digits(number(before, key))} before, "
@@ -62,6 +62,9 @@ def _machine(run: Run) -> list[str]:
         told.append(
             f"warm-up took {digits(seconds)} s, {show(dig(run.speed, 'warmup', 'passes'))} passes"
         )
+    if (norms := number(run.speed, "folding", "norms")) > 0:
+        folded = show(dig(run.speed, "folding", "folded"))
+        told.append(f"{folded} of {show(int(norms))} batch norms folded")
     versions = dig(run.speed, "versions")
     told += [f"{clean(k, 40)} {show(v)}" for k, v in versions.items() if v] if versions else []
     return [f"{run.label}: {'; '.join(told)}"] if told else []

@@ -310,6 +310,7 @@ def about(told: Sequence[tuple[str, Sequence[str]]]) -> dict[str, str]:
 
 
 def warnings(run: Run) -> list[str]:
-    """What the clock warned of."""
-    found = run.speed.get("warnings")
-    return [clean(text, 500) for text in found] if isinstance(found, list) else []
+    """What the clock warned of, and what scoring noted."""
+    found = (run.speed.get("warnings"), run.metrics.get("notes"))
+    texts = [text for part in found if isinstance(part, list) for text in part]
+    return list(dict.fromkeys(clean(text, 500) for text in texts))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -14,7 +12,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from detzoo.detector import Detector
+from detzoo.detector import Detector, eval_mode
 from detzoo.engine.folded import kept, plain_sums
 from detzoo.types import Images
 
@@ -42,7 +40,7 @@ def gmacs(detector: Detector, images: Images) -> float:
     """
     compiled = vars(detector).pop("network", None)
     try:
-        with _evaluating(detector), plain_sums(detector), FlopCounterMode(display=False) as counter:
+        with eval_mode(detector), plain_sums(detector), FlopCounterMode(display=False) as counter:
             detector(images)
     finally:
         if compiled is not None:
@@ -67,7 +65,7 @@ def peak_memory_mb(detector: Detector, images: Images) -> float:
         {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values()
     )
     device = images.pixels.device
-    with _evaluating(detector):
+    with eval_mode(detector):
         growth = _cuda_growth if device.type == "cuda" else _cpu_growth
         return (own + growth(detector, images)) / 2**20
 
@@ -103,13 +101,3 @@ def _cpu_growth(detector: Detector, images: Images) -> int:
         held += change
         peak = max(peak, held)
     return peak
-
-
-@contextmanager
-def _evaluating(detector: nn.Module) -> Iterator[None]:
-    training = detector.training
-    detector.eval()
-    try:
-        yield
-    finally:
-        detector.train(training)

@@ -188,3 +188,90 @@ def test_prepare_folds_for_inference_alone(inference):
     folded.fold(network)
     precision.prepare(network, "cpu", False, inference=inference)
     assert done(network) == 2 * inference
+
+
+def rounded_to_tf32(x: Tensor) -> Tensor:
+    """10 bits of mantissa, as a GPU's tensor cores take float32 where they are allowed to."""
+    return ((x.view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
+
+
+@pytest.fixture
+def gpu_convolutions(monkeypatch):
+    """cuDNN's way on the CPU: TF32 unless torch.backends says otherwise, as torch's default is."""
+    convolve = nn.Conv2d._conv_forward
+
+    def forward(self, x, weight, bias):
+        if torch.backends.cudnn.allow_tf32:
+            x, weight = rounded_to_tf32(x), rounded_to_tf32(weight)
+        return convolve(self, x, weight, bias)
+
+    monkeypatch.setattr(nn.Conv2d, "_conv_forward", forward)
+    monkeypatch.setattr(folded, "winograd_pays", lambda *_: False)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv2_100"])
+def test_a_gpu_s_tf32_hinders_no_folding(name, gpu_convolutions):
+    network = Small(lived_in(Backbone(name)))
+    assert torch.backends.cudnn.allow_tf32  # torch's default, to which the test is put back
+    folded.fold(network)
+    assert folded.folding(network).left == () and torch.backends.cudnn.allow_tf32
+
+
+def test_what_is_folded_and_what_is_not_is_said():
+    network = lived_in(nn.Sequential(nn.BatchNorm2d(3), *sequence()[3:5], nn.BatchNorm2d(4)))
+    with pytest.warns(UserWarning, match=r"2 of 3 batch norms are not folded \(0, 3\): no layer"):
+        precision.prepare(network, "cpu", False, inference=True)
+    told = folded.folding(network).describe()
+    assert told == {"norms": 3, "folded": 1, "left": ["0", "3"], "why": ""}
+    misleading = Small(lived_in(Misleading()))
+    with pytest.warns(UserWarning, match="1 of 1 batch norms .*backbone.norm.*maps differ by"):
+        precision.prepare(misleading, "cpu", False, inference=True)
+    folded.unfold(misleading)
+    assert folded.folding(misleading).why == ""
+
+
+def test_folding_again_leaves_what_is_folded_as_it_is():
+    network = lived_in(sequence())
+    folded.fold(network)
+    before = [vars(module).get("forward") for module in network]
+    folded.fold(network)
+    assert before == [vars(module).get("forward") for module in network]
+
+
+class Called(nn.Module):
+    """A detector as far as compiling knows it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = lived_in(sequence())
+
+    def network(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+def test_what_is_compiled_is_folded_too(monkeypatch):
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append({str(node.target) for node in graph.graph.nodes})
+        return graph.forward
+
+    torch._dynamo.reset()
+    compile = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f: compile(f, backend=backend))
+    monkeypatch.setattr(precision, "_check_compiler", lambda device: None)
+    one, x = Called().eval(), torch.randn(2, 4, 4, 4)
+    with torch.no_grad():
+        written = one.network(x)
+        precision.prepare(one, "cpu", False, compile=True, inference=True)
+        torch.testing.assert_close(one.network(x), written, rtol=1e-4, atol=1e-4)
+        assert len(graphs) == 1 and not any("batch_norm" in name for name in graphs[0])
+        precision.prepare(one, "cpu", False, compile=True, inference=True)  # as a scoring does
+        one.layers[0].weight.mul_(2)
+        twice = one.network(x)
+        assert len(graphs) == 1  # nothing compiled anew, and the weights of now
+        precision.prepare(one, "cpu", False)
+        torch.testing.assert_close(twice, one.network(x), rtol=1e-4, atol=1e-4)
+        other = torch.compile(one.network)  # by whoever has a folded detector: as it is written
+        folded.fold(one)
+        torch.testing.assert_close(other(x), twice, rtol=1e-4, atol=1e-4)

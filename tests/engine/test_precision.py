@@ -33,6 +33,18 @@ def test_auto_on_cuda(monkeypatch, capability, expected):
     assert precision.choose_precision("cuda", "fp16") == "fp16"
 
 
+def test_tf32_is_asked_for_and_needs_a_gpu_that_has_it(monkeypatch):
+    for capability, has in (((7, 5), False), ((8, 0), True)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
+        if has:
+            assert precision.choose_precision("cuda", "tf32") == "tf32"
+        else:
+            with pytest.raises(ValueError, match=r"tf32 needs compute capability 8\.0"):
+                precision.choose_precision("cuda", "tf32")
+    with pytest.raises(ValueError, match="tf32 needs CUDA"):
+        precision.choose_precision("cpu", "tf32")
+
+
 def test_bad_wishes_are_named():
     with pytest.raises(ValueError, match="fp16 needs CUDA"):
         precision.choose_precision("cpu", "fp16")
@@ -67,6 +79,21 @@ def test_autocast_computes_in_what_is_said():
         assert (x @ x).dtype == torch.bfloat16
         with precision.autocast("cpu", "fp32"):
             assert (x @ x).dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["fp32", "tf32", "bf16"])
+def test_float32_is_tf32_only_where_it_is_asked_for(name):
+    def state():
+        return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+
+    before = state()
+    assert before == (True, False)  # torch's own default: fp32 convolutions are not fp32
+    with precision.autocast("cpu", name):
+        assert state() == (name == "tf32",) * 2
+        with precision.autocast("cpu", "tf32"):
+            assert state() == (True, True)
+        assert state() == (name == "tf32",) * 2
+    assert state() == before
 
 
 @pytest.mark.parametrize("channels_last", [True, False])

@@ -91,3 +91,32 @@ def test_a_line_now_and_then_where_there_is_no_terminal(dataset, capsys, monkeyp
     monkeypatch.setattr("detzoo.engine.progress.SECONDS_BETWEEN_LINES", 30.0)
     predict_dataset(Corner(), dataset, resize=Letterbox(48), batch_size=2)
     assert capsys.readouterr().err == ""
+
+
+class Frozen(Corner):
+    """With a norm that its owner keeps in eval mode while all else trains."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(1)
+        self.train()
+        self.norm.eval()
+
+
+@pytest.mark.parametrize("how", ["predict", "predict_dataset"])
+def test_every_module_s_own_mode_is_put_back(dataset, how):
+    detector = Frozen()
+    before = {name: module.training for name, module in detector.named_modules()}
+    if how == "predict":
+        detector.predict([np.full((20, 30, 3), 200, np.uint8)])
+    else:
+        predict_dataset(detector, dataset, resize=Letterbox(48), progress=False)
+    assert {name: module.training for name, module in detector.named_modules()} == before
+
+
+def test_predict_computes_in_float32_on_a_gpu_too():
+    seen = []
+    detector = Corner()
+    detector.conv.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    detector.predict([np.full((20, 30, 3), 200, np.uint8)])
+    assert seen == [False] and torch.backends.cudnn.allow_tf32

@@ -281,3 +281,35 @@ def test_batches_of_the_fake_are_what_the_contract_says():
     assert torch.equal(first[0].pixels, again[0].pixels)
     ids = [i.frames[0].id for i, _ in FakeBatches(5).iterate(3)]
     assert ids == [12, 16]
+
+
+def test_a_norm_that_its_owner_froze_stays_frozen(tmp_path):
+    """Through training and through validation of the weights themselves."""
+    detector = tiny().train()
+    detector.norm.eval()
+    modes = []
+
+    def validate(scored):
+        assert not scored.training and not scored.dropout.training
+        return score(scored)
+
+    detector.norm.register_forward_hook(lambda norm, *_: modes.append(norm.training))
+    train(
+        detector,
+        FakeBatches(6),
+        recipe(6, ema_decay=None, val_points=2),
+        tmp_path,
+        validate=validate,
+        progress=False,
+    )
+    assert modes and not any(modes)
+    assert detector.norm.num_batches_tracked == 0
+
+
+@pytest.mark.parametrize("name", ["fp32", "tf32"])
+def test_the_backward_pass_has_the_precision_of_the_training(tmp_path, name):
+    seen = []
+    detector = tiny()
+    detector.conv.weight.register_hook(lambda _: seen.append(torch.backends.cudnn.allow_tf32))
+    train(detector, FakeBatches(2), recipe(2), tmp_path, precision=name, progress=False)
+    assert seen == [name == "tf32"] * 2 and torch.backends.cudnn.allow_tf32

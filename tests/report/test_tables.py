@@ -193,6 +193,17 @@ def test_clocks_and_versions_are_told(make):
     assert f"A: {told}, 12 passes; torch 2.14" in speed_table([run])
 
 
+def test_a_row_says_what_was_folded_and_what_scoring_noted(make):
+    run = make("A")
+    rewrite(run, folding={"norms": 20, "folded": 18}, warnings=["2 of 20 batch norms are not"])
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["notes"] = ["2 of 20 batch norms are not", "few"]
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    assert "18 of 20 batch norms folded" in speed_table([run])
+    for text in (speed_table([run]), text_table([run])):
+        assert text.count("2 of 20 batch norms are not") == 1 and ": few" in text
+
+
 def test_a_bare_model_has_milliseconds_and_no_accuracy(make):
     run = make("Bare")
     (run / "metrics.json").unlink()
