@@ -25,8 +25,11 @@ def main(config: DictConfig) -> int:
     settings = [
         runs.settings_of(job) for job in jobs("bench", wanted["detectors"], wanted["seeds"])
     ]
-    runs.tell(runs.checked(runs.source(settings[0])))
+    checked = runs.checked(runs.source(settings[0]))
+    runs.tell(checked)
     paths = [runs.directory(job, wanted["root"]) for job in settings]
+    for path in paths:
+        runs.keep(checked, path)
 
     at_once = together.how_many(wanted["jobs"], settings, wanted["runtime"]["threads"])
     if at_once > 1:

@@ -8,6 +8,7 @@ import re
 import sys
 import traceback
 from collections import Counter
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from detzoo.config import build, plain
 from detzoo.data import CheckResult, Source, check
 from detzoo.engine import distributed, status
 from detzoo.engine import precision as precisions
-from detzoo.files import read_json
+from detzoo.files import read_json, write_json
 
 Settings = dict[str, Any]
 
@@ -113,6 +114,19 @@ def tell(result: CheckResult) -> None:
     if warnings:
         kinds = ", ".join(f"{count} {kind}" for kind, count in warnings.most_common())
         print(f"{sum(warnings.values())} warnings about the data ({kinds}): see detzoo check")
+
+
+def keep(result: CheckResult, path: Path) -> None:
+    """Write what the check counted into the run directory, for the report: data.json.
+
+    Of each kind of problem its number and the first one; `detzoo check` lists them all.
+    """
+    kinds: dict[tuple[str, str], dict[str, Any]] = {}
+    for problem in result.problems:
+        first = asdict(problem) | {"number": 0}
+        kinds.setdefault((problem.severity, problem.kind), first)["number"] += 1
+    told = {key: value for key, value in result.json().items() if key != "problems"}
+    write_json(path / "data.json", {**told, "kinds": list(kinds.values())})
 
 
 def read_or_empty(path: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ def main(config: DictConfig) -> None:
         path = runs.directory(settings, config.root)
         if distributed.is_first():
             runs.tell(checked)
+            runs.keep(checked, path)
         total = settings["recipe"]["images_seen"]
         sweep.note(config, path=str(path.resolve()), total=total, before=runs.trained(path))
         with own_gpu(settings["runtime"]["device"]) if config.get("journal") else nullcontext():

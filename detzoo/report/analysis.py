@@ -6,6 +6,7 @@ not come to the AP in its metrics.json is left out, with a note: they are not of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,6 +84,13 @@ class Analysis:
                 continue
             if len(self.of) > 1:
                 frame.loc[place, ["rank", "rank_worst"]] = self.ranks[name]
+            if name in self.of:
+                point = self.of[name]
+                values = (point.point.test, point.point.threshold, point.precision, point.recall)
+                if point.point.threshold is not None:
+                    frame.loc[place, ["F1", "threshold", "precision", "recall"]] = [
+                        math.nan if v is None else v for v in values
+                    ]
             for key in NAMES if name in self.of else ():
                 missing = pd.isna(row[f"{key}_low"]) or pd.isna(row[f"{key}_high"])
                 bounds = self.of[name].samples[key].interval()

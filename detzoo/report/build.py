@@ -28,7 +28,7 @@ from detzoo.report.pictures import COUNT, gallery
 from detzoo.report.runs import Run, clean
 from detzoo.report.tables import concat, csv, escaped, markdown, notes
 
-MOST_BYTES = 8_000_000
+MOST_BYTES = 5_000_000
 PICTURES = ((480, 82), (480, 70), (360, 65), (240, 60))  # (side, JPEG quality), until the page fits
 _OURS = re.compile(r"figures/[a-z0-9-]+\.(svg|png)")
 
@@ -82,6 +82,7 @@ def write(book: Book, out: str | Path, *, title: str, command: str, images: bool
         "runs": runs,
         "called": called,
         "styles": looks,
+        "out": out,
     }
     page = _fitting(common, sections, images)
 
@@ -150,11 +151,12 @@ def _markdown(heading: str, command: str, sections: Sequence[Section], common: d
     for section in sections:
         if len(sections) > 1:
             lines.append(f"## Table {section.index} of {len(sections)}\n")
-        lines.append(escaped(" ".join(section.answer)) + "\n")
+        lines.append(escaped(" ".join(s.text for s in section.table.summary)) + "\n")
         lines.append(markdown(section.frame))
         for text, rows in notes(section.group.runs, common["called"]).items():
             lines.append(f"- {escaped(rows)}: {escaped(text)}")
         lines.append("")
+        lines.append(escaped(" ".join(section.answer)) + "\n")
     if common["differences"]:
         lines.append("Rows of different tables must not be compared; the tables differ in:\n")
         for field, values in common["differences"].items():
@@ -191,7 +193,8 @@ def _facts(
         "tables": [
             {
                 "index": s.index,
-                "answer": list(s.answer),
+                "answer": [sentence.text for sentence in s.table.summary],
+                "tests": list(s.answer),
                 "fingerprint": _strict(s.group.fields),
                 "rows": [_strict(row) for row in s.frame.to_dict("records")],
                 "analysis": _strict(facts(s.table.analysis)),

@@ -23,7 +23,8 @@ from detzoo.report.palette import Style
 from detzoo.report.runs import Run
 from detzoo.report.tables import contenders
 
-WIDE, NARROW = 6.4, 3.9  # inches at 96 px: for a desk, for a phone
+WIDE, NARROW = 6.4, 4.0  # inches at 96 px: of the files, of the page
+FOLDED = ("percentiles", "precision-recall", "f1", "reliability", "confusion")
 _RC = {
     "axes.edgecolor": INK,
     "axes.grid": True,
@@ -50,15 +51,16 @@ _RC = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """One figure in all its forms. svg, png: files; wide, narrow: SVG elements for the page."""
+    """One figure in all its forms. svg, png: files; inline: the SVG element of the page,
+    drawn for both a phone and a column of a desk. folded: not shown at once."""
 
     name: str
     title: str
     caption: str
     svg: str
     png: bytes
-    wide: str
-    narrow: str
+    inline: str
+    folded: bool = False
 
 
 def draw(
@@ -177,8 +179,8 @@ def draw(
                     caption,
                     svg,
                     _png(figure),
-                    inline(svg, f"{name}{suffix}w", title),
-                    inline(_svg(small), f"{name}{suffix}n", title),
+                    inline(_svg(small), f"{name}{suffix}", title),
+                    name in FOLDED,
                 )
             )
     return drawings

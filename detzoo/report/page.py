@@ -4,55 +4,36 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
+from pathlib import Path
+from urllib.parse import quote
 
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
+from matplotlib.markers import MarkerStyle
 
 from detzoo.report import protocol
-from detzoo.report.analysis import SCORE, Detail
+from detzoo.report.analysis import SCORE, Analysis, Detail
 from detzoo.report.beyond import NUMBERS, pair_rows, why_no_threshold
 from detzoo.report.compare import Group, title
+from detzoo.report.datasets import class_rows
 from detzoo.report.figures import Drawing
 from detzoo.report.gather import Table
 from detzoo.report.palette import Style
 from detzoo.report.pictures import COUNT, THRESHOLD, Gallery
 from detzoo.report.runs import Run, clean, shorten
+from detzoo.report.summary import Sentence
 from detzoo.report.tables import Column, cell, columns, limits, notes, seed_text
 
-_SCRIPT = """
-for (const table of document.querySelectorAll("table.sortable")) {
-  const body = table.tBodies[0];
-  const buttons = table.querySelectorAll("thead button");
-  for (const button of buttons) button.addEventListener("click", () => {
-    const th = button.closest("th"), column = th.cellIndex, old = th.getAttribute("aria-sort");
-    const first = th.dataset.first, up = old ? old !== "ascending" : first === "ascending";
-    for (const other of table.querySelectorAll("th[aria-sort]")) other.removeAttribute("aria-sort");
-    th.setAttribute("aria-sort", up ? "ascending" : "descending");
-    const key = (row) => row.cells[column].dataset.value;
-    const rows = [...body.rows].sort((a, b) => {
-      const x = key(a), y = key(b);
-      if (x === "" || y === "") return (x === "") - (y === "");
-      const order = th.dataset.text ? x.localeCompare(y) : x - y;
-      return up ? order : -order;
-    });
-    body.append(...rows);
-  });
-}
-const zoom = document.querySelector("dialog");
-const tiles = document.querySelectorAll("button.zoom");
-for (const button of tiles) button.addEventListener("click", () => {
-  zoom.querySelector("img").src = button.querySelector("img").src;
-  zoom.querySelector("p").textContent = button.dataset.caption;
-  zoom.showModal();
-});
-if (zoom) zoom.addEventListener("click", () => zoom.close());
-"""
+# What `Sentence.about` leads the page, and how the page calls the rest
+LEAD = ("accuracy", "speed", "threshold", "training")
+TITLES = {"caution": "beware", "classes": "fails at"}
 
 
 @dataclass(frozen=True)
@@ -99,47 +80,91 @@ def render(
     called: Mapping[Run, str],
     styles: Mapping[str, Style],
     images: bool,
+    out: Path,
 ) -> str:
-    """The HTML. Everything that comes from a run is escaped by the template; SVG is our own."""
+    """The HTML, to be written into `out`. Everything that comes from a run is escaped by the
+    template; SVG is our own."""
+    script = _file("page.js")
     return _template().render(
         heading=clean(heading, 300),
         command=clean(command, 4000),
         made=made,
         version=version,
         sections=[_section(section, styles, called) for section in sections],
+        contents=_contents(sections, images),
         differences={title(field): values for field, values in differences.items()},
         left_out=[_left_out(run, called[run]) for run in runs if not run.ranked],
+        all_runs=[_run(run, called[run], out) for run in runs],
         machine=protocol.machine([run for run in runs if run.environment]),
         commands=protocol.commands(runs),
-        script=Markup(_SCRIPT),
-        script_hash=base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode(),
+        style=Markup(_file("page.css")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         images=images,
         picture_count=COUNT,
         threshold=THRESHOLD,
     )
 
 
+def _file(name: str) -> str:
+    return files("detzoo.report").joinpath(name).read_text(encoding="utf-8")
+
+
 @lru_cache(maxsize=1)
 def _template() -> object:
-    source = files("detzoo.report").joinpath("page.html.j2").read_text(encoding="utf-8")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["breakable"] = lambda text: Markup("<wbr>").join(
         re.split(r"(?<=[/_])", text)
     )
-    return environment.from_string(source)
+    environment.filters["dot"] = dot
+    return environment.from_string(_file("page.html.j2"))
+
+
+def dot(colour: str, marker: str = "o") -> Markup:
+    """A mark of the figures, to stand before a name in the text."""
+    shape = MarkerStyle(marker)
+    path = shape.get_path().transformed(shape.get_transform())
+    letters = {1: "M", 2: "L", 3: "Q", 4: "C"}
+    parts = []
+    for points, code in path.iter_segments(curves=True):
+        numbers = " ".join(f"{10 * (-y if i % 2 else y):.1f}" for i, y in enumerate(points))
+        parts.append("Z" if code == 79 else f"{letters[code]}{numbers}")
+    drawn = f'<path d="{"".join(parts)}" fill="{colour}"/>'
+    return Markup(f'<svg class="dot" viewBox="-6 -6 12 12" aria-hidden="true">{drawn}</svg>')
+
+
+def _contents(sections: Sequence[Section], images: bool) -> list[tuple[str, str]]:
+    """(id, text) of the links on top."""
+    if len(sections) > 1:
+        found = [(f"table-{s.index}", f"Table {s.index}") for s in sections]
+    else:
+        found = [("leaderboard", "Leaderboard")]
+        for section in sections:
+            found += [("data", "Data")] * (section.table.data is not None)
+            found += [("figures", "Figures")] * any(not d.folded for d in section.drawings)
+            more = isinstance(section.table.analysis, Analysis) and section.table.analysis.of
+            found += [("beyond", "Beyond AP")] * bool(more)
+            found += [("images", "Side by side")] * images
+            found.append(("protocol", "Protocol"))
+    return [*found, ("failed", "Failed"), ("machine", "Machine"), ("again", "Make it again")]
 
 
 def _section(
     section: Section, styles: Mapping[str, Style], called: Mapping[Run, str]
 ) -> dict[str, object]:
     means = set(section.frame.loc[section.frame["kind"] == "mean", "detector"])
-    rows = [_row(row, styles, columns(section.frame)) for _, row in section.frame.iterrows()]
+    rows = [_row(row, styles, columns(section.frame), means) for _, row in section.frame.iterrows()]
+    bodies: list[list[dict[str, object]]] = []
+    for row in rows:  # a detector's seeds follow it
+        bodies[-1].append(row) if row["kind"] == "seed" else bodies.append([row])
+    data = section.table.data
     heads = [
         {
             "title": column.title,
             "help": column.help,
+            "main": column.main,
             "first": "descending" if column.higher_is_better else "ascending",
         }
         for column in columns(section.frame)
@@ -154,22 +179,18 @@ def _section(
     return {
         "index": section.index,
         "answer": section.answer,
+        "lead": [_bold(s) for s in section.table.summary if s.about in LEAD],
+        "facts": _facts(section),
+        "data": data,
+        "class_rows": class_rows(data) if data else [],
         "heads": heads,
-        "rows": rows,
+        "bodies": bodies,
         "means": means,
         "single": any(row["detector"] not in means for row in rows),
         "n": f"{int(n.iloc[0]):,}" if len(n) else "n/a",
         "methods": list(methods),
-        "drawings": [
-            {
-                "name": d.name,
-                "title": d.title,
-                "caption": d.caption,
-                "wide": Markup(d.wide),
-                "narrow": Markup(d.narrow),
-            }
-            for d in section.drawings
-        ],
+        "figures": [_figure(d) for d in section.drawings if not d.folded],
+        "folded": [_figure(d) for d in section.drawings if d.folded],
         "galleries": section.galleries,
         "untested": analysis if isinstance(analysis, str) else "",
         "method": "" if isinstance(analysis, str) else analysis.method,
@@ -192,12 +213,62 @@ def _section(
     }
 
 
+def _figure(drawing: Drawing) -> dict[str, object]:
+    told = {key: getattr(drawing, key) for key in ("name", "title", "caption")}
+    return told | {"inline": Markup(drawing.inline)}
+
+
+def _bold(sentence: Sentence) -> Markup:
+    """The sentence with the names in it in bold, each once."""
+    text = escape(sentence.text)
+    for name in sorted(sentence.names, key=len, reverse=True):
+        bold = Markup("<strong>{}</strong>").format(name)
+        pattern = rf"(?<![\w/]){re.escape(str(escape(name)))}(?![\w/])(?![^<]*</strong>)"
+        text = Markup(re.sub(pattern, lambda _, bold=bold: str(bold), str(text), count=1))
+    return text
+
+
+def _facts(section: Section) -> dict[str, list[object]]:
+    """What else a chooser asks -> the answers, each in a line."""
+    facts: dict[str, list[object]] = {}
+    for sentence in section.table.summary:
+        if sentence.about not in LEAD:
+            facts.setdefault(TITLES[sentence.about], []).append(_bold(sentence))
+    if section.table.data:
+        facts["data"] = [section.table.data.sentence()]
+    if on := protocol.in_one_line(section.group):
+        facts["measured on"] = [on]
+    return facts
+
+
+def _run(run: Run, name: str, out: Path) -> dict[str, str]:
+    """A run as a row with links that work where the page lies beside its runs."""
+    folder = run.path.parent if run.external else run.path
+    results = run.path if run.external else run.path / "predictions.json"
+    return {
+        "name": shorten(name, 60),
+        "seed": run.title,
+        "run": clean(run.path.name, 200),
+        "link": _link(folder, out),
+        "predictions": _link(results, out) if results.is_file() else "",
+        "command": protocol.made_by(run),
+    }
+
+
+def _link(path: Path, out: Path) -> str:
+    """A relative address that is nothing but a path; empty where there is none."""
+    try:
+        return quote(Path(os.path.relpath(path.resolve(), out.resolve())).as_posix())
+    except (OSError, ValueError):  # another drive
+        return ""
+
+
 def _beyond(name: str, detail: Detail, styles: Mapping[str, Style]) -> dict[str, object]:
     values = [number.value(detail) for number in NUMBERS]
     return {
         "detector": name,
         "shown": shorten(name, 40),
-        "colour": styles[name].colour,
+        "mark": dot(styles[name].colour, styles[name].marker),
         "cells": [
             {
                 "text": "n/a" if v is None else f"{v:.3f}",
@@ -208,31 +279,29 @@ def _beyond(name: str, detail: Detail, styles: Mapping[str, Style]) -> dict[str,
     }
 
 
-def _row(row: pd.Series, styles: Mapping[str, Style], shown: Sequence[Column]) -> dict[str, object]:
+def _row(
+    row: pd.Series, styles: Mapping[str, Style], shown: Sequence[Column], means: Collection[str]
+) -> dict[str, object]:
     cells = []
     for column in shown:
         value = row[column.key]
         cells.append(
             {
                 "text": cell(column, row),
-                "limits": _short(column, limits(column, row)),
+                "limits": limits(column, row),
+                "main": column.main,
                 "value": "" if pd.isna(value) else repr(_order(column, row)),
             }
         )
     return {
         "detector": row["detector"],
         "shown": shorten(row["detector"], 40),
-        "colour": styles[row["detector"]].colour,
+        "mark": dot(styles[row["detector"]].colour, styles[row["detector"]].marker),
         "seed": _seed(row),
-        "kind": row["kind"],
+        "kind": "seed" if row["kind"] == "run" and row["detector"] in means else row["kind"],
         "state": row["state"],
         "cells": cells,
     }
-
-
-def _short(column: Column, text: str) -> str:
-    """An accuracy's interval as `[.123 .456]`: eight of them must stand beside one another."""
-    return re.sub(r"\b0\.", ".", text).replace(",", "") if column.kind == "accuracy" else text
 
 
 def _order(column: Column, row: pd.Series) -> float:

@@ -26,6 +26,7 @@ MACHINE = {
     "detzoo": "detzoo",
     "commit": "commit",
 }
+NOT_RECORDED = "not recorded"
 TIMING = {"images": "timed images", "n": "timed passes", "rounds": "interleaved rounds"}
 
 
@@ -77,5 +78,34 @@ def _fact(key: str, value: object) -> str:
 
 def commands(runs: Sequence[Run]) -> list[str]:
     """What made the runs, each once."""
-    found = (run.environment.get("command") for run in runs)
-    return list(dict.fromkeys(clean(command, 2000) for command in found if command))
+    found = dict.fromkeys(made_by(run) for run in runs if not run.external)
+    return [command for command in found if command != NOT_RECORDED]
+
+
+def made_by(run: Run) -> str:
+    """The user's command. Runs of before it was kept have that of the process that bench began."""
+    command = run.environment.get("command")
+    if not isinstance(command, str) or "multiprocessing" in command or "spawn_main" in command:
+        return NOT_RECORDED
+    return clean(command, 2000)
+
+
+def in_one_line(group: Group) -> str:
+    """The machine and how it was used, as far as the table's fingerprint and its runs tell."""
+    fields = group.fields
+    speed = {key: fields.get(f"speed.{key}") for key in ("cpu", "gpu", "device", "threads")}
+    environments = [run.environment for run in group.runs if run.environment]
+    told = {key: value for key in ("cpu", "gpu") if (value := speed[key])}
+    for key in ("cpu", "gpu", "device", "threads"):
+        values = {show(e[key]) for e in environments if e.get(key) is not None}
+        if not speed[key] and len(values) == 1:
+            told[key] = values.pop()
+        elif speed[key]:
+            told[key] = show(speed[key])
+    processor = told.get("gpu") if str(told.get("device", "")).startswith("cuda") else None
+    parts = [processor or told.get("cpu") or told.get("device") or ""]
+    if "threads" in told:
+        parts.append(f"{told['threads']} thread{'s' * (told['threads'] != '1')}")
+    if precision := fields.get("accuracy.precision"):
+        parts.append(show(precision))
+    return ", ".join(part for part in parts if part)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import math
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +24,16 @@ from detzoo.report.compare import (
 )
 from detzoo.report.runs import Run, clean, dig, interval, load_all, number, shorten
 
+NAME_WIDTH = 24  # of a detector in the terminal's table
 ACCURACIES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 
 
 @dataclass(frozen=True)
 class Column:
-    """One number of a row. key: in the DataFrame; scale: shown = value / scale; short: terminal."""
+    """One number of a row. key: in the DataFrame; scale: shown = value / scale.
+
+    main: one of the few that most ask for; the page has the others behind "all columns".
+    """
 
     key: str
     title: str
@@ -36,11 +41,11 @@ class Column:
     higher_is_better: bool | None
     kind: str = "plain"  # accuracy | plain | whole | rank
     scale: float = 1.0
-    short: str = ""  # the terminal's heading; empty: not shown there
+    main: bool = False
 
 
-def _accuracy(key: str, text: str, short: str = "") -> Column:
-    return Column(key, key, text, True, "accuracy", short=short)
+def _accuracy(key: str, text: str, main: bool = False) -> Column:
+    return Column(key, key, text, True, "accuracy", main=main)
 
 
 COLUMNS = (
@@ -50,38 +55,51 @@ COLUMNS = (
         "by AP; a range where the paired test cannot separate (Holm's correction, 5%)",
         False,
         "rank",
-        short="rank",
+        main=True,
     ),
-    _accuracy("AP", "average precision, mean over IoU 0.50 to 0.95", "AP"),
-    _accuracy("AP50", "average precision at IoU 0.50", "AP50"),
+    _accuracy("AP", "average precision in [0, 1], mean over classes and IoU 0.50 to 0.95", True),
+    _accuracy("AP50", "average precision at IoU 0.50", True),
+    _accuracy("F1", "at the detector's own score threshold, mean over classes, IoU 0.50", True),
     _accuracy("AP75", "average precision at IoU 0.75"),
     _accuracy("APs", "AP of objects below 32 x 32 pixels"),
     _accuracy("APm", "AP of objects from 32 x 32 to 96 x 96 pixels"),
     _accuracy("APl", "AP of objects above 96 x 96 pixels"),
-    _accuracy("AR100", "average recall at 100 detections an image", "AR100"),
-    Column("p50_ms", "p50 ms", "median latency, end to end, batch 1", False, short="p50 ms"),
-    Column("p90_ms", "p90 ms", "90th percentile of the latency", False, short="p90"),
-    Column("p99_ms", "p99 ms", "99th percentile of the latency", False, short="p99"),
+    _accuracy("AR100", "average recall at 100 detections an image"),
+    Column(
+        "p50_ms", "p50 ms", "median latency from encoded bytes to boxes, batch 1", False, main=True
+    ),
+    Column("p90_ms", "p90 ms", "90th percentile of the latency", False),
+    Column("p99_ms", "p99 ms", "99th percentile of the latency", False),
     Column("proposals_ms", "prop. ms", "of that, external proposals (median)", False),
-    Column("images_per_second", "img/s", "throughput at the best batch size", True, short="img/s"),
+    Column("images_per_second", "img/s", "images a second at the best batch size", True, main=True),
     Column(
         "overhead",
         "overhead",
         "end to end without JPEG decoding over network alone, median over passes",
         False,
-        short="over",
     ),
-    Column("gmacs", "GMACs", "multiply-accumulates of the network, in 1e9", False, short="GMACs"),
-    Column("parameters", "M params", "parameters, in millions", None, scale=1e6, short="Mpar"),
-    Column("peak_memory_mb", "peak MB", "peak memory while timed", False, short="MB"),
-    Column("train_seconds", "train min", "training time in minutes", False, scale=60, short="min"),
+    Column("gmacs", "GMACs", "multiply-accumulates of the network, in 1e9", False),
+    Column("parameters", "M params", "parameters, in millions", None, scale=1e6),
+    Column("peak_memory_mb", "peak MB", "peak memory while timed", False),
+    Column("train_seconds", "train min", "training time in minutes", False, scale=60, main=True),
     Column("images_seen", "images seen", "images that the training saw", None, "whole"),
 )
 _LIMITS = tuple(f"{key}_{side}" for key in (*ACCURACIES, "p50_ms") for side in ("low", "high"))
 _WHOLE = ("table", "runs", "images", "throughput_batch", "parameters", "images_seen")
 _WHOLE += ("rank", "rank_worst")
 ORDER = ("table", "detector", "kind", "seed", "runs", "state", *(c.key for c in COLUMNS), *_LIMITS)
-ORDER += ("rank_worst", "AP_sd", "throughput_batch", "network_ms", "images", "run", "path")
+ORDER += (
+    "threshold",
+    "precision",
+    "recall",
+    "rank_worst",
+    "AP_sd",
+    "throughput_batch",
+    "network_ms",
+    "images",
+    "run",
+    "path",
+)
 
 
 def _row(run: Run, name: str) -> dict[str, object]:
@@ -108,6 +126,7 @@ def _row(run: Run, name: str) -> dict[str, object]:
         "AP_sd": math.nan,
         "rank": math.nan,
         "rank_worst": math.nan,
+        **dict.fromkeys(("F1", "threshold", "precision", "recall"), math.nan),
     }
     row |= {key: number(speed, key) for key in ("gmacs", "parameters", "peak_memory_mb")}
     seed = "external" if run.external else run.seed
@@ -176,8 +195,8 @@ def seed_text(row: pd.Series) -> str:
 
 
 def columns(frame: pd.DataFrame) -> list[Column]:
-    """COLUMNS, without ranks and proposals where nobody has any."""
-    rare = ("rank", "proposals_ms")
+    """COLUMNS, without ranks, F1 and proposals where nobody has any."""
+    rare = ("rank", "F1", "proposals_ms")
     return [c for c in COLUMNS if c.key not in rare or frame[c.key].notna().any()]
 
 
@@ -237,7 +256,7 @@ def escaped(text: str) -> str:
 
 
 def text_table(run_dirs: Iterable[str | Path]) -> str:
-    """The tables for a terminal of 110 columns, then the runs that are in none, with reasons."""
+    """The tables for a terminal of 80 columns, then the runs that are in none, with reasons."""
     runs = load_all(run_dirs)
     called, tables = names(runs), groups(runs)
     frames = [group_frame(group, called, index) for index, group in enumerate(tables, start=1)]
@@ -249,13 +268,17 @@ def text_of(
     called: Mapping[Run, str],
     tables: Sequence[Group],
     frames: Sequence[pd.DataFrame],
+    said: Sequence[Sequence[str]] = (),
 ) -> str:
-    """As `text_table`, of tables that are made already."""
+    """As `text_table`, of tables that are made already. said: sentences below each."""
     lines: list[str] = []
     for index, frame in enumerate(frames, start=1):
         if len(tables) > 1:
             lines.append(f"Table {index} of {len(tables)}: not to be compared with the others")
         lines += [*_text(frame), ""]
+        for text in said[index - 1] if said else ():
+            lines += textwrap.wrap(text, 80)
+        lines += [""] * bool(said)
     for field, values in differences(tables).items():
         lines.append(f"the tables differ in {title(field)}: {' | '.join(values)}")
     for run in runs:
@@ -268,16 +291,20 @@ def text_of(
 
 
 def _text(frame: pd.DataFrame) -> list[str]:
-    short = [column for column in columns(frame) if column.short]
-    rows = [["detector", "seed", *(column.short for column in short)]]
-    place = next(i for i, column in enumerate(short) if column.key == "AP")
-    for _, row in frame.iterrows():
+    """One table, a detector a row, at most 80 columns wide."""
+    short = [column for column in columns(frame) if column.main]
+    heads = [column.title.replace("train ", "") for column in short]
+    rows = [
+        [*heads[:1], "detector", *heads[1:]] if short[0].key == "rank" else ["detector", *heads]
+    ]
+    first = int(short[0].key == "rank")
+    for _, row in contenders(frame).iterrows():
         cells = [cell(column, row) for column in short]
-        if interval_ := limits(short[place], row):
-            cells[place] += " " + interval_.replace("0.", ".").replace(",", "")
-        seed = seed_text(row).replace("mean of", "mean")
-        rows.append([shorten(str(row["detector"]), 20), shorten(seed, 9), *cells])
-    return aligned(rows, left=2)
+        cells[first] = f"{cells[first]} {limits(short[first], row)}".strip()
+        name = f" ({row['runs']} seeds)" if row["kind"] == "mean" else ""
+        cells.insert(first, shorten(str(row["detector"]), NAME_WIDTH - len(name)) + name)
+        rows.append(cells)
+    return aligned(rows, left=1 + first)
 
 
 def aligned(rows: Sequence[Sequence[str]], left: int) -> list[str]:

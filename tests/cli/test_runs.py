@@ -12,7 +12,10 @@ from detzoo.cli import runs
 from detzoo.cli.predict import images_of
 from detzoo.cli.select import select
 from detzoo.cli.stages import train_run
+from detzoo.data import CheckResult
+from detzoo.data.dataset import Problem
 from detzoo.engine import status
+from detzoo.files import read_json
 
 
 def settings(**changes: Any) -> dict[str, Any]:
@@ -175,3 +178,16 @@ def test_images_are_named_by_path_folder_or_pattern(
         images_of(["c.jpg"])
     with pytest.raises(ValueError, match="no images"):
         images_of([])
+
+
+def test_what_check_found_is_kept_for_the_report(tmp_path: Path) -> None:
+    problems = [
+        Problem("warning", "empty class", f"mine {split}", "dog has no boxes", "cannot be learnt")
+        for split in ("train", "val")
+    ]
+    statistics = {"train": {"images": 4, "boxes": 9}}
+    runs.keep(CheckResult("mine", "/data", ("cat", "dog"), statistics, problems), tmp_path)
+    kept = read_json(tmp_path / "data.json")
+    assert kept["splits"] == statistics and kept["warnings"] == 2 and "problems" not in kept
+    (kind,) = kept["kinds"]
+    assert (kind["number"], kind["where"], kind["severity"]) == (2, "mine train", "warning")

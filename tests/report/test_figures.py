@@ -137,11 +137,11 @@ def test_every_form_of_a_figure_is_whole(drawn):
     for drawing in drawn:
         assert drawing.png.startswith(b"\x89PNG")
         ElementTree.fromstring(drawing.svg)
-        for element in (drawing.wide, drawing.narrow):
-            assert ElementTree.fromstring(element).tag.endswith("svg")
-            assert "currentColor" in element and charts.INK not in element
-            assert "http://www.w3.org" in element and "<metadata>" not in element
-    ids = [i for d in drawn for s in (d.wide, d.narrow) for i in re.findall(r'\bid="([^"]*)"', s)]
+        element = drawing.inline
+        assert ElementTree.fromstring(element).tag.endswith("svg")
+        assert "currentColor" in element and charts.INK not in element
+        assert "http://www.w3.org" in element and "<metadata>" not in element
+    ids = [i for d in drawn for i in re.findall(r'\bid="([^"]*)"', d.inline)]
     assert len(ids) == len(set(ids))
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import re
 from html.parser import HTMLParser
+from urllib.parse import unquote, urlsplit
 
 import fabricated_runs
 import pytest
@@ -52,7 +53,10 @@ def test_the_page_needs_nothing_from_outside(built):
     text = built.read_text()
     page = Reader(text)
     assert page.addresses
-    assert [a for a in page.addresses if not a.startswith(("#", "data:"))] == []
+    links = {a for a in page.addresses if not a.startswith(("#", "data:"))}
+    assert links > {"table.csv", "report.json"}
+    for link in links:  # what lies beside the page, and may be followed but is never loaded
+        assert (built.parent / unquote(link)).exists() and not urlsplit(link).scheme
     assert "@import" not in text and not re.search(r"url\((?!#)", text)
     assert "link" not in page.tags or page.addresses[0] == "data:,"
     assert "default-src 'none'" in text
@@ -122,7 +126,7 @@ def test_without_images_no_photograph_is_on_the_page(quick, tmp_path):
 
 def test_two_protocols_make_two_tables_and_say_why(tmp_path, monkeypatch):
     def draw(runs, frame, called, styles, suffix, details):
-        return [Drawing(f"latency{suffix}", "Latency", "", "<svg/>", b"PNG", "<svg/>", "<svg/>")]
+        return [Drawing(f"latency{suffix}", "Latency", "", "<svg/>", b"PNG", "<svg/>")]
 
     monkeypatch.setitem(build.__globals__, "draw", draw)
     data = fabricated_runs.dataset(tmp_path / "data", count=3)

@@ -137,9 +137,9 @@ def test_the_terminal_table_is_narrow_and_whole(make, tmp_path):
     long = "torchvision/faster_rcnn with a long name"
     paths = [make(long, seed=s, network=2400.0) for s in (0, 1, 2)]
     lines = text_table([*paths, make("B\x1b[31m", speed=False), fabricated_runs.failed(tmp_path)])
-    assert "\x1b" not in lines and "n/a" in lines and "mean 3" in lines
+    assert "\x1b" not in lines and "n/a" in lines and "(3 seeds)" in lines
     rows, left_out = lines.split("\n\n")
-    assert max(map(len, rows.splitlines())) <= 112
+    assert max(map(len, rows.splitlines())) <= 80
     assert left_out.startswith("left out: CornerNet, seed 0 (cornernet-00000bad): failed in train")
 
 
