@@ -9,28 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from detzoo.data import coco_file
-from detzoo.data.collect import Collector, inside
+from detzoo.data.coco_places import FILES, Images, Places, root_of
 from detzoo.data.dataset import Dataset
-from detzoo.data.source import FOLDERS, DataError, Source
-
-FILES = (
-    "{}.json",
-    "annotations/{}.json",
-    "annotations/instances_{}.json",
-    "{}/_annotations.coco.json",
-    "{}/annotations.json",
-)
-
+from detzoo.data.source import DataError, Source
 
 class Coco(Source):
     """A folder with COCO annotation files and images.
 
-    splits: annotation file per split, relative to root; without it the usual places are searched
-    (train.json, annotations/instances_train2017.json, train/_annotations.coco.json and so on).
-    images: image folder, one for all or one per split; without it the first of images/<split>,
-    <split>, images, the annotation file's own folder that has the first image. classes: names in
-    the order of the labels; without it the training file's categories by ascending id. Boxes of
-    categories that `classes` leaves out are dropped. options: see Source.
+    root: the folder, or an annotation file, which is train's. splits: annotation file per split,
+    relative to root; without it the usual places are searched (train.json,
+    annotations/instances_train2017.json, train/_annotations.coco.json and so on), then every COCO
+    JSON whose path tells a split; a single one is train's. images: image folder, one for all or one
+    per split; without it the folder that has most of the file's images. classes: names in the order
+    of the labels; without it the training file's categories by ascending id. Boxes of categories
+    that `classes` leaves out are dropped. options: see Source.
     """
 
     format = "coco"
@@ -43,16 +35,13 @@ class Coco(Source):
         images: str | Mapping[str, str] | None = None,
         **options: Any,
     ) -> None:
+        root, file = root_of(Path(root).expanduser())
         super().__init__(root, name, **options)
         self.images = images
+        self.layout = Places(self.root, self.tree, file)
 
-    def find(self, split: str) -> Path | None:
-        if named := self.named(split):
-            return named
-        paths = [self.root / form.format(f) for f in FOLDERS[split] for form in FILES]
-        if split == "train":
-            paths += [self.root / "_annotations.coco.json", self.root / "annotations.json"]
-        return next((path for path in paths if path.is_file()), None)
+    def search(self, split: str) -> Path | None:
+        return self.layout.find(split)
 
     def looked_for(self, split: str) -> str:
         forms = ", ".join(form.format(split) for form in FILES)
@@ -86,32 +75,26 @@ class Coco(Source):
             self._given_classes is not None,
             collector,
         )
-        folder = self._folder(split, found, images)
+        names_of = [image["file_name"] for image in images.values()]
+        chosen = self.folder(self.images, split, "images")
+        place = Images(chosen, False) if chosen else self.layout.images(split, found, names_of)
+        if place.cut:
+            folder = place.folder.relative_to(self.root).as_posix()
+            collector.warning(
+                "other folders",
+                found.name,
+                f"file names such as {names_of[0]!r} begin with folders that are not there",
+                f"looked for by their last part in {folder}/",
+            )
         for id, image in images.items():
             where = f"{found.name}: image {id}"
-            path = collector.path(folder, image["file_name"], where)
+            path = collector.path(place.folder, place.name(image["file_name"]), where)
             if path is None:
                 continue
             size = collector.told_size(image.get("height"), image.get("width"), path, where)
             if size is not None:
                 collector.add(id, path, size, claims.get(id, ()))
         return collector.dataset(self.name, split, self.classes, self._category_ids(names))
-
-    def _folder(self, split: str, found: Path, images: dict[int, coco_file.Entry]) -> Path:
-        chosen = self.images if isinstance(self.images, str) else (self.images or {}).get(split)
-        if chosen:
-            folder = self.root / chosen
-            if not folder.is_dir():
-                raise DataError(f"{folder}: no such folder (data.images)")
-            return folder
-        first = next((image["file_name"] for image in images.values()), "")
-        candidates = [self.root / "images" / name for name in FOLDERS[split]]
-        candidates += [self.root / name for name in FOLDERS[split]]
-        candidates += [self.root / "images", found.parent, self.root]
-        for folder in candidates:
-            if (path := inside(self.root, folder, first)) and path.is_file():
-                return folder
-        return next(folder for folder in candidates[-3:] if folder.is_dir())
 
     def _category_ids(self, names: dict[int, str]) -> tuple[int, ...]:
         """The file's own ids in the order of the labels; a class that it lacks gets a new one."""

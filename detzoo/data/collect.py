@@ -7,7 +7,6 @@ where an image or a box is judged: what cannot be used is dropped or clipped and
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from detzoo.data.dataset import Dataset, Problem, Sample, sample_of
+from detzoo.data.folders import inside, located
 
 OVERSHOOT = 0.01  # pixels outside the image that are the rounding of whoever wrote the file
 
@@ -54,10 +54,12 @@ class Collector:
             self.error(
                 "path leaves the root", where, f"{name!r} is not inside {self.root}", "not read"
             )
-        elif not path.is_file():
+            return None
+        found = located(path)
+        if found is None or not found.is_file():
             self.error(f"missing {what}", where, f"{path} is not there", "image and boxes left out")
             return None
-        return path
+        return found
 
     def told_size(self, height: Any, width: Any, path: Path, where: str) -> tuple[int, int] | None:
         """(height, width) as the annotation tells them, or from the image where it does not."""
@@ -144,16 +146,6 @@ class Collector:
                 "dropped" if gone else "clipped to the image",
             )
         return None if gone else box
-
-
-def inside(root: Path, folder: Path, name: str) -> Path | None:
-    """folder/name if it lies inside root by its spelling, else None.
-
-    Symbolic links are not followed: who put one into the root meant it.
-    """
-    base = Path(os.path.abspath(root))
-    path = Path(os.path.abspath(folder / name.replace("\\", "/")))
-    return root / path.relative_to(base) if path.is_relative_to(base) else None
 
 
 def number(value: Any) -> float:

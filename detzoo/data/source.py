@@ -16,6 +16,7 @@ from typing import Any
 
 from detzoo.data.collect import Collector
 from detzoo.data.dataset import SPLITS, Dataset
+from detzoo.data.folders import Tree, below, inside, located, no_data_set
 from detzoo.data.pieces import cut, ranked
 
 FOLDERS = {  # what people call a split's folder or file
@@ -23,6 +24,7 @@ FOLDERS = {  # what people call a split's folder or file
     "val": ("val", "valid", "validation", "val2017"),
     "test": ("test",),
 }
+HOLDOUT = {"val": 0.1, "test": 0.2}  # parts of train for splits that are not there
 
 
 class DataError(ValueError):
@@ -32,24 +34,27 @@ class DataError(ValueError):
 class Source(abc.ABC):
     """A data set on disk, split by split.
 
-    name: the format's by default. splits: the file or folder that tells what is in a split,
-    relative to root; without it every format has its usual places. classes: names in the order of
-    the labels; without it as the format tells them. holdout: fractions of train to split off, e.g. {"val": 0.1, "test": 0.2}, for data sets that
-    have no such split. Who goes where depends on `holdout_seed` and on the images' bytes, not on
-    their names or order, and copies of an image stay on one side. folds: for small data sets, cut
-    all images, whatever their split, into so many equal parts by the same rule; part `fold` is the
-    test split, the next one val, the rest train. allow: kinds of problems that `check` lets pass,
-    e.g. ["train/test overlap"]; they stay in its table, as warnings.
+    root: its folder; some formats also take the file that describes it. name: the format's by
+    default. splits: the file or folder that tells what is in a split, relative to root; without it
+    every format has its usual places; "none" for a split that is there and is not to be used, which
+    is then cut from train. classes: names in the order of the labels; without it as the format
+    tells them. holdout: fractions of train to split off, e.g. {"val": 0.1, "test": 0.2}, for data
+    sets that have no such split. Who goes where depends on `holdout_seed` and on the images' bytes,
+    not on their names or order, and copies of an image stay on one side. folds: for small data
+    sets, cut all images, whatever their split, into so many equal parts by the same rule; part
+    `fold` is the test split, the next one val, the rest train. allow: kinds of problems that
+    `check` lets pass, e.g. ["train/test overlap"]; they stay in its table, as warnings.
     """
 
     format: str
+    several = False  # whether `splits` may name several places for one split
 
     def __init__(
         self,
         root: str | Path,
         name: str | None = None,
         *,
-        splits: Mapping[str, str | None] | None = None,
+        splits: Mapping[str, str | Sequence[str] | None] | None = None,
         classes: Sequence[str] | None = None,
         holdout: Mapping[str, float] | None = None,
         holdout_seed: int = 0,
@@ -58,12 +63,20 @@ class Source(abc.ABC):
         allow: Sequence[str] = (),
     ) -> None:
         self.name = name or self.format
-        self.allow = frozenset(allow)
+        self.allow = frozenset([allow] if isinstance(allow, str) else allow)
         self.root = Path(root).expanduser()
-        self.places = {split: place for split, place in (splits or {}).items() if place}
+        self.tree = Tree(self.root)
+        given = {split: place for split, place in (splits or {}).items() if place}
+        if unknown := set(given) - set(SPLITS):
+            raise ValueError(f"splits has {', '.join(sorted(unknown))}; it has train, val and test")
+        self.unused = {split for split, place in given.items() if place == "none"}
+        self.places = {split: place for split, place in given.items() if split not in self.unused}
         self.holdout = {split: float(f) for split, f in (holdout or {}).items() if f}
+        if folds is None:
+            self.holdout |= {s: HOLDOUT[s] for s in self.unused - set(holdout or {})}
         self.holdout_seed = holdout_seed
         self.folds, self.fold = folds, fold
+        classes = [classes] if isinstance(classes, str) else classes
         self._given_classes = tuple(classes) if classes else None
         self._read: dict[str, Dataset] = {}
         if set(self.holdout) - {"val", "test"} or not 0 <= sum(self.holdout.values()) < 1:
@@ -90,8 +103,8 @@ class Source(abc.ABC):
         """The class names; label i is classes[i] in every split."""
 
     @abc.abstractmethod
-    def find(self, split: str) -> Any | None:
-        """What `read_found` needs to read the split as it lies on disk, None if there is none."""
+    def search(self, split: str) -> Any | None:
+        """What `read_found` needs to read the split from its usual places, None if it has none."""
 
     @abc.abstractmethod
     def read_found(self, split: str, found: Any) -> Dataset:
@@ -99,16 +112,57 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def looked_for(self, split: str) -> str:
-        """Where `find` looked, and which option names another place; for the error message."""
+        """Where `search` looked, and which option names another place; for the error message."""
 
-    def named(self, split: str) -> Path | None:
-        """The place that `splits` names for a split, None if it names none."""
-        if split not in self.places:
+    def find(self, split: str) -> Any | None:
+        """What `read_found` needs to read the split as it lies on disk, None if there is none.
+
+        Where val is "none" and there is no test split, what is published as val is the test split.
+        """
+        if wrong := no_data_set(self.root):
+            raise DataError(wrong)
+        if split in self.unused:
             return None
-        path = self.root / self.places[split]
-        if not path.exists():
-            raise DataError(f"{path}: no such file or folder (data.splits.{split})")
-        return path
+        if split in self.places:
+            paths = self._named(split)
+            if len(paths) > 1 and not self.several:
+                raise DataError(f"data.splits.{split} names {len(paths)} places; it takes one")
+            return paths if self.several else paths[0]
+        found = self.search(split)
+        if found is None and split == "test" and "val" in self.unused and not self.holdout.get(split):
+            return self.search("val")
+        return found
+
+    def _named(self, split: str) -> list[Path]:
+        """The places that `splits` names for a split."""
+        places = self.places[split]
+        paths = []
+        for place in [places] if isinstance(places, str) else places:
+            path = located(self.root / place)
+            if path is None:
+                raise DataError(
+                    f"{self.root / place}: no such file or folder (data.splits.{split})"
+                )
+            if path.is_dir() and inside(self.root, self.root, str(place)) is None:
+                raise DataError(
+                    f"{path} lies outside of {self.root} (data.splits.{split}); give a data.root "
+                    "that holds both"
+                )
+            paths.append(path)
+        return paths
+
+    def folder(self, chosen: str | Mapping[str, str] | None, split: str, key: str) -> Path | None:
+        """The folder that a setting names, one for all splits or one per split; None for none.
+
+        Raises DataError where it is not there.
+        """
+        name = chosen if isinstance(chosen, str) else (chosen or {}).get(split)
+        if not name:
+            return None
+        folder = below(self.root, self.root, name)
+        if folder is None or not folder.is_dir():
+            raise DataError(f"{self.root / name}: no such folder inside data.root (data.{key})")
+        return folder
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -122,8 +176,8 @@ class Source(abc.ABC):
         if split not in SPLITS:
             raise ValueError(f"split is {split!r}; it is one of {', '.join(SPLITS)}")
         if split not in self._read:
-            if not self.root.is_dir():
-                raise DataError(f"{self.root}: no such folder; data.root=DIR names the data set")
+            if wrong := no_data_set(self.root):
+                raise DataError(wrong)
             if self.folds is not None:
                 self._read.update(self._fold())
             elif self.holdout and (split == "train" or split in self.holdout):
@@ -159,7 +213,7 @@ class Source(abc.ABC):
         ranks = ranked(whole, self.holdout_seed)
         ordered = sorted(set(ranks))
         pieces, start = {}, 0
-        for split, fraction in self.holdout.items():
+        for split, fraction in sorted(self.holdout.items(), reverse=True):  # val before test
             stop = start + max(1, round(fraction * len(ordered)))
             pieces[split] = ordered[start:stop]
             start = stop

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from detzoo.data import voc_file
-from detzoo.data.collect import Collector, inside
+from detzoo.data.collect import Claim, Collector
 from detzoo.data.dataset import Dataset
+from detzoo.data.folders import below
 from detzoo.data.source import DataError, Source
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".JPG", ".JPEG", ".PNG")
-LISTS = "ImageSets/Main"
+from detzoo.data.voc_places import LISTS, Entry, Places
+Parsed = tuple[ElementTree.Element | None, voc_file.Objects, str]  # as voc_file.parse gives it
 
 
 class Voc(Source):
     """A folder in the layout of the Pascal VOC challenges.
 
     splits: list of image names per split, relative to root; without it ImageSets/Main/<split>.txt;
-    where there are no lists at all, every annotation is a training image. classes: names in the
-    order of the labels; without it the names in the training annotations, sorted. first_pixel: 1
-    for files like the challenges' own, which count pixels from 1 and mean xmax inclusively; 0 for
-    tools that write a box's edges (labelImg and most others). options: see Source.
+    where there are no lists, the folders of annotations whose path tells a split, and where none
+    does, every annotation is a training image. annotations, images: their folders, one for all or
+    one per split; without it Annotations/ and JPEGImages/, other usual names, or one folder for
+    both, whichever has most of them. classes: names in the order of the labels; without it the
+    names in the training annotations, sorted. first_pixel: 1 for files like the challenges' own,
+    which count pixels from 1 and mean xmax inclusively; 0 for tools that write a box's edges
+    (labelImg and most others). options: see Source.
     """
 
     format = "voc"
@@ -33,63 +38,81 @@ class Voc(Source):
         name: str | None = None,
         *,
         first_pixel: int = 1,
+        annotations: str | Mapping[str, str] | None = None,
+        images: str | Mapping[str, str] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(root, name, **options)
         if first_pixel not in (0, 1):
             raise ValueError(f"first_pixel is {first_pixel!r}; it is 1 or 0")
         self.first_pixel = first_pixel
+        self.annotations, self.images = annotations, images
+        self.layout = Places(self.root, self.tree)
 
-    def find(self, split: str) -> Path | None:
-        if named := self.named(split):
-            return named
-        path = self.root / LISTS / f"{split}.txt"
-        if path.is_file():
-            return path
-        folder = self.root / "Annotations"
-        if split == "train" and folder.is_dir() and not (self.root / LISTS).is_dir():
-            return folder
-        return None
+    def search(self, split: str) -> Path | list[Path] | None:
+        return self.layout.find(split, self.folder(self.annotations, split, "annotations"))
+
+    def entries(self, split: str, found: Path | list[Path]) -> list[Entry]:
+        """The images of a split and where their annotations should be."""
+        if isinstance(found, Path) and found.is_dir():
+            found = [found]
+        return self.layout.entries(found, self.folder(self.annotations, split, "annotations"))
 
     def looked_for(self, split: str) -> str:
         return (
-            f"looked for {self.root / LISTS / split}.txt; name a list of image names with "
-            f"data.splits.{split}=FILE"
+            f"looked for {self.root / LISTS / split}.txt and for folders of annotations (.xml) "
+            f"with {split} in their path; name a list of image names, or such a folder, with "
+            f"data.splits.{split}=PLACE"
         )
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
         if self._given_classes:
             return self._given_classes
-        found = next(filter(None, map(self.find, ("train", "val", "test"))), None)
-        if found is None:
-            raise DataError(f"{self.name} has no list of images: {self.looked_for('train')}")
+        split = next((s for s in ("train", "val", "test") if self.find(s) is not None), None)
+        if split is None:
+            raise DataError(f"{self.name} has no annotations: {self.looked_for('train')}")
+        entries = self.entries(split, self.find(split))
         names: set[str] = set()
-        for stem in _stems(found):
-            path = inside(self.root, self.root / "Annotations", f"{stem}.xml")
+        there = 0
+        for entry in entries:
+            path = below(self.root, entry.folder, entry.name)
             if path is not None and path.is_file():
+                there += 1
                 objects = voc_file.parse(path)[1]
                 names.update(voc_file.text(item, "name") for item, _ in objects)
         names.discard("")
+        if not there and entries:
+            looked = (entries[0].folder / entries[0].name).relative_to(self.root).as_posix()
+            raise DataError(
+                f"{self.root}: looked for {looked}: none of {len(entries)} is there; "
+                "data.annotations=DIR names their folder"
+            )
         if not names:
-            raise DataError(f"{found}: no annotation of these has an object; is data.root right?")
+            raise DataError(
+                f"{self.root}: none of the {there} annotations of {split} has an object"
+            )
         return tuple(sorted(names))
 
-    def read_found(self, split: str, found: Path) -> Dataset:
+    def read_found(self, split: str, found: Path | list[Path]) -> Dataset:
         collector = self.collector()
         labels = {name: label for label, name in enumerate(self.classes)}
-        for id, stem in enumerate(_stems(found), 1):
-            xml = collector.path(
-                self.root / "Annotations", f"{stem}.xml", f"{found.name}: {stem}", "annotation"
-            )
+        entries = self.entries(split, found)
+        parsed = [self._parsed(entry) for entry in entries]
+        told = [voc_file.text(tree, "filename") if tree is not None else "" for tree, _, _ in parsed]
+        folder = self.folder(self.images, split, "images") or self.layout.images(
+            split, entries, told
+        )
+        claimed: list[Claim] = []
+        for id, (entry, (tree, objects, wrong)) in enumerate(zip(entries, parsed, strict=True), 1):
+            xml = collector.path(entry.folder, entry.name, entry.where, "annotation")
             if xml is None:
                 continue
-            where = f"Annotations/{stem}.xml"
-            tree, objects, wrong = voc_file.parse(xml)
+            where = xml.relative_to(self.root).as_posix()
             if tree is None:
                 collector.error("malformed entry", where, wrong, "image and boxes left out")
                 continue
-            path = self._image(stem, voc_file.text(tree, "filename"), where, collector)
+            path = self._image(folder, entry.stem, told[id - 1], where, collector)
             if path is None:
                 continue
             size = collector.told_size(
@@ -101,22 +124,35 @@ class Voc(Source):
                     for item, line in objects
                 ]
                 collector.add(id, path, size, claims)
+                claimed += claims
+        self._tell_first_pixel(claimed, collector)
         category_ids = tuple(range(1, len(self.classes) + 1))
         return collector.dataset(self.name, split, self.classes, category_ids)
 
-    def _image(self, stem: str, told: str, where: str, collector: Collector) -> Path | None:
+    def _parsed(self, entry: Entry) -> Parsed:
+        xml = below(self.root, entry.folder, entry.name)
+        return voc_file.parse(xml) if xml is not None and xml.is_file() else (None, [], "")
+
+    def _image(
+        self, folder: Path, stem: str, told: str, where: str, collector: Collector
+    ) -> Path | None:
         """The image of that name, else the one that the annotation tells."""
-        folder = self.root / "JPEGImages"
-        for suffix in SUFFIXES:
-            path = inside(self.root, folder, stem + suffix)
-            if path is not None and path.is_file():
-                return path
-        return collector.path(folder, told or f"{stem}.jpg", where)
+        found = self.layout.image(folder, stem)
+        if found is not None:
+            return found
+        name = told or f"{stem}.jpg"
+        bare = name.replace("\\", "/").rpartition("/")[2]
+        if bare != name and below(self.root, folder, name) is None:
+            name = bare if below(self.root, folder, bare) else name
+        return collector.path(folder, name, where)
 
-
-def _stems(found: Path) -> list[str]:
-    """Image names without suffix: of a list file, or of every annotation in a folder."""
-    if found.is_dir():
-        return sorted(path.stem for path in found.glob("*.xml"))
-    lines = found.read_text(encoding="utf-8", errors="replace").splitlines()
-    return [line.split()[0] for line in lines if line.strip()]
+    def _tell_first_pixel(self, claims: list[Claim], collector: Collector) -> None:
+        """Warn where boxes contradict `first_pixel`: none begins at 0 in files that count from 1."""
+        begins = [min(claim.box[:2]) + self.first_pixel for claim in claims]
+        if self.first_pixel == 1 and (zeros := sum(begin == 0 for begin in begins)):
+            collector.warning(
+                "first pixel",
+                self.name,
+                f"{zeros} of {len(begins)} boxes begin at 0, and files that count from 1 have none",
+                "read as counted from 1; data.first_pixel=0 reads them as edges",
+            )

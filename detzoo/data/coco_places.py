@@ -1,0 +1,181 @@
+"""Where the annotation files and images of a COCO data set lie, whichever tool wrote it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from detzoo.data.folders import TRIED, Tree, below, most, split_of, unique
+from detzoo.data.source import FOLDERS, DataError
+
+FILES = (
+    "{}.json",
+    "annotations/{}.json",
+    "annotations/instances_{}.json",
+    "{}/_annotations.coco.json",
+    "{}/annotations.json",
+)
+WHOLE = ("_annotations.coco.json", "annotations.json")  # of a data set without splits
+FOLDERS_OF_JSON = {"annotations", "annotation", "labels", "json", "jsons", "coco"}
+END = 1 << 16  # bytes at either end of a file that tell whether it is COCO's
+MOST_DEPTH = 5
+
+
+class Images(NamedTuple):
+    """Where a file's images lie. cut: whether file names count by their last part alone."""
+
+    folder: Path
+    cut: bool
+
+    def name(self, file_name: str) -> str:
+        return base_name(file_name) if self.cut else file_name
+
+
+def base_name(file_name: str) -> str:
+    """The last part of a path of any system."""
+    return PurePosixPath(file_name.replace("\\", "/")).name
+
+
+class Places:
+    """What a root holds. file: an annotation file, where `root` was given as that file."""
+
+    def __init__(self, root: Path, tree: Tree, file: Path | None = None) -> None:
+        self.root, self.tree, self.file = root, tree, file
+
+    def find(self, split: str) -> Path | None:
+        """The split's annotation file: from the usual places, else any whose path tells the split.
+
+        The file that was given as root is train's. Raises DataError where several could be meant.
+        """
+        if self.file is not None:
+            if split == "train":
+                return self.file
+            found = self._usual(split) or self._told.get(split)
+            return None if found is None or found.samefile(self.file) else found
+        return self._usual(split) or self._told.get(split)
+
+    def _usual(self, split: str) -> Path | None:
+        paths = [form.format(name) for name in FOLDERS[split] for form in FILES]
+        paths += WHOLE if split == "train" else ()
+        found = (below(self.root, self.root, path) for path in paths)
+        return next((path for path in found if path is not None and path.is_file()), None)
+
+    @cached_property
+    def _told(self) -> dict[str, Path]:
+        """Split -> the one file whose name, or whose folder's, tells it; a single file is train's."""
+        files: dict[str, list[Path]] = {}
+        for path in annotation_files(self.tree):
+            split = split_of(path.stem) or self.tree.split_of(path.parent) or ""
+            files.setdefault(split, []).append(path)
+        if len(files) == 1 and "" in files and not any(map(self._usual, ("val", "test"))):
+            files = {"train": files[""]}
+        return {split: self._one(split, paths) for split, paths in files.items() if split}
+
+    def _one(self, split: str, paths: list[Path]) -> Path:
+        boxes = [path for path in paths if "instances" in path.stem.lower()]
+        paths = boxes if len(boxes) == 1 else paths
+        if len(paths) > 1:
+            names = ", ".join(path.relative_to(self.root).as_posix() for path in paths[:5])
+            raise DataError(
+                f"{self.root}: {len(paths)} COCO files could be {split}: {names}; say which: "
+                f"data.splits.{split}=FILE"
+            )
+        return paths[0]
+
+    def images(self, split: str, file: Path, names: Sequence[str]) -> Images:
+        """The folder that has most of a file's images; names: their file_names."""
+        tried = names[:: max(1, len(names) // TRIED)]
+        places = unique(self._folders(split, file, tried))
+        own = [place for place in places if self.tree.split_of(place.folder) in (None, split)]
+        best, part = most(own, tried, self._has)
+        if part < 0.5:  # another split's folder may have images of the same names
+            best, part = most(places, tried, self._has)
+        if part == 0:  # nothing is anywhere; so that it is said where it was looked for
+            usual = (self.root / "images", file.parent, self.root)
+            return Images(next(folder for folder in usual if folder.is_dir()), False)
+        return best
+
+    def _has(self, place: Images, file_name: str) -> bool:
+        path = below(self.root, place.folder, place.name(file_name))
+        return path is not None and path.is_file()
+
+    def _folders(self, split: str, file: Path, names: Sequence[str]) -> Iterator[Images]:
+        """Where images may lie: what the split is called, what the file is, where their names are."""
+        called = list(FOLDERS[split]) + _called(file)
+        folders = [self.root / "images" / name for name in FOLDERS[split]]
+        folders += [self.root / name for name in FOLDERS[split]]
+        folders += [self.root / "images", file.parent, self.root]
+        for home in (self.root, file.parent.parent, file.parent):
+            for name in called:
+                folders += [home / "images" / name, home / name, home / name / "images"]
+            folders.append(home / "images")
+        inside = [f for f in unique(folders) if f.is_relative_to(self.root) and f.is_dir()]
+        yield from (Images(folder, False) for folder in inside)
+        yield from self._voted(names)
+        yield from (Images(folder, True) for folder in inside)
+
+    def _voted(self, names: Sequence[str]) -> list[Images]:
+        """The folders of this tree below which most of the names lie, best first."""
+        at: dict[str, list[Path]] = {}
+        for folder, files in self.tree.images.items():
+            for name in files:
+                at.setdefault(name, []).append(folder)
+        votes: Counter[Images] = Counter()
+        for name in names:
+            above = PurePosixPath(name.replace("\\", "/")).parent.parts
+            for folder in at.get(base_name(name), ()):
+                votes[Images(folder, bool(above))] += 1
+                if above and folder.parts[-len(above) :] == above:
+                    home = Path(*folder.parts[: -len(above)])
+                    if home.is_relative_to(self.root):
+                        votes[Images(home, False)] += 1
+        ranked = votes.most_common()
+        return [place for place, _ in sorted(ranked, key=lambda v: (-v[1], v[0].cut))[:20]]
+
+
+def _called(file: Path) -> list[str]:
+    """What a file's images may be called after it: instances_train2017 -> that, and train2017."""
+    parts = re.split(r"[_.\- ]", file.stem)
+    return unique([file.stem, *("_".join(parts[i:]) for i in range(1, len(parts)))])
+
+
+def annotation_files(tree: Tree) -> list[Path]:
+    """The COCO annotation files of boxes in a tree, by path."""
+    depth = len(tree.root.parts)
+    return [
+        folder / name
+        for folder, names in tree.with_suffix([".json"]).items()
+        if len(folder.parts) - depth < MOST_DEPTH
+        for name in names
+        if is_annotation_file(folder / name)
+    ]
+
+
+def is_annotation_file(path: Path) -> bool:
+    """Whether a JSON is COCO's and has categories and annotations, by its two ends."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(END)
+            file.seek(max(len(data), path.stat().st_size - END))
+            data += file.read(END)
+    except OSError:
+        return False
+    text = data.replace(b"\0", b"")  # UTF-16 of these words
+    return (
+        b'"images"' in text
+        and (b'"annotations"' in text or b'"category_id"' in text)
+        and (b'"categories"' in text or b'"category_id"' in text)
+    )
+
+
+def root_of(path: Path) -> tuple[Path, Path | None]:
+    """(the folder of the data set, the annotation file) of a root that may be such a file."""
+    if path.suffix.lower() != ".json" or not path.is_file():
+        return path, None
+    folder = path.parent
+    outer = folder.name.lower() in FOLDERS_OF_JSON and folder.parent != folder
+    return (folder.parent if outer else folder), path
