@@ -20,6 +20,7 @@ from detzoo.metrics.bootstrap import (
     draw_sets,
     means,
     precision_and_recall,
+    units_of,
 )
 
 METHOD = "paired percentile bootstrap over images{seeds}, {n} resamples"
@@ -90,7 +91,8 @@ def sample(
     """
     sets = draw_sets(tables[0].images, n, seed)
     values = [means(precision_and_recall(table, sets)[0]) for table in tables]
-    return over_seeds([Samples.of(value) for value in values], seed=seeds_seed)
+    units = units_of(tables[0].positives)
+    return over_seeds([Samples.of(value, units) for value in values], seed=seeds_seed)
 
 
 def over_seeds(runs: Sequence[Samples], *, seed: int = 0) -> Samples:
@@ -104,9 +106,10 @@ def over_seeds(runs: Sequence[Samples], *, seed: int = 0) -> Samples:
     stacked = np.stack([run.samples for run in runs])  # (R, S, ...)
     of_runs = np.random.default_rng([seed, len(runs)])
     which = of_runs.integers(len(runs), size=(len(runs) - 1, stacked.shape[1]))
-    return Samples(
-        np.mean([run.estimate for run in runs], axis=0),
-        stacked[which, np.arange(stacked.shape[1])].mean(axis=0),
+    return replace(
+        runs[0],
+        estimate=np.mean([run.estimate for run in runs], axis=0),
+        samples=stacked[which, np.arange(stacked.shape[1])].mean(axis=0),
     )
 
 
@@ -117,7 +120,8 @@ def sign_flip(
     by the toss of a coin, how often would the difference in AP be as large as it is?
 
     It takes the trained detectors as they are; several seeds are swapped together, one by one, and
-    must be as many on both sides (None otherwise). Good, Permutation Tests (2000), section 3.
+    must be as many on both sides (None otherwise). Good, Permutation Tests (2000), section 3. n:
+    swaps that are drawn; of so few images that there are no more in all, each is tried once.
 
     What is swapped has its rank in its class for a score (see `_ranked`): of YOLO and Fast R-CNN,
     whose scores are of different scales, swaps of the scores themselves differed in AP by 0.018
@@ -127,12 +131,17 @@ def sign_flip(
     if len(first) != len(second):
         return None
     images = first[0].images
-    heads = np.random.default_rng(seed).integers(0, 2, (n, images))
-    differences = _swapped(first, second, heads == 0)
+    every = images < 63 and 2**images <= max(n, 64)  # few enough to try all swaps, not a sample
+    if every:
+        swap = (np.arange(1, 2**images)[:, None] >> np.arange(images)) % 2 == 1
+    else:
+        swap = np.random.default_rng(seed).integers(0, 2, (n, images)) == 0
+    differences = _swapped(first, second, swap)
     if not np.isfinite(differences[0]):
         return None
     as_large = np.abs(differences[1:]) >= abs(differences[0]) - 1e-12
-    return float((1 + as_large.sum()) / (1 + n))
+    p = float((1 + as_large.sum()) / (1 + len(as_large)))
+    return max(p, 2.0 ** (1 - images))  # a sample of all swaps may miss those that are as large
 
 
 def swings(first: Sequence[Matches], second: Sequence[Matches]) -> np.ndarray:

@@ -16,6 +16,7 @@ import pandas as pd
 
 from detzoo.metrics import calibration, curves
 from detzoo.metrics.bootstrap import (
+    FEWEST,
     METHOD,
     NAMES,
     Matches,
@@ -92,7 +93,8 @@ class Analysis:
                         math.nan if v is None else v for v in values
                     ]
             for key in NAMES if name in self.of else ():
-                missing = pd.isna(row[f"{key}_low"]) or pd.isna(row[f"{key}_high"])
+                few = self.of[name].samples[key].units < FEWEST  # runs of old were too sure
+                missing = few or pd.isna(row[f"{key}_low"]) or pd.isna(row[f"{key}_high"])
                 bounds = self.of[name].samples[key].interval()
                 if bounds and not pd.isna(row[key]) and (row["kind"] == "mean" or missing):
                     frame.loc[place, [f"{key}_low", f"{key}_high"]] = bounds

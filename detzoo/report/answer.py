@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from detzoo.metrics.bootstrap import FEWEST
 from detzoo.metrics.paired import Pair
 from detzoo.report.ratios import ratio
 from detzoo.report.runs import Run
@@ -35,8 +36,8 @@ def answer(
 
 
 def _accuracy(rows: pd.DataFrame, tested: Mapping[frozenset[str], Pair]) -> str:
-    n = rows["images"].iloc[0]
-    n = "test images" if pd.isna(n) else f"{int(n):,} images"
+    images = rows["images"].iloc[0]
+    n = "test images" if pd.isna(images) else counted(int(images))
     scored = rows.dropna(subset=["AP"]).sort_values("AP", ascending=False, kind="stable")
     if scored.empty:
         return f"No AP can be given on {n}: there is no ground truth to score against."
@@ -53,7 +54,8 @@ def _accuracy(rows: pd.DataFrame, tested: Mapping[frozenset[str], Pair]) -> str:
     if paired:
         alike = [row for row in every if of[row["detector"]].p_holm >= ALPHA]
     else:
-        alike = [row for row in every if overlap(best, row, "AP")]
+        few = images < FEWEST
+        alike = [row for row in every if few or overlap(best, row, "AP")]
     below = [row for row in every if not any(row is other for other in alike)]
     start = f"{best['detector']} has the highest AP, {_value(best, 'AP')}"
     if paired:
@@ -71,9 +73,16 @@ def _accuracy(rows: pd.DataFrame, tested: Mapping[frozenset[str], Pair]) -> str:
     else:
         known = _known([best, *alike], "AP")
         reason = "the 95% intervals overlap" if known else "not all have an interval"
+        reason = f"fewer than {FEWEST} images tell nothing apart" if few else reason
         names = _listed([_beside(row, "AP") for row in alike])
-    apart = f"it cannot be told apart from {names} on these {n}: {reason}."
+    these = "this 1 image" if n == counted(1) else f"these {n}"
+    apart = f"it cannot be told apart from {names} on {these}: {reason}."
     return f"{start}, {above}, but {apart}" if below else f"{start}, but {apart}"
+
+
+def counted(images: int) -> str:
+    """1 image, 2 images."""
+    return f"{images:,} image{'s' if images != 1 else ''}"
 
 
 def _difference(best: pd.Series, row: pd.Series, of: Mapping[str, Pair]) -> str:

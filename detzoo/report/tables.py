@@ -107,7 +107,9 @@ def _row(run: Run, name: str) -> dict[str, object]:
     metrics, speed = run.metrics, run.speed
     row: dict[str, object] = {key: number(metrics, key) for key in ACCURACIES}
     for key in ACCURACIES:
-        row[f"{key}_low"], row[f"{key}_high"] = interval(metrics, "intervals", key)
+        low, high = interval(metrics, "intervals", key)
+        # Scored before few images were thought of: a point is no interval, `told_in` makes one.
+        row[f"{key}_low"], row[f"{key}_high"] = (low, high) if high > low else (math.nan, math.nan)
     for p in ("p50", "p90", "p99"):
         row[f"{p}_ms"] = number(speed, "end_to_end", p)
     row["p50_ms_low"], row["p50_ms_high"] = interval(speed, "end_to_end", "interval")

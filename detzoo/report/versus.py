@@ -18,6 +18,7 @@ import numpy as np
 from detzoo.files import read_json
 from detzoo.metrics import paired
 from detzoo.metrics.bootstrap import (
+    FEWEST,
     Matches,
     Samples,
     draw_sets,
@@ -25,9 +26,11 @@ from detzoo.metrics.bootstrap import (
     means,
     over_classes,
     precision_and_recall,
+    units_of,
 )
 from detzoo.metrics.errors import KINDS, SUMS, fates, mended
 from detzoo.metrics.matching import Problem, arrays
+from detzoo.report.answer import counted
 from detzoo.report.compare import ACCURACY, accuracy_fingerprint, names, show
 from detzoo.report.runs import Run, clean, load, number, shorten
 
@@ -60,7 +63,7 @@ class Versus:
     """first, second: names; seeds: how many runs each. p: two-sided, of the paired bootstrap that
     `method` tells; p_flip: of the sign-flip test, None where the numbers of seeds differ. ap: AP,
     AP50, AP75; sizes, classes: AP; errors: dAP of every kind. swings: the largest first. notes:
-    what else of the protocol differs.
+    what else of the protocol differs. units: the images that have a box to find.
     """
 
     first: str
@@ -76,16 +79,19 @@ class Versus:
     errors: tuple[Row, ...]
     swings: tuple[Swing, ...]
     notes: tuple[str, ...]
+    units: int | None = None
 
     @property
     def verdict(self) -> str:
         """One sentence, no surer than the test."""
-        row, on = self.ap[0], f"on {self.images:,} images"
+        row, on = self.ap[0], f"on {counted(self.images)}"
         if row.difference is None or self.p is None:
             return f"No AP can be compared {on}: there is no ground truth to score against."
         told = f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}], p = {self.p:.2g}"
         if self.p >= 0.05:
-            return f"{self.first} and {self.second} cannot be told apart {on}: AP {told}."
+            few = self.units is not None and self.units < FEWEST
+            why = f" Fewer than {FEWEST} images with boxes tell nothing apart." if few else ""
+            return f"{self.first} and {self.second} cannot be told apart {on}: AP {told}.{why}"
         better, worse = (self.first, self.second)[:: 1 if row.difference > 0 else -1]
         return f"{better} is better than {worse} {on}: AP {told}."
 
@@ -152,25 +158,30 @@ def versus(
         rows("error ", (*KINDS, *SUMS)),
         _swings(truth, tables, swings) if swings else (),
         notes,
+        units_of(tables[0][0].positives),
     )
 
 
 def _numbers(problem: Problem, whole: Matches, sets: np.ndarray) -> dict[str, Samples]:
     """Every number of one run on every set."""
     precision = precision_and_recall(whole, sets)[0]
-    values = dict(zip(("AP", "AP50", "AP75"), means(precision).T, strict=True))
+    units = units_of(whole.positives)
+    names = ("AP", "AP50", "AP75")
+    found = {k: Samples.of(v, units) for k, v in zip(names, means(precision).T, strict=True)}
     for k, name in enumerate(problem.class_names):
-        values[f"class {name}"] = precision[:, k].mean(axis=1)
+        of_class = precision[:, k].mean(axis=1)
+        found[f"class {name}"] = Samples.of(of_class, units_of(whole.positives[k]))
     for size in ("small", "medium", "large"):
-        of_size = precision_and_recall(match_problem(problem, size=size), sets)[0]
-        values[f"size {size}"] = over_classes(of_size).mean(axis=1)
+        matches = match_problem(problem, size=size)
+        of_size = over_classes(precision_and_recall(matches, sets)[0]).mean(axis=1)
+        found[f"size {size}"] = Samples.of(of_size, units_of(matches.positives))
     gains = {
         name: over_classes(precision_and_recall(table, sets)[0])[:, 0]
         for name, table in mended(problem, fates(problem)).items()
     }
     for name in (*KINDS, *SUMS):
-        values[f"error {name}"] = gains[name] - gains[""]
-    return {key: Samples.of(value) for key, value in values.items()}
+        found[f"error {name}"] = Samples.of(gains[name] - gains[""], units)
+    return found
 
 
 def _row(name: str, first: Samples, second: Samples) -> Row:

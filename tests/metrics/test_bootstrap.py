@@ -90,13 +90,14 @@ def test_recalls_that_lie_on_a_hundredth(found):
     assert ours[0] == pytest.approx(theirs, abs=1e-12)
 
 
-def test_interval_of_a_certain_result_is_a_point_and_of_nothing_is_none():
+def test_interval_of_a_certain_result_has_a_width_and_of_nothing_is_none():
+    """All of two images found says that at least 0.025^(1/2) = 0.158 of all are, at 95%."""
     gt = truth([box(1, 0, 1, [0, 0, 40, 40]), box(2, 1, 1, [0, 0, 40, 40])])
     all_found = [find(i, 1, [0, 0, 40, 40], 0.9) for i in (0, 1)]
-    assert interval(gt, all_found, n=20)["AP"] == pytest.approx([1, 1])
-    assert interval(gt, [], n=20)["AP"] == [0, 0]
     known = interval(gt, all_found, n=20)
-    assert known["AR100"] == known["APm"] == [1, 1]
+    for name in ("AP", "AR100", "APm"):
+        assert known[name] == pytest.approx([0.025**0.5, 1]), name
+    assert interval(gt, [], n=20)["AP"] == pytest.approx([0, 1 - 0.025**0.5])
     assert known["APs"] is None and known["APl"] is None  # 40 x 40 is medium
     assert interval(truth([]), all_found, n=20) == dict.fromkeys(NAMES)
     with pytest.raises(ValueError, match="n is 0"):
@@ -142,6 +143,68 @@ def test_percentiles_and_p_by_hand():
     assert below.p_value() == pytest.approx(above.p_value())
     unknown = Samples(np.array(0.5), np.append(LINE, np.nan))
     assert unknown.interval() == found.interval()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    units=st.integers(1, 30),
+    values=st.lists(st.floats(0, 1), min_size=2, max_size=12),
+    same=st.booleans(),
+)
+def test_few_units_never_make_a_number_certain(units, values, same):
+    """Whatever the samples: an interval with a width that holds the estimate and lies in the range,
+    p no smaller than 2^(1 - units), and below 6 units 0 is inside the difference's interval."""
+    values = np.array(values[:1] * 5 if same else values)
+    number = Samples.of(values, units)
+    difference = number - Samples.of(np.roll(values, 1) / 2, units)
+    for found, (least, most) in ((number, (0, 1)), (difference, (-1, 1))):
+        low, high = found.interval()
+        assert least <= low < high <= most
+        if units < 6:
+            assert low <= found.estimate <= high
+    assert difference.p_value() >= 2.0 ** (1 - units)
+    if units < 6:
+        low, high = difference.interval()
+        assert low <= 0 <= high and difference.p_value() > 0.05
+
+
+def test_one_image_says_nothing_and_six_that_agree_something():
+    """0.5 on every image and resample; the other way round it may be on 1 - 0.025^(1/6) of all."""
+    certain = np.full(1001, 0.5)
+
+    def difference(units):
+        return Samples.of(certain, units) - Samples.of(certain * 0, units)
+
+    assert Samples.of(certain, 1).interval() == [0, 1]
+    assert difference(1).interval() == [-1, 1] and difference(1).p_value() == 1
+    assert difference(5).p_value() == 1 / 16
+    six = difference(6)
+    assert six.p_value() == 1 / 32
+    unseen = 1 - 0.025 ** (1 / 6)
+    assert six.interval() == pytest.approx([0.5 - unseen, 0.5 + unseen])
+    assert Samples.of(certain * 0, 100).interval() == pytest.approx([0, 1 - 0.025**0.01])
+
+
+def test_the_widening_of_few_units_is_students():
+    """Quantiles of Student's t at 97.5% (from tables), over the normal one, times sqrt(n/(n-1))."""
+    for units, student in ((5, 2.776), (6, 2.571), (11, 2.228), (31, 2.042), (101, 1.984)):
+        expected = student / 1.95996 * (units / (units - 1)) ** 0.5
+        assert bootstrap._widening(units) == pytest.approx(expected, rel=3e-3), units
+    assert bootstrap._widening(None) == bootstrap._widening(1) == 1
+
+
+def test_units_are_the_images_with_a_box_to_find_of_the_class_and_size():
+    """Ten images, boxes on four of them, one of them large, one of them a crowd alone."""
+    boxes = [box(i, i, 1, [0, 0, 40, 40]) for i in range(2)]
+    boxes += [box(8, 2, 1, [0, 0, 100, 100]), box(9, 3, 1, [0, 0, 40, 40], crowd=1)]
+    gt = truth(boxes, images=10)
+    sampled = bootstrap.sample_numbers(arrays(gt, []), draw_sets(10, 3))
+    assert {name: of.units for name, of in sampled.items()} == dict.fromkeys(NAMES, 3) | {
+        "APs": 0,
+        "APm": 2,
+        "APl": 1,
+    }
+    assert interval(gt, [], n=20)["APl"] == [0, 1]
 
 
 def test_p_of_no_difference_and_of_a_certain_one():

@@ -31,6 +31,26 @@ def make(data, tmp_path):
     )
 
 
+@pytest.mark.parametrize("images", [1, 3])
+def test_few_images_rank_nobody_and_old_intervals_are_replaced(tmp_path, images):
+    """metrics.json of a version that knew nothing of few images holds a point for an interval."""
+    data = fabricated_runs.dataset(tmp_path / "data")
+    kept = list(dict.fromkeys(a["image_id"] for a in data["annotations"]))[1 : images + 1]
+    data["images"] = [i for i in data["images"] if i["id"] in kept]
+    data["annotations"] = [a for a in data["annotations"] if a["image_id"] in kept]
+    runs = [fabricated_runs.score(fabricated_runs.run(tmp_path / "runs", c, data)) for c in "AB"]
+    rewrite(runs[1], "predictions.json", lambda found: found.clear())
+    fabricated_runs.score(runs[1])
+    point = {"AP": [0.25, 0.25], "AP50": [0.25, 0.2500001]}
+    rewrite(runs[0], "metrics.json", lambda metrics: metrics.update(intervals=point))
+    table = only(*runs)
+    for _, row in table.frame.iterrows():
+        assert (row["rank"], row["rank_worst"]) == (1, 2)
+        for key in ("AP", "AP50"):
+            assert row[f"{key}_high"] - row[f"{key}_low"] > 0.3
+    assert all(pair.p >= 2.0 ** (1 - images) for pair in table.analysis.pairs)
+
+
 def only(*paths):
     (table,) = gather(paths, resamples=N).tables
     return table

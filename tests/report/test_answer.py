@@ -43,6 +43,14 @@ def test_nothing_is_ranked_that_has_learnt_nothing():
     assert accuracy == "On 95 images, no detector finds anything yet: every AP is below 0.001."
 
 
+def test_few_images_rank_nobody():
+    """Intervals of an old scoring of 5 images: far apart, and worth nothing."""
+    accuracy, _ = answer(frame(A, C).assign(images=5))
+    assert "A has the highest AP" in accuracy and "cannot be told apart from C (" in accuracy
+    assert accuracy.endswith("on these 5 images: fewer than 6 images tell nothing apart.")
+    assert "on this 1 image:" in answer(frame(A, C).assign(images=1))[0]
+
+
 def test_apart_and_alike_in_one_sentence():
     accuracy, _ = answer(frame(C, B, A))
     assert "above C (0.300 [0.250, 0.350]), whose 95% intervals lie below, but it" in accuracy

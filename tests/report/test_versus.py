@@ -89,6 +89,40 @@ def test_equals_cannot_be_told_apart(make):
     assert (itself.first, itself.second) == ("A (A)", "A (B)")
 
 
+@pytest.mark.parametrize("images", [1, 5, 6])
+def test_few_images_tell_nothing_apart(tmp_path, images):
+    """Perfect results against none: however sure the bootstrap is, 5 images are 5 coins."""
+    data = fabricated_runs.dataset(tmp_path / "data", count=20)
+    with_boxes = list(dict.fromkeys(a["image_id"] for a in data["annotations"] if not a["iscrowd"]))
+    kept = with_boxes[:images]
+    data["images"] = [i for i in data["images"] if i["id"] in kept]
+    data["annotations"] = [a for a in data["annotations"] if a["image_id"] in kept]
+    run = fabricated_runs.run(tmp_path / "runs", "Runner", data)
+    (run / "predictions.json").write_text("[]")
+    (tmp_path / "oracle.json").write_text(json.dumps(perfect(data)))
+    found = versus([tmp_path / "oracle.json"], [run], **FEW)
+    on = "on 1 image:" if images == 1 else f"on {images} images:"
+    assert on in found.verdict and (" is better than " in found.verdict) == (images == 6)
+    assert ("Fewer than 6 images with boxes tell nothing apart" in found.verdict) == (images < 6)
+    assert found.p >= 2.0 ** (1 - images) and found.p_flip >= 2.0 ** (1 - images)
+    for row in (*found.ap, *found.sizes, *found.classes, *found.errors):
+        assert row.low is None or row.low < row.high
+    assert all(row.low <= 0 for row in found.classes if row.low is not None) or images == 6
+
+
+def test_a_class_on_one_image_of_many_is_sure_of_nothing(make, data, tmp_path):
+    """The oracle wins over all images; by a class that one of them has, it proves nothing."""
+    rare = next(a for a in data["annotations"] if not a["iscrowd"])
+    rare["category_id"] = 6  # the unicorn
+    (tmp_path / "oracle.json").write_text(json.dumps(perfect(data)))
+    run = make("Runner")
+    (run / "predictions.json").write_text("[]")
+    found = versus([tmp_path / "oracle.json"], [run], **FEW)
+    rows = {row.name: row for row in found.classes}
+    assert "is better" in found.verdict and found.ap[0].low > 0
+    assert (rows["unicorn"].difference, rows["unicorn"].low, rows["unicorn"].high) == (1, -1, 1)
+
+
 def test_seeds_of_one_detector_stand_on_one_side(make):
     runs = [make("A", seed=s) for s in (0, 1)]
     found = versus(runs, [make("B")], **FEW)
