@@ -19,6 +19,7 @@ SMALL = {
     "yolov3": {"channels": 16},
     "ssd": {"maps": 4, "extra_channels": 16, "unpadded": 0},
     "retinanet": {"channels": 16, "convs": 1},
+    "fcos": {"channels": 16, "convs": 1},
 }
 
 
@@ -46,7 +47,7 @@ def test_network_compiles_without_a_graph_break(name: str, pixels: torch.Tensor)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["yolo", "ssd", "retinanet"])
+@pytest.mark.parametrize("name", ["yolo", "ssd", "retinanet", "fcos"])
 def test_onnxruntime_gives_the_same_outputs(
     name: str, pixels: torch.Tensor, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from detzoo.detectors.centernet import CenterNet
 from detzoo.detectors.cornernet import CornerNet
 from detzoo.detectors.fast_rcnn import FastRCNN
 from detzoo.detectors.faster_rcnn import FasterRCNN
+from detzoo.detectors.fcos import FCOS
 from detzoo.detectors.rcnn import RCNN
 from detzoo.detectors.retinanet import RetinaNet
 from detzoo.detectors.ssd import SSD
@@ -17,6 +18,7 @@ from detzoo.detectors.yolov3 import YOLOv3
 
 __all__ = [
     "DETECTORS",
+    "FCOS",
     "RCNN",
     "SSD",
     "YOLO",
@@ -37,6 +39,7 @@ DETECTORS: dict[str, Callable[..., Detector]] = {
     "yolov3": YOLOv3,
     "ssd": SSD,
     "retinanet": RetinaNet,
+    "fcos": FCOS,
     "cornernet": CornerNet,
     "centernet": CenterNet,
     **{f"torchvision/{kind}": partial(TorchvisionDetector, kind=kind) for kind in MODELS},

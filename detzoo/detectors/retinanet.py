@@ -13,7 +13,6 @@ Shape letters: B images, K classes, A anchors a cell, N anchors in all, H and W 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from detzoo.detector import Detector
 from detzoo.nn import FPN, Anchors, Backbone
+from detzoo.nn.towers import conv_tower, initialise_head
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import per_anchor
 from detzoo.ops.assign import BACKGROUND, IGNORE, match
@@ -53,36 +53,16 @@ class Head(nn.Module):
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.class_tower, self.box_tower = (_tower(channels, convs, norm) for _ in range(2))
+        self.class_tower, self.box_tower = (conv_tower(channels, convs, norm) for _ in range(2))
         self.logits = nn.Conv2d(channels, anchors * num_classes, 3, padding=1)
         self.deltas = nn.Conv2d(channels, anchors * 4, 3, padding=1)
-        for tower in (self.class_tower, self.box_tower):
-            for convolution in (m for m in tower if isinstance(m, nn.Conv2d)):
-                # The paper's 0.01 suits 256 channels; at 64 it is a sixth of what keeps a signal
-                # alive, and after four layers there is next to none to learn from.
-                nn.init.kaiming_normal_(convolution.weight)
-                nn.init.zeros_(convolution.bias)
-        for layer in (self.logits, self.deltas):
-            nn.init.normal_(layer.weight, std=0.01)  # section 4.1
-            nn.init.zeros_(layer.bias)
-        # Every anchor starts as an object with probability `prior` (section 4.1), or the sum over
-        # all of them would drown the first steps.
-        nn.init.constant_(self.logits.bias, -math.log((1 - prior) / prior))
+        towers, outputs = (self.class_tower, self.box_tower), (self.logits, self.deltas)
+        initialise_head(towers, outputs, self.logits, prior)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         logits = [self.logits(self.class_tower(x)) for x in maps]  # (B, A*K, h, w) a level
         deltas = [self.deltas(self.box_tower(x)) for x in maps]  # (B, A*4, h, w) a level
         return per_anchor(logits, self.num_classes), per_anchor(deltas, 4)
-
-
-def _tower(channels: int, convs: int, norm: bool) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for _ in range(convs):
-        layers.append(nn.Conv2d(channels, channels, 3, padding=1))
-        if norm:
-            layers.append(nn.GroupNorm(math.gcd(32, channels), channels))
-        layers.append(nn.ReLU())
-    return nn.Sequential(*layers)
 
 
 class RetinaNet(Detector):

@@ -1,9 +1,9 @@
-"""torchvision's `fasterrcnn_resnet50_fpn`, `retinanet_resnet50_fpn` and `ssd300_vgg16` as ours.
+"""torchvision's Faster R-CNN, RetinaNet and FCOS on ResNet-50, and its `ssd300_vgg16`, as ours.
 
 Both layouts of their checkpoints are read: the present one, and the older one of the published
 files. Labels: the 91 outputs of Faster R-CNN and SSD are background and COCO's category ids 1..90,
-so ours are category id - 1; RetinaNet's 91 have no background but an output 0 that no category has,
-so its labels are the category ids themselves.
+so ours are category id - 1; RetinaNet's and FCOS's 91 have no background but an output 0 that no
+category has, so their labels are the category ids themselves.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from torch import Tensor
 
 from detzoo.data.image import Resize, ShortestSide, Stretch
 from detzoo.detector import Detector
-from detzoo.detectors import SSD, FasterRCNN, RetinaNet
+from detzoo.detectors import FCOS, SSD, FasterRCNN, RetinaNet
 from detzoo.nn import VGG16, Backbone
 
 PREFIX = "torchvision/"
 _HUB_FILES = {
     "faster_rcnn": "fasterrcnn_resnet50_fpn_coco",
     "retinanet": "retinanet_resnet50_fpn_coco",
+    "fcos": "fcos_resnet50_fpn_coco",
     "ssd": "ssd300_vgg16_coco",
 }
 _NORM = re.compile(r"\.num_batches_tracked$")
@@ -34,6 +35,10 @@ _PYRAMID = [
     (r"backbone\.body\.(.+)", r"backbone.model.\1"),
     (r"backbone\.fpn\.inner_blocks\.(\d)(?:\.0)?\.(weight|bias)", r"neck.lateral.\1.\2"),
     (r"backbone\.fpn\.layer_blocks\.(\d)(?:\.0)?\.(weight|bias)", r"neck.smooth.\1.\2"),
+]
+_FURTHER = [
+    (r"backbone\.fpn\.extra_blocks\.p6\.(.+)", r"neck.further.0.\1"),
+    (r"backbone\.fpn\.extra_blocks\.p7\.(.+)", r"neck.further.1.\1"),
 ]
 _RENAMES: dict[type, list[tuple[str, str]]] = {
     FasterRCNN: [
@@ -47,10 +52,18 @@ _RENAMES: dict[type, list[tuple[str, str]]] = {
     ],
     RetinaNet: [
         *_PYRAMID,
-        (r"backbone\.fpn\.extra_blocks\.p6\.(.+)", r"neck.further.0.\1"),
-        (r"backbone\.fpn\.extra_blocks\.p7\.(.+)", r"neck.further.1.\1"),
+        *_FURTHER,
         (r"head\.classification_head\.cls_logits\.(.+)", r"head.logits.\1"),
         (r"head\.regression_head\.bbox_reg\.(.+)", r"head.deltas.\1"),
+    ],
+    FCOS: [
+        *_PYRAMID,
+        *_FURTHER,
+        (r"head\.classification_head\.conv\.(.+)", r"head.class_tower.\1"),
+        (r"head\.classification_head\.cls_logits\.(.+)", r"head.logits.\1"),
+        (r"head\.regression_head\.conv\.(.+)", r"head.box_tower.\1"),
+        (r"head\.regression_head\.bbox_reg\.(.+)", r"head.distances.\1"),
+        (r"head\.regression_head\.bbox_ctrness\.(.+)", r"head.centerness.\1"),
     ],
     SSD: [
         (r"backbone\.features\.(.+)", r"backbone.conv4_3.\1"),
@@ -96,9 +109,9 @@ def load_torchvision(detector: Detector, state: Mapping[str, Tensor]) -> None:
 def create_from_torchvision(name: str, source: str | Path, **arguments: Any) -> Detector:
     """A detector with torchvision's weights and torchvision's settings.
 
-    name: `faster_rcnn`, `retinanet` or `ssd`. source: `torchvision/COCO_V1` (downloaded where the
-    machine can) or a file of that layout. arguments: the constructor's, where they should differ.
-    Loads with weights_only=True.
+    name: `faster_rcnn`, `retinanet`, `fcos` or `ssd`. source: `torchvision/COCO_V1` (downloaded
+    where the machine can) or a file of that layout. arguments: the constructor's, where they should
+    differ. Loads with weights_only=True.
     """
     if name not in _HUB_FILES:
         raise ValueError(f"torchvision's weights can be read into {sorted(_HUB_FILES)}, not {name}")
@@ -116,10 +129,11 @@ def create_from_torchvision(name: str, source: str | Path, **arguments: Any) -> 
         arguments["backbone"] = ours
     detector = kind(**(settings | arguments))
     load_torchvision(detector, state)
-    if published:  # they were trained when torchvision's frozen batch norm had no epsilon
-        for module in detector.modules():
-            if hasattr(module, "running_var"):
-                module.eps = 0.0
+    if published:
+        if name != "fcos":  # trained when torchvision's frozen batch norm had no epsilon
+            for module in detector.modules():
+                if hasattr(module, "running_var"):
+                    module.eps = 0.0
         detector.class_names = _coco_names(name)
     detector.resize = resize
     return detector.eval()
@@ -139,6 +153,16 @@ def _as_theirs(
         classes = len(state["head.classification_head.cls_logits.bias"]) // 9
         settings = {"anchors_as_torchvision": True, "extra": "conv_p5", "anchor_sizes": sizes}
         return RetinaNet, settings | {"num_classes": classes}, ShortestSide(800, 1333)
+    if name == "fcos":
+        settings = {
+            "num_classes": len(state["head.classification_head.cls_logits.bias"]),
+            "points_as_torchvision": True,
+            "distances": "relu",
+            "score": "geometric_mean",
+            "score_threshold": 0.2,
+            "nms_threshold": 0.6,
+        }
+        return FCOS, settings, ShortestSide(800, 1333)
     classes = len(state["head.classification_head.module_list.0.bias"]) // 4 - 1
     settings = {
         "scales": [0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05],
@@ -170,6 +194,7 @@ def _weights_enum(name: str) -> Any:
     kinds = {
         "faster_rcnn": detection.FasterRCNN_ResNet50_FPN_Weights,
         "retinanet": detection.RetinaNet_ResNet50_FPN_Weights,
+        "fcos": detection.FCOS_ResNet50_FPN_Weights,
         "ssd": detection.SSD300_VGG16_Weights,
     }
     return kinds[name]
@@ -177,7 +202,7 @@ def _weights_enum(name: str) -> Any:
 
 def _coco_names(name: str) -> tuple[str, ...]:
     categories = tuple(_weights_enum(name).COCO_V1.meta["categories"])
-    return categories if name == "retinanet" else categories[1:]
+    return categories if name in ("retinanet", "fcos") else categories[1:]
 
 
 def _rename(kind: type, key: str) -> str:

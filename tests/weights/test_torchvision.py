@@ -18,7 +18,8 @@ from detzoo.weights import create_from_torchvision, load_torchvision
 
 SIZES = [(96, 128), (64, 96), (90, 61)]
 SSD_SIZES = [(272, 288), (272, 272)]  # less, and SSD300's last maps have no cell
-KINDS = ["faster_rcnn", "retinanet", "ssd"]
+DENSE = ["retinanet", "fcos"]  # those without a background among their labels
+KINDS = ["faster_rcnn", "retinanet", "fcos", "ssd"]
 K = 7
 
 
@@ -46,8 +47,14 @@ def theirs(kind: str) -> nn.Module:
             spread += [(box.cls_score, 2), (box.bbox_pred, 1)]
         else:
             head = model.head
-            spread = [(layer[0], 1) for layer in head.classification_head.conv]
-            spread += [(layer[0], 1) for layer in head.regression_head.conv]
+            towers = head.classification_head.conv, head.regression_head.conv
+            if kind == "retinanet":
+                spread = [(layer[0], 1) for tower in towers for layer in tower]
+            else:
+                spread = [(layer, 1) for tower in towers for layer in tower[::3]]
+                head.regression_head.bbox_reg.bias.fill_(2)
+                head.regression_head.bbox_ctrness.bias.fill_(2)
+                model.score_thresh, model.nms_thresh = 0.05, 0.6
             cls, box = head.classification_head.cls_logits, head.regression_head.bbox_reg
             spread += [(cls, 1.5), (box, 0.3)]
             cls.bias.fill_(-3)
@@ -94,12 +101,14 @@ def from_state(kind, state, arguments):
 def pair(request):
     kind = request.param
     model = theirs(kind)
-    arguments = {} if kind == "retinanet" else {"top_k": 10**6}
+    arguments = {} if kind in DENSE else {"top_k": 10**6}
+    if kind == "fcos":
+        arguments["score_threshold"] = 0.05
     if kind == "ssd":
         arguments["score_threshold"] = 0.4
     ours = from_state(kind, model.state_dict(), arguments)
     ours.max_detections = 2000
-    if kind != "retinanet":
+    if kind not in DENSE:
         # theirs has a head for the background's box; the labels of ours start one lower
         assert ours.num_classes == K - 1
     return SimpleNamespace(kind=kind, theirs=model, ours=ours)
@@ -143,6 +152,15 @@ def test_raw_outputs_agree(pair):
         assert relative(outputs.deltas, raw["bbox_regression"]) < 1e-4
         assert (outputs.anchors - anchors).abs().max() < 1e-4
         return
+    if pair.kind == "fcos":
+        raw = pair.theirs.head(maps)
+        anchors = pair.theirs.anchor_generator(normalised, maps)[0]
+        assert relative(outputs.logits, raw["cls_logits"]) < 1e-4
+        assert relative(outputs.distances, raw["bbox_regression"]) < 1e-4
+        assert relative(outputs.centerness, raw["bbox_ctrness"][..., 0]) < 1e-4
+        assert (outputs.points - (anchors[:, :2] + anchors[:, 2:]) / 2).abs().max() < 1e-4
+        assert (outputs.strides - (anchors[:, 2] - anchors[:, 0])).abs().max() < 1e-4
+        return
     if pair.kind == "retinanet":
         raw = pair.theirs.head(maps)
         anchors = pair.theirs.anchor_generator(normalised, maps)[0]
@@ -172,7 +190,7 @@ def test_raw_outputs_agree(pair):
 @pytest.mark.parametrize("first", [0, -1], ids=["batch", "alone"])
 def test_detections_agree(pair, first):
     floats, images = batch(sizes_of(pair.kind)[first:], pair.ours.stride)
-    assert_agree(pair.theirs(floats), pair.ours(images), int(pair.kind != "retinanet"))
+    assert_agree(pair.theirs(floats), pair.ours(images), int(pair.kind not in DENSE))
 
 
 def assert_agree(theirs, ours, background):
@@ -233,7 +251,7 @@ def test_losses_agree(kind, monkeypatch):
     boxes = torch.tensor([[10.0, 20, 60, 90], [70, 30, 100, 50], [5, 60, 90, 94]])
     label = torch.tensor([0, 2, 5])
     target = Target(boxes, label, torch.zeros(3, dtype=torch.bool))
-    background = 0 if kind == "retinanet" else 1
+    background = int(kind not in DENSE)
     for module in model.modules():
         module.training = not isinstance(module, nn.BatchNorm2d)
     want = model(floats, [{"boxes": boxes, "labels": label + background}])
@@ -246,6 +264,7 @@ def test_losses_agree(kind, monkeypatch):
         "loss_box_reg": "box",
         "classification": "class",
         "bbox_regression": "box",
+        "bbox_ctrness": "centerness",
     }
     for name, value in want.items():
         assert got[names[name]].item() == pytest.approx(value.item(), rel=2e-4), name
