@@ -71,12 +71,13 @@ class CenterNet(Detector):
     lighter and with lateral additions, to bring a backbone's maps to stride 4; the Hourglass needs
     none. upsample_channels: of its maps (deconv: one number, or one for each deconvolution; dla has
     the backbone's). upsample_convolutions: `plain`, `deformable` (section 4.1) or, of deconv,
-    `none`. head_channels: of every head's 3x3. overlap
-    and radius: see ops.gaussian.radius. focal_alpha, focal_beta: equation 1. box_loss: of sizes
-    and offsets, `l1` or `smooth_l1` (section 5). class_agnostic_size: one size a cell (section 3),
-    or one per class. offsets: without them a centre is known to its cell. flip_test: heatmaps and
-    sizes are the mean with those of the mirrored image (section 5). nms_threshold: none, as in the
-    paper (section 5 tries it).
+    `none`. upsample_by: how maps are enlarged (nn.upsample.UPSAMPLES), by default the neck's own:
+    learned from a bilinear start (section 4.1), and nearest in topdown. head_channels: of every
+    head's 3x3. overlap and radius: see ops.gaussian.radius. focal_alpha, focal_beta: equation 1.
+    box_loss: of sizes and offsets, `l1` or `smooth_l1` (section 5). class_agnostic_size: one size a
+    cell (section 3), or one per class. offsets: without them a centre is known to its cell.
+    flip_test: heatmaps and sizes are the mean with those of the mirrored image (section 5).
+    nms_threshold: none, as in the paper (section 5 tries it).
     """
 
     PARTS = ("heatmap", "offset", "size")
@@ -89,6 +90,7 @@ class CenterNet(Detector):
         upsample: str = "deconv",
         upsample_channels: int | Sequence[int] | None = None,
         upsample_convolutions: str = "plain",
+        upsample_by: str | None = None,
         head_channels: int = 256,
         overlap: float = 0.7,
         radius: str = "published",
@@ -120,6 +122,7 @@ class CenterNet(Detector):
             backbone.strides,
             upsample_channels,
             upsample_convolutions,
+            upsample_by,
         )
         sizes = 1 if class_agnostic_size else num_classes
         stacks = getattr(backbone, "stacks", 1)

@@ -122,11 +122,13 @@ class Head(nn.Module):
 
 class CornerNet(Detector):
     """upsample: `topdown` or `deconv`, to bring a backbone's maps to stride 4; the Hourglass needs
-    neither. upsample_channels: of its maps. head_channels: of every head's 3x3. corner_pooling:
-    without it (table 1) both its branches are added as they are. penalty: what is near a corner
-    costs less, within a radius by the object's `size` (see ops.gaussian.radius), within a `fixed`
-    one, or `off` (table 2). embedding: its dimension; distances are Euclidean. pair_score: of two
-    corners' scores, `mean` or `geometric` mean. nms: `soft`, `hard` or `none`, within a class.
+    neither. upsample_channels: of its maps. upsample_by: how maps are enlarged
+    (nn.upsample.UPSAMPLES), by default the neck's own. head_channels: of every head's 3x3.
+    corner_pooling: without it (table 1) both its branches are added as they are. penalty: what is
+    near a corner costs less, within a radius by the object's `size` (see ops.gaussian.radius),
+    within a `fixed` one, or `off` (table 2). embedding: its dimension; distances are Euclidean.
+    pair_score: of two corners' scores, `mean` or `geometric` mean. nms: `soft`, `hard` or `none`,
+    within a class.
     """
 
     PARTS = ("heatmap", "offset", "embedding")
@@ -138,6 +140,7 @@ class CornerNet(Detector):
         num_classes: int,
         upsample: str = "topdown",
         upsample_channels: int | Sequence[int] | None = None,
+        upsample_by: str | None = None,
         head_channels: int = 256,
         corner_pooling: bool = True,
         penalty: str = "size",
@@ -176,7 +179,13 @@ class CornerNet(Detector):
                 raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}")
         gaussian.radius(torch.ones(2), overlap, radius)  # raises now, not after the first batch
         self.backbone = backbone
-        self.neck = to_stride_4(upsample, backbone.channels, backbone.strides, upsample_channels)
+        self.neck = to_stride_4(
+            upsample,
+            backbone.channels,
+            backbone.strides,
+            upsample_channels,
+            upsample_by=upsample_by,
+        )
         width = self.neck.channels
         self.head = EveryStack(
             Head(width, head_channels, num_classes, embedding, offsets, corner_pooling)

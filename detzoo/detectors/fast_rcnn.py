@@ -35,9 +35,10 @@ class FastRCNN(Detector):
 
     proposer: who proposes regions of new images; by default detzoo.data.Grid. max_proposals: the
     best so many of an image are looked at. neck: `one_map`, the backbone's last map (the paper's is
-    at stride 16: a backbone with max_stride=16), or `fpn`. roi_background: a region whose best IoU
-    is below it is not trained on, a poor man's search for hard negatives; images without an object
-    then teach nothing, so Faster R-CNN and later code have 0.
+    at stride 16: a backbone with max_stride=16), or `fpn`. upsample_by: how the pyramid's maps are
+    enlarged (nn.upsample.UPSAMPLES), by default nearest (1612.03144, section 3). roi_background: a
+    region whose best IoU is below it is not trained on, a poor man's search for hard negatives;
+    images without an object then teach nothing, so Faster R-CNN and later code have 0.
     """
 
     needs_proposals = True
@@ -52,6 +53,7 @@ class FastRCNN(Detector):
         neck: str = "one_map",
         channels: int = 256,  # 1612.03144, section 4.1
         levels: tuple[int, int] = (2, 5),  # 1612.03144, section 4.2
+        upsample_by: str | None = None,
         region_features: str = "align",
         region_size: int = 7,  # section 2.1
         sampling_ratio: int = 2,
@@ -76,7 +78,9 @@ class FastRCNN(Detector):
             proposer=proposer,
         )
         self.backbone = backbone
-        self.neck = make_neck(neck, backbone, channels=channels, levels=levels)
+        self.neck = make_neck(
+            neck, backbone, channels=channels, levels=levels, upsample_by=upsample_by
+        )
         self.regions = RegionFeatures(
             [stride for stride in self.neck.strides if stride <= backbone.strides[-1]],
             kind=region_features,

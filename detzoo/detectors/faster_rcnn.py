@@ -75,9 +75,10 @@ class FasterRCNN(Detector):
     """See the module's text. Sizes are in input pixels.
 
     neck: `fpn`, or `one_map`, the backbone's last map: the paper's is at stride 16, which is a
-    backbone with max_stride=16. anchor_sizes: per level; by default smallest_anchor at the finest,
-    doubled at every further one, and the paper's 128, 256, 512 on one map. pre_nms, post_nms:
-    proposals before and after NMS, in training and at test.
+    backbone with max_stride=16. upsample_by: how the pyramid's maps are enlarged
+    (nn.upsample.UPSAMPLES), by default nearest (1612.03144, section 3). anchor_sizes: per level; by
+    default smallest_anchor at the finest, doubled at every further one, and the paper's 128, 256,
+    512 on one map. pre_nms, post_nms: proposals before and after NMS, in training and at test.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class FasterRCNN(Detector):
         neck: str = "fpn",
         channels: int = 256,  # 1612.03144, section 4.1
         levels: tuple[int, int] = (2, 6),  # 1612.03144, section 4.1
+        upsample_by: str | None = None,
         smallest_anchor: float = 32.0,  # 1612.03144, section 4.1
         anchor_sizes: Sequence[Sequence[float]] | None = None,
         ratios: Sequence[float] = (0.5, 1.0, 2.0),  # section 3.1.1
@@ -116,7 +118,9 @@ class FasterRCNN(Detector):
     ) -> None:
         super().__init__(num_classes=num_classes, stride=32, mean=backbone.mean, std=backbone.std)
         self.backbone = backbone
-        self.neck = make_neck(neck, backbone, channels=channels, levels=levels)
+        self.neck = make_neck(
+            neck, backbone, channels=channels, levels=levels, upsample_by=upsample_by
+        )
         strides = self.neck.strides
         if neck == "fpn":
             sizes = anchor_sizes or [[smallest_anchor * s / strides[0]] for s in strides]

@@ -69,7 +69,8 @@ class RetinaNet(Detector):
     """See the module's text. Sizes are in input pixels.
 
     tower_norm: group norm after the towers' convolutions, as torchvision's second version has it;
-    the paper has none. levels: finest and coarsest pyramid level, strides 2^l.
+    the paper has none. levels: finest and coarsest pyramid level, strides 2^l. upsample_by: how
+    the pyramid's maps are enlarged (nn.upsample.UPSAMPLES), by default nearest.
     smallest_anchor: base size at the finest level, doubled at every further one; anchor_sizes: or
     all sizes, per level. box_beta: smooth L1's; 0 is L1, torchvision's choice.
 
@@ -88,6 +89,7 @@ class RetinaNet(Detector):
         tower_norm: bool = False,
         levels: tuple[int, int] = (3, 7),  # section 4
         extra: str = "conv_c5",  # section 4, footnote 2
+        upsample_by: str | None = None,
         smallest_anchor: float = 32.0,  # section 4
         anchor_sizes: Sequence[Sequence[float]] | None = None,
         octave_scales: int = 3,  # section 4
@@ -123,6 +125,7 @@ class RetinaNet(Detector):
             min_level=levels[0],
             max_level=levels[1],
             extra=extra,
+            upsample_by=upsample_by or "nearest",  # 1612.03144, section 3
         )
         if anchor_sizes is None:
             octave = [2 ** (i / octave_scales) for i in range(octave_scales)]

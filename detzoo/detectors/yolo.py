@@ -94,8 +94,9 @@ class YOLO(Detector):
     channels and convs: of the convolutions.
 
     neck: `one_map`, the paper's, is the backbone's last map; `topdown` merges its maps down to
-    cells of `cell` pixels. grid: cells to a side; where the map has another number it is averaged
-    to it. None leaves the map's own cells (conv only), so their number follows the input's size.
+    cells of `cell` pixels, enlarging them by upsample_by (nn.upsample.UPSAMPLES; nearest). grid:
+    cells to a side; where the map has another number it is averaged to it. None leaves the map's
+    own cells (conv only), so their number follows the input's size.
 
     answer_scale: the last layer's answers times this. They are probabilities and shares as they
     are, of which a tenth is much, and Adam moves every weight by the learning rate, whatever its
@@ -109,6 +110,7 @@ class YOLO(Detector):
         num_classes: int,
         neck: str = "one_map",
         cell: int = 8,
+        upsample_by: str | None = None,
         head: str = "fc",
         head_width: int = 4096,  # section 2.1
         channels: int = 256,
@@ -142,7 +144,11 @@ class YOLO(Detector):
         self.backbone = backbone
         if neck == "topdown":
             self.neck: nn.Module = TopDown(
-                backbone.channels, backbone.strides, channels=channels, stride=cell
+                backbone.channels,
+                backbone.strides,
+                channels=channels,
+                stride=cell,
+                upsample_by=upsample_by or "nearest",
             )
         else:
             self.neck = OneMap(backbone.channels, backbone.strides)

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from detzoo.detector import Detector
 from detzoo.nn import Backbone
 from detzoo.nn.darknet import unit
+from detzoo.nn.upsample import Upsample
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import per_anchor, size_iou
 from detzoo.ops.assign import claim, crowded, pad
@@ -82,14 +83,25 @@ class Neck(nn.Module):
     forward: the backbone's maps -> [(B, C_i, h_i, w_i)] from the finest used on (section 2.3).
     """
 
-    def __init__(self, in_channels: Sequence[int], channels: Sequence[int], convs: int) -> None:
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        in_strides: Sequence[int],
+        channels: Sequence[int],
+        convs: int,
+        upsample_by: str,
+    ) -> None:
         super().__init__()
         self.sets, self.narrow = nn.ModuleList(), nn.ModuleList()
+        self.enlarge = nn.ModuleList()
         self.channels: list[int] = []
-        previous = 0
-        for width, own in zip(channels[::-1], in_channels[::-1], strict=True):
+        previous, coarser = 0, in_strides[-1]
+        maps = zip(channels[::-1], in_channels[::-1], in_strides[::-1], strict=True)
+        for width, own, stride in maps:
             if previous:
                 self.narrow.append(unit(previous, width, 1))
+                self.enlarge.append(Upsample(upsample_by, width, coarser // stride))
+            coarser = stride
             layers, inside = [], own + (width if previous else 0)
             for i in range(convs):
                 outside, kernel = (2 * width, 3) if i % 2 else (width, 1)
@@ -102,7 +114,7 @@ class Neck(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         out = [self.sets[0](maps[-1])]
         for i, x in enumerate(reversed(maps[:-1])):
-            above = F.interpolate(self.narrow[i](out[0]), size=x.shape[-2:])
+            above = self.enlarge[i](self.narrow[i](out[0]), x)
             out.insert(0, self.sets[i + 1](torch.cat([above, x], 1)))
         return out
 
@@ -144,6 +156,8 @@ class YOLOv3(Detector):
     check` prints those of a data set. finest_level: of the maps used, strides 2^l; the
     first `maps` of them answer, and what coarser ones the backbone has only feed these. channels:
     of every map's set of convs, one number or one a map, those that only feed included.
+    upsample_by: how maps are enlarged (nn.upsample.UPSAMPLES), by default nearest (the published
+    configuration).
     """
 
     def __init__(
@@ -156,6 +170,7 @@ class YOLOv3(Detector):
         maps: int = 3,  # section 2.3
         channels: int | Sequence[int] = (128, 256, 512),  # the published configuration
         convs: int = 5,  # the published configuration
+        upsample_by: str | None = None,
         ignore: float = 0.5,  # section 2.1
         prior: float = 0.01,
         score_threshold: float = 0.001,
@@ -190,7 +205,9 @@ class YOLOv3(Detector):
         pairs = [(float(w), float(h)) for w, h in anchors]
         self.priors = tuple(tuple(pairs[i * each : (i + 1) * each]) for i in range(maps))
         self.backbone = backbone
-        self.neck = Neck(backbone.channels[self.first :], widths, convs)
+        self.neck = Neck(
+            backbone.channels[self.first :], used, widths, convs, upsample_by or "nearest"
+        )
         self.head = Head(self.neck.channels[:maps], widths[:maps], each, num_classes, prior)
         self.ignore = ignore
         self.score_threshold, self.top_k = score_threshold, top_k

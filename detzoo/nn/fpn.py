@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from detzoo.nn.backbones import Backbone
 from detzoo.nn.blocks import Halving
+from detzoo.nn.upsample import doublings
 
 NECKS = ("fpn", "one_map")
 EXTRAS = ("pool", "conv_c5", "conv_p5")
@@ -21,6 +22,7 @@ class FPN(nn.Module):
     Levels beyond it are made by `extra`: `pool` subsamples the last map (Faster R-CNN, 1612.03144
     section 4.1); `conv_c5` and `conv_p5` are stride-2 3x3 convolutions of C5 (RetinaNet, 1708.02002
     section 4) or of P5 (torchvision's), with a ReLU before every one but the first.
+    upsample_by: one of nn.upsample's UPSAMPLES.
 
     forward: the backbone's maps -> [P_min, ..., P_max].
     """
@@ -34,6 +36,7 @@ class FPN(nn.Module):
         min_level: int = 2,
         max_level: int = 6,
         extra: str = "pool",
+        upsample_by: str = "nearest",  # section 3
     ) -> None:
         super().__init__()
         if extra not in EXTRAS:
@@ -46,6 +49,7 @@ class FPN(nn.Module):
         self.channels = channels
         self.strides = tuple(2**level for level in range(min_level, max_level + 1))
         self.lateral = nn.ModuleList(nn.Conv2d(in_channels[i], channels, 1) for i in self.used)
+        self.enlarge = doublings(upsample_by, channels, [in_strides[i] for i in self.used])
         self.smooth = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in self.used)
         count = max_level - levels[self.used[-1]]
         self.extra_levels = count
@@ -63,7 +67,7 @@ class FPN(nn.Module):
         maps = [maps[i] for i in self.used]
         merged = [lateral(x) for lateral, x in zip(self.lateral, maps, strict=True)]
         for i in range(len(merged) - 2, -1, -1):
-            merged[i] = merged[i] + F.interpolate(merged[i + 1], size=merged[i].shape[-2:])
+            merged[i] = merged[i] + self.enlarge[i](merged[i + 1], merged[i])
         pyramid = [smooth(x) for smooth, x in zip(self.smooth, merged, strict=True)]
         if self.extra == "pool":
             for _ in range(self.extra_levels):
@@ -89,9 +93,17 @@ class OneMap(nn.Module):
 
 
 def make_neck(
-    kind: str, backbone: Backbone, *, channels: int, levels: tuple[int, int]
+    kind: str,
+    backbone: Backbone,
+    *,
+    channels: int,
+    levels: tuple[int, int],
+    upsample_by: str | None = None,
 ) -> FPN | OneMap:
-    """`fpn`: a pyramid of these levels and channels. `one_map`: the backbone's last map."""
+    """`fpn`: a pyramid of these levels and channels. `one_map`: the backbone's last map.
+
+    upsample_by: of the pyramid; None is its paper's.
+    """
     if kind not in NECKS:
         raise ValueError(f"detector.neck is {kind!r}; choose one of {', '.join(NECKS)}")
     if kind == "one_map":
@@ -102,4 +114,5 @@ def make_neck(
         channels=channels,
         min_level=levels[0],
         max_level=levels[1],
+        upsample_by=upsample_by or "nearest",
     )

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detzoo.nn.blocks import Residual, convolution, normalised
+from detzoo.nn.upsample import Upsample
 
 
 class Hourglass(nn.Module):
@@ -16,7 +17,7 @@ class Hourglass(nn.Module):
     The defaults are Hourglass-104 of CornerNet and CenterNet. channels: at stride 4, and then after
     each halving; so their number less one is the order. residuals: modules at a skip, before and
     after every scale; middle: at the coarsest one. stem: of the 7x7 convolution. Halving is by
-    stride 2, not by max pooling; doubling is to the nearest neighbour.
+    stride 2, not by max pooling; doubling is by upsample_by, one of nn.upsample's UPSAMPLES.
 
     Between two hourglasses the input of the first and what it found go each through a 1x1
     convolution with batch norm, are added, and through a ReLU and a residual module.
@@ -44,6 +45,7 @@ class Hourglass(nn.Module):
         residuals: int = 2,
         middle: int = 4,
         stem: int = 128,
+        upsample_by: str | None = None,  # 1603.06937, section 3.1: nearest
     ) -> None:
         super().__init__()
         if stacks < 1 or len(channels) < 2:
@@ -56,7 +58,9 @@ class Hourglass(nn.Module):
         self.channels = (width,) * stacks
         self.strides = (4,) * stacks
         self.stem = nn.Sequential(convolution(3, stem, 7, 2), Residual(stem, width, 2))
-        self.glasses = nn.ModuleList(Scale(channels, residuals, middle) for _ in range(stacks))
+        self.glasses = nn.ModuleList(
+            Scale(channels, residuals, middle, upsample_by or "nearest") for _ in range(stacks)
+        )
         self.found = nn.ModuleList(convolution(width, width, 3) for _ in range(stacks))
         between = range(stacks - 1)
         self.merge_input = nn.ModuleList(normalised(width, width, 1) for _ in between)
@@ -77,7 +81,9 @@ class Hourglass(nn.Module):
 class Scale(nn.Module):
     """One scale of an hourglass, with all the coarser ones inside it; (B, C, H, W) to the same."""
 
-    def __init__(self, channels: Sequence[int], residuals: int, middle: int) -> None:
+    def __init__(
+        self, channels: Sequence[int], residuals: int, middle: int, upsample_by: str
+    ) -> None:
         super().__init__()
         here, below = channels[:2]
         again = range(residuals - 1)
@@ -86,12 +92,13 @@ class Scale(nn.Module):
             Residual(here, below, 2), *(Residual(below, below) for _ in again)
         )
         if len(channels) > 2:
-            self.inner: nn.Module = Scale(channels[1:], residuals, middle)
+            self.inner: nn.Module = Scale(channels[1:], residuals, middle, upsample_by)
         else:
             self.inner = nn.Sequential(*(Residual(below, below) for _ in range(middle)))
         self.up = nn.Sequential(*(Residual(below, below) for _ in again), Residual(below, here))
+        self.enlarge = Upsample(upsample_by, here)
 
     def forward(self, x: Tensor) -> Tensor:
         skip = self.skip(x)
         x = self.up(self.inner(self.down(x)))
-        return skip + F.interpolate(x, size=skip.shape[-2:])
+        return skip + self.enlarge(x, skip)

@@ -5,9 +5,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detzoo.nn import Backbone
+from detzoo.nn import FPN, Backbone, Hourglass
 from detzoo.nn.blocks import Deformable
-from detzoo.nn.upsample import AsTheyAre, Deconvolutions, DeepAggregation, to_stride_4
+from detzoo.nn.upsample import (
+    UPSAMPLES,
+    AsTheyAre,
+    Deconvolutions,
+    DeepAggregation,
+    Upsample,
+    to_stride_4,
+)
 
 CHANNELS, STRIDES = (8, 16, 24, 32), (4, 8, 16, 32)
 
@@ -55,7 +62,7 @@ def test_dla_merges_as_figure_6d_draws_it() -> None:
     f = merge(third, 2, c, e)
     end = merge(neck.last, 1, a, merge(neck.last, 0, c, f))
     torch.testing.assert_close(neck(maps())[0], end)
-    assert [layer.stride[0] for layer in neck.last.enlarge] == [2, 4]
+    assert [layer.factor for layer in neck.last.enlarge] == [2, 4]
 
 
 def test_a_deformable_convolution_starts_as_half_a_plain_one() -> None:
@@ -110,3 +117,82 @@ def test_errors_say_what_came() -> None:
         to_stride_4("dla", CHANNELS, STRIDES, None, "none")
     with pytest.raises(ValueError, match="3 deconvolutions"):
         Deconvolutions([8, 16], [4, 32], channels=(64, 64))
+
+
+def cells(kind: str, factor: int = 2) -> Tensor:
+    x = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+    with torch.no_grad():
+        return Upsample(kind, 1, factor)(x)[0, 0]
+
+
+def test_the_kinds_as_the_lecture_draws_them() -> None:
+    """1 2 / 3 4, doubled."""
+    nearest = [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
+    assert cells("nearest").tolist() == nearest
+    assert cells("pixel_shuffle").tolist() == nearest  # as it starts
+    nails = [[1, 0, 2, 0], [0, 0, 0, 0], [3, 0, 4, 0], [0, 0, 0, 0]]
+    assert cells("bed_of_nails").tolist() == nails
+    assert cells("bilinear")[0].tolist() == [1, 1.25, 1.75, 2]
+    assert cells("bicubic").min() < 1 and cells("bicubic").max() > 4  # it swings past its ends
+    # what lies inside; at the edge the transposed convolution sees zeros
+    assert torch.equal(cells("transposed_bilinear")[1:3, 1:3], cells("bilinear")[1:3, 1:3])
+
+
+def test_max_unpooling_puts_a_value_where_the_pool_took_the_maximum() -> None:
+    """The lecture's own numbers."""
+    finer = torch.tensor([[1, 2, 6, 3], [3, 5, 2, 1], [1, 2, 2, 1], [7, 3, 4, 8]]).float()
+    x = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+    wanted = [[0, 0, 2, 0], [0, 1, 0, 0], [0, 0, 0, 0], [3, 0, 0, 4]]
+    up = Upsample("max_unpool", 1)
+    assert up(x, finer[None, None])[0, 0].tolist() == wanted
+    several = torch.stack([finer, torch.zeros(4, 4), -finer])[None]  # other channels: their maxima
+    assert up(x, several)[0, 0].tolist() == wanted
+    with pytest.raises(ValueError, match="max_unpool needs a finer map"):
+        up(x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("factor", [2, 4])
+@pytest.mark.parametrize("kind", UPSAMPLES)
+def test_every_kind_reaches_the_finer_map_s_size_and_has_gradients(kind, factor, dtype) -> None:
+    """Sides that do not halve evenly too, in the number format of autocast."""
+    torch.manual_seed(0)
+    up = Upsample(kind, 6, factor)
+    x = torch.randn(2, 6, 3, 4, requires_grad=True)
+    finer = torch.randn(2, 6, 3 * factor - 1, 4 * factor)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        y = up(x.to(dtype), finer.to(dtype))
+    assert y.shape == finer.shape and torch.isfinite(y).all()
+    y.float().square().sum().backward()
+    assert x.grad.any() and all(p.grad.any() for p in up.parameters())
+    learned = kind in ("transposed", "transposed_bilinear", "pixel_shuffle")
+    assert bool(list(up.parameters())) == learned
+
+
+def test_a_transposed_start_at_random_keeps_the_variance_inside() -> None:
+    torch.manual_seed(0)
+    y = Upsample("transposed", 400)(torch.randn(1, 400, 12, 12)).detach()[..., 2:-2, 2:-2]
+    assert y.var().item() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("neck", ["deconv", "dla", "topdown"])
+@pytest.mark.parametrize("kind", UPSAMPLES)
+def test_every_neck_takes_every_kind(kind: str, neck: str) -> None:
+    torch.manual_seed(0)
+    module = to_stride_4(neck, CHANNELS, STRIDES, None if neck == "dla" else 12, "plain", kind)
+    module([x.requires_grad_() for x in maps()])[0].square().sum().backward()
+    assert all(p.grad is not None for p in module.parameters())
+
+
+def test_necks_have_their_paper_s_kind() -> None:
+    assert {m.kind for m in FPN(CHANNELS, STRIDES).enlarge} == {"nearest"}
+    assert {m.kind for m in to_stride_4("topdown", CHANNELS, STRIDES).enlarge} == {"nearest"}
+    assert to_stride_4("dla", CHANNELS, STRIDES).last.enlarge[0].kind == "transposed_bilinear"
+    glass = Hourglass(channels=(16, 24, 32), residuals=1, middle=1, stem=8)
+    assert glass.glasses[0].enlarge.kind == "nearest"
+    other = Hourglass(channels=(16, 24), residuals=1, middle=1, stem=8, upsample_by="max_unpool")
+    assert other(torch.zeros(1, 3, 20, 36))[0].shape == (1, 16, 5, 9)
+    with pytest.raises(ValueError, match="upsample_by is 'cubic'; choose one of nearest, bilinear"):
+        FPN(CHANNELS, STRIDES, upsample_by="cubic")
+    with pytest.raises(ValueError, match=r"max_unpool needs the maps of strides \[16, 8, 4\]"):
+        Deconvolutions([32], [32], channels=8, upsample_by="max_unpool")
