@@ -67,31 +67,28 @@ def load(run_directory: str | Path, device: torch.device | str = "cpu") -> Detec
     with `weights_only=True`, and nothing is downloaded. Raises ValueError for a directory that is
     no run or whose training has not written a checkpoint.
     """
-    from detzoo.config import build, load_yaml
-    from detzoo.engine.checkpoint import load_weights
+    from detzoo.config import build
+    from detzoo.engine.checkpoint import read_weights
     from detzoo.engine.precision import prepare
+    from detzoo.run_config import FILE, read_run
 
     run = Path(run_directory)
-    if not (run / "config.yaml").is_file():
+    file = run / FILE
+    if not file.is_file():
         raise ValueError(f"{run} is no run directory: there is no config.yaml in it")
     if not (run / "checkpoint.pt").is_file():
         raise ValueError(
             f"{run} has no checkpoint.pt: it was not trained, or failed before the first"
         )
-    settings = load_yaml(run / "config.yaml")
-    missing = [key for key in ("detector", "resize", "classes") if key not in settings]
-    if missing:
-        raise ValueError(f"{run / 'config.yaml'} lacks {', '.join(missing)}")
+    settings = read_run(run)
     node = settings["detector"]
-    if isinstance(node, dict) and isinstance(node.get("backbone"), dict):
-        # The checkpoint has every weight; what training began with may not even be there any more.
-        begun = {"pretrained": False, "weights": None}
-        node["backbone"] |= {k: v for k, v in begun.items() if k in node["backbone"]}
-    detector = build(node, f"{run / 'config.yaml'}: detector")
-    if not isinstance(detector, Detector):
-        raise ValueError(f"{run / 'config.yaml'}: {node['_target_']} is no detector")
-    load_weights(detector, run)
-    detector.resize = build(settings["resize"], f"{run / 'config.yaml'}: resize")
+    # First without memory: what the checkpoint does not fit may be of any size.
+    with torch.device("meta"):
+        shapes = build({**node, "proposer": None} if "proposer" in node else node, "detector", file)
+    weights = read_weights(shapes, run)
+    detector = build(node, "detector", file)
+    detector.load_state_dict(weights)
+    detector.resize = build(settings["resize"], "resize", file)
     detector.class_names = tuple(settings["classes"])
     return prepare(detector.eval(), device, channels_last=False, inference=True)
 

@@ -1,13 +1,13 @@
 """From configuration to objects: the one place where a `_target_` becomes a call.
 
 A configuration may come from somebody else (a run directory, say), so a target is a request and not
-an order: it must name a class of detzoo, or a module or an optimiser of torch, torchvision or timm.
+an order: it must be one of TARGETS, and stand where such a thing belongs. No name is looked up
+that is not written here, and nothing is imported but detzoo's own modules.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,38 @@ from omegaconf.errors import MissingMandatoryValue
 
 from detzoo.plain_yaml import read_yaml
 
-ALLOWED = ("detzoo", "torch", "torchvision", "timm")
+# What conf/ names, by the place where it may stand. A new class that a configuration shall build is
+# added here; a test walks conf/ and experiments/ and holds this list complete and without surplus.
+TARGETS: dict[str, tuple[str, ...]] = {
+    "detector": tuple(
+        f"detzoo.detectors.{name}"
+        for name in (
+            *("RCNN", "FastRCNN", "FasterRCNN", "YOLO", "YOLOv3", "SSD", "RetinaNet"),
+            *("CornerNet", "CenterNet", "TorchvisionDetector"),
+        )
+    ),
+    "backbone": tuple(f"detzoo.nn.{n}" for n in ("Backbone", "Darknet24", "Hourglass", "VGG16")),
+    "proposals": (
+        *(f"detzoo.data.{name}" for name in ("EdgeBoxes", "Grid", "SelectiveSearch")),
+        "detzoo.api.RegionProposals",
+    ),
+    "data": tuple(f"detzoo.data.{name}" for name in ("Coco", "Shapes", "Voc", "YoloTxt")),
+    "resize": tuple(f"detzoo.data.{name}" for name in ("Letterbox", "ShortestSide", "Stretch")),
+    "augment": ("detzoo.data.augment.Policy",),
+    "transform": (
+        *(f"detzoo.data.augment.{name}" for name in ("Colour", "Flip", "Zoom")),
+        *(f"detzoo.data.augment_ssd.{name}" for name in ("Distort", "ZoomOutAndCrop")),
+    ),
+    "recipe": ("detzoo.engine.recipe.Recipe",),
+}
+CHILDREN = {"detector": ("backbone", "proposals"), "augment": ("transform",)}
+
+# What a constructor raises for arguments that it cannot use; an ImportError names an extra instead
+CONSTRUCTION = (
+    *(ValueError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError),
+    *(OSError, RuntimeError, MemoryError),
+)
+
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -77,74 +108,94 @@ def _texts(node: Any, where: str) -> Iterator[tuple[str, str]]:
         yield where, node
 
 
-def build(node: Any, name: str = "config", **arguments: Any) -> Any:
+def part_of(node: Any) -> str | None:
+    """The part that the target of `node` is, by TARGETS; None for no node and no such target."""
+    target = node.get("_target_") if isinstance(node, dict) else None
+    return next((part for part, names in TARGETS.items() if target in names), None)
+
+
+def build(node: Any, name: str = "config", file: str | Path = "", **arguments: Any) -> Any:
     """The object that `node` (a mapping with `_target_`) describes, its children built first.
 
-    name: where the node stands, for errors. arguments: values that the program fills in, such as
-    num_classes; they win over the node's. Raises ValueError for a target that is not allowed,
-    before anything at all is built, and for arguments that the target refuses.
+    name, file: as in `check`. arguments: values that the program fills in, such as num_classes;
+    they win over the node's. Raises ValueError as `check` does, before anything at all is built,
+    and for arguments that the target refuses.
     """
-    from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
-
     node = plain(node)
+    check(node, name, file)
+    return _construct({**node, **arguments}, f"{file}: {name}" if file else name)
+
+
+def check(node: Any, name: str = "config", file: str | Path = "") -> None:
+    """Raise ValueError unless `build` may build `node`; nothing is built.
+
+    name: where the node stands; where it is a part of TARGETS, the node must be of that part. file:
+    where it was read, for errors.
+    """
+    where = f"{file}: {name}" if file else name
     if not isinstance(node, dict) or "_target_" not in node:
-        raise ValueError(f"{name} has no _target_ that says what to build, got {node!r}")
-    for where, target in _targets(node, name):
-        _resolve(where, target)
-    try:
-        return instantiate(node, _convert_="all", **arguments)
-    except InstantiationException as error:
-        cause = error.__cause__
-        if isinstance(cause, ValueError | TypeError | OSError):
-            raise ValueError(f"{name} ({node['_target_']}): {cause}") from error
-        raise
+        raise ValueError(f"{where} has no _target_ that says what to build, got {node!r:.200}")
+    _check(node, where, [name] if name in TARGETS else list(TARGETS))
 
 
-def _targets(node: Any, where: str) -> Iterator[tuple[str, Any]]:
-    """Every `_target_` below `node` with its path."""
+def _check(node: Any, where: str, parts: Sequence[str]) -> None:
+    """Raise ValueError unless every target at and below `node` may be built where it stands.
+
+    parts: what a target here may be; below one, what CHILDREN has for it.
+    """
     if isinstance(node, dict):
         if "_target_" in node:
-            yield where, node["_target_"]
+            part = part_of(node)
+            if part not in parts or not _is_ours(_find(node["_target_"])):
+                raise ValueError(
+                    f"{where}: the target {node['_target_']!r:.200} is refused; only classes of "
+                    f"detzoo's are built, and here {_listed(parts)}"
+                )
+            parts = CHILDREN.get(part, ())
         for key, child in node.items():
-            yield from _targets(child, f"{where}.{key}")
+            if not isinstance(key, str) or (key.startswith("_") and key != "_target_"):
+                raise ValueError(f"{where}: {key!r:.80} is no name of a setting")
+            _check(child, f"{where}.{key}", parts)
     elif isinstance(node, list):
         for index, child in enumerate(node):
-            yield from _targets(child, f"{where}[{index}]")
+            _check(child, f"{where}[{index}]", parts)
     elif isinstance(node, str) and "${" in node:
-        # What is resolved once must not be resolved again, when it could name another target.
-        raise ValueError(f"{where}: {node!r} holds an interpolation inside a resolved value")
+        # What is resolved once must not be resolved again, when it could reach the environment.
+        raise ValueError(f"{where}: {node!r:.200} holds an interpolation inside a resolved value")
+    elif not isinstance(node, str | int | float | Path | None):
+        raise ValueError(f"{where} is a {type(node).__name__}, which no setting is")
 
 
-def _resolve(where: str, target: Any) -> None:
-    """Raise ValueError unless `target` names a class that may be built."""
-    refused = (
-        f"{where}: the target {target!r} is refused; only classes of detzoo, and modules and "
-        "optimisers of torch, torchvision and timm, may be built"
-    )
-    if not isinstance(target, str) or target.split(".")[0] not in ALLOWED:
-        raise ValueError(refused)
-    value = _find(where, target)
-    # A name below detzoo may be an import of detzoo's: what counts is where the class was made.
-    home = (getattr(value, "__module__", None) or "").split(".")[0]
-    if not inspect.isclass(value) or home not in ALLOWED:
-        raise ValueError(refused)
-    if home != "detzoo":
-        from torch import nn, optim
-
-        if not issubclass(value, nn.Module | optim.Optimizer):
-            raise ValueError(refused)
+def _listed(parts: Sequence[str]) -> str:
+    if not parts:
+        return "none"
+    return ", ".join(name for part in parts for name in TARGETS[part])
 
 
-def _find(where: str, target: str) -> Any:
-    """Whatever has that dotted name; modules on the way are imported. ValueError for nothing."""
-    parts = target.split(".")
-    value = import_module(parts[0])
-    for used, part in enumerate(parts[1:], 2):
-        if not hasattr(value, part):
-            try:
-                import_module(".".join(parts[:used]))
-            except ModuleNotFoundError as error:
-                raise ValueError(f"{where}: there is no {target} ({error})") from error
-        value = getattr(value, part)
-    return value
+def _find(target: str) -> Any:
+    """What one of TARGETS names."""
+    module, name = target.rsplit(".", 1)
+    return getattr(import_module(module), name)
+
+
+def _is_ours(value: Any) -> bool:
+    """Whether it is a class that was made in detzoo, whatever name it goes by."""
+    return isinstance(value, type) and value.__module__.split(".")[0] == "detzoo"
+
+
+def _construct(node: Any, where: str) -> Any:
+    """`node` with an object in place of each mapping with a target; `_check` has passed it."""
+    if isinstance(node, list):
+        return [_construct(child, f"{where}[{index}]") for index, child in enumerate(node)]
+    if not isinstance(node, dict):
+        return node
+    built = {
+        key: _construct(child, f"{where}.{key}") for key, child in node.items() if key != "_target_"
+    }
+    if "_target_" not in node:
+        return built
+    try:
+        return _find(node["_target_"])(**built)
+    except CONSTRUCTION as error:
+        kind = "" if isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: "
+        raise ValueError(f"{where} ({node['_target_']}): {kind}{error}") from error

@@ -48,6 +48,22 @@ def write_json(path: str | Path, value: Any, indent: int | None = 2) -> None:
     write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
 
 
+def inside(folder: str | Path, name: str) -> Path:
+    """folder/name, after every link was followed; ValueError where that is outside of the folder.
+
+    A folder that came from elsewhere must not make its reader open the rest of the disk.
+    """
+    path = Path(folder) / name
+    try:
+        followed = path.resolve()
+        out = not followed.is_relative_to(Path(folder).resolve())
+    except (OSError, RuntimeError) as error:  # links in a circle
+        raise ValueError(f"{path}: its link cannot be followed ({error})") from None
+    if out:
+        raise ValueError(f"{path}: leads out of its folder, to {followed}; put a copy there")
+    return path
+
+
 def read_text(path: str | Path, most_bytes: int | None = None) -> str:
     """The text of a UTF-8 file, or of a UTF-16 one that begins with its byte-order mark.
 

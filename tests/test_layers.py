@@ -37,6 +37,7 @@ ARROWS = {
     "report": {"metrics"},
     "export": {"types", "detector"},
     "config": set(),
+    "run_config": {"config"},
 }
 TOP = {"cli", "api"}  # may import everything; only they may be imported by nobody
 LAZY = {"__init__", "__main__"}

@@ -6,7 +6,7 @@ import sys
 
 from omegaconf import DictConfig
 
-from detzoo.cli.app import EXPECTED, app
+from detzoo.cli.app import app, tell
 from detzoo.config import plain
 
 
@@ -24,8 +24,9 @@ def main(config: DictConfig) -> int:
         print(f"evaluate {path}")
         try:
             evaluate_run(path, again=True, **{key: wanted[key] for key in keys})
-        except EXPECTED as error:  # one run that cannot be scored stops no other
-            print(f"detzoo evaluate: {path}: {error}", file=sys.stderr)
+        except Exception as error:  # one run that cannot be scored stops no other
+            print(f"{path}:", file=sys.stderr)
+            tell("evaluate", error)
             failed = 1
     print(text_table(paths))
     return failed

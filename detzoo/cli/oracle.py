@@ -8,9 +8,10 @@ import torch
 from omegaconf import DictConfig
 
 from detzoo.cli.app import app
-from detzoo.config import load_yaml, plain
+from detzoo.config import plain
 from detzoo.detector import Detector
 from detzoo.files import write_json
+from detzoo.run_config import SCORED, read_run
 
 
 @app("oracle")
@@ -22,7 +23,7 @@ def main(config: DictConfig) -> None:
     wanted = plain(config)
     paths, scored = select(wanted["runs"]), 0
     for path in paths:
-        settings = load_yaml(path / "config.yaml")
+        settings = read_run(path, SCORED)
         given = {"device": wanted["device"]} if wanted["device"] else {}
         detector = detzoo.load(path, runtime(settings["runtime"] | given)["device"])
         if not hasattr(detector, "with_truth"):

@@ -43,11 +43,11 @@ def together(paths: Sequence[Path]) -> dict[str, list[Path]]:
 
     Raises ValueError where none was trained on a fold.
     """
-    from detzoo.config import load_yaml
+    from detzoo.run_config import read_run
 
     groups: dict[str, list[Path]] = {}
     for path in paths:
-        settings = load_yaml(path / "config.yaml")
+        settings = read_run(path, ["data"], data=False)
         if settings["data"].get("folds"):
             groups.setdefault(json.dumps(_shared(settings), sort_keys=True), []).append(path)
     if not groups:
@@ -67,12 +67,12 @@ def pool(paths: Sequence[Path], out: Path, resamples: int = 1000) -> Path:
     not scored on its test split, or was scored otherwise than the first.
     """
     from detzoo.cli.runs import directory
-    from detzoo.config import load_yaml
     from detzoo.engine.status import stage
     from detzoo.files import read_json, write_json, write_text
     from detzoo.metrics import bootstrap, coco
+    from detzoo.run_config import read_run
 
-    settings = [load_yaml(path / "config.yaml") for path in paths]
+    settings = [read_run(path, ["data"], data=False) for path in paths]
     label, folds = settings[0]["label"], settings[0]["data"]["folds"]
     there = [of["data"].get("fold", 0) for of in settings]
     if sorted(there) != list(range(folds)):

@@ -10,12 +10,13 @@ from typing import Any
 from omegaconf import DictConfig
 
 from detzoo.cli.app import app, command
-from detzoo.config import folder, load_yaml, plain
+from detzoo.config import folder, plain
+from detzoo.plain_yaml import read_yaml
 
 
 def main(arguments: Sequence[str]) -> int:
     """`detzoo report RUNS... NAME=FILE.json` is runs=[...] results=[...], which Hydra takes."""
-    settings = set(load_yaml(folder("conf") / "report.yaml")) | {"hydra"}
+    settings = set(read_yaml(folder("conf") / "report.yaml")) | {"hydra"}
     runs, results, given = [], [], []
     for argument in arguments:
         key, equals, value = argument.partition("=")

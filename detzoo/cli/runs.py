@@ -33,6 +33,8 @@ WITHOUT_EFFECT = {"runtime": ("threads", "workers", "cache_mb"), "data": ("root"
 
 def source(settings: Settings) -> Source:
     """The data set of `settings`; the same object for the same settings, so it is read once."""
+    if "data" not in settings:
+        raise ValueError("config.yaml lacks data, which says where the images are")
     return _source(json.dumps(settings["data"], sort_keys=True))
 
 

@@ -55,6 +55,7 @@ def bare(config: DictConfig) -> list[Path]:
     from detzoo.cli.runs import directory, settings_of
     from detzoo.cli.timing import BARE
     from detzoo.files import write_text
+    from detzoo.run_config import keep_proposer
 
     wanted = plain(config)
     if wanted["weights"] != BARE:
@@ -68,5 +69,6 @@ def bare(config: DictConfig) -> list[Path]:
         backbone |= {key: value for key, value in begun.items() if key in backbone}
         path = directory(settings, wanted["root"])
         write_text(path / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
+        keep_proposer(settings, path)
         paths.append(path)
     return paths

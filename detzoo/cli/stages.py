@@ -13,7 +13,7 @@ import yaml
 import detzoo
 from detzoo.cli import heatmaps
 from detzoo.cli.runs import Settings, read_or_empty, runtime, source, trained
-from detzoo.config import build, load_yaml
+from detzoo.config import build
 from detzoo.data import Dataset, with_proposals
 from detzoo.data.loader import Batches
 from detzoo.detector import Detector
@@ -27,6 +27,7 @@ from detzoo.engine.status import stage
 from detzoo.engine.train import train
 from detzoo.files import write_json, write_text
 from detzoo.metrics import bootstrap, coco
+from detzoo.run_config import SCORED, keep_proposer, read_run
 from detzoo.speed.machine import environment
 
 VALIDATION_BATCH = 16
@@ -57,6 +58,8 @@ def train_run(settings: Settings, path: Path) -> None:
         seed_everything(settings["seed"])
         detector = build(settings["detector"], "detector")
         detector.check_trainable()
+        if first:
+            keep_proposer(settings, path)
         detector.resize = build(settings["resize"], "resize")
         with distributed.first_alone():  # proposals are computed once and kept
             training, validation = (
@@ -127,7 +130,7 @@ def evaluate_run(
     it was timed with; else it is loaded. What was scored before, by the same protocol on the same
     images, is not scored again unless `again`.
     """
-    settings = load_yaml(path / "config.yaml")
+    settings = read_run(path, SCORED)
     run = runtime(settings["runtime"] | {k: v for k, v in other.items() if v is not None})
     mode = Mode(run["precision"], run["channels_last"], compile)
     dataset = source(settings).read(split)

@@ -13,10 +13,10 @@ import torch
 from detzoo.cli.runs import in_one_line, runtime, source
 from detzoo.cli.stages import provenance, score
 from detzoo.cli.timing import BARE, RUNTIME, detector_of
-from detzoo.config import load_yaml
 from detzoo.engine.precision import PRECISIONS, Mode, choose_channels_last, choose_precision
 from detzoo.files import read_json, write_json
 from detzoo.report import studies as tables
+from detzoo.run_config import SCORED, read_run
 from detzoo.speed.clock import measure
 
 STUDIES = tables.STUDIES
@@ -65,7 +65,7 @@ def precision(
     failed: dict[Path, str] = {}
     for path in paths:
         try:
-            settings = load_yaml(path / "config.yaml")
+            settings = read_run(path, SCORED)
             run = runtime(settings["runtime"] | {k: v for k, v in other.items() if v is not None})
             layout = "auto" if other["channels_last"] is None else other["channels_last"]
             modes = {

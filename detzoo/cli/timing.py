@@ -14,7 +14,7 @@ import torch
 import detzoo
 from detzoo.cli.runs import Settings, in_one_line, read_or_empty, runtime, source
 from detzoo.cli.stages import evaluate_run, provenance
-from detzoo.config import build, load_yaml
+from detzoo.config import build
 from detzoo.data import Dataset, Resize
 from detzoo.detector import Detector
 from detzoo.engine.checkpoint import seed_everything
@@ -22,6 +22,7 @@ from detzoo.engine.precision import Mode
 from detzoo.engine.status import stage
 from detzoo.files import write_json
 from detzoo.report.runs import OBJECT
+from detzoo.run_config import SCORED, read_run
 from detzoo.speed.clock import TimingError, measure
 
 RUNTIME = ("device", "precision", "channels_last", "threads")
@@ -63,7 +64,7 @@ def time_runs(
     known = reference is None
     for path in paths:
         try:
-            settings = load_yaml(path / "config.yaml")
+            settings = read_run(path, ["recipe"])
             labels.append(settings["label"])
             known |= _is(reference, path, settings)
             run = runtime(settings["runtime"] | {k: v for k, v in other.items() if v is not None})
@@ -104,7 +105,7 @@ def _time_group(
     called = {path.name: path for path in paths}
     if len(called) < len(paths):
         called = {str(path): path for path in paths}
-    settings = {name: load_yaml(path / "config.yaml") for name, path in called.items()}
+    settings = {name: read_run(path, ["recipe"]) for name, path in called.items()}
     for name, path in called.items():
         try:
             with stage(path, "speed"):
@@ -151,7 +152,7 @@ def detector_of(path: Path, size: int | Sequence[int] | None = None) -> Detector
 
     size: pixels that its resize is set to instead of the training's.
     """
-    settings = load_yaml(path / "config.yaml")
+    settings = read_run(path, SCORED)
     if settings.get("weights") == BARE:
         seed_everything(settings["seed"])
         detector = build(settings["detector"], "detector").eval()

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import pickle
 import random
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from detzoo.files import atomic
+from detzoo.files import atomic, inside
+from detzoo.text import shortened
 
 FILE = "checkpoint.pt"
 VERSION = 1
+MOST_PICKLED = 100_000_000  # bytes beside the tensors, which are a few hundred each
 
 
 def save(run_dir: str | Path, state: dict[str, Any]) -> None:
@@ -32,35 +34,103 @@ def load(run_dir: str | Path, *, mmap: bool = False) -> dict[str, Any] | None:
     """The state on the CPU, None where there is no checkpoint.
 
     Loads tensors and plain values only, so a file from elsewhere runs no code. With `mmap` only
-    what is used is read. Raises ValueError for a file that is no checkpoint of this version.
+    what is used is read. Raises ValueError for a file that is no checkpoint of this version, and
+    before it is read for one that would unpack to more than its own size.
     """
-    path = Path(run_dir) / FILE
+    path = inside(run_dir, FILE)
     if not path.exists():
         return None
     try:
+        _check_sizes(path)
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+    except Exception as error:  # torch and pickle raise many kinds; none of them names the file
+        said = shortened(str(error).split("\n")[0] or type(error).__name__, 300)
         raise ValueError(
-            f"{path}: not a checkpoint of detzoo ({error}); remove it to train anew"
+            f"{path}: not a checkpoint of detzoo ({said}); remove it to train anew"
         ) from error
     if not isinstance(state, dict) or state.get("version") != VERSION:
         raise ValueError(f"{path}: not a checkpoint of version {VERSION}; remove it to train anew")
     return state
 
 
-def load_weights(detector: nn.Module, run_dir: str | Path) -> None:
-    """Load the averaged weights of a run, its plain ones where it has no average.
+def _check_sizes(path: Path) -> None:
+    """Raise ValueError for a file that is no archive of stored parts, as torch writes it."""
+    if not path.is_file():
+        raise ValueError("it is no file")
+    size = path.stat().st_size
+    if not size:
+        raise ValueError("it is empty")
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+    if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
+        raise ValueError("its parts are compressed")
+    if sum(part.file_size for part in parts) > size:
+        raise ValueError("its parts claim to be larger than the file")
+    if sum(part.file_size for part in parts if part.filename.endswith(".pkl")) > MOST_PICKLED:
+        raise ValueError(f"more than {MOST_PICKLED:,} bytes in it are no weights")
 
-    Raises FileNotFoundError without checkpoint.pt, ValueError where the weights do not fit.
+
+def load_weights(detector: nn.Module, run_dir: str | Path) -> None:
+    """Load what `read_weights` gives; raises as it does."""
+    detector.load_state_dict(read_weights(detector, run_dir))
+
+
+def read_weights(detector: nn.Module, run_dir: str | Path) -> dict[str, Tensor]:
+    """The averaged weights of a run, its plain ones where it has no average.
+
+    detector: what they are for; its own stay as they are, and may be on torch's meta device. Raises
+    FileNotFoundError without checkpoint.pt, ValueError where the weights do not fit or are not
+    finite.
     """
     path = Path(run_dir) / FILE
     state = load(run_dir, mmap=True)
     if state is None:
         raise FileNotFoundError(f"{path}: no checkpoint; this run has not been trained yet")
-    try:
-        detector.load_state_dict(state["ema"] or state["model"])
-    except RuntimeError as error:
-        raise ValueError(f"{path}: the weights are of another detector: {error}") from error
+    weights = state.get("ema") or state.get("model")
+    check_weights(detector, weights, path)
+    return weights
+
+
+def check_weights(detector: nn.Module, weights: Any, path: Path) -> None:
+    """Raise ValueError unless `weights` is a state of `detector`, finite, in floats where it is."""
+    if not isinstance(weights, dict):
+        raise ValueError(f"{path}: holds no weights; remove it to train anew")
+    own = detector.state_dict()
+    named = [key if isinstance(key, str) else repr(key) for key in weights]
+    problems = {
+        "lacks": [key for key in own if key not in weights],
+        "has besides": [shortened(key, 100) for key in named if key not in own],
+    }
+    problems["has another shape or type of"] = [
+        key for key, wanted in own.items() if key in weights and not _fits(weights[key], wanted)
+    ]
+    if any(problems.values()):
+        said = "; ".join(
+            f"it {what} {', '.join(keys[:3])}" + (f" and {len(keys) - 3} more" * (len(keys) > 3))
+            for what, keys in problems.items()
+            if keys
+        )
+        raise ValueError(
+            f"{path}: the weights are of another detector than config.yaml's, or damaged: {said}. "
+            "Remove it to train anew"
+        )
+    spoilt = [key for key in own if not torch.isfinite(weights[key]).all()]
+    if spoilt:
+        raise ValueError(
+            f"{path}: {spoilt[0]} and {len(spoilt) - 1} other weights hold values that are not "
+            "finite; remove it to train anew"
+        )
+
+
+def _fits(given: Any, wanted: Tensor) -> bool:
+    return (
+        isinstance(given, Tensor)
+        and given.shape == wanted.shape
+        and given.layout == torch.strided
+        and not given.is_quantized
+        and given.is_floating_point() == wanted.is_floating_point()
+        and given.is_complex() == wanted.is_complex()
+    )
 
 
 def remove_leftovers(run_dir: str | Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Container
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ from timm.layers import BatchNormAct2d, freeze_batch_norm_2d
 from torch import Tensor, nn
 
 NORMS = ("bn", "frozen_bn", "gn")
+
+# Options of timm's that name a file, an address or a function; and what an option's text looks like
+_READING = re.compile(r"pretrained|checkpoint|weights|cache|file|url|hub|_fn$|^model_cfg|^features")
+_WORD = re.compile(r"\w*")
 
 
 class Backbone(nn.Module):
@@ -53,6 +58,7 @@ class Backbone(nn.Module):
                 "nothing without it; use norm=bn or frozen_bn, or train from scratch"
             )
         options = options or {}
+        _check_options(options)
         whole = timm.create_model(name, features_only=True, **options)
         declared = [level["reduction"] for level in whole.feature_info.info]
         model = timm.create_model(
@@ -76,6 +82,18 @@ class Backbone(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return self.model(x)
+
+
+def _check_options(options: dict[str, Any], where: str = "backbone.options") -> None:
+    """Raise ValueError for an option that would make timm read a file or load something."""
+    for key, value in options.items():
+        if _READING.search(key):
+            raise ValueError(f"{where}.{key}: use backbone.pretrained or backbone.weights instead")
+        if isinstance(value, dict):
+            _check_options(value, f"{where}.{key}")
+        for text in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(text, str) and not _WORD.fullmatch(text):
+                raise ValueError(f"{where}.{key} is {text!r:.80}; it takes a word of timm's")
 
 
 def _load(model: nn.Module, name: str, path: Path, options: dict[str, Any]) -> None:

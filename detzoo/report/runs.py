@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import yaml
 
-from detzoo.files import read_json
+from detzoo.files import inside, read_json
+from detzoo.plain_yaml import read_yaml
 
 FILES = ("status.json", "config.yaml", "metrics.json", "speed.json", "environment.json")
 # What a run's two fingerprints must agree in for its AP and its milliseconds to be of one object
@@ -214,12 +214,11 @@ def read(path: Path, name: str) -> tuple[Any, str | None]:
     """The content of a JSON or YAML file and why it could not be read; (None, None) if absent."""
     file = path / name
     try:
-        if not file.exists():
+        if not file.exists() and not file.is_symlink():
             return None, None
-        if name.endswith(".yaml"):
-            return yaml.safe_load(file.read_text(encoding="utf-8")), None
-        return read_json(file), None
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        file = inside(path, name)
+        return (read_yaml if name.endswith(".yaml") else read_json)(file), None
+    except (OSError, ValueError) as error:
         text = str(error).replace(str(file), name)
         text = " ".join(clean(text if name in text else f"{name}: {text}", 300).split())
         return None, f"{name} cannot be read ({text})"

@@ -77,6 +77,18 @@ def test_norms():
         ({"norm": "layer"}, "bn, frozen_bn, gn"),
         ({"name": "resnet1"}, "timm does not know"),
         ({"norm": "gn", "pretrained": True}, "trained with batch norm"),
+        ({"name": "hf-hub:someone/model"}, "timm does not know"),
+        ({"name": "local-dir:/tmp"}, "timm does not know"),
+        *(
+            ({"options": {key: "x"}}, f"options.{key}: use backbone.pretrained")
+            for key in (
+                *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path"),
+                *("cache_dir", "features_only", "pretrained_filter_fn", "model_cfg"),
+            )
+        ),
+        ({"options": {"act_layer": "../evil.pth"}}, "takes a word of timm's"),
+        ({"options": {"a": {"pretrained_cfg": {"file": "x"}}}}, r"options\.a\.pretrained_cfg"),
+        ({"options": {"a": ["https://example.org"]}}, "takes a word of timm's"),
     ],
 )
 def test_errors(options, said):

@@ -1,0 +1,191 @@
+"""config.yaml of a run directory, made fit to be built from, whoever wrote it.
+
+A run directory may come from somebody else. Its settings say what the detector is and which data
+set it was trained on; they choose neither a file nor a download beyond that. What an older version
+did not write yet is completed with what that version did.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from detzoo.config import build, check, load_yaml, part_of
+from detzoo.files import atomic, inside
+from detzoo.text import shortened
+
+FILE = "config.yaml"
+DETECTOR = ("detector", "resize", "classes")
+SCORED = (*DETECTOR, "data", "recipe")
+
+BUILT = ("detector", "resize", "data")
+KINDS: dict[str, tuple[type, str]] = {
+    **dict.fromkeys((*BUILT, "recipe", "runtime"), (dict, "a mapping of settings")),
+    **dict.fromkeys(("label", "name"), (str, "a name")),
+    "seed": (int, "a number"),
+    "classes": (list, "a list of names"),
+}
+
+# Keys that came later -> what detzoo did before there was such a setting
+OLD_DEFAULTS: dict[str, Any] = {"name": "default", "seed": 0}
+OLD_RUNTIME: dict[str, Any] = {
+    "device": "auto",
+    "precision": "auto",
+    "channels_last": "auto",
+    "threads": None,
+    "workers": 0,
+    "cache_mb": 2048,
+}
+PROPOSER_FILES = (FILE, "checkpoint.pt")
+BEGUN = {"pretrained": False, "weights": None}  # of a backbone: what its training began with
+PROPOSER = "proposer"  # the folder in a run that keeps the Faster R-CNN whose regions it takes
+
+
+def read_run(
+    run: str | Path,
+    needs: Sequence[str] = DETECTOR,
+    root: str | Path | None = None,
+    *,
+    data: bool = True,
+) -> dict[str, Any]:
+    """The settings of a run. needs: the parts that have to be there.
+
+    root: where the data set lies now, instead of where the run found it. data: False for who does
+    not read the data set, only what is said of it. No backbone is downloaded
+    or read from a file: the checkpoint has all weights. A Faster R-CNN that gives regions is the
+    one kept in the run's own folder. The data set is read in data.root and nowhere else. Raises
+    ValueError with the file's name for what is missing, of another type, or reaches further.
+    """
+    run = Path(run)
+    file = inside(run, FILE)
+    settings = load_yaml(file)
+    if missing := [key for key in needs if key not in settings]:
+        raise ValueError(f"{file} lacks {', '.join(missing)}")
+    settings = {"label": run.name, **OLD_DEFAULTS, **settings}
+    for part in BUILT:
+        if part in settings and (part != "data" or data):
+            check(settings[part], part, file)
+    settings["runtime"] = settings.get("runtime") or {}
+    _check_types(settings, file)
+    settings["runtime"] = {**OLD_RUNTIME, **settings["runtime"]}
+    if "detector" in settings:
+        settings["detector"] = _detector(settings, run, file)
+    if root is not None:
+        settings["data"] = {**settings.get("data", {}), "root": str(root)}
+    if "data" in settings and data:
+        _check_data(settings["data"], file)
+    return settings
+
+
+def keep_proposer(settings: dict[str, Any], run: str | Path) -> None:
+    """Put the Faster R-CNN that `settings` takes regions from into the run, as `read_run` wants it.
+
+    Linked where the disk can, which costs nothing: whoever writes a checkpoint anew makes a new
+    file. Raises OSError.
+    """
+    node = settings["detector"].get("proposer")
+    if part_of(node) != "proposals" or "run" not in node:
+        return
+    for name in PROPOSER_FILES:
+        source, kept = Path(node["run"]) / name, Path(run) / PROPOSER / name
+        if kept.is_file() and kept.samefile(source):
+            continue
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        link = kept.with_name(f".{name}.{os.getpid()}.tmp")
+        try:
+            os.link(source, link)
+            os.replace(link, kept)
+        except OSError:
+            with atomic(kept) as temporary:
+                shutil.copyfile(source, temporary)
+
+
+def _check_types(settings: dict[str, Any], file: Path) -> None:
+    """Raise ValueError for a value of a kind that no detzoo wrote there."""
+    for key, (kind, wanted) in KINDS.items():
+        value = settings.get(key)
+        if key in settings and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise ValueError(f"{file}: {key} is {shortened(repr(value), 80)}; it must be {wanted}")
+    for name in settings.get("classes") or ():
+        if not isinstance(name, str):
+            raise ValueError(f"{file}: the class {shortened(repr(name), 80)} is not a name")
+
+
+def _detector(settings: dict[str, Any], run: Path, file: Path) -> Any:
+    """The detector's node without what would reach out of the run."""
+    node, classes = settings["detector"], settings.get("classes")
+    count = node.get("num_classes")
+    if isinstance(classes, list) and count is not None and count != len(classes):
+        raise ValueError(
+            f"{file}: detector.num_classes is {shortened(repr(count), 80)}, and there are "
+            f"{len(classes)} classes"
+        )
+    return _without_reach(node, run, file)
+
+
+def _without_reach(node: Any, run: Path, file: Path) -> Any:
+    """`node` with no backbone that is downloaded or read, and the run's own regions."""
+    if isinstance(node, list):
+        return [_without_reach(child, run, file) for child in node]
+    if not isinstance(node, dict):
+        return node
+    found = {key: _without_reach(child, run, file) for key, child in node.items()}
+    if part_of(node) == "backbone":
+        found |= {key: value for key, value in BEGUN.items() if key in found}
+    elif part_of(node) == "proposals" and "run" in found:
+        found["run"] = str(_kept_proposer(found["run"], run, file))
+    return found
+
+
+def _kept_proposer(named: Any, run: Path, file: Path) -> Path:
+    """The run inside of `run` that its regions come from."""
+    kept = run / PROPOSER
+    if (kept / FILE).is_file():
+        return kept
+    if isinstance(named, str) and not _leaves(run, named):
+        return run / named
+    raise ValueError(
+        f"{file}: its regions come from {shortened(named, 300)}, outside of the run, where nothing "
+        f"is read. If that is right: mkdir {kept}; cp {shortened(named, 300)}/{{config.yaml,"
+        f"checkpoint.pt}} {kept}"
+    )
+
+
+def _check_data(node: dict[str, Any], file: Path) -> None:
+    """Raise ValueError for a data set that would be read elsewhere than in its root, or drawn."""
+    root = node.get("root")
+    if root is not None and not isinstance(root, str):
+        raise ValueError(f"{file}: data.root is {shortened(repr(root), 80)}; it must be a folder")
+    for key, value in node.items():
+        if key in ("root", "name", "classes", "_target_", "allow", "skip"):
+            continue
+        for place in _texts(value):
+            if _leaves(Path(root or "."), place):
+                raise ValueError(
+                    f"{file}: data.{key} is {shortened(place, 200)}, outside of data.root; a run's "
+                    "data set is read in its root alone: data.root=DIR names the folder of both"
+                )
+    if node.get("_target_") == "detzoo.data.Shapes":
+        drawn = build(node, "data", file).root
+        if not drawn.is_dir():
+            raise ValueError(
+                f"{drawn} is not there, where the run found its data set: data.root=DIR says where "
+                "it lies now; detzoo check data=shapes draws it anew"
+            )
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, dict | list):
+        children = value.values() if isinstance(value, dict) else value
+        return [text for child in children for text in _texts(child)]
+    return [value] if isinstance(value, str) else []
+
+
+def _leaves(folder: Path, place: str) -> bool:
+    """Whether folder/place is elsewhere than in `folder`, by its name (links are the owner's)."""
+    base = os.path.abspath(folder.parent if folder.is_file() else folder.expanduser())
+    path = os.path.abspath(os.path.join(base, os.path.expanduser(place)))
+    return os.path.commonpath([base, path]) != base
