@@ -23,7 +23,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "detector": tuple(
         f"detzoo.detectors.{name}"
         for name in (
-            *("RCNN", "FastRCNN", "FasterRCNN", "YOLO", "YOLOv3", "SSD", "RetinaNet"),
+            *("RCNN", "FastRCNN", "FasterRCNN", "YOLO", "YOLOv3", "SSD", "RetinaNet", "FCOS"),
             *("CornerNet", "CenterNet", "TorchvisionDetector"),
         )
     ),
