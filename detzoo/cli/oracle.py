@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from omegaconf import DictConfig
@@ -13,26 +16,33 @@ from detzoo.detector import Detector
 from detzoo.files import write_json
 from detzoo.run_config import SCORED, read_run
 
+if TYPE_CHECKING:
+    from detzoo.engine.precision import Mode
+
 
 @app("oracle")
 def main(config: DictConfig) -> None:
     import detzoo
-    from detzoo.cli.runs import runtime, source
+    from detzoo.cli.runs import source
     from detzoo.cli.select import select
+    from detzoo.engine.precision import prepare
 
     wanted = plain(config)
     paths, scored = select(wanted["runs"]), 0
     for path in paths:
         settings = read_run(path, SCORED)
         given = {"device": wanted["device"]} if wanted["device"] else {}
-        detector = detzoo.load(path, runtime(settings["runtime"] | given)["device"])
+        device, mode = computed(path, settings, given)
+        detector = detzoo.load(path, device)
         if not hasattr(detector, "with_truth"):
             print(f"{path}: a {type(detector).__name__} has no parts to replace")
             continue
         dataset = source(settings).read(wanted["split"])
-        rows = rescored(detector, dataset, wanted["batch_size"])
-        write_json(path / "oracle.json", {"split": wanted["split"], "parts": rows})
-        print(path)
+        prepare(detector, device, mode.channels_last, mode.compile, inference=True)
+        rows = rescored(detector, dataset, wanted["batch_size"], mode)
+        found = {"split": wanted["split"], "device": device, **asdict(mode), "parts": rows}
+        write_json(path / "oracle.json", found)
+        print(f"{path} ({mode})")
         for row in rows:
             what = f"true {', '.join(row['true'])}" if row["true"] else "as predicted"
             print(f"  {what:<36}AP {row['AP']:.3f}  AP50 {row['AP50']:.3f}")
@@ -41,16 +51,37 @@ def main(config: DictConfig) -> None:
         raise ValueError(f"none of {', '.join(map(str, paths))} has parts that could be replaced")
 
 
+def computed(path: Path, settings: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[str, Mode]:
+    """Device and mode in which `detzoo evaluate` scored the run; as it was trained if it did not.
+
+    given: what is to be otherwise, the device. Raises ValueError for a precision that it has not.
+    """
+    from detzoo.cli.runs import read_or_empty, runtime
+    from detzoo.engine.precision import Mode
+
+    scored = read_or_empty(path / "metrics.json").get("fingerprint") or {}
+    fields = ("device", "precision", "channels_last")
+    before = {key: scored[key] for key in fields if key in scored}
+    run = runtime({**settings["runtime"], **before, **given})
+    return run["device"], Mode(run["precision"], run["channels_last"], bool(scored.get("compile")))
+
+
 @torch.no_grad()
-def rescored(detector: Detector, dataset: Any, batch_size: int = 8) -> list[dict[str, Any]]:
-    """AP and AP50 with none of the detector's PARTS true, with the first, with the first two, .."""
+def rescored(
+    detector: Detector, dataset: Any, batch_size: int = 8, mode: Mode | None = None
+) -> list[dict[str, Any]]:
+    """AP and AP50 with none of the detector's PARTS true, with the first, with the first two, ..
+
+    mode: how the detector is prepared, by default fp32.
+    """
     from detzoo.data.image import resize_boxes
     from detzoo.data.loader import evaluation_batches
+    from detzoo.engine.precision import Mode, autocast, transfer
     from detzoo.engine.predict import coco_results
     from detzoo.metrics import coco
     from detzoo.types import Target
 
-    device = detector.mean.device
+    device, mode = detector.mean.device, mode or Mode()
     batches = evaluation_batches(
         dataset, batch_size=batch_size, resize=detector.resize, stride=detector.stride
     )
@@ -63,10 +94,11 @@ def rescored(detector: Detector, dataset: Any, batch_size: int = 8) -> list[dict
             Target(resize_boxes(s.boxes, frame), s.labels, s.crowd).to(device)
             for s, frame in of_batch
         ]
-        outputs = detector.network(images.to(device))
-        for stage, found in zip(stages, results, strict=True):
-            truer = detector.with_truth(outputs, targets, stage)
-            found += coco_results(detector.decode(truer, images.sizes), images, dataset)
+        with autocast(device, mode.precision):
+            outputs = detector.network(transfer(images, device, mode.channels_last))
+            for stage, found in zip(stages, results, strict=True):
+                truer = detector.with_truth(outputs, targets, stage)
+                found += coco_results(detector.decode(truer, images.sizes), images, dataset)
     truth = dataset.coco()
     scores = [coco.evaluate(truth, found) for found in results]
     return [

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from detzoo.detector import Detector
 from detzoo.nn import Anchors, Backbone, BoxHead, RegionFeatures, make_neck
+from detzoo.nn.blocks import OutputConv
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import per_anchor
 from detzoo.ops.assign import match, sample
@@ -58,8 +59,8 @@ class RPNHead(nn.Module):
     def __init__(self, channels: int, width: int, anchors: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, width, 3, padding=1)
-        self.objectness = nn.Conv2d(width, anchors, 1)
-        self.deltas = nn.Conv2d(width, anchors * 4, 1)
+        self.objectness = OutputConv(width, anchors, 1)
+        self.deltas = OutputConv(width, anchors * 4, 1)
         nn.init.kaiming_normal_(self.conv.weight)
         for layer in (self.objectness, self.deltas):
             nn.init.normal_(layer.weight, std=0.01)  # section 3.1.3

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from detzoo.detector import Detector
 from detzoo.nn import FPN, Anchors, Backbone
+from detzoo.nn.blocks import OutputConv
 from detzoo.nn.towers import conv_tower, initialise_head
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import per_anchor
@@ -65,9 +66,9 @@ class Head(nn.Module):
         self.num_classes, self.use_exp = num_classes, distances == "exp"
         self.on_box = centerness_on == "box"
         self.class_tower, self.box_tower = (conv_tower(channels, convs, norm) for _ in range(2))
-        self.logits = nn.Conv2d(channels, num_classes, 3, padding=1)
-        self.distances = nn.Conv2d(channels, 4, 3, padding=1)
-        self.centerness = nn.Conv2d(channels, 1, 3, padding=1)
+        self.logits = OutputConv(channels, num_classes, 3, padding=1)
+        self.distances = OutputConv(channels, 4, 3, padding=1)
+        self.centerness = OutputConv(channels, 1, 3, padding=1)
         towers, outputs = (self.class_tower, self.box_tower), (self.logits, self.distances)
         initialise_head(towers, (*outputs, self.centerness), self.logits, prior)
         self.scales = nn.Parameter(torch.ones(levels)) if self.use_exp else None

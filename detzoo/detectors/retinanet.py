@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from detzoo.detector import Detector
 from detzoo.nn import FPN, Anchors, Backbone
+from detzoo.nn.blocks import OutputConv
 from detzoo.nn.towers import conv_tower, initialise_head
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import per_anchor
@@ -54,8 +55,8 @@ class Head(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         self.class_tower, self.box_tower = (conv_tower(channels, convs, norm) for _ in range(2))
-        self.logits = nn.Conv2d(channels, anchors * num_classes, 3, padding=1)
-        self.deltas = nn.Conv2d(channels, anchors * 4, 3, padding=1)
+        self.logits = OutputConv(channels, anchors * num_classes, 3, padding=1)
+        self.deltas = OutputConv(channels, anchors * 4, 3, padding=1)
         towers, outputs = (self.class_tower, self.box_tower), (self.logits, self.deltas)
         initialise_head(towers, outputs, self.logits, prior)
 

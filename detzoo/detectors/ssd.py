@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from detzoo.detector import Detector
 from detzoo.nn import Backbone
-from detzoo.nn.blocks import Halving
+from detzoo.nn.blocks import Halving, OutputConv
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import default_boxes, per_anchor
 from detzoo.ops.assign import BACKGROUND, IGNORE, claim, crowded, pad
@@ -118,8 +118,8 @@ class Head(nn.Module):
         super().__init__()
         self.scores = num_classes + 1
         pairs = list(zip(channels, shapes, strict=True))
-        self.logits = nn.ModuleList(nn.Conv2d(c, a * self.scores, 3, padding=1) for c, a in pairs)
-        self.deltas = nn.ModuleList(nn.Conv2d(c, a * 4, 3, padding=1) for c, a in pairs)
+        self.logits = nn.ModuleList(OutputConv(c, a * self.scores, 3, padding=1) for c, a in pairs)
+        self.deltas = nn.ModuleList(OutputConv(c, a * 4, 3, padding=1) for c, a in pairs)
         _xavier(self)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

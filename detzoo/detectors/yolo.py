@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from detzoo.detector import Detector
 from detzoo.nn import Backbone, OneMap
+from detzoo.nn.blocks import OutputConv, OutputLinear
 from detzoo.nn.darknet import SLOPE, unit
 from detzoo.nn.upsample import TopDown
 from detzoo.ops import boxes as box_ops
@@ -67,7 +68,7 @@ class FullyConnected(nn.Module):
             nn.Linear(channels * grid * grid, width),
             nn.LeakyReLU(SLOPE),
             nn.Dropout(0.5),  # section 2.2
-            nn.Linear(width, grid * grid * answers),
+            OutputLinear(width, grid * grid * answers),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,7 +82,7 @@ class Convolutional(nn.Sequential):
     def __init__(self, in_channels: int, channels: int, convs: int, answers: int) -> None:
         widths = [in_channels] + [channels] * convs
         layers = [unit(a, b, 3) for a, b in pairwise(widths)]
-        super().__init__(*layers, nn.Conv2d(widths[-1], answers, 1))
+        super().__init__(*layers, OutputConv(widths[-1], answers, 1))
 
 
 class YOLO(Detector):

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from detzoo.detector import Detector
 from detzoo.nn import Backbone
+from detzoo.nn.blocks import OutputConv
 from detzoo.nn.darknet import unit
 from detzoo.nn.upsample import Upsample
 from detzoo.ops import boxes as box_ops
@@ -133,7 +134,7 @@ class Head(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         self.layers = nn.ModuleList(
-            nn.Sequential(unit(c, 2 * w, 3), nn.Conv2d(2 * w, priors * (5 + num_classes), 1))
+            nn.Sequential(unit(c, 2 * w, 3), OutputConv(2 * w, priors * (5 + num_classes), 1))
             for c, w in zip(in_channels, channels, strict=True)
         )
         for layer in self.layers:

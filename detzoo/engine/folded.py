@@ -23,7 +23,8 @@ from detzoo.detector import eval_mode
 from detzoo.engine.winograd import winograd, winograd_filters, winograd_pays
 from detzoo.ops.precision import float32_as
 
-LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)  # these very classes: others have a mind
+# These very classes, and what has a `late_bias`; others have a mind of their own
+LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 SIDE = 64  # pixels, about, on which a backbone is compared with itself
 TOLERANCE = 1e-3  # of a map's largest value
 
@@ -76,7 +77,7 @@ def fold(detector: nn.Module) -> None:
                 if _folds(layer := _last(child), norm):
                     followers.setdefault(layer, set()).add(norm)
     for module in detector.modules():  # what is folded so already is left, for who has compiled it
-        if type(module) in LAYERS:
+        if type(module) in LAYERS or _late_bias(module):
             norms = followers.get(module, set())
             _fold(module, norms.pop() if len(norms) == 1 else None)
     vars(detector).pop("left_as_written", None)
@@ -163,6 +164,7 @@ class Folded:
     def __init__(self, layer: nn.Module, norm: nn.Module | None) -> None:
         self.layer, self.norm = layer, norm
         self.fast = _plain_3x3(layer)  # by `winograd`, where it pays
+        self.late_bias = _late_bias(layer)
         self.sources = [layer.weight, layer.bias]
         if norm is not None:
             self.sources += [norm.weight, norm.bias, norm.running_mean, norm.running_var]
@@ -179,10 +181,17 @@ class Folded:
         return torch.compiler.is_compiling() and not self.ready
 
     def __call__(self, x: Tensor) -> Tensor:
-        layer, compiling = self.layer, torch.compiler.is_compiling()
         if self.as_written:
-            return type(layer).forward(layer, x)
+            return type(self.layer).forward(self.layer, x)
+        compiling = torch.compiler.is_compiling()
         weight, bias = self.parameters if compiling else self.current(x.device.type)
+        if self.late_bias and weight.dtype != bias.dtype:
+            return self.summed(x, weight, None) + bias[:, None, None]  # float32
+        return self.summed(x, weight, bias)
+
+    def summed(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The layer's sum, by these numbers."""
+        layer, compiling = self.layer, torch.compiler.is_compiling()
         if isinstance(layer, nn.Linear):
             return F.linear(x, weight, bias)
         if self.fast and not compiling and winograd_pays(x := x.to(weight.dtype), len(weight)):
@@ -212,10 +221,10 @@ class Folded:
             weight, bias = self.layer.weight, self.layer.bias
             if self.norm is not None:
                 weight, bias = _merged(self.layer, self.norm)
-            self.parameters = (
-                weight.detach().to(dtype),
-                None if bias is None else bias.detach().to(dtype),
-            )
+            bias = bias if bias is None else bias.detach()
+            if not self.late_bias and bias is not None:
+                bias = bias.to(dtype)
+            self.parameters = weight.detach().to(dtype), bias
             self.filters = None
             self.made_of = made_of
         return self.parameters
@@ -234,9 +243,14 @@ class Done:
         return norm.act(norm.drop(x)) if hasattr(norm, "act") else x  # timm's norms have both
 
 
+def _late_bias(layer: nn.Module) -> bool:
+    """Whether it is a convolution that adds its bias in float32 (nn.blocks.OutputConv)."""
+    return isinstance(layer, nn.Conv2d) and getattr(layer, "late_bias", False)
+
+
 def _plain_3x3(layer: nn.Module) -> bool:
     """Whether `winograd` computes it: no strides, holes or groups, a margin of one zero."""
-    return type(layer) is nn.Conv2d and (
+    return (type(layer) is nn.Conv2d or _late_bias(layer)) and (
         (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
         == ((3, 3), (1, 1), (1, 1), (1, 1))
         and (layer.groups, layer.padding_mode) == (1, "zeros")

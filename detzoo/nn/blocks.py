@@ -1,7 +1,8 @@
-"""Convolutions with batch norm, as the networks that look for points are made of them."""
+"""Convolutions with batch norm, and the last layers of all detectors."""
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
@@ -18,6 +19,37 @@ def normalised(in_channels: int, out_channels: int, kernel: int, stride: int = 1
         nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False),
         nn.BatchNorm2d(out_channels),
     )
+
+
+class OutputConv(nn.Conv2d):
+    """A detector's last convolution: it answers in float32, whatever autocast computes in.
+
+    Eight bits of mantissa are too few to compare answers by: embeddings of 100 would be half apart.
+    A 1x1 is computed in float32. Of a larger one, which may be a third of a detector's work, the
+    sum stays in autocast's format and the bias, far larger than what is added to it in a head that
+    starts at a small probability, is added in float32.
+    """
+
+    @property
+    def late_bias(self) -> bool:
+        return self.kernel_size != (1, 1) and self.bias is not None
+
+    def forward(self, x: Tensor) -> Tensor:
+        device = x.device.type
+        if not torch.is_autocast_enabled(device):
+            return super().forward(x.to(self.weight.dtype))
+        if self.late_bias:
+            return self._conv_forward(x, self.weight, None) + self.bias[:, None, None]
+        with torch.autocast(device, enabled=False):
+            return super().forward(x.float())
+
+
+class OutputLinear(nn.Linear):
+    """A detector's last fully connected layer, computed in float32, whatever autocast says."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.to(self.weight.dtype))
 
 
 class Halving(nn.Conv2d):

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detzoo.nn.blocks import OutputConv
+
 
 class PointHead(nn.Module):
     """A heatmap, and values that are read off at its peaks: for each a 3x3, a ReLU and a 1x1.
@@ -31,8 +33,8 @@ class PointHead(nn.Module):
     ) -> None:
         super().__init__()
         self.hidden = nn.Conv2d(in_channels, (1 + len(values)) * channels, 3, padding=1)
-        self.heatmap = nn.Conv2d(channels, classes, 1)
-        self.values = nn.ModuleList(nn.Conv2d(channels, width, 1) for width in values)
+        self.heatmap = OutputConv(channels, classes, 1)
+        self.values = nn.ModuleList(OutputConv(channels, width, 1) for width in values)
         for layer in self.values:
             nn.init.normal_(layer.weight, std=0.001)
             nn.init.zeros_(layer.bias)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import roi_align, roi_pool
 
+from detzoo.nn.blocks import OutputLinear
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.regions import align
 
@@ -91,8 +92,8 @@ class BoxHead(nn.Module):
         super().__init__()
         self.fc6 = nn.Linear(channels * size * size, width)
         self.fc7 = nn.Linear(width, width)
-        self.scores = nn.Linear(width, num_classes + 1)
-        self.deltas = nn.Linear(width, num_classes * 4)
+        self.scores = OutputLinear(width, num_classes + 1)
+        self.deltas = OutputLinear(width, num_classes * 4)
         for layer, std in ((self.scores, 0.01), (self.deltas, 0.001)):  # 1504.08083, section 2.3
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from detzoo import config, detectors
 from detzoo.data import Letterbox
 from detzoo.detector import Detector
+from detzoo.engine.precision import prepare
 from detzoo.ops import losses as losses_module
 from detzoo.types import Detections, Frame, Images, Target
 
@@ -161,6 +162,30 @@ def test_the_first_loss_is_finite_in_bf16(name: str) -> None:
         assert all(torch.isfinite(loss) for loss in losses.values()), f"seed {seed}: {losses}"
         sum(losses.values()).backward()
         torch.nn.utils.clip_grad_norm_(detector.parameters(), 10, error_if_nonfinite=True)
+
+
+def floating(value: object) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value] if value.is_floating_point() else []
+    parts = value if isinstance(value, list | tuple) else ()
+    return [tensor for part in parts for tensor in floating(part)]
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if "/" not in name])  # no peers
+@pytest.mark.parametrize("inference", [False, True])
+def test_last_layers_answer_in_float32(name: str, inference: bool) -> None:
+    """Whatever autocast computes in, folded or not; and what they answer is what fp32 says."""
+    detector = copy.deepcopy(shared(name)).eval()
+    prepare(detector, "cpu", False, inference=inference)
+    images = batch(WIDTH, 80)
+    first = slice(0, 2 if name == "faster_rcnn" else None)  # its regions hang on the last bit
+    with torch.no_grad():
+        exact = floating(list(detector.network(images))[first])
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = detector.network(images)
+    assert {tensor.dtype for tensor in floating(outputs)} == {torch.float32}
+    for found, wanted in zip(floating(list(outputs)[first]), exact, strict=True):
+        assert (found - wanted).abs().mean() <= 0.05 * (wanted.abs().mean() + 1)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
