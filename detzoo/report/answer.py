@@ -11,11 +11,10 @@ from detzoo.metrics.bootstrap import FEWEST
 from detzoo.metrics.paired import Pair
 from detzoo.report.ratios import ratio
 from detzoo.report.runs import Run
-from detzoo.report.tables import COLUMNS, contenders, digits, limits, shown
+from detzoo.report.tables import COLUMNS, LEAST, contenders, digits, limits, shown
 
 ALPHA = 0.05
 TEST = "paired bootstrap, Holm's correction, 5%"
-LEAST = 0.001  # an AP below it is no result, whatever its interval
 _BY_KEY = {column.key: column for column in COLUMNS}
 
 

@@ -26,7 +26,7 @@ from detzoo.report.page import Galleries, Section, render
 from detzoo.report.palette import Style, styles
 from detzoo.report.pictures import COUNT, gallery
 from detzoo.report.runs import Run, clean
-from detzoo.report.tables import concat, csv, escaped, markdown, notes
+from detzoo.report.tables import concat, csv, escaped, markdown, noise, notes
 
 MOST_BYTES = 5_000_000
 PICTURES = ((480, 82), (480, 70), (360, 65), (240, 60))  # (side, JPEG quality), until the page fits
@@ -124,6 +124,8 @@ def _galleries(
     """The photographs of one table. side: the longer side of the largest in pixels."""
     runs = [run for members in table.by_name.values() for run in members]  # by falling AP
     how: dict[str, Any] = {"side": side, "quality": quality}
+    if noise(table.frame):
+        return Galleries()
     if not isinstance(table.analysis, Analysis) or not table.analysis.of:
         return Galleries(gallery(runs, called, looks, **how))
     details = table.analysis.of

@@ -8,27 +8,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import offset_copy
 
 from detzoo.report.palette import Style
 from detzoo.report.runs import Run, dig, number, shorten
-from detzoo.report.tables import contenders, digits
+from detzoo.report.tables import contenders
 
 INK, PAPER = "#1b1f24", "#fefefe"  # the page's SVG gets its own colours in their place
-STAGES = (
-    "decode",
-    "proposals",
-    "preprocess",
-    "transfer",
-    "network",
-    "postprocess",
-    "restore",
-)
 MOST_CLASSES = 40
 FAR_APART = 8.0  # where the largest is that many times the smallest, a linear axis hides it
 _PLAIN = FuncFormatter(lambda x, _: f"{round(x, 9):,g}")
@@ -102,57 +92,6 @@ def pareto(cost: np.ndarray, gain: np.ndarray) -> list[int]:
     return front
 
 
-def latency(
-    by_name: Mapping[str, Sequence[Run]], styles: Mapping[str, Style], width: float
-) -> Figure | None:
-    """A bar of stage means for each detector, fastest on top, over a line from p50 to p90.
-
-    Detectors that are far apart get bars of equal length: shares of their own time.
-    """
-    bars: dict[str, tuple[list[float], float, float]] = {}
-    for name, runs in by_name.items():
-        timed = [run.speed for run in runs if number(run.speed, "end_to_end", "p50") > 0]
-        if timed:
-            stages = [
-                _average([number(s, "stages", stage, "mean") for s in timed]) for stage in STAGES
-            ]
-            p50, p90 = (
-                _average([number(s, "end_to_end", p) for s in timed]) for p in ("p50", "p90")
-            )
-            bars[name] = ([0.0 if math.isnan(s) else s for s in stages], p50, p90)
-    if not bars:
-        return None
-    order = sorted(bars, key=lambda name: bars[name][1])
-    shares = bars[order[-1]][1] > FAR_APART * bars[order[0]][1]
-    figure, axes = new_figure(width, 0.95 + 0.46 * len(order) + 0.6)
-    colours = [colormaps["cividis"](x) for x in np.linspace(0.05, 1.0, len(STAGES))]
-    for y, name in enumerate(order):
-        means, p50, p90 = bars[name]
-        if shares:
-            means, p90 = [100 * mean / max(sum(means), 1e-9) for mean in means], math.nan
-        left = 0.0
-        for mean, colour in zip(means, colours, strict=True):
-            axes.barh(y, mean, 0.5, left=left, color=colour, ec=INK, lw=0.5)
-            left += mean
-        style = styles[name]
-        if not math.isnan(p90):
-            axes.plot([p50, p90], [y + 0.37] * 2, color=style.colour, lw=1.6, solid_capstyle="butt")
-            axes.plot([p50], [y + 0.37], "|", color=style.colour, ms=7, mew=2)
-    labels = [shorten(name, 30 if width > 6 else 16) for name in order]
-    if shares:
-        labels = [f"{t}\n{digits(bars[n][1])} ms" for t, n in zip(labels, order, strict=True)]
-    axes.set_yticks(range(len(order)), labels)
-    for tick, name in zip(axes.get_yticklabels(), order, strict=True):
-        tick.set_color(styles[name].colour)
-        tick.set_fontweight("bold")
-    axes.invert_yaxis()
-    axes.grid(False, axis="y")
-    axes.set_xlabel("% of the time" if shares else "ms an image")
-    handles = [Patch(fc=c, ec=INK, lw=0.5, label=s) for s, c in zip(STAGES, colours, strict=True)]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3)
-    return figure
-
-
 def recall_curve(frame: pd.DataFrame, title: str, width: float = 6.0) -> Figure:
     """Recall against the number of proposals: a line for every column `recall@IOU`."""
     figure, axes = new_figure(width, 3.4)
@@ -211,13 +150,14 @@ def curves(
 
 
 def classes(by_name: Mapping[str, Sequence[Run]], width: float) -> Figure | None:
-    """AP of every class and detector as a heat table; n/a where there is no ground truth."""
+    """AP of every class that has boxes, and detector, as a heat table."""
     boxes: dict[str, float] = {}
     for runs in by_name.values():
         for run in runs:
             found = run.metrics.get("per_class")
             for name in found if isinstance(found, dict) else ():
                 boxes.setdefault(name, number(found, name, "boxes"))
+    boxes = {name: count for name, count in boxes.items() if count != 0}
     if not boxes:
         return None
     often = sorted(boxes, key=lambda name: -np.nan_to_num(boxes[name], nan=-1.0))[:MOST_CLASSES]
@@ -225,7 +165,7 @@ def classes(by_name: Mapping[str, Sequence[Run]], width: float) -> Figure | None
     values = np.array(
         [
             [
-                _average([number(dig(r.metrics, "per_class", c), "AP") for r in runs])
+                average([number(dig(r.metrics, "per_class", c), "AP") for r in runs])
                 for runs in by_name.values()
             ]
             for c in rows
@@ -237,12 +177,12 @@ def classes(by_name: Mapping[str, Sequence[Run]], width: float) -> Figure | None
     height = 0.6 + 0.27 * len(rows) + names * min(24, max(map(len, by_name)))
     figure, axes = new_figure(width, height)
     top = math.ceil(10 * np.nanmax(values, initial=0.1)) / 10
-    axes.imshow(values, aspect="auto", cmap="cividis", vmin=0, vmax=top)
+    image = axes.imshow(values, aspect="auto", cmap="cividis", vmin=0, vmax=top)
     small = 6.5 if len(by_name) > (16 if wide else 6) else 8.5
     for y, x in np.ndindex(*values.shape):
         value = values[y, x]
         text = "n/a" if math.isnan(value) else f"{value:.2f}"
-        colour = INK if math.isnan(value) else ("#ffffff" if value < 0.5 * top else "#101010")
+        colour = INK if math.isnan(value) else text_on(image.cmap(image.norm(value)))
         cell = axes.text(x, y, text, ha="center", va="center", fontsize=small, color=colour)
         cell.set_in_layout(False)  # it lies inside; measuring hundreds of them takes long
     counts = ["" if math.isnan(boxes[c]) else f" ({boxes[c]:,.0f})" for c in rows]
@@ -300,6 +240,36 @@ def legend_height(names: Sequence[str], width: float) -> float:
     return 0.1 + 0.18 * math.ceil(len(names) / _legend_columns(names, width))
 
 
+def name_ticks(
+    axes: Axes,
+    names: Sequence[str],
+    styles: Mapping[str, Style],
+    width: float,
+    below: Sequence[str] | None = None,
+) -> None:
+    """Detectors down the y axis in ink, each behind its mark. below: a second line of each."""
+    labels = [shorten(name, 30 if width > 6 else 18) for name in names]
+    if below:
+        labels = [f"{name}\n{text}" for name, text in zip(labels, below, strict=True)]
+    axes.set_yticks(range(len(names)), labels)
+    axes.tick_params(axis="y", length=0, pad=14)
+    axes.grid(False, axis="y")
+    place = offset_copy(axes.get_yaxis_transform(), axes.figure, x=-8, units="points")
+    for y, name in enumerate(names):
+        look = styles[name]
+        mark = axes.plot(
+            [0], [y], look.marker, color=look.colour, ms=5, mew=0, transform=place, clip_on=False
+        )
+        mark[0].set_in_layout(False)
+
+
+def text_on(rgb: Sequence[float]) -> str:
+    """Black or white, whichever has the larger contrast (never below 4.5) on a colour in [0, 1]."""
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in rgb[:3]]
+    luminance = sum(w * v for w, v in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    return "#ffffff" if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.05 else "#000000"
+
+
 def _arms(row: pd.Series, key: str) -> list[list[float]] | None:
     """The error bar's two lengths; none where there is no interval or it leaves the value out."""
     low, high = row[key] - row[f"{key}_low"], row[f"{key}_high"] - row[key]
@@ -308,6 +278,6 @@ def _arms(row: pd.Series, key: str) -> list[list[float]] | None:
     return [[max(0.0, low)], [max(0.0, high)]]
 
 
-def _average(values: Sequence[float]) -> float:
+def average(values: Sequence[float]) -> float:
     """The mean; NaN if any value is."""
     return sum(values) / len(values) if values else math.nan

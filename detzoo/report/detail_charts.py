@@ -10,13 +10,23 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import offset_copy
 
 from detzoo.metrics.bootstrap import RECALLS
 from detzoo.metrics.calibration import Reliability
 from detzoo.metrics.curves import THRESHOLDS
 from detzoo.metrics.errors import KINDS, SUMS
 from detzoo.report.analysis import IOUS, Detail
-from detzoo.report.charts import INK, PAPER, legend, legend_height, logarithmic, new_figure
+from detzoo.report.charts import (
+    INK,
+    PAPER,
+    legend,
+    legend_height,
+    logarithmic,
+    name_ticks,
+    new_figure,
+    text_on,
+)
 from detzoo.report.palette import Style
 from detzoo.report.runs import shorten
 from detzoo.report.tables import contenders
@@ -134,10 +144,10 @@ def confusion(details: Details, styles: Styles, width: float) -> Figure | None:
     for axes, (name, detail) in zip(panels.flat, details.items(), strict=False):
         matrix = _pooled(detail.confusion, keep)
         share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-        axes.imshow(share, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+        image = axes.imshow(share, cmap="cividis", vmin=0, vmax=1, aspect="auto")
         for y, x in np.ndindex(*matrix.shape):
             if matrix[y, x]:
-                colour = "#ffffff" if share[y, x] < 0.5 else "#101010"
+                colour = text_on(image.cmap(share[y, x]))
                 count = f"{matrix[y, x]:,}" if matrix[y, x] < 10_000 else f"{matrix[y, x]:.0e}"
                 cell = axes.text(
                     x, y, count, ha="center", va="center", fontsize=size - 1, color=colour
@@ -215,10 +225,14 @@ def _bins(axes: Axes, of: Reliability, colour: str, line: str, marker: str) -> N
 
 
 def _title(axes: Axes, name: str, styles: Styles, inches: float) -> None:
-    """The detector above its panel, in its colour, as much of its name as fits."""
-    title = axes.set_title(shorten(name, int(8.5 * inches)), fontsize=9)
-    title.set_color(styles[name].colour)
-    title.set_fontweight("bold")
+    """The detector above its panel behind its mark, as much of its name as fits."""
+    axes.set_title(f"    {shorten(name, int(8.5 * inches) - 3)}", fontsize=9, loc="left")
+    place = offset_copy(axes.transAxes, axes.figure, x=4, y=9, units="points")
+    look = styles[name]
+    mark = axes.plot(
+        [0], [1], look.marker, color=look.colour, ms=5, mew=0, transform=place, clip_on=False
+    )
+    mark[0].set_in_layout(False)
 
 
 def _two_panels(names: Sequence[str], width: float) -> tuple[Figure, np.ndarray]:
@@ -229,10 +243,6 @@ def _two_panels(names: Sequence[str], width: float) -> tuple[Figure, np.ndarray]
 
 
 def _names(axes: Axes, names: Sequence[str], styles: Styles, width: float) -> None:
-    """Detectors down the y axis in their colours, the first on top."""
-    axes.set_yticks(range(len(names)), [shorten(name, 30 if width > 6 else 16) for name in names])
-    for tick, name in zip(axes.get_yticklabels(), names, strict=True):
-        tick.set_color(styles[name].colour)
-        tick.set_fontweight("bold")
+    """Detectors down the y axis, the first on top."""
+    name_ticks(axes, names, styles, width)
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.grid(False, axis="y")

@@ -16,15 +16,17 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from detzoo.report import charts, detail_charts
+from detzoo.report import charts, detail_charts, latency_chart
 from detzoo.report.analysis import Detail
 from detzoo.report.charts import INK, MOST_CLASSES, PAPER
 from detzoo.report.palette import Style
-from detzoo.report.runs import Run
-from detzoo.report.tables import contenders
+from detzoo.report.runs import Run, dig, number, shorten
+from detzoo.report.tables import contenders, noise
+from detzoo.report.tails import outliers, reason
 
 WIDE, NARROW = 6.4, 4.0  # inches at 96 px: of the files, of the page
-FOLDED = ("percentiles", "precision-recall", "f1", "reliability", "confusion")
+OF_SPEED = ("latency", "percentiles")  # the others are of accuracy
+FOLDED = ("percentiles", "errors", "precision-recall", "f1", "reliability", "confusion")
 _RC = {
     "axes.edgecolor": INK,
     "axes.grid": True,
@@ -95,9 +97,10 @@ def draw(
         (
             "latency",
             "Where the time goes",
-            "Mean time of each stage at batch 1; they add up to the mean of the whole. Where "
-            "there are lines, their tick is the median and their end the 90th percentile of it.",
-            lambda width: charts.latency(by_name, styles, width),
+            "Medians of the stages at batch 1, sorted by the median of the whole: the tick below "
+            "each bar, whose line reaches to the 90th percentile. Dots are passes of more than 3 "
+            "times the median." + _tails(by_name),
+            lambda width: latency_chart.latency(by_name, styles, width),
         ),
         (
             "percentiles",
@@ -116,8 +119,7 @@ def draw(
             "classes",
             "AP of each class",
             f"In brackets the number of test boxes (at most {MOST_CLASSES} classes, those with the "
-            "most boxes). n/a: a class without ground truth; it is in no mean."
-            + (" Means over seeds." * seeds),
+            "most boxes)." + _left_out(by_name) + (" Means over seeds." * seeds),
             lambda width: charts.classes(by_name, width),
         ),
         (
@@ -163,6 +165,8 @@ def draw(
             lambda width: detail_charts.confusion(known, styles, width),
         ),
     ]
+    if noise(frame):
+        jobs = [job for job in jobs if job[0] in OF_SPEED]
     drawings = []
     for name, title, caption, make in jobs:
         with matplotlib.rc_context(), warnings.catch_warnings():
@@ -184,6 +188,22 @@ def draw(
                 )
             )
     return drawings
+
+
+def _tails(by_name: Mapping[str, Sequence[Run]]) -> str:
+    """Why passes are slow, of the three detectors that have the most of them."""
+    slow = {name: len(outliers(runs)) for name, runs in by_name.items()}
+    worst = sorted((n for n in slow if slow[n]), key=lambda n: -slow[n])[:3]
+    return "".join(f" {shorten(name, 40)}: {reason(by_name[name])}." for name in worst)
+
+
+def _left_out(by_name: Mapping[str, Sequence[Run]]) -> str:
+    """How many classes have no test boxes."""
+    tables = [dig(run.metrics, "per_class") for runs in by_name.values() for run in runs]
+    first = next((table for table in tables if isinstance(table, dict)), {})
+    count = sum(number(first, name, "boxes") == 0 for name in first)
+    verb = "class has" if count == 1 else "classes have"
+    return f" {count} {verb} no test boxes, and no AP." * bool(count)
 
 
 def _svg(figure: Figure) -> str:

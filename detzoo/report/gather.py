@@ -17,6 +17,7 @@ from detzoo.report.ratios import Ratio, ratio
 from detzoo.report.runs import Run, dig, load_all, number
 from detzoo.report.summary import Known, Point, Sentence, summary
 from detzoo.report.tables import contenders, group_frame, text_of
+from detzoo.report.tails import reason
 from detzoo.report.training import curve_of
 
 
@@ -86,7 +87,8 @@ def known(by_name: Mapping[str, Sequence[Run]], analysis: Analysis | str) -> Kno
     if isinstance(analysis, Analysis):
         pairs = analysis.pairs
         points = {name: _point(detail) for name, detail in analysis.of.items()}
-    return Known(pairs, points, curves, classes, ratios(by_name))
+    tails = {name: reason(runs) for name, runs in by_name.items()}
+    return Known(pairs, points, curves, classes, ratios(by_name), tails)
 
 
 def ratios(by_name: Mapping[str, Sequence[Run]]) -> dict[str, Ratio]:

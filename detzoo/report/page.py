@@ -29,7 +29,7 @@ from detzoo.report.palette import Style
 from detzoo.report.pictures import COUNT, THRESHOLD, Gallery
 from detzoo.report.runs import Run, clean, shorten
 from detzoo.report.summary import Sentence
-from detzoo.report.tables import Column, cell, columns, limits, notes, seed_text
+from detzoo.report.tables import LEAST, Column, cell, columns, limits, noise, notes, seed_text
 
 # What `Sentence.about` leads the page, and how the page calls the rest
 LEAD = ("accuracy", "speed", "threshold", "training")
@@ -146,7 +146,7 @@ def _contents(sections: Sequence[Section], images: bool) -> list[tuple[str, str]
             found += [("figures", "Figures")] * any(not d.folded for d in section.drawings)
             more = isinstance(section.table.analysis, Analysis) and section.table.analysis.of
             found += [("beyond", "Beyond AP")] * bool(more)
-            found += [("images", "Side by side")] * images
+            found += [("images", "Side by side")] * (images and not noise(section.frame))
             found.append(("protocol", "Protocol"))
     return [*found, ("failed", "Failed"), ("machine", "Machine"), ("again", "Make it again")]
 
@@ -180,6 +180,8 @@ def _section(
         "index": section.index,
         "answer": section.answer,
         "lead": [_bold(s) for s in section.table.summary if s.about in LEAD],
+        "noise": noise(section.frame),
+        "least": LEAST,
         "facts": _facts(section),
         "data": data,
         "class_rows": class_rows(data) if data else [],

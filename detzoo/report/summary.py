@@ -14,9 +14,9 @@ import pandas as pd
 
 from detzoo.metrics.paired import Pair
 from detzoo.report import training
-from detzoo.report.answer import LEAST, overlap
+from detzoo.report.answer import overlap
 from detzoo.report.ratios import Ratio
-from detzoo.report.tables import contenders, digits
+from detzoo.report.tables import LEAST, contenders, digits
 from detzoo.report.training import Curve, named
 
 ALPHA = 0.05
@@ -76,7 +76,7 @@ def summary(frame: pd.DataFrame, known: Known) -> list[Sentence]:
         ]
         found.append(Sentence("caution", training.crossings(curves)))
         found.append(classes(best, known.classes.get(best, {})))
-    found += tails(rows, known.tails)
+    found.append(tails(rows, known.tails))
     return [sentence for sentence in found if sentence.text]
 
 
@@ -199,14 +199,20 @@ def classes(name: str, aps: Mapping[str, float]) -> Sentence:
     return Sentence("classes", f"{text} ({known[worst[-1]]:.3f}).", (name,))
 
 
-def tails(rows: pd.DataFrame, why: Mapping[str, str]) -> list[Sentence]:
-    """A sentence for each detector whose p99 is LONG_TAIL times its p50 or more."""
-    found = []
-    for _, row in rows.dropna(subset=["p50_ms", "p99_ms"]).iterrows():
-        times, name = row["p99_ms"] / row["p50_ms"], str(row["detector"])
-        if times >= LONG_TAIL:
-            reason = f": {why[name]}" if why.get(name) else ""
-            text = f"{name}'s slowest passes take {times:,.0f} times its median (p99 "
-            text += f"{digits(row['p99_ms'])} ms, p50 {digits(row['p50_ms'])} ms){reason}."
-            found.append(Sentence("caution", text, (name,)))
-    return found
+def tails(rows: pd.DataFrame, why: Mapping[str, str]) -> Sentence:
+    """Whose p99 is LONG_TAIL times its p50 or more, and why that of the worst is."""
+    timed = rows.dropna(subset=["p50_ms", "p99_ms"])
+    long = {
+        str(row["detector"]): row
+        for _, row in timed.iterrows()
+        if row["p99_ms"] >= LONG_TAIL * row["p50_ms"] > 0
+    }
+    if not long:
+        return Sentence("caution", "")
+    worst = max(long, key=lambda name: long[name]["p99_ms"] / long[name]["p50_ms"])
+    p50, p99 = long[worst]["p50_ms"], long[worst]["p99_ms"]
+    text = f"{worst}'s p99 ({digits(p99)} ms) is {p99 / p50:,.0f} times its p50"
+    text += f": {why[worst]}" if why.get(worst) else ""
+    if others := [name for name in long if name != worst]:
+        text += f". The same holds of {named(others)}, by {LONG_TAIL} times or more"
+    return Sentence("caution", f"{text}.", (worst, *others[:3]))

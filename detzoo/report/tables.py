@@ -24,6 +24,7 @@ from detzoo.report.compare import (
 )
 from detzoo.report.runs import Run, clean, dig, interval, load_all, number, shorten
 
+LEAST = 0.001  # an AP below it is no result, whatever its interval
 NAME_WIDTH = 24  # of a detector in the terminal's table
 ACCURACIES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 
@@ -190,6 +191,12 @@ def contenders(frame: pd.DataFrame) -> pd.DataFrame:
     """One row a detector: its mean where it has one, its only run otherwise."""
     several = frame.loc[frame["kind"] == "mean", "detector"]
     return frame[(frame["kind"] == "mean") | ~frame["detector"].isin(several)]
+
+
+def noise(frame: pd.DataFrame) -> bool:
+    """Whether there are APs and all are below LEAST."""
+    known = frame["AP"].dropna()
+    return len(known) > 0 and bool((known < LEAST).all())
 
 
 def seed_text(row: pd.Series) -> str:

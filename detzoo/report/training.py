@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 
 from detzoo.report.runs import Run
+from detzoo.report.tables import LEAST
 
 Curve = Sequence[tuple[float, float]]  # (images seen, AP on val), by images seen
 
 POINTS = 3  # below that nothing can be told
 GAIN = 0.02  # of the last AP: what the last interval must add, or have lost, to count
-LEAST = 0.001  # an AP below it is no result
 
 
 def curve_of(runs: Sequence[Run]) -> list[tuple[float, float]]:
