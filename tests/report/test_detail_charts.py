@@ -9,7 +9,9 @@ import pytest
 from layout import assert_texts_lie_apart
 
 from detzoo.metrics.errors import KINDS, SUMS
-from detzoo.report import charts, figures
+from detzoo.report import detail_charts as charts
+from detzoo.report import figures
+from detzoo.report.charts import INK
 from detzoo.report.gather import gather
 from detzoo.report.palette import styles
 
@@ -78,7 +80,7 @@ def test_one_colour_a_detector_throughout(plain):
     assert bars == colours
     titled = [axes for axes in draw("confusion", plain).axes if axes.get_title("left")]
     assert [axes.lines[-1].get_color() for axes in titled] == colours  # a mark, for text is in ink
-    assert {axes.title.get_color() for axes in titled} == {charts.INK}
+    assert {axes.title.get_color() for axes in titled} == {INK}
 
 
 def test_the_mean_height_of_a_curve_is_its_ap(plain):
