@@ -13,6 +13,7 @@ import contextlib
 import gc
 import io
 import math
+import numbers
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -189,9 +190,15 @@ def check_results(
     Half a million good results take a second: all at once, and one by one only if one is bad.
     """
     try:
-        boxes = np.array([result["bbox"] for result in results], np.float64).reshape(-1, 4)
-        scores = np.array([result["score"] for result in results], np.float64)
-        good = len(boxes) == len(results) and np.isfinite(boxes).all() and np.isfinite(scores).all()
+        boxes = np.array([result["bbox"] for result in results]).reshape(-1, 4)
+        scores = np.array([result["score"] for result in results])
+        good = not results or {boxes.dtype.kind, scores.dtype.kind} <= set("iuf")  # text is none
+        good = (
+            good
+            and len(boxes) == len(results)
+            and np.isfinite(boxes).all()
+            and np.isfinite(scores).all()
+        )
         good = good and {result["image_id"] for result in results} <= set(images)
         if good and {result["category_id"] for result in results} <= set(categories):
             return
@@ -200,8 +207,9 @@ def check_results(
     for number, result in enumerate(results):
         where = f"result {number}"
         _check_entry(result, where, images, categories)
-        if not math.isfinite(result.get("score", math.nan)):
-            raise ValueError(f"{where}: score is {result.get('score')}; it must be a finite number")
+        if not _finite(score := result.get("score")):
+            text = f"{score!r} is text" if isinstance(score, str) else f"is {score}"
+            raise ValueError(f"{where}: score {text}; it must be a finite number")
 
 
 def _ids(entries: Sequence[Mapping[str, Any]], kind: str) -> set[int]:
@@ -223,8 +231,12 @@ def _check_entry(
             f"{where}: category_id {entry.get('category_id')} is not among the categories ({known})"
         )
     box = entry.get("bbox")
-    if box is None or len(box) != 4 or not all(math.isfinite(side) for side in box):
+    if not isinstance(box, Sequence) or len(box) != 4 or not all(map(_finite, box)):
         raise ValueError(f"{where}: bbox is {box}; it must be four finite numbers x, y, w, h")
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and math.isfinite(value)
 
 
 def _pycocotools(

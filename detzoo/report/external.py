@@ -14,6 +14,7 @@ from typing import Any
 from detzoo.files import read_json
 from detzoo.metrics import bootstrap, coco
 from detzoo.report.compare import Group, show
+from detzoo.report.results import read_results
 from detzoo.report.runs import Run, clean, dig, number, read
 
 OF_IMAGES = ("dataset_hash", "split")
@@ -85,15 +86,12 @@ def score(
     """The file's results as a Run, scored as `runs` were. ValueError if it cannot be."""
     max_dets = most_detections(runs)
     try:
-        results = read_json(file)
-        if isinstance(results, dict):
-            raise ValueError("it holds a mapping, not COCO results, which are a list")
-        if not isinstance(results, list) or not all(isinstance(r, dict) for r in results):
-            raise ValueError("it does not hold COCO results, a list of mappings")
+        read_as = read_results(read_json(file), truth)
+        results = read_as.found
         metrics = coco.evaluate(truth, results, max_dets=max_dets)
         metrics["intervals"] = bootstrap.interval(truth, results, n=n, max_dets=max_dets)
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        said = clean(error, 300).replace(f"{file}: ", "")
+        said = clean(error, 600).replace(f"{file}: ", "")
         raise ValueError(f"{name}={file}: {said}") from None
     metrics["interval_method"] = bootstrap.METHOD.format(n=n)
     fingerprint = dig(runs[0].metrics, "fingerprint") or {}
@@ -108,8 +106,10 @@ def score(
             f"{len(results):,} results in {clean(file.name, 100)}, on {on:,} of "
             f"{metrics['images']:,} images, by a program that was not run here: scored here, "
             "not timed",
+            *read_as.notes,
         ),
         config={"label": name, "detector": {"results": str(file)}},
         metrics=metrics,
         external=True,
+        joined=results,
     )

@@ -93,6 +93,7 @@ class Run:
     status: dict[str, Any] = field(default_factory=dict)
     curve: tuple[dict[str, float], ...] = ()
     external: bool = False
+    joined: list[dict[str, Any]] | None = field(default=None, repr=False)
 
     @property
     def label(self) -> str:
@@ -114,7 +115,7 @@ class Run:
     def results(self) -> tuple[Any, str | None]:
         """Its COCO results, and why they could not be read; (None, None) if there are none."""
         if self.external:
-            return read(self.path.parent, self.path.name)
+            return self.joined, None
         return read(self.path, "predictions.json")
 
     @property

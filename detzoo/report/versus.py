@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from detzoo.metrics.errors import KINDS, SUMS, fates, mended
 from detzoo.metrics.matching import Problem, arrays
 from detzoo.report.answer import counted
 from detzoo.report.compare import ACCURACY, accuracy_fingerprint, names, show
+from detzoo.report.results import read_results
 from detzoo.report.runs import Run, clean, load, number, shorten
 
 SAME_IMAGES = ("dataset_hash", "split")  # without these in common there is nothing to compare
@@ -64,6 +65,7 @@ class Versus:
     `method` tells; p_flip: of the sign-flip test, None where the numbers of seeds differ. ap: AP,
     AP50, AP75; sizes, classes: AP; errors: dAP of every kind. swings: the largest first. notes:
     what else of the protocol differs. units: the images that have a box to find.
+    results: how files of results were read.
     """
 
     first: str
@@ -80,6 +82,7 @@ class Versus:
     swings: tuple[Swing, ...]
     notes: tuple[str, ...]
     units: int | None = None
+    results: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -98,12 +101,14 @@ class Versus:
 
 @dataclass(frozen=True)
 class _Side:
-    """One detector: its runs, or None for a file of results; results and max_dets run by run."""
+    """One detector: its runs, or None for a file; results (of a file its path until it is joined to
+    the images) run by run. notes: how files were read."""
 
     name: str
     runs: tuple[Run | None, ...]
-    results: tuple[list[dict[str, Any]], ...]
+    results: tuple[list[dict[str, Any]] | Path, ...]
     truth: dict[str, Any] | None
+    notes: tuple[str, ...] = ()
 
 
 def versus(
@@ -123,6 +128,7 @@ def versus(
     """
     sides = (_side(first), _side(second))
     truth, notes, max_dets = _common(sides)
+    sides = tuple(_join(side, truth) for side in sides)
     problems = [
         [_problem(truth, results, max_dets, side.name) for results in side.results]
         for side in sides
@@ -159,6 +165,7 @@ def versus(
         _swings(truth, tables, swings) if swings else (),
         notes,
         units_of(tables[0][0].positives),
+        tuple(note for side in sides for note in side.notes),
     )
 
 
@@ -214,7 +221,7 @@ def _side(paths: Sequence[str | Path]) -> _Side:
             truth = truth or _read(path / "dataset.json", dict)
         else:
             runs.append(None)
-            results.append(_read(path, list))
+            results.append(path)
     if not runs:
         raise ValueError("no run was named")
     called = names([run for run in runs if run])
@@ -225,6 +232,21 @@ def _side(paths: Sequence[str | Path]) -> _Side:
             "one detector, or one with several seeds"
         )
     return _Side(every[0], tuple(runs), tuple(results), truth)
+
+
+def _join(side: _Side, truth: dict[str, Any]) -> _Side:
+    """The side with its files read, on the images of `truth`. ValueError names the file."""
+    results, notes = [], []
+    for of in side.results:
+        if isinstance(of, Path):
+            try:
+                read = read_results(_read(of, object), truth)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise ValueError(f"{side.name}: {clean(error, 600)}") from None
+            notes += [f"{side.name}: {note}" for note in read.notes]
+            of = read.found
+        results.append(of)
+    return replace(side, results=tuple(results), notes=tuple(dict.fromkeys(notes)))
 
 
 def _read(path: Path, kind: type) -> Any:
@@ -284,6 +306,7 @@ def text(of: Versus) -> str:
         lines.append(f"Sign-flip test as a check: p = {of.p_flip:.2g}.")
     lines.append(f"{of.method}; intervals 95%, differences {of.first} less {of.second}")
     lines += [f"Note: they differ in {note}" for note in of.notes]
+    lines += [f"Note: {note}" for note in of.results]
     heads = {"": of.ap, "AP by size": of.sizes, "AP by class": _by_difference(of.classes)}
     heads["AP50 lost to kind of error"] = of.errors
     for head, rows in heads.items():

@@ -149,6 +149,11 @@ def test_input_is_left_as_it_is_and_nothing_is_printed(capsys):
         ({"image_id": 99}, "image_id 99 is not among"),
         ({"category_id": 99}, "category_id 99 is not among"),
         ({"bbox": [0, 0, float("nan"), 1]}, "four finite numbers"),
+        (
+            {"bbox": ["0", "0", "9", "9"]},
+            "bbox is \\['0', '0', '9', '9'\\]; it must be four finite",
+        ),
+        ({"score": "0.9"}, "score '0.9' is text"),
         ({"score": float("nan")}, "score is nan"),
     ],
 )

@@ -160,7 +160,7 @@ def test_what_cannot_be_read_is_named(make, tmp_path):
     with pytest.raises(ValueError, match=r"x\.json cannot be read .*no such|No such"):
         versus([run], [file])
     for content, reason in (
-        ("{}", "holds a dict, not COCO results"),
+        ("{}", "holds a mapping, not COCO results"),
         ("[", "cannot be read"),
         ('[{"image_id": 99}]', "x: result 0: image_id 99 is not among the images"),
         ("[3]", "x: "),

@@ -1,0 +1,168 @@
+"""Which convention results follow: what boxes mean, and which image or class a number is.
+
+A file that counts classes from 0, or whose boxes are corners, scores near 0 without an error. Here
+its detections are read in each way that programs write, and laid on the ground truth: the reading
+that the file was meant in puts far more of them on an object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from detzoo.metrics.matching import arrays, overlaps
+
+MOST = 1000  # results that are laid on the truth: those with the highest scores
+COCO = "[x, y, width, height] in pixels"
+BEYOND = 0.02  # of a side: rounding and unclipped boxes do not reach as far
+FEW = 0.1  # the share of boxes that may be outside or tiny before it is worth a word
+
+Boxes = np.ndarray  # (N, 4) float64
+
+
+def _corners(b: Boxes) -> Boxes:
+    return np.concatenate([b[:, :2], b[:, 2:] - b[:, :2]], axis=1)
+
+
+def _centred(b: Boxes) -> Boxes:
+    return np.concatenate([b[:, :2] - b[:, 2:] / 2, b[:, 2:]], axis=1)
+
+
+SHAPES: dict[str, Callable[[Boxes], Boxes]] = {  # what four numbers may be -> x, y, width, height
+    "[x, y, width, height]": lambda b: b,
+    "corners (xyxy, [x1, y1, x2, y2])": _corners,
+    "centre and size ([cx, cy, width, height])": _centred,
+    "corners with y first ([y1, x1, y2, x2])": lambda b: _corners(b[:, [1, 0, 3, 2]]),
+}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How many of `of` results lie on an object (IoU >= 0.5) in the reading `name`."""
+
+    name: str
+    hits: int
+    of: int
+
+    def beats(self, other: Fit, *, suspicious: bool = False) -> bool:
+        """Whether this reading is the right one beyond doubt; where the other is impossible
+        already, less is enough."""
+        if self.hits < max(1, 3 * other.hits):
+            return False
+        many = self.hits >= 3 and self.hits >= 0.2 * self.of
+        return many or (self.hits >= 2 and self.hits == self.of) or suspicious
+
+
+def best(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The MOST results with the highest scores, in the order of the file."""
+    if len(results) <= MOST:
+        return list(results)
+    scores = np.array([result["score"] for result in results], np.float64)
+    return [results[i] for i in np.sort(np.argsort(-scores, kind="stable")[:MOST])]
+
+
+def sizes_of(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """(N, 2) width and height of each result's image, NaN where they are not known."""
+    sizes = {
+        image["id"]: (image.get("width") or np.nan, image.get("height") or np.nan)
+        for image in truth["images"]
+    }
+    return np.array([sizes[result["image_id"]] for result in results], np.float64).reshape(-1, 2)
+
+
+def box_fits(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> list[Fit]:
+    """Every way to read the boxes, COCO's own first; whatever the class."""
+    few = best(results)
+    boxes = np.array([result["bbox"] for result in few], np.float64).reshape(-1, 4)
+    sizes = np.tile(sizes_of(truth, few), 2)
+    fits = []
+    for name, read in SHAPES.items():
+        hits = _on_objects(truth, few, read(boxes))
+        fits.append(Fit(COCO if name.startswith("[x,") else f"{name} in pixels", hits, len(few)))
+    if len(boxes) and np.abs(boxes).max() <= 2 and np.isfinite(sizes).all():
+        for name, read in SHAPES.items():
+            scaled = boxes * (sizes[:, [1, 0, 3, 2]] if "y first" in name else sizes)
+            hits = _on_objects(truth, few, read(scaled))
+            fits.append(Fit(f"{name} normalised to 0..1", hits, len(few)))
+    return fits
+
+
+def class_fits(
+    truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]
+) -> tuple[Fit, list[Fit]]:
+    """As category_id is written, and as the place of the class in the list, counted from 0 or 1;
+    of the boxes that lie on an object of their class. Readings that change nothing are left out.
+    """
+    few, ids = best(results), sorted(category["id"] for category in truth["categories"])
+    boxes = np.array([result["bbox"] for result in few], np.float64).reshape(-1, 4)
+    written = Fit("ids of the categories", _on_objects(truth, few, boxes, across=False), len(few))
+    others = []
+    for first in (0, 1):
+        places = dict(enumerate(ids, first))
+        used = {result["category_id"] for result in few}
+        if not used <= set(places) or all(places[id] == id for id in used):
+            continue
+        moved = [{**result, "category_id": places[result["category_id"]]} for result in few]
+        hits = _on_objects(truth, moved, boxes, across=False)
+        others.append(Fit(f"classes counted from {first}", hits, len(few)))
+    return written, others
+
+
+@dataclass(frozen=True)
+class Plausible:
+    """Of `of` boxes as COCO reads them: how many leave their image, how many are under a pixel wide
+    or high, and how many have all four numbers in 0..1."""
+
+    of: int
+    outside: int
+    tiny: int
+    normalised: int
+
+    @property
+    def suspicion(self) -> str:
+        """What is odd about them, empty if nothing is."""
+        told = []
+        if self.outside > FEW * self.of:
+            told.append(f"{self.outside:,} of {self.of:,} boxes leave their image")
+        if self.tiny > FEW * self.of:
+            told.append(f"{self.tiny:,} of {self.of:,} boxes are under 1 px wide or high")
+        return " and ".join(told)
+
+
+def plausible(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> Plausible:
+    """Counts over all boxes; an image whose size is not known is left by none."""
+    boxes = np.array([result["bbox"] for result in results], np.float64).reshape(-1, 4)
+    sizes = sizes_of(truth, results)
+    margin = np.maximum(1, BEYOND * sizes)
+    with np.errstate(invalid="ignore"):
+        over = (boxes[:, :2] < -margin) | (boxes[:, :2] + boxes[:, 2:] > sizes + margin)
+    unit = ((boxes >= 0) & (boxes <= 1)).all(axis=1)
+    return Plausible(
+        len(boxes),
+        int(over.any(axis=1).sum()),
+        int((boxes[:, 2:] < 1).any(axis=1).sum()),
+        int(unit.sum()),
+    )
+
+
+def _on_objects(
+    truth: Mapping[str, Any],
+    results: Sequence[Mapping[str, Any]],
+    boxes: np.ndarray,
+    *,
+    across: bool = True,
+) -> int:
+    """How many of the results lie on a box of the truth with these (N, 4) boxes instead of theirs;
+    across: of whatever class."""
+    rows = zip(results, boxes.tolist(), strict=True)
+    read = [{**result, "bbox": box} for result, box in rows if box[2] > 0 and box[3] > 0]
+    if not read:
+        return 0
+    known = [category["id"] for category in truth["categories"]]
+    if across:  # the classes may be anything still
+        read = [{**result, "category_id": known[0]} for result in read]
+    problem = arrays(truth, read, max_dets=len(read))
+    return len(np.unique(overlaps(problem, 0.5, across=across).detection))
