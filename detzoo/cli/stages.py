@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -27,10 +28,16 @@ from detzoo.engine.status import stage
 from detzoo.engine.train import train
 from detzoo.files import write_json, write_text
 from detzoo.metrics import bootstrap, coco
+from detzoo.metrics.proposals import recall
 from detzoo.run_config import SCORED, keep_proposer, read_run
 from detzoo.speed.machine import environment
 
 VALIDATION_BATCH = 16
+RECALL_AT = (0.5, 0.7)  # IoU of a region and an object that it covers
+PROPOSED = (
+    "its regions come from {kind}, {regions:.0f} an image, which cover {recall50:.3f} of the "
+    "objects at an IoU of 0.5 and {recall70:.3f} at 0.7"
+)
 
 
 def train_run(settings: Settings, path: Path) -> None:
@@ -158,7 +165,12 @@ def evaluate_run(
         )
         found |= {"split": split, "score_threshold": protocol["score_threshold"]}
         folded = folding(detector)
-        found |= {"folding": folded.describe(), "notes": [folded.said] if folded.said else []}
+        found["folding"] = folded.describe()
+        found["notes"] = [folded.said] if folded.said else []
+        if detector.proposer is not None:
+            found["proposals"] = proposed(dataset, detector)
+            if found["proposals"]["recall50"] is not None:
+                found["notes"].append(PROPOSED.format(**found["proposals"]))
         found["fingerprint"] = protocol
         if split != "val":
             keep_val(path, detector, source(settings).read("val"), protocol, batch_size, mode)
@@ -192,6 +204,22 @@ def keep_val(
     write_json(
         path / "dataset-val.json", about_images(dataset) | weights | dataset.coco(), indent=None
     )
+
+
+def proposed(dataset: Dataset, detector: Detector) -> dict[str, Any]:
+    """Who proposes this detector's regions, and how many of the data set's objects they cover."""
+    samples = with_proposals(dataset, detector.proposer).samples
+    truths = [sample.boxes[~sample.crowd] for sample in samples]
+    regions = [sample.proposals[: detector.max_proposals] for sample in samples]
+    covered = recall(regions, truths, [detector.max_proposals], RECALL_AT)[:, 0]
+    return {
+        **detector.proposer.describe(),
+        "regions": sum(map(len, regions)) / max(1, len(regions)),
+        **{
+            f"recall{100 * iou:.0f}": None if math.isnan(part) else float(part)
+            for iou, part in zip(RECALL_AT, covered, strict=True)
+        },
+    }
 
 
 def about_images(dataset: Dataset) -> dict[str, Any]:

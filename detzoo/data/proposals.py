@@ -185,6 +185,19 @@ class EdgeBoxes(Proposer):
         return {"kind": "edge_boxes", "edges": self.edges, **sizes, **window}
 
 
+def best_installed() -> str:
+    """The configuration, of conf/proposals, that covers most objects with what is installed here.
+
+    On bccd EdgeBoxes' first 2000 cover 0.96 of them at an IoU of 0.5 and 0.82 at 0.7, those of
+    selective search 0.82 and 0.48; both are OpenCV's (experiments/learned_proposals.yaml).
+    """
+    try:
+        _opencv()
+    except ImportError:
+        return "grid"
+    return "edge_boxes"
+
+
 def _opencv() -> ModuleType:
     try:
         import cv2

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 from pathlib import Path
 
 import pytest
 import yaml
+from hydra import initialize_config_dir
 from PIL import Image
 
 import detzoo
 import detzoo.report
 from detzoo.cli import main, stages
+from detzoo.cli.bench import better_proposals
 from detzoo.cli.select import select
+from detzoo.config import folder
 
 pytestmark = pytest.mark.slow
 
@@ -250,3 +254,48 @@ def test_a_backbone_that_could_not_learn_is_refused_and_recorded(
     (run,) = select("runs/frozen")
     assert json_of(run / "status.json")["state"] == "failed"
     assert not (run / "checkpoint.pt").exists()
+
+
+@pytest.fixture
+def overrides(monkeypatch: pytest.MonkeyPatch):
+    """Compose within it as the verb does, whatever is installed."""
+
+    def of(*given: str, installed: str = "edge_boxes") -> list[str]:
+        monkeypatch.setattr("detzoo.data.proposals.best_installed", lambda: installed)
+        with initialize_config_dir(str(folder("conf")), version_base="1.3"):
+            return better_proposals(list(given), ["fast_rcnn", "ssd"])
+
+    return of
+
+
+def test_bench_takes_the_best_proposals_that_are_installed(overrides, capsys) -> None:
+    assert overrides("data=bccd") == ["proposals=edge_boxes"]
+    assert overrides("data=voc", "data.root=here") == ["proposals=edge_boxes"]
+    assert overrides() == []  # the grid was made for shapes
+    assert overrides("data=bccd", "proposals=grid") == []  # what is asked for
+    assert overrides("data=bccd", "proposals=selective_search") == []
+    assert capsys.readouterr().err == ""
+    assert overrides("data=bccd", installed="grid") == ["proposals=grid"]
+    assert "pip install 'detzoo[proposals]'" in capsys.readouterr().err
+
+
+def test_a_row_names_its_proposer_and_the_proposer_s_recall(tmp_path: Path) -> None:
+    dataset = detzoo.data.Shapes(tmp_path, size=64, train=4, val=4, test=8, max_objects=3)
+    dataset = dataset.read("test")
+    detector = detzoo.create_detector("fast_rcnn", num_classes=6, backbone="test_resnet")
+    found = stages.proposed(dataset, detector)
+    assert found["kind"] == "grid" and found["regions"] > 100
+    assert 0.5 < found["recall50"] <= 1 and found["recall70"] < found["recall50"]
+    detector.max_proposals = 1
+    fewer = stages.proposed(dataset, detector)
+    assert fewer["regions"] == 1 and fewer["recall50"] < 0.2
+    said = stages.PROPOSED.format(**found)
+    assert said.startswith("its regions come from grid, ") and "at an IoU of 0.5 and 0." in said
+    empty = dataclasses.replace(
+        dataset,
+        samples=tuple(
+            dataclasses.replace(s, boxes=s.boxes[:0], labels=s.labels[:0], crowd=s.crowd[:0])
+            for s in dataset.samples
+        ),
+    )
+    assert stages.proposed(empty, detector)["recall50"] is None

@@ -36,7 +36,7 @@ def test_the_bf16_gradient_of_a_narrow_map_is_the_fp32_one(size: tuple[int, int]
 
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_large_answers_of_a_last_layer_stay_apart_in_bf16(kernel: int) -> None:
-    """Embeddings of about 100 that differ by 0.1, as CornerNet's may; bf16 has steps of 0.5 there."""
+    """Embeddings of about 100 that differ by an eighth; bf16 has steps of a half there."""
     layer = OutputConv(8, 1, kernel, padding=kernel // 2)
     nn.init.constant_(layer.weight, 0.0)
     layer.weight.data[:, 0, kernel // 2, kernel // 2] = 1.0
