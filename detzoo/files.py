@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import codecs
+import errno
+import hashlib
 import json
 import os
+import re
+import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import psutil
+
+from detzoo.processes import boot
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+AN_HOUR = 3600.0
 
 
 @contextmanager
@@ -18,23 +31,75 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; when the block ends well it becomes `path`, at once.
 
     The bytes reach the disk before the name does, so that a power cut cannot leave a complete name
-    on incomplete bytes. When the block raises, nothing is left behind.
+    on incomplete bytes. When the block raises, nothing is left behind; what a kill leaves behind
+    goes with `remove_leftovers`. Raises OSError, in one sentence where the disk is full.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
     try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner may read
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        prefix = temporary_prefix(path.name)
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner may read
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno not in FULL or error.filename == str(path):
+            raise
+        raise disk_full(path) from error
+
+
+def disk_full(path: str | Path, needed: int | None = None) -> OSError:
+    """The error for a file that does not fit on its disk. needed: bytes."""
+    said = "No space left on the disk"
+    with suppress(OSError):
+        said += f", {shutil.disk_usage(Path(path).parent).free / 1e6:,.1f} MB are free"
+    if needed is not None:
+        said += f" and {needed / 1e6:,.1f} MB needed"
+    said += "; make space, and the same command goes on"
+    return OSError(errno.ENOSPC, said, str(path))
+
+
+def temporary_prefix(name: str) -> str:
+    """How the name of a temporary file or folder for `name` begins: it tells whose it is."""
+    # A name may fill by itself what the file system allows
+    return f".{name[:100]}.{os.getpid()}-{_token()}."
+
+
+def remove_leftovers(folder: str | Path) -> None:
+    """Delete the temporary files and folders in `folder` whose process was killed.
+
+    Those of a process that runs stay; of one on another machine they stay for an hour.
+    """
+    for path in Path(folder).glob(".*.tmp"):
+        with suppress(OSError):
+            if owner := _OWNER.search(path.name):
+                here = owner[2] == _token()
+                if here and psutil.pid_exists(int(owner[1])):
+                    continue
+                if not here and time.time() - path.stat().st_mtime < AN_HOUR:
+                    continue
+            elif not _UNOWNED.fullmatch(path.name):
+                continue
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+_OWNER = re.compile(r"\.(\d{1,9})-([0-9a-f]{8})\.[^.]*\.tmp$")
+_UNOWNED = re.compile(r"\..+\.[a-z0-9_]{6,8}\.tmp")  # an older version's
+
+
+@cache
+def _token() -> str:
+    """Of the boot and container in which process numbers are this process's."""
+    return hashlib.blake2b(boot().encode(), digest_size=4).hexdigest()
 
 
 def write_text(path: str | Path, text: str) -> None:

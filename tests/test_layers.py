@@ -13,13 +13,14 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "detzoo"
 
 # What everything may import, beside its own part: reading and writing of plain files, plain text
-LOWEST = {"files", "plain_yaml", "text", "__version__"}
+LOWEST = {"files", "plain_yaml", "processes", "text", "__version__"}
 
 # part -> what it may import beyond that
 ARROWS = {
     "types": set(),
     "files": set(),
     "plain_yaml": set(),
+    "processes": set(),
     "text": set(),
     "ops": {"types"},
     "nn": {"types", "ops"},

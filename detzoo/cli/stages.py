@@ -53,7 +53,7 @@ def train_run(settings: Settings, path: Path) -> None:
     if first:
         now = status.read(path) or {}
         if now.get("state") == "running":
-            raise ValueError(f"{path} is being trained already, by process {now['pid']}")
+            raise ValueError(f"{path} is being trained already, by {status.who(now)}")
         write_text(path / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
     with distributed.stage(path, "train"):
         data = source(settings)

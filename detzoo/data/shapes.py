@@ -17,7 +17,7 @@ from tqdm import tqdm
 from detzoo.data.coco import Coco
 from detzoo.data.dataset import SPLITS, Dataset
 from detzoo.data.scene import CLASSES, Scene, paint
-from detzoo.files import write_json
+from detzoo.files import remove_leftovers, temporary_prefix, write_json
 
 VERSION = 5  # raise it when the drawing changes, so that no old folder passes for a new one
 QUALITY = 92
@@ -90,9 +90,9 @@ class Shapes(Coco):
         if self.root.is_dir():
             return self.root
         self.root.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(
-            tempfile.mkdtemp(prefix=f".{self.root.name}.", suffix=".tmp", dir=self.root.parent)
-        )
+        remove_leftovers(self.root.parent)
+        prefix = temporary_prefix(self.root.name)
+        work = Path(tempfile.mkdtemp(prefix=prefix, suffix=".tmp", dir=self.root.parent))
         try:
             with tqdm(
                 total=sum(self.counts.values()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from detzoo.files import atomic, inside
+from detzoo.files import atomic, disk_full, inside
+from detzoo.files import remove_leftovers as remove_leftovers
 from detzoo.text import shortened
 
 FILE = "checkpoint.pt"
 VERSION = 1
+SPARE = 1_000_000  # bytes for the files beside it
 MOST_PICKLED = 100_000_000  # bytes beside the tensors, which are a few hundred each
 
 
@@ -25,9 +28,31 @@ def save(run_dir: str | Path, state: dict[str, Any]) -> None:
     """Write checkpoint.pt atomically: a kill or a full disk leaves the one before it.
 
     state: tensors, numbers, strings and containers of them, so that weights_only=True loads it.
+    Raises OSError, in one sentence, for a disk that is full.
     """
-    with atomic(Path(run_dir) / FILE) as temporary:
-        torch.save({"version": VERSION, **state}, temporary)
+    path = Path(run_dir) / FILE
+    with atomic(path) as temporary:
+        try:
+            torch.save({"version": VERSION, **state}, temporary)
+        except RuntimeError as error:  # its writer's "unexpected pos", whatever the disk said
+            raise disk_full(path, size_of(state)) from error
+
+
+def size_of(state: Any) -> int:
+    """The bytes of all tensors in it."""
+    if isinstance(state, Tensor):
+        return state.numel() * state.element_size()
+    children = state.values() if isinstance(state, dict) else state
+    return sum(map(size_of, children)) if isinstance(state, dict | list | tuple) else 0
+
+
+def check_space(run_dir: str | Path, size: int) -> None:
+    """Raise OSError where two checkpoints of `size` bytes, the old and the new, do not fit."""
+    path = Path(run_dir) / FILE
+    there = path.stat().st_size if path.exists() else 0
+    needed = max(size, 2 * size - there) + SPARE
+    if shutil.disk_usage(run_dir).free < needed:
+        raise disk_full(path, needed)
 
 
 def load(run_dir: str | Path, *, mmap: bool = False) -> dict[str, Any] | None:
@@ -122,6 +147,16 @@ def check_weights(detector: nn.Module, weights: Any, path: Path) -> None:
         )
 
 
+def check_moments(parameter: Tensor, moments: dict[str, Any]) -> None:
+    """Raise ValueError unless an optimiser's moments are finite and of the parameter's shape."""
+    for name, value in moments.items():
+        if isinstance(value, Tensor):
+            if value.dim() and value.shape != parameter.shape:
+                raise ValueError(f"the optimiser's {name} is of another shape than its weights")
+            if not torch.isfinite(value).all():
+                raise ValueError(f"the optimiser's {name} is not finite")
+
+
 def _fits(given: Any, wanted: Tensor) -> bool:
     return (
         isinstance(given, Tensor)
@@ -131,13 +166,6 @@ def _fits(given: Any, wanted: Tensor) -> bool:
         and given.is_floating_point() == wanted.is_floating_point()
         and given.is_complex() == wanted.is_complex()
     )
-
-
-def remove_leftovers(run_dir: str | Path) -> None:
-    """Delete what a save that was killed has left; a checkpoint's is hundreds of megabytes."""
-    for leftover in Path(run_dir).glob(f".{FILE}.*.tmp"):
-        with contextlib.suppress(FileNotFoundError):
-            leftover.unlink()
 
 
 def random_state() -> dict[str, Any]:

@@ -3,34 +3,60 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import json
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from detzoo.files import read_json, write_json
+from detzoo.files import read_json, remove_leftovers, write_json
+from detzoo.processes import SILENT, alive, elsewhere, myself, touching
 
 FILE = "status.json"
-FIELDS = ("state", "stage", "started", "finished", "error", "images_seen", "train_seconds", "pid")
+BLOCK = 4096  # bytes that a small file has on about every disk
+FIELDS = ("state", "stage", "started", "finished", "error", "images_seen", "train_seconds")
+FIELDS += ("pid", "host", "boot")  # of the process: processes.myself
 
 
 def read(run_dir: str | Path) -> dict[str, Any] | None:
     """The fields of status.json; None where there is none.
 
     state is "running", "done", "failed" or "interrupted". A run that says it is running while its
-    process is gone (SIGKILL, a power cut) is "interrupted". Times are ISO 8601 in UTC.
+    process is gone (SIGKILL, a power cut, a container that ended) is "interrupted". Times are ISO
+    8601 in UTC. Raises ValueError for a file that is no status.
     """
     path = Path(run_dir) / FILE
+    status = _fields(path)
+    if status is not None and status["state"] == "running" and not alive(status, path):
+        where = f" on {status['host']}" if elsewhere(status) else ""
+        status["state"] = "interrupted"
+        status["error"] = (
+            f"process {status['pid']}{where} ended in stage {status['stage']} without a word"
+        )
+    return status
+
+
+def _fields(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
-    status = {**dict.fromkeys(FIELDS), **read_json(path)}
-    if status["state"] == "running" and not _alive(status["pid"], status["started"]):
-        status["state"] = "interrupted"
-        status["error"] = f"process {status['pid']} ended in stage {status['stage']} without a word"
-    return status
+    mend = "remove it, and the command that trained the run goes on from its checkpoint"
+    try:
+        content = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; {mend}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: holds a {type(content).__name__}, not a run's status; {mend}")
+    return {**dict.fromkeys(FIELDS), **content}
+
+
+def who(status: dict[str, Any]) -> str:
+    """The process of a run that is running, and what to do where it is not to be seen from here."""
+    if not elsewhere(status):
+        return f"process {status['pid']}"
+    return (
+        f"process {status['pid']} on {status['host']}; if that has ended, the same command goes on "
+        f"from here in {SILENT / 60:.0f} minutes"
+    )
 
 
 def update(run_dir: str | Path, **fields: Any) -> None:
@@ -39,8 +65,7 @@ def update(run_dir: str | Path, **fields: Any) -> None:
     if unknown:
         raise ValueError(f"{FILE} has no field {', '.join(sorted(unknown))}")
     path = Path(run_dir) / FILE
-    known = read_json(path) if path.exists() else {}
-    write_json(path, {**dict.fromkeys(FIELDS), **known, **fields})
+    write_json(path, {**dict.fromkeys(FIELDS), **(_fields(path) or {}), **fields})
 
 
 @contextlib.contextmanager
@@ -50,6 +75,8 @@ def stage(run_dir: str | Path, name: str) -> Iterator[None]:
     What is raised inside goes on to the caller; its text stands in "error". A failure that another
     process of the same run has told of meanwhile stays: it is the cause of what came after it.
     """
+    if Path(run_dir).is_dir():
+        remove_leftovers(run_dir)
     update(
         run_dir,
         state="running",
@@ -57,10 +84,11 @@ def stage(run_dir: str | Path, name: str) -> Iterator[None]:
         started=_now(),
         finished=None,
         error=None,
-        pid=os.getpid(),
+        **myself(),
     )
     try:
-        yield
+        with touching(Path(run_dir) / FILE):
+            yield
     except BaseException as error:
         _record(run_dir, "failed" if isinstance(error, Exception) else "interrupted", error)
         raise
@@ -79,24 +107,24 @@ def failure(run_dir: str | Path, who: str) -> Iterator[None]:
 
 def _record(run_dir: str | Path, state: str, error: BaseException, who: str = "") -> None:
     text = f"{who}{type(error).__name__}: {error}".removesuffix(": ")
-    # On a full disk this fails too; the first error is the one that tells something.
-    with contextlib.suppress(OSError):
-        if (read(run_dir) or {}).get("state") != "failed":
+    # The first error is the one that tells something.
+    with contextlib.suppress(OSError, ValueError):
+        if (read(run_dir) or {}).get("state") == "failed":
+            return
+        try:
             update(run_dir, state=state, finished=_now(), error=text)
+        except OSError:
+            _overwrite(Path(run_dir) / FILE, state=state, finished=_now(), error=text[:1000])
+
+
+def _overwrite(path: Path, **fields: Any) -> None:
+    """Change fields on a disk without space for another file: in the block that the file has."""
+    content = json.dumps({**(_fields(path) or {}), **fields}).encode()
+    if len(content) <= BLOCK:
+        with open(path, "r+b") as file:
+            file.write(content)
+            file.truncate()
 
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-
-
-def _alive(pid: int | None, started: str | None) -> bool:
-    """Whether the process that wrote this still runs, and not a later one with the same number."""
-    if pid is None or started is None:
-        return False
-    try:
-        process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        return process.create_time() <= datetime.fromisoformat(started).timestamp() + 1
-    except (psutil.Error, ValueError):
-        return False

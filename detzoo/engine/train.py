@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -300,8 +300,17 @@ class _Run:
             checkpoint.remove_leftovers(self.run_dir)
         state = checkpoint.load(self.run_dir)
         if state is not None:
-            state = {"processes": 1, **state}  # of before there could be several
-            other = [key for key, value in self.identity.items() if state[key] != value]
+            path = self.run_dir / checkpoint.FILE
+            try:
+                state = _completed(state)
+                other = [key for key, value in self.identity.items() if state[key] != value]
+                if not other:
+                    self.restore(state, path)
+            except Exception as error:  # of any kind, as the damage is
+                said = f"{type(error).__name__}: {error}".split("\n")[0].replace(f"{path}: ", "")
+                raise ValueError(
+                    f"{path}: no training can go on from it ({said}); remove it to train anew"
+                ) from error
             if other:
                 said = "; ".join(
                     f"{key} was {state[key]}, is {self.identity[key]}" for key in other
@@ -309,20 +318,38 @@ class _Run:
                 raise ValueError(
                     f"{self.run_dir} holds another training ({said}); train into another directory"
                 )
-            self.step, self.images_seen = state["step"], state["images_seen"]
-            self.seconds = state["seconds"]
-            self.detector.load_state_dict(state["model"])
-            if self.ema is not None:
-                self.ema.module.load_state_dict(state["ema"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.scaler.load_state_dict(state["scaler"])
-            random = state["random"]
-            one = random if isinstance(random, dict) else random[distributed.rank()]
-            checkpoint.set_random_state(one)
+        if self.writes and self.step < self.steps:
+            checkpoint.check_space(self.run_dir, self.size)
         self.log = _read_rows(self.run_dir / LOG, self.images_seen)
         self.curve = _read_rows(self.run_dir / CURVE, self.images_seen)
         self.write(LOG, self.log)
         self.write(CURVE, self.curve)
+
+    def restore(self, state: dict[str, Any], path: Path) -> None:
+        """Go on from `state`, which `path` held. Raises any exception for what is damaged in it."""
+        checkpoint.check_weights(self.detector, state["model"], path)
+        if self.ema is not None:
+            checkpoint.check_weights(self.ema.module, state["ema"], path)
+            self.ema.module.load_state_dict(state["ema"])
+        self.detector.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for parameter, moments in self.optimizer.state.items():
+            checkpoint.check_moments(parameter, moments)
+        self.scaler.load_state_dict(state["scaler"])
+        random = state["random"]
+        one = random if isinstance(random, dict) else random[distributed.rank()]
+        checkpoint.set_random_state(one)
+        self.step, self.images_seen = int(state["step"]), int(state["images_seen"])
+        self.seconds = float(state["seconds"])
+        if not 0 <= self.step <= self.steps:
+            raise ValueError(f"step is {self.step} of {self.steps}")
+
+    @property
+    def size(self) -> int:
+        """About how many bytes a checkpoint takes; the optimiser has its moments after a step."""
+        moments = self.parameters * (2 if "adam" in self.recipe.optimizer else 1)
+        average = {} if self.ema is None else self.ema.module.state_dict()
+        return checkpoint.size_of([self.detector.state_dict(), average, moments])
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -358,9 +385,22 @@ def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows(rows)
 
 
+def _completed(state: dict[str, Any]) -> dict[str, Any]:
+    """The state with what an older version did not write: there was one process, and no such key
+    of the recipe, which was as it is by default."""
+    defaults = {f.name: f.default for f in fields(Recipe) if f.default is not MISSING}
+    return {"processes": 1, **state, "recipe": {**defaults, **state["recipe"]}}
+
+
 def _read_rows(path: Path, images_seen: int) -> list[dict[str, Any]]:
-    """The rows up to `images_seen`; none where there is no such file."""
+    """The rows up to `images_seen`; none where there is no such file. ValueError with its path."""
     if not path.exists():
         return []
-    with open(path, newline="") as file:
-        return [row for row in csv.DictReader(file) if int(row["images_seen"]) <= images_seen]
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return [row for row in csv.DictReader(file) if int(row["images_seen"]) <= images_seen]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise ValueError(
+            f"{path}: not a readable log of a training ({type(error).__name__}: {error}); remove "
+            "it, and training goes on without these rows"
+        ) from error

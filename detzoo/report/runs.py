@@ -10,14 +10,12 @@ import csv
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from detzoo.files import inside, read_json
 from detzoo.plain_yaml import read_yaml
+from detzoo.processes import alive
 
 FILES = ("status.json", "config.yaml", "metrics.json", "speed.json", "environment.json")
 # What a run's two fingerprints must agree in for its AP and its milliseconds to be of one object
@@ -180,7 +178,7 @@ def load(path: str | Path) -> Run:
         elif value is not None and not isinstance(value, dict):
             damaged.append(f"{name} holds a {type(value).__name__}, not a mapping")
     status, config, metrics, speed, environment = (parts[name] for name in FILES)
-    state = _state(status)
+    state = _state(status, path)
     reasons = _unranked(state, status, metrics)
     notes = []
     if not reasons:
@@ -248,22 +246,13 @@ def _parse(text: Any) -> float:
         return NAN
 
 
-def _state(status: dict[str, Any]) -> str:
+def _state(status: dict[str, Any], path: Path) -> str:
     state = status.get("state")
     if state not in ("done", "running", "failed", "interrupted"):
         return "unknown"
-    return "interrupted" if state == "running" and not _alive(status) else state
-
-
-def _alive(status: dict[str, Any]) -> bool:
-    """Whether the process that says it is running still is."""
-    try:
-        process = psutil.Process(status.get("pid"))
-        started = datetime.fromisoformat(str(status.get("started"))).timestamp()
-        # A process that began after the run did has only inherited the number.
-        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= started + 1
-    except (psutil.Error, ValueError, TypeError, OverflowError):
-        return False
+    return (
+        "interrupted" if state == "running" and not alive(status, path / "status.json") else state
+    )
 
 
 def _told(state: str, status: dict[str, Any]) -> str:

@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 import detzoo
+from detzoo import processes
 from detzoo.engine import status
 
 ROOT = Path(detzoo.__file__).parents[1]
@@ -60,6 +62,57 @@ def test_a_process_that_is_gone_was_interrupted(tmp_path):
     assert found["state"] == "interrupted" and "stage train" in found["error"]
     # the same number, given to another process later on
     status.update(tmp_path, pid=os.getpid(), started="2001-01-01T00:00:00+00:00")
+    assert status.read(tmp_path)["state"] == "interrupted"
+
+
+@pytest.mark.parametrize("pid", [1, os.getppid()])
+def test_what_runs_on_another_machine_counts_as_running_while_its_file_is_touched(tmp_path, pid):
+    foreign = {"host": "node7", "boot": "another-boot/4026531836"}
+    running = {"state": "running", "stage": "train", "started": status._now()}
+    status.update(tmp_path, pid=pid, **running, **foreign)
+    found = status.read(tmp_path)
+    assert found["state"] == "running"
+    assert status.who(found).startswith(f"process {pid} on node7; if that has ended")
+    silent = time.time() - processes.SILENT - 1
+    os.utime(tmp_path / "status.json", (silent, silent))
+    found = status.read(tmp_path)
+    assert found["state"] == "interrupted" and f"process {pid} on node7 ended" in found["error"]
+
+
+def test_a_status_of_an_older_version_from_a_container_is_not_running_for_ever(tmp_path):
+    old = {"state": "running", "stage": "train", "started": status._now(), "pid": 1}
+    (tmp_path / "status.json").write_text(json.dumps(old))
+    assert status.read(tmp_path)["state"] == "interrupted"
+    (tmp_path / "status.json").write_text(json.dumps({**old, "pid": os.getpid()}))
+    assert status.read(tmp_path)["state"] == "running"
+
+
+def test_a_stage_touches_its_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "BEAT", 0.02)
+    path = tmp_path / "status.json"
+    with status.stage(tmp_path, "train"):
+        found = status.read(tmp_path)
+        assert found["boot"] == processes.boot() and found["host"]
+        os.utime(path, (0, 0))
+        end = time.monotonic() + 10
+        while path.stat().st_mtime == 0 and time.monotonic() < end:
+            time.sleep(0.02)
+        assert path.stat().st_mtime > 0
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "{", "[" * 100_000, "", '"running"'])
+def test_a_damaged_status_is_one_error_that_says_what_to_do(tmp_path, content):
+    (tmp_path / "status.json").write_text(content)
+    with pytest.raises(ValueError, match=r"status\.json: .*remove it, and the command"):
+        status.read(tmp_path)
+    with pytest.raises(ValueError, match=r"status\.json: .*remove it, and the command"):
+        status.update(tmp_path, pid=3)
+
+
+@pytest.mark.parametrize("pid", [None, "1", [], -1, 1.5, 10**30, True])
+@pytest.mark.parametrize("started", [None, "yesterday", 3])
+def test_nonsense_in_a_status_is_no_process(tmp_path, pid, started):
+    status.update(tmp_path, state="running", pid=pid, started=started)
     assert status.read(tmp_path)["state"] == "interrupted"
 
 
