@@ -32,7 +32,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
         *(f"detzoo.data.{name}" for name in ("EdgeBoxes", "Grid", "SelectiveSearch")),
         "detzoo.api.RegionProposals",
     ),
-    "data": tuple(f"detzoo.data.{name}" for name in ("Coco", "Shapes", "Voc", "YoloTxt")),
+    "data": tuple(f"detzoo.data.{name}" for name in ("Auto", "Coco", "Shapes", "Voc", "YoloTxt")),
     "resize": tuple(f"detzoo.data.{name}" for name in ("Letterbox", "ShortestSide", "Stretch")),
     "augment": ("detzoo.data.augment.Policy",),
     "transform": (

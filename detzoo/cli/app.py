@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from detzoo.cli.data import with_auto
 from detzoo.config import folder
 
 # Settings of what has a constructor
@@ -37,6 +38,7 @@ def app(verb: str) -> Callable[[Task], Callable[[Sequence[str]], int]]:
     def decorate(task: Task) -> Callable[[Sequence[str]], int]:
         def main(arguments: Sequence[str]) -> int:
             codes: list[int] = []
+            arguments = with_auto(verb, arguments)
 
             def job(config: DictConfig) -> None:
                 if config.get("journal"):

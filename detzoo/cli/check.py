@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from detzoo.cli.app import app
+from detzoo.cli.data import resolved
 from detzoo.config import build, plain
 from detzoo.files import write_json
 
@@ -21,7 +22,7 @@ def main(config: DictConfig) -> int:
     from detzoo.data import check
 
     wanted = plain(config)
-    source = build(wanted["data"], "data")
+    source = build(resolved(wanted["data"]), "data")
     result = check(source, tuple(wanted["splits"]))
     print(result.table())
     found = result.json()

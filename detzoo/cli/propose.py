@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from detzoo.cli.app import app
+from detzoo.cli.data import resolved
 from detzoo.config import build, plain
 from detzoo.files import atomic
 
@@ -27,7 +28,7 @@ def main(config: DictConfig) -> None:
     if not counts or counts[0] < 1:
         raise ValueError(f"counts is {wanted['counts']}; give numbers of proposals from 1 on")
     proposer = build(wanted["proposals"], "proposals")
-    dataset = build(wanted["data"], "data").read(wanted["split"])
+    dataset = build(resolved(wanted["data"]), "data").read(wanted["split"])
     found = propose(dataset, proposer)
     boxes = [torch.from_numpy(b) for b in found.boxes]
     truths = [sample.boxes[~sample.crowd] for sample in dataset.samples]

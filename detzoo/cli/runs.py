@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from detzoo.cli.data import resolved
 from detzoo.config import build, plain
 from detzoo.data import CheckResult, Source, check
 from detzoo.engine import distributed, status
@@ -63,6 +64,7 @@ def settings_of(config: DictConfig) -> Settings:
     settings = plain(config)
     settings = {key: settings[key] for key in KEYS}
     settings["runtime"] = runtime(settings["runtime"])
+    settings["data"] = resolved(settings["data"])
     if settings["data"].get("root"):  # so that a run can be scored from any folder
         root = str(Path(settings["data"]["root"]).expanduser().resolve())
         settings["data"] = {**settings["data"], "root": root}

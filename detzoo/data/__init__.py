@@ -1,5 +1,6 @@
 """Data: readers with one sample form, resizing and its inverse, augmentation, batches, check."""
 
+from detzoo.data.auto import Auto, recognise
 from detzoo.data.coco import Coco
 from detzoo.data.dataset import SPLITS, Dataset, Problem, Sample
 from detzoo.data.health import CheckResult, check
@@ -25,6 +26,7 @@ from detzoo.data.yolo_txt import YoloTxt
 
 __all__ = [
     "SPLITS",
+    "Auto",
     "Batches",
     "CheckResult",
     "Coco",
@@ -50,6 +52,7 @@ __all__ = [
     "evaluation_batches",
     "load_image",
     "load_picture",
+    "recognise",
     "resize_boxes",
     "to_original",
     "with_proposals",

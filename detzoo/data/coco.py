@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from detzoo.data import coco_file
-from detzoo.data.coco_places import FILES, Images, Places, root_of
+from detzoo.data.coco_places import FILES, Images, Places, file_names, root_of
 from detzoo.data.dataset import Dataset
 from detzoo.data.source import DataError, Source
 
@@ -42,6 +42,12 @@ class Coco(Source):
 
     def search(self, split: str) -> Path | None:
         return self.layout.find(split)
+
+    def fit(self, split: str, found: Path) -> tuple[int, int]:
+        names = file_names(found)
+        chosen = self.folder(self.images, split, "images")
+        place = Images(chosen, False) if chosen else self.layout.images(split, found, names)
+        return sum(self.layout.has(place, name) for name in names), len(names)
 
     def looked_for(self, split: str) -> str:
         forms = ", ".join(form.format(split) for form in FILES)

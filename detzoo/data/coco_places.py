@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 from detzoo.data.folders import TRIED, Tree, below, most, split_of, unique
 from detzoo.data.source import FOLDERS, DataError
+from detzoo.files import read_text
 
 FILES = (
     "{}.json",
@@ -91,15 +93,16 @@ class Places:
         tried = names[:: max(1, len(names) // TRIED)]
         places = unique(self._folders(split, file, tried))
         own = [place for place in places if self.tree.split_of(place.folder) in (None, split)]
-        best, part = most(own, tried, self._has)
+        best, part = most(own, tried, self.has)
         if part < 0.5:  # another split's folder may have images of the same names
-            best, part = most(places, tried, self._has)
+            best, part = most(places, tried, self.has)
         if part == 0:  # nothing is anywhere; so that it is said where it was looked for
             usual = (self.root / "images", file.parent, self.root)
             return Images(next(folder for folder in usual if folder.is_dir()), False)
         return best
 
-    def _has(self, place: Images, file_name: str) -> bool:
+    def has(self, place: Images, file_name: str) -> bool:
+        """Whether the image of that name is there."""
         path = below(self.root, place.folder, place.name(file_name))
         return path is not None and path.is_file()
 
@@ -170,6 +173,29 @@ def is_annotation_file(path: Path) -> bool:
         and (b'"annotations"' in text or b'"category_id"' in text)
         and (b'"categories"' in text or b'"category_id"' in text)
     )
+
+
+NAME = re.compile(r'"file_name"\s*:\s*("(?:[^"\\\\]|\\\\.)*")')
+
+
+def file_names(path: Path) -> list[str]:
+    """The images that a file names, without parsing it. Raises DataError for no text."""
+    try:
+        text = read_text(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{error}; restore the annotation file") from error
+    names = []
+    for match in NAME.finditer(text):
+        try:
+            names.append(json.loads(match[1]))
+        except ValueError:
+            continue
+    return names
+
+
+def count_images(path: Path) -> int:
+    """How many images a file names, at least 1."""
+    return max(1, len(file_names(path)))
 
 
 def root_of(path: Path) -> tuple[Path, Path | None]:

@@ -83,17 +83,17 @@ class Tree:
     def files(self) -> dict[Path, list[str]]:
         """Folder -> its files' names, sorted; folders by path."""
         found: dict[Path, list[str]] = {}
-        waiting: list[tuple[Path, tuple[tuple[int, int], ...]]] = [(self.root, ())]
+        around = tuple(_identity(f) for f in self.root.absolute().parents if f.is_dir())
+        waiting = [(self.root, around)]
         count = 0
         while waiting:
             folder, above = waiting.pop()
             try:
-                about = folder.stat()
+                key = _identity(folder)
                 entries = [entry for entry in os.scandir(folder) if not hidden(entry.name)]
             except OSError:
                 continue  # of another user, or gone meanwhile
-            key = (about.st_dev, about.st_ino)
-            if key in above or len(above) > MOST_DEPTH:
+            if key in above or len(above) - len(around) > MOST_DEPTH:
                 continue
             found[folder] = sorted(entry.name for entry in entries if not _is_folder(entry))
             waiting += [(folder / e.name, (*above, key)) for e in entries if _is_folder(e)]
@@ -125,6 +125,12 @@ class Tree:
             if split := split_of(part):
                 return split
         return None
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """What is equal for two paths of one folder."""
+    about = path.stat()
+    return about.st_dev, about.st_ino
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

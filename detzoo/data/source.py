@@ -110,6 +110,14 @@ class Source(abc.ABC):
     def read_found(self, split: str, found: Any) -> Dataset:
         """Read a split that is there."""
 
+    def fit(self, split: str, found: Any) -> tuple[int, int]:
+        """How many images of a split that was found are annotated, or there, and of how many.
+
+        For `auto`, which reads no image.
+        """
+        dataset = self.read_found(split, found)
+        return len(dataset), len(dataset)
+
     @abc.abstractmethod
     def looked_for(self, split: str) -> str:
         """Where `search` looked, and which option names another place; for the error message."""

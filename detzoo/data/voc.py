@@ -58,6 +58,11 @@ class Voc(Source):
             found = [found]
         return self.layout.entries(found, self.folder(self.annotations, split, "annotations"))
 
+    def fit(self, split: str, found: Path | list[Path]) -> tuple[int, int]:
+        entries = self.entries(split, found)
+        there = [below(self.root, entry.folder, entry.name) is not None for entry in entries]
+        return sum(there), len(entries)
+
     def looked_for(self, split: str) -> str:
         return (
             f"looked for {self.root / LISTS / split}.txt and for folders of annotations (.xml) "

@@ -172,7 +172,8 @@ class Places:
             places += [folder, *(folder.parent / name for name in IMAGES), folder.parent]
         places += [self.base / name for name in FOLDERS[split]]
         found = [located(place) or place for place in [*places, *self.tree.images, self.base]]
-        return [place for place in unique(found) if place.is_dir()] or [self.base]
+        below_root = (place for place in unique(found) if place.is_relative_to(self.root))
+        return [place for place in below_root if place.is_dir()] or [self.base]
 
     def image(self, folder: Path, stem: str) -> Path | None:
         """The image in that folder with that name and any suffix; None if there is none."""

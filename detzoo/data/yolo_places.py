@@ -224,6 +224,7 @@ class Places:
         ]
 
 
+LOOKED_AT = 50  # files of a folder; those of images without objects are empty
 EMPTY = {"", "null", "none", "~", "#"}
 
 
@@ -313,6 +314,16 @@ def listed(root: Path, path: Path) -> list[tuple[str, int, Path | None]]:
         return []
     way, _ = most(ways, texts, lambda way, text: image(way, text) is not None)
     return [(text, n, image(way, text)) for text, (_, n) in zip(texts, lines, strict=True)]
+
+
+def label_folders(tree: Tree) -> dict[Path, int]:
+    """Folder -> its label files, for folders in whose first files there is a box."""
+    found = {}
+    for folder, names in tree.with_suffix([".txt"]).items():
+        labels = [name for name in names if not NO_LABELS.match(name)]
+        if any(is_label(folder / name) for name in labels[:LOOKED_AT]):
+            found[folder] = len(labels)
+    return found
 
 
 def is_label(path: Path) -> bool:

@@ -50,6 +50,12 @@ class YoloTxt(Source):
     def search(self, split: str) -> list[Path] | None:
         return self.layout.find(split)
 
+    def fit(self, split: str, found: list[Path]) -> tuple[int, int]:
+        images = [path for path, _ in self._images(found, self.collector())]
+        labels = self._labels(split, images)
+        there = [label_file(labels[path.parent], path.stem).is_file() for path in images]
+        return sum(there), len(images)
+
     def looked_for(self, split: str) -> str:
         named = self.layout.named(split)
         return (

@@ -189,7 +189,9 @@ class TestCoco:
         coco.write()
         with pytest.raises(DataError, match=r"data\.splits\.test=FILE.*data\.holdout\.test=0\.2"):
             Coco(coco.root).read("test")
-        with pytest.raises(DataError, match=r"mine\.json: no such file or folder \(data\.splits\.val\)"):
+        with pytest.raises(
+            DataError, match=r"mine\.json: no such file or folder \(data\.splits\.val\)"
+        ):
             Coco(coco.root, splits={"val": "mine.json"}).read("val")
         with pytest.raises(DataError, match=r"no such folder; data\.root=DIR"):
             Coco(coco.root / "nowhere").read("train")
@@ -464,7 +466,11 @@ class TestFolds:
 
     def test_an_image_has_one_id_in_all_folds_and_no_other_has_it(self, sources):
         ids = [
-            {s.path.name: s.id for split in ("train", "val", "test") for s in of.read(split).samples}
+            {
+                s.path.name: s.id
+                for split in ("train", "val", "test")
+                for s in of.read(split).samples
+            }
             for of in sources
         ]
         assert ids[0] == ids[1] == ids[2] == ids[3]

@@ -85,7 +85,9 @@ class TestScenes:
         """At least half of each, whatever is drawn over it and wherever the image ends."""
         rng, canvas, covered = np.random.default_rng(0), np.zeros((128, 128, 3), np.float32), []
         sides = np.linspace(60, 10, 60)
-        drawn = [_place(rng, int(rng.integers(6)), side, 10, 0.5, canvas, covered, []) for side in sides]
+        drawn = [
+            _place(rng, int(rng.integers(6)), side, 10, 0.5, canvas, covered, []) for side in sides
+        ]
         drawn = [one for one in drawn if one is not None]
         assert 20 < len(drawn) < 60  # there was no room for all
         hidden = []

@@ -1,0 +1,52 @@
+"""Which data set a command means: data=auto where only data.root is given, and what it is then."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from detzoo.config import folder, load_yaml
+
+VERBS = {"check", "propose", "train", "bench"}  # those with a data set of their own
+AUTO = "detzoo.data.Auto"
+ROOT = re.compile(r"\+{0,2}data\.root=")
+CHOSEN = re.compile(r"~?\+{0,2}(data(@[\w.]+)?|experiment|data\._target_)(=|$)")
+
+
+def with_auto(verb: str, arguments: Sequence[str]) -> list[str]:
+    """The overrides; data=auto comes before them where they give data.root and not its format."""
+    if verb not in VERBS or not any(map(ROOT.match, arguments)):
+        return list(arguments)
+    return list(arguments) if any(map(CHOSEN.match, arguments)) else ["data=auto", *arguments]
+
+
+def resolved(node: dict[str, Any]) -> dict[str, Any]:
+    """`data` without auto: the node of the reader that was recognised, as if it had been named.
+
+    What was found is printed once. Raises DataError, a ValueError, where that is not clear.
+    """
+    if node.get("_target_") != AUTO:
+        return node
+    return json.loads(_resolved(json.dumps(node, sort_keys=True)))
+
+
+@cache
+def _resolved(text: str) -> str:
+    from detzoo.data import recognise
+    from detzoo.engine import distributed
+
+    given = json.loads(text)
+    name = given.pop("name")
+    given.pop("_target_")
+    given["splits"] = {k: place for k, place in (given.get("splits") or {}).items() if place}
+    given["holdout"] = {k: v for k, v in (given.get("holdout") or {}).items() if v is not None}
+    found = recognise(**given)
+    if distributed.is_first():
+        print("\n".join(found.lines) + "\n", flush=True)
+    node = load_yaml(folder("conf") / "data" / f"{found.format}.yaml")
+    for key, value in found.settings.items():
+        node[key] = node[key] | value if isinstance(node.get(key), dict) else value
+    return json.dumps(node | ({} if name == "auto" else {"name": name}))

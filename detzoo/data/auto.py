@@ -1,0 +1,326 @@
+"""data=auto: which reader a folder needs, and what that reader has to be given.
+
+Evidence is counted, not guessed: COCO JSON files by the images that they name, VOC files and YOLO
+text files themselves. Where one format has most of it, it is taken; where two have about as much,
+or where the folder holds several data sets, all are listed and nothing is chosen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from detzoo.data import coco_places, voc_file, voc_places, yolo_places
+from detzoo.data.coco import Coco
+from detzoo.data.collect import number
+from detzoo.data.dataset import SPLITS, Dataset
+from detzoo.data.folders import Tree, hidden, no_data_set, split_of
+from detzoo.data.source import HOLDOUT, DataError, Source
+from detzoo.data.unsupported import other_formats
+from detzoo.data.voc import Voc
+from detzoo.data.yolo_txt import YoloTxt
+
+READERS: dict[str, type[Source]] = {"coco": Coco, "voc": Voc, "yolo_txt": YoloTxt}
+TITLES = {"coco": "COCO JSON", "voc": "Pascal VOC XML", "yolo_txt": "YOLO text files"}
+CLOSE = 0.5  # of the best format's images: as many in another one make it a question
+LOOKED_AT = 500  # annotations in which pixels' numbers are looked at
+CONTENT = {  # folders that are a part of a data set and never one
+    *("images", "image", "imgs", "img", "jpegimages", "labels", "label", "annotations", "annots"),
+    *("annotation", "annot", "xml", "xmls", "imagesets", "json", "masks", "segmentationclass"),
+    *("segmentationobject", "result", "results"),
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Files of one format below a root: folder or file -> images that they are about."""
+
+    format: str
+    places: Mapping[Path, int]
+
+    @property
+    def images(self) -> int:
+        return sum(self.places.values())
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What a root holds. settings: of the reader, `root` among them; lines: what to print."""
+
+    format: str
+    settings: Mapping[str, Any]
+    lines: Sequence[str]
+
+    @cached_property
+    def source(self) -> Source:
+        return READERS[self.format](**self.settings)
+
+
+class Auto(Source):
+    """A data set whose format is found out at the first look; see `recognise`.
+
+    images, annotations, first_pixel, options: those of the readers, where what is found is not what
+    is meant.
+    """
+
+    format = "auto"
+    several = True
+
+    def __init__(
+        self,
+        root: str | Path,
+        name: str | None = None,
+        *,
+        images: str | Mapping[str, str] | None = None,
+        annotations: str | Mapping[str, str] | None = None,
+        first_pixel: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(root, name, **options)
+        own = {"images": images, "annotations": annotations, "first_pixel": first_pixel}
+        self.options = {**own, **options}
+
+    @cached_property
+    def recognised(self) -> Recognised:
+        return recognise(self.root, **self.options)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.recognised.source.classes
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return self.recognised.source.splits
+
+    def read(self, split: str) -> Dataset:
+        return self.recognised.source.read(split)
+
+    def search(self, split: str) -> Any | None:
+        return self.recognised.source.find(split)
+
+    def read_found(self, split: str, found: Any) -> Dataset:
+        return self.recognised.source.read_found(split, found)
+
+    def looked_for(self, split: str) -> str:
+        return self.recognised.source.looked_for(split)
+
+
+def recognise(root: str | Path, **options: Any) -> Recognised:
+    """Which format a folder (or a data.yaml, or a COCO JSON) is in, and with which settings.
+
+    options: settings of the reader that are given already; None stands for not given. Splits that
+    are not there are cut from train, by `holdout`. Raises DataError, with all candidates, where no
+    format or more than one fits.
+    """
+    options = {key: value for key, value in options.items() if value not in (None, [], {})}
+    root = Path(root).expanduser()
+    format = _format_of_file(root)
+    if format is None:
+        if wrong := no_data_set(root):
+            raise DataError(wrong)
+        root, found = _only_data_set(root)
+        format = found.format
+    settings = {**options, "root": str(root)}
+    if format == "voc" and "first_pixel" not in options:
+        settings["first_pixel"] = _first_pixel(READERS[format](**settings))
+    notes = _complete(READERS[format], settings)
+    source = READERS[format](**settings)
+    return Recognised(format, settings, [*_lines(source, format), *notes, *_otherwise(format)])
+
+
+def _format_of_file(path: Path) -> str | None:
+    """The format of a root that is a description or an annotation file; None for a folder."""
+    if path.suffix.lower() in (".yaml", ".yml") and path.is_file():
+        return "yolo_txt"
+    if path.suffix.lower() == ".json" and path.is_file():
+        if coco_places.is_annotation_file(path):
+            return "coco"
+        told = other_formats([path])
+        raise DataError(told[0] if told else f"{path}: not COCO's form; data.root=DIR names a folder")
+    return None
+
+
+def evidence(tree: Tree) -> list[Evidence]:
+    """Of every format that has files below a root; most images first."""
+    coco = {path: coco_places.count_images(path) for path in coco_places.annotation_files(tree)}
+    voc = {f: len(names) for f, names in voc_places.Places(tree.root, tree).xml.items()}
+    yolo = yolo_places.label_folders(tree)
+    found = [Evidence("coco", coco), Evidence("voc", voc), Evidence("yolo_txt", yolo)]
+    return sorted((e for e in found if e.places), key=lambda e: -e.images)
+
+
+def _only_data_set(root: Path) -> tuple[Path, Evidence]:
+    """The folder of the one data set at or below root, and the format that has most of it."""
+    while True:
+        tree = Tree(root)
+        found = evidence(tree)
+        if not found:
+            raise DataError(_nothing(tree))
+        homes = _homes(tree, found)
+        if len(homes) != 1:
+            break
+        root = homes[0]
+    if homes:
+        raise DataError(_several(root, homes))
+    if len(found) > 1 and found[1].images >= CLOSE * found[0].images:
+        raise DataError(_which(tree, found))
+    return root, found[0]
+
+
+def _homes(tree: Tree, found: Sequence[Evidence]) -> list[Path]:
+    """Folders of root that hold data sets of their own; [] where root itself is the data set."""
+    if any(map(_describes, tree.files.get(tree.root, ()))):
+        return []
+
+    def child(place: Path) -> Path:
+        return tree.root.joinpath(*place.relative_to(tree.root).parts[:1])
+
+    of_annotations = {child(place) for each in found for place in each.places}
+    of_images = {child(folder) for folder in tree.images}
+    part_of_one = any(
+        home == tree.root or home.is_file() or home.name.lower() in CONTENT or split_of(home.name)
+        for home in of_annotations | of_images
+    )
+    return [] if part_of_one or of_images - of_annotations else sorted(of_annotations & of_images)
+
+
+def _describes(name: str) -> bool:
+    """Whether a file of that name beside folders makes them one data set."""
+    return bool(re.search(r"\.(ya?ml|names|data)$|^(classes|labels|train|test|valid?|trainval)\.txt$"
+                          r"|^notes\.json$", name, re.I)) and not hidden(name)
+
+
+def _nothing(tree: Tree) -> str:
+    """Why nothing was recognised."""
+    images = sum(map(len, tree.images.values()))
+    told = other_formats(tree.root.joinpath(f, n) for f, names in tree.files.items() for n in names)
+    what = f"{tree.root}: no annotations of COCO (.json), VOC (.xml) or YOLO (.txt) below it, "
+    what += f"beside {images} images" if images else "and no images"
+    if told:
+        return f"{what}. {told[0]}"
+    if any(name.startswith("shapes-") for name in map(lambda p: p.name, tree.files)):
+        return f"{what}. The embedded data set lies there: data=shapes data.root={tree.root}"
+    return f"{what}; name the folder that holds both: data.root=DIR"
+
+
+def _several(root: Path, homes: Sequence[Path]) -> str:
+    """The data sets that lie below a root, with what names each."""
+    rows = [f"  data.root={home}" for home in homes[:20]]
+    rows += [f"  and {len(homes) - 20} more"] if len(homes) > 20 else []
+    return (
+        f"{root} is a folder of {len(homes)} folders that each have images and annotations; name "
+        "one, or say what they are together (data=coco, voc or yolo_txt):\n" + "\n".join(rows)
+    )
+
+
+def _which(tree: Tree, found: Sequence[Evidence]) -> str:
+    rows = []
+    for each in found:
+        first = next(iter(each.places)).relative_to(tree.root).as_posix()
+        more = f" and {len(each.places) - 1} more" if len(each.places) > 1 else ""
+        rows.append(
+            f"  data={each.format:9} {TITLES[each.format]}: {each.images} images, {first}{more}"
+        )
+    return f"{tree.root}: annotations in {len(found)} formats; say which:\n" + "\n".join(rows)
+
+
+def _complete(reader: type[Source], settings: dict[str, Any]) -> list[str]:
+    """Add to settings what splits lack; gives what was done, as lines."""
+    notes: list[str] = []
+    source = reader(**settings)
+    if settings.get("folds") is not None:
+        return notes
+    splits = dict(settings.get("splits") or {})
+    places = {split: source.find(split) for split in SPLITS}
+    if places["train"] is None:
+        there = ", ".join(split for split in SPLITS if places[split] is not None)
+        raise DataError(
+            f"{source.root}: {TITLES[reader.format]}, but no train split"
+            + (f" (there is {there})" if there else "")
+            + f": {source.looked_for('train')}"
+        )
+    for split in ("test", "val"):
+        if places[split] is None or splits.get(split):
+            continue
+        if places[split] == places["train"] or (split == "val" and places["val"] == places["test"]):
+            same = "train" if places[split] == places["train"] else "test"
+            splits[split] = "none"
+            notes.append(f"  {split} is described as the same images as {same}: not used twice")
+        elif not source.fit(split, places[split])[0]:
+            splits[split] = "none"
+            notes.append(f"  {split} has images, but not one of them is annotated: not used")
+    holdout = dict(settings.get("holdout") or {})
+    for split in ("val", "test"):
+        if places[split] is None and not source.holdout.get(split) and holdout.get(split) is None:
+            holdout[split] = HOLDOUT[split]
+    settings |= {key: v for key, v in (("splits", splits), ("holdout", holdout)) if v}
+    return notes
+
+
+def _lines(source: Source, format: str) -> list[str]:
+    """What was found, and how sure that is. Raises DataError where no image is there."""
+    there = wanted = 0
+    rows = []
+    for split in SPLITS:
+        if source.folds is not None or split in source.holdout:
+            continue
+        found = source.find(split)
+        hits, of = source.fit(split, found)
+        there, wanted = there + hits, wanted + of
+        rows.append(f"  {split:6}{_shown(source.root, found)}: {hits} of {of} images annotated"
+                    if hits < of else f"  {split:6}{_shown(source.root, found)}: {of} images")
+    if wanted and not there:
+        raise DataError(
+            f"{source.root}: {TITLES[format]} about {wanted} images, and not one of them is below "
+            f"it:\n" + "\n".join(rows)
+        )
+    sure = "sure" if there == wanted else "likely" if there >= 0.5 * wanted else "a guess"
+    lines = [f"found: {TITLES[format]} in {source.root} ({sure})", *rows]
+    for split, part in sorted(source.holdout.items(), reverse=True):
+        lines.append(
+            f"  {split:6}{part:.0%} of train, chosen by the images' bytes (data.holdout.{split})"
+        )
+    if isinstance(source, Voc):
+        edges = "numbered from 1" if source.first_pixel else "edges, counted from 0"
+        lines.append(f"  boxes are {edges} (data.first_pixel={source.first_pixel})")
+    return lines
+
+
+def _otherwise(format: str) -> list[str]:
+    others = " or ".join(f"data={name}" for name in READERS if name != format)
+    return [f"  not so? {others}; data.splits.val=PLACE; more: detzoo check --help"]
+
+
+def _shown(root: Path, found: Any) -> str:
+    """Places relative to root, the first of them where there are several."""
+    paths = [found] if isinstance(found, Path) else list(found)
+    first = paths[0].relative_to(root).as_posix() if paths[0].is_relative_to(root) else str(paths[0])
+    name = f"{first}/" if paths[0].is_dir() and first != "." else first
+    name = "all of it" if name == "." else name
+    return name + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
+
+
+def _first_pixel(source: Source) -> int:
+    """What the numbers in VOC files begin with: 1 in the challenges' own, else 0, which are edges.
+
+    A box that begins at 0 cannot count from 1. One that begins at 1 shows nothing: labelImg writes
+    edges, and never below 1.
+    """
+    found = source.find("train")
+    entries = source.entries("train", found) if found is not None else []
+    own = False
+    for entry in entries[:: max(1, len(entries) // LOOKED_AT)]:
+        path = entry.folder / entry.name
+        tree, objects, _ = voc_file.parse(path) if path.is_file() else (None, [], "")
+        if tree is None:
+            continue
+        own = own or bool(re.search(r"VOC ?20\d\d", voc_file.text(tree, "source/database")))
+        for item, _ in objects:
+            sides = (number(voc_file.text(item, f"bndbox/{side}")) for side in ("xmin", "ymin"))
+            if any(side < 1 for side in sides):
+                return 0
+    return int(own)
