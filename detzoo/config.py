@@ -27,7 +27,10 @@ TARGETS: dict[str, tuple[str, ...]] = {
             *("CornerNet", "CenterNet", "TorchvisionDetector"),
         )
     ),
-    "backbone": tuple(f"detzoo.nn.{n}" for n in ("Backbone", "Darknet24", "Hourglass", "VGG16")),
+    "backbone": tuple(
+        f"detzoo.nn.{name}"
+        for name in ("Backbone", "Darknet24", "Hourglass", "VGG16", "VGG16Conv5")
+    ),
     "proposals": (
         *(f"detzoo.data.{name}" for name in ("EdgeBoxes", "Grid", "SelectiveSearch")),
         "detzoo.api.RegionProposals",

@@ -6,7 +6,7 @@ from detzoo.nn.darknet import Darknet24
 from detzoo.nn.fpn import FPN, OneMap, make_neck
 from detzoo.nn.hourglass import Hourglass
 from detzoo.nn.roi_head import BoxHead, RegionFeatures
-from detzoo.nn.vgg import VGG16
+from detzoo.nn.vgg import VGG16, VGG16Conv5
 
 __all__ = [
     "FPN",
@@ -18,5 +18,6 @@ __all__ = [
     "Hourglass",
     "OneMap",
     "RegionFeatures",
+    "VGG16Conv5",
     "make_neck",
 ]

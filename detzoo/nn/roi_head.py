@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import roi_align, roi_pool
 
@@ -12,11 +13,14 @@ from detzoo.nn.blocks import OutputLinear
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.regions import align
 
-REGION_FEATURES = ("align", "pool")
+REGION_FEATURES = ("align", "align_max", "pool")
 
 
 class RegionFeatures(nn.Module):
     """RoI Align (1703.06870, section 3) or RoI Pool (1504.08083, section 2.1) over maps.
+
+    kind: `align` takes the mean of a bin's samples, `align_max` their maximum (table 2c); `pool`
+    rounds a box to whole cells, and has no gradient to it.
 
     With several maps a region is read from the one that fits its size (1612.03144, equation 1):
     level = floor(4 + log2(sqrt(area) / canonical_size)). aligned: RoI Align without the half-pixel
@@ -52,21 +56,40 @@ class RegionFeatures(nn.Module):
             maps = [x.float() for x in maps]
         level = self.levels(boxes) if len(maps) > 1 else torch.zeros_like(image).long()
         needs_gradient = boxes.requires_grad and torch.is_grad_enabled()
-        if self.kind == "align" and (needs_gradient or not boxes.is_cuda):
-            return align(
+        size, samples = self.size, self.sampling_ratio
+        if self.kind == "align_max":  # every sample is a bin of its own, then the largest is taken
+            size, samples = size * samples, 1
+        if self.kind == "pool" or (boxes.is_cuda and not needs_gradient):
+            pooled = self._by_level(maps, boxes, image, level, size, samples)
+        else:
+            pooled = align(
                 maps,
                 self.strides,
                 boxes,
                 image.long(),
                 level,
-                size=self.size,
-                sampling_ratio=self.sampling_ratio,
+                size=size,
+                sampling_ratio=samples,
                 aligned=self.aligned,
             )
+        return F.max_pool2d(pooled, size // self.size) if size > self.size else pooled
+
+    def _by_level(
+        self,
+        maps: Sequence[Tensor],
+        boxes: Tensor,
+        image: Tensor,
+        level: Tensor,
+        size: int,
+        samples: int,
+    ) -> Tensor:
+        """By torchvision's kernels, map by map; RoI Align of size x size bins of `samples`^2."""
         regions = torch.cat([image[:, None], boxes], 1)  # (R, 5)
         members = [(level == i).nonzero().squeeze(1) for i in range(len(maps))]
         pooled = [
-            self._pool(x, regions[inside], stride)
+            roi_pool(x, regions[inside], size, 1 / stride)
+            if self.kind == "pool"
+            else roi_align(x, regions[inside], size, 1 / stride, samples, self.aligned)
             for x, inside, stride in zip(maps, members, self.strides, strict=True)
         ]
         return torch.cat(pooled)[torch.cat(members).argsort()]
@@ -79,19 +102,31 @@ class RegionFeatures(nn.Module):
         finest, coarsest = (s.bit_length() - 1 for s in (self.strides[0], self.strides[-1]))
         return level.clamp(finest, coarsest).long() - finest
 
-    def _pool(self, x: Tensor, regions: Tensor, stride: int) -> Tensor:
-        if self.kind == "pool":
-            return roi_pool(x, regions, self.size, 1 / stride)
-        return roi_align(x, regions, self.size, 1 / stride, self.sampling_ratio, self.aligned)
-
 
 class BoxHead(nn.Module):
-    """Two fully connected layers, then K + 1 scores (background last) and a box per class."""
+    """Two fully connected layers, then K + 1 scores (background last) and a box per class.
 
-    def __init__(self, channels: int, size: int, width: int, num_classes: int) -> None:
+    dropout: of both layers' outputs in training; VGG16's is 0.5. backbone: one that was pretrained
+    with `fully_connected` layers behind it (VGG16Conv5) hands them over, where their sizes are
+    those of fc6 and fc7.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        size: int,
+        width: int,
+        num_classes: int,
+        dropout: float = 0.0,
+        backbone: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.fc6 = nn.Linear(channels * size * size, width)
         self.fc7 = nn.Linear(width, width)
+        self.dropout = dropout
+        pretrained = vars(backbone or self).pop("fully_connected", None)
+        if pretrained and pretrained["fc6.weight"].shape == self.fc6.weight.shape:
+            self.load_state_dict(pretrained, strict=False)
         self.scores = OutputLinear(width, num_classes + 1)
         self.deltas = OutputLinear(width, num_classes * 4)
         for layer, std in ((self.scores, 0.01), (self.deltas, 0.001)):  # 1504.08083, section 2.3
@@ -100,6 +135,8 @@ class BoxHead(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(R, C, size, size) -> scores (R, K + 1), deltas (R, K, 4)."""
-        x = self.fc6(x.flatten(1)).relu()
-        x = self.fc7(x).relu()
+        for layer in (self.fc6, self.fc7):
+            x = layer(x.flatten(1)).relu()
+            if self.dropout:
+                x = F.dropout(x, self.dropout, self.training)
         return self.scores(x), self.deltas(x).unflatten(1, (-1, 4))

@@ -1,7 +1,11 @@
-"""VGG16 as SSD has it (Liu 2016, arXiv:1512.02325, section 3)."""
+"""VGG16 as SSD has it (Liu 2016, arXiv:1512.02325, section 3), and as the R-CNNs do."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
 from torch import Tensor, nn
 
 from detzoo.nn.backbones import load_strictly
@@ -49,6 +53,71 @@ class VGG16(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         x = self.conv4_3(x)
         return [x, self.conv7(x)]
+
+
+class VGG16Conv5(nn.Module):
+    """One map, conv5_3: 512 channels at stride 16 (1504.08083, 1506.01497); with its max pool
+    behind it, at stride 32, R-CNN's (1311.2524).
+
+    fc6 and fc7 are the detector's: a BoxHead on 7x7 cells and 4096 wide begins with the ones of
+    ImageNet, which are kept in `fully_connected` until it does. frozen: so many of the first
+    convolutions are not trained; 4 are those before conv3_1 (1504.08083, section 4.5). pretrained:
+    torchvision's ImageNet weights (downloads), which are not the papers' Caffe ones. weights: or a
+    file of them, with fc6 and fc7 or without.
+
+    forward: (B, 3, H, W) -> [(B, 512, H // 16, W // 16)].
+    """
+
+    channels = (512,)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+    def __init__(
+        self,
+        *,
+        pool5: bool = False,
+        frozen: int = 0,
+        pretrained: bool = False,
+        weights: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.strides = (32,) if pool5 else (16,)
+        self.features = nn.Sequential(*_layers(3, _BEFORE + _AFTER + ["M"] * pool5))
+        convolutions = [m for m in self.features if isinstance(m, nn.Conv2d)]
+        if not 0 <= frozen <= len(convolutions):
+            raise ValueError(f"backbone.frozen is {frozen}; VGG16 has {len(convolutions)} of them")
+        self.fully_connected: dict[str, Tensor] = {}
+        if pretrained:
+            from torchvision.models import VGG16_Weights
+
+            published = VGG16_Weights.IMAGENET1K_V1.get_state_dict(
+                progress=True, check_hash=True, weights_only=True
+            )
+            own = {k: v for k, v in published.items() if k in self.state_dict()}
+            self.load_state_dict(own)
+            self.fully_connected = _fully_connected(published)
+        if weights is not None:
+            load_strictly(self, weights, "torchvision's VGG16", _CLASSIFIER)
+            state = torch.load(Path(weights), map_location="cpu", weights_only=True)
+            self.fully_connected = _fully_connected(state.get("state_dict", state))
+        for convolution in convolutions[:frozen]:
+            convolution.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [self.features(x)]
+
+
+# torchvision's names, and the papers'
+_FULLY_CONNECTED = {"classifier.0": "fc6", "classifier.3": "fc7"}
+_CLASSIFIER = {f"classifier.{layer}.{part}" for layer in (0, 3, 6) for part in ("weight", "bias")}
+
+
+def _fully_connected(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        f"{ours}.{part}": published[f"{theirs}.{part}"]
+        for theirs, ours in _FULLY_CONNECTED.items()
+        for part in ("weight", "bias")
+        if f"{theirs}.{part}" in published
+    }
 
 
 def _layers(previous: int, widths: list[int | str]) -> list[nn.Module]:

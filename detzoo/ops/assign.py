@@ -43,8 +43,10 @@ def match(
 
     IoU >= positive with the best object: that object. IoU < negative: background, unless it is
     below `background`. Else: ignored.
-    force: an object's best references (all that tie) take their own best object, whatever the IoU,
-    so that no object that touches a reference goes untrained. A crowd box is nobody's object; a
+    force: a reference that is some object's best (all that tie are) is a positive too, whatever the
+    IoU, and takes its own best object. That is its object, unless another one covers it better: of
+    two objects with one best reference the closer one has it, and the other may go untrained, as in
+    the published code (1506.01497, section 3.1.2, rule i). A crowd box is nobody's object; a
     reference that would be background and has at least `crowd_cover` of its area inside one is
     ignored.
     """

@@ -5,6 +5,11 @@ import torch
 
 from detzoo.nn import BoxHead, RegionFeatures
 
+FULLY_CONNECTED = (
+    *((6, "weight", (16, 147)), (6, "bias", (16,))),
+    *((7, "weight", (16, 16)), (7, "bias", (16,))),
+)
+
 
 def box(side: float) -> list[float]:
     return [0.0, 0.0, side, side]
@@ -72,16 +77,54 @@ def test_align_has_a_gradient_for_the_box_on_every_device(device):
     assert (rois.grad != 0).all()
 
 
-def test_no_regions():
+@pytest.mark.parametrize("kind", ["align", "align_max", "pool"])
+def test_no_regions(kind):
     maps = [torch.rand(2, 3, 8, 8)] * 2
-    assert RegionFeatures((4, 8))(maps, [torch.zeros(0, 4)] * 2).shape == (0, 3, 7, 7)
+    found = RegionFeatures((4, 8), kind=kind)(maps, [torch.zeros(0, 4)] * 2)
+    assert found.shape == (0, 3, 7, 7)
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_align_takes_the_mean_or_the_maximum_of_a_bin_s_samples(device):
+    """1703.06870, table 2c. A bin of 4 x 4 cells whose four samples lie on 1, 2, 3 and 8."""
+    cells = torch.zeros(1, 1, 4, 4)
+    for corner, value in (((0, 0), 1.0), ((0, 2), 2.0), ((2, 0), 3.0), ((2, 2), 8.0)):
+        row, column = corner
+        cells[..., row : row + 2, column : column + 2] = value
+    boxes = torch.tensor([[0.0, 0, 4, 4]])
+    boxes = boxes if device == "cpu" else boxes.as_subclass(OnGPU)
+    for kind, expected in (("align", 3.5), ("align_max", 8.0)):
+        found = RegionFeatures((1,), kind=kind, size=1)([cells], [boxes])
+        assert found.shape == (1, 1, 1, 1) and found.item() == expected
+    maps, boxes = [torch.rand(1, 3, 32, 32)], torch.tensor([[3.0, 5, 70, 90]])
+    both = [RegionFeatures((4,), kind=kind)(maps, [boxes]) for kind in ("align", "align_max")]
+    assert (both[1] >= both[0]).all() and both[0].shape == both[1].shape
 
 
 def test_unknown_features_are_refused():
-    with pytest.raises(ValueError, match="align, pool"):
+    with pytest.raises(ValueError, match="align, align_max, pool"):
         RegionFeatures((4,), kind="crop")
 
 
 def test_box_head_shapes():
     scores, deltas = BoxHead(3, 7, 16, num_classes=5)(torch.rand(2, 3, 7, 7))
     assert scores.shape == (2, 6) and deltas.shape == (2, 5, 4)
+
+
+def test_a_pretrained_backbone_hands_its_fully_connected_layers_over():
+    """Once, and only to a head of their size."""
+    begun = {f"fc{i}.{part}": torch.rand(shape) for i, part, shape in FULLY_CONNECTED}
+    for width, size in ((16, 7), (16, 3)):
+        backbone = torch.nn.Identity()
+        backbone.fully_connected = dict(begun)
+        head = BoxHead(3, size, width, num_classes=5, backbone=backbone)
+        assert "fully_connected" not in vars(backbone)
+        same = torch.equal(head.fc6.weight, begun["fc6.weight"]) if size == 7 else False
+        assert same == (size == 7)
+        assert torch.equal(head.fc7.bias, begun["fc7.bias"]) == (size == 7)
+
+
+def test_dropout_is_of_training_alone():
+    head, x = BoxHead(3, 7, 64, num_classes=5, dropout=0.5), torch.rand(2, 3, 7, 7)
+    assert not torch.equal(head.train()(x)[0], head(x)[0])
+    assert torch.equal(head.eval()(x)[0], head(x)[0])

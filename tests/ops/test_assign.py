@@ -112,3 +112,13 @@ def test_what_lies_half_in_a_crowd_box_is_crowded():
     boxes = [[0, 0, 10, 5], [50, 50, 60, 60]]
     truth = pad([target(boxes, [True, False]), target([])])
     assert crowded(REFERENCES, truth).tolist() == [[True, True, True, True, False], [False] * 5]
+
+
+def test_of_two_objects_with_one_best_reference_the_closer_one_has_it():
+    """What `force` does and does not: the other one is nobody's."""
+    references = torch.tensor([[0.0, 0, 10, 10], [40, 40, 50, 50]])
+    near, far = [0.0, 0, 10, 8], [0.0, 0, 10, 2]
+    boxes = torch.tensor([near, far])
+    truth = Target(boxes, torch.tensor([0, 1]), torch.zeros(2, dtype=torch.bool))
+    matched = match(references, truth, positive=0.9, negative=0.3, force=True)
+    assert matched.tolist() == [0, BACKGROUND]
