@@ -13,12 +13,13 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "detzoo"
 
 # What everything may import, beside its own part: reading and writing of plain files, plain text
-LOWEST = {"files", "plain_yaml", "processes", "text", "__version__"}
+LOWEST = {"files", "imagefile", "plain_yaml", "processes", "text", "__version__"}
 
 # part -> what it may import beyond that
 ARROWS = {
     "types": set(),
     "files": set(),
+    "imagefile": set(),
     "plain_yaml": set(),
     "processes": set(),
     "text": set(),

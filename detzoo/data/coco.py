@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from detzoo.data import coco_file
+from detzoo.data.box_forms import XYWH
 from detzoo.data.coco_places import FILES, Images, Places, file_names, root_of
 from detzoo.data.dataset import Dataset
 from detzoo.data.source import DataError, Source
@@ -26,6 +27,7 @@ class Coco(Source):
     """
 
     format = "coco"
+    form = XYWH
 
     def __init__(
         self,
@@ -62,7 +64,8 @@ class Coco(Source):
             path = path or self.find(split)
         if path is None:
             raise DataError(f"{self.name} has no annotation file: {self.looked_for('train')}")
-        names = tuple(coco_file.categories(coco_file.load(path), path, self.collector()).values())
+        found = coco_file.categories(coco_file.load(path), path.name, self.collector())
+        names = tuple(dict.fromkeys(found.names.values()))
         if not names:
             raise DataError(f"{path}: no categories; name the classes with data.classes=[...]")
         return names
@@ -70,13 +73,14 @@ class Coco(Source):
     def read_found(self, split: str, found: Path) -> Dataset:
         content = coco_file.load(found)
         collector = self.collector()
-        names = coco_file.categories(content, found, collector)
-        images = coco_file.images(content, found, collector)
+        file = found.relative_to(self.root).as_posix()
+        categories = coco_file.categories(content, file, collector)
+        images, ids = coco_file.images(content, file, collector)
         claims = coco_file.claims(
             content,
-            found,
-            names,
-            set(images),
+            file,
+            categories.names,
+            ids,
             self.classes,
             self._given_classes is not None,
             collector,
@@ -88,22 +92,22 @@ class Coco(Source):
             folder = place.folder.relative_to(self.root).as_posix()
             collector.warning(
                 "other folders",
-                found.name,
+                file,
                 f"file names such as {names_of[0]!r} begin with folders that are not there",
                 f"looked for by their last part in {folder}/",
             )
         for id, image in images.items():
-            where = f"{found.name}: image {id}"
+            where = f"{file}: image {id}"
             path = collector.path(place.folder, place.name(image["file_name"]), where)
             if path is None:
                 continue
             size = collector.told_size(image.get("height"), image.get("width"), path, where)
             if size is not None:
                 collector.add(id, path, size, claims.get(id, ()))
-        return collector.dataset(self.name, split, self.classes, self._category_ids(names))
+        return collector.dataset(self.name, split, self.classes, self._category_ids(categories))
 
-    def _category_ids(self, names: dict[int, str]) -> tuple[int, ...]:
+    def _category_ids(self, categories: coco_file.Categories) -> tuple[int, ...]:
         """The file's own ids in the order of the labels; a class that it lacks gets a new one."""
-        ids = {name: id for id, name in names.items()}
-        new = itertools.count(max(names, default=0) + 1)
+        ids = categories.ids
+        new = itertools.count(max(categories.names, default=0) + 1)
         return tuple(ids[name] if name in ids else next(new) for name in self.classes)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from detzoo.data.collect import Claim, Collector, number
+from detzoo.data import bounds
+from detzoo.data.collect import Claim, Collector
 from detzoo.data.source import DataError
+from detzoo.data.words import number, whole
 from detzoo.files import read_json
 
 Entry = dict[str, Any]
@@ -18,7 +21,7 @@ def load(path: Path) -> Entry:
     """The file's content with lists under images, annotations and categories, or a DataError."""
     try:
         content = read_json(path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{error}; restore the annotation file") from error
     parts = ("images", "annotations", "categories")
     if not isinstance(content, dict) or any(
@@ -32,101 +35,193 @@ def load(path: Path) -> Entry:
     return {part: content.get(part, []) for part in parts}
 
 
-def categories(content: Entry, path: Path, collector: Collector) -> dict[int, str]:
-    """Category id -> name, by ascending id."""
+class Categories(NamedTuple):
+    """names: category id -> class name, by ascending id; two ids may share a name.
+
+    ids: class name -> the id that stands for it elsewhere, the first that has boxes.
+    """
+
+    names: dict[int, str]
+    ids: dict[str, int]
+
+
+def categories(content: Entry, where: str, collector: Collector) -> Categories:
+    """The categories of a file, without a root category that has no boxes.
+
+    where: the file, as problems name it.
+    """
     names: dict[int, str] = {}
+    above: dict[int, str] = {}  # category id -> its supercategory
     for index, category in enumerate(content["categories"]):
-        where = f"{path.name}: categories[{index}]"
         try:
-            id, name = int(category["id"]), str(category["name"])
-        except (KeyError, TypeError, ValueError, OverflowError):
-            collector.error("malformed entry", where, f"{category!r:.80}", "category left out")
+            id, name = whole(category["id"]), category["name"]
+            if id is None or name is None:
+                raise ValueError("no id or name")
+            name = str(name)
+        except (KeyError, TypeError, ValueError):
+            place = f"{where}: categories[{index}]"
+            collector.error("malformed entry", place, f"{category!r:.80}", "category left out")
             continue
-        if id in names or name in names.values():
-            collector.error(
-                "duplicate id", where, f"category {id} {name!r} came before", "left out"
-            )
+        if id in names:
+            place = f"{where}: categories[{index}]"
+            collector.error("duplicate id", place, f"category {id} {name!r} came before", "left out")
             continue
-        names[id] = name
-    return dict(sorted(names.items()))
+        names[id], above[id] = name, str(category.get("supercategory"))
+    names = dict(sorted(names.items()))
+    used = {whole(a.get("category_id")) for a in content["annotations"] if isinstance(a, dict)}
+    for id in [id for id in names if id not in used and _is_root(id, names, above)]:
+        what = f"category {id} {names[id]!r} is above the others and has no boxes"
+        collector.warning("root category", where, what, "left out")
+        del names[id]
+    ids: dict[str, int] = {}
+    for id, name in sorted(names.items(), key=lambda item: (item[0] not in used, item[0])):
+        if name in ids:
+            what = f"categories {ids[name]} and {id} are both called {name!r}"
+            collector.warning("duplicate class", where, what, "taken as one class")
+        ids.setdefault(name, id)
+    return Categories(names, ids)
 
 
-def images(content: Entry, path: Path, collector: Collector) -> dict[int, Entry]:
-    """Image id -> its entry, whose file_name is text."""
-    found: dict[int, Entry] = {}
+def _is_root(id: int, names: dict[int, str], above: dict[int, str]) -> bool:
+    """Whether a category is the group that all others are in, as Roboflow writes one."""
+    others = [other for other in names if other != id]
+    return bool(others) and above[id] in ("none", "None", "") and all(
+        above[other] == names[id] for other in others
+    )
+
+
+class Images(NamedTuple):
+    """entries: image id -> its entry, whose file_name is text. ids: id as written -> image id."""
+
+    entries: dict[int, Entry]
+    ids: dict[Any, int]
+
+
+def images(content: Entry, where: str, collector: Collector) -> Images:
+    """The images of a file. Where ids are no numbers, all images are numbered in their order."""
+    entries: dict[Any, Entry] = {}
     for index, image in enumerate(content["images"]):
-        where = f"{path.name}: images[{index}]"
-        if (
-            not isinstance(image, dict)
-            or not isinstance(image.get("id"), int)
-            or not isinstance(image.get("file_name"), str)
-        ):
-            what = f"needs a whole number as id and a file_name: {image!r:.80}"
-            collector.error("malformed entry", where, what, "image and boxes left out")
-        elif image["id"] in found:
+        id = key(image.get("id")) if isinstance(image, dict) else None
+        if id is None or not isinstance(image.get("file_name"), str):
+            what = f"needs an id and a file_name: {image!r:.80}"
+            place = f"{where}: images[{index}]"
+            collector.error("malformed entry", place, what, "image and boxes left out")
+        elif id in entries:
+            what = f"image id {id} came before"
             collector.error(
-                "duplicate id", where, f"image id {image['id']} came before", "second one left out"
+                "duplicate id", f"{where}: images[{index}]", what, "second one left out"
             )
         else:
-            found[image["id"]] = image
-    return found
+            entries[id] = image
+    words = [id for id in entries if not isinstance(id, int)]
+    if not words:
+        return Images(entries, {id: id for id in entries})
+    what = f"{len(words)} ids are no whole numbers, such as {words[0]!r:.40}"
+    collector.warning("image ids", where, what, "images are numbered in the order of the file")
+    ids = {written: id for id, written in enumerate(entries, 1)}
+    return Images({ids[written]: image for written, image in entries.items()}, ids)
+
+
+def key(id: Any) -> int | str | None:
+    """An id as it can be compared: a whole number however it is written, other text as it is."""
+    number = whole(id)
+    return number if number is not None else id if isinstance(id, str) and id else None
 
 
 def claims(
     content: Entry,
-    path: Path,
+    where: str,
     names: dict[int, str],
-    images: set[int],
+    images: dict[Any, int],
     classes: Sequence[str],
     chosen: bool,
     collector: Collector,
 ) -> dict[int, list[Claim]]:
     """Image id -> its claims.
 
-    names: category id -> name. images: the ids that there are. classes: names in the order of the
-    labels. chosen: whether a category outside them was left out on purpose.
+    where: the file, as problems name it. names: category id -> name. images: id as written -> image
+    id. classes: names in the order of the labels. chosen: whether a category outside them was left
+    out on purpose.
     """
     labels = {name: label for label, name in enumerate(classes)}
     found: dict[int, list[Claim]] = defaultdict(list)
     seen: set[Any] = set()
     left_out: Counter[str] = Counter()
     for index, annotation in enumerate(content["annotations"]):
-        where = f"{path.name}: annotations[{index}]"
+        place = f"{where}: annotations[{index}]"
         try:
             image, category = annotation["image_id"], annotation["category_id"]
-            x, y, width, height = map(number, annotation["bbox"])
             id = annotation.get("id")
-            where = f"{path.name}: annotation {id}, image {image}"
+            place = f"{where}: annotation {id}, image {image}"
             repeated = id is not None and id in seen
-            name = names.get(category)
-            known = image in images
+            if key(image) is None:
+                raise ValueError(f"image_id is {image!r:.40}")
+            box, written = _box(annotation, place, collector)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            what = f"needs image_id, category_id and bbox [x, y, width, height] ({error!r})"
-            collector.error("malformed entry", where, what, "dropped")
+            what = f"needs image_id, category_id and bbox [x, y, width, height] ({error!r:.200})"
+            collector.error("malformed entry", place, what, "dropped")
             continue
         seen.add(id)
+        name = names.get(whole(category))
+        known = images.get(key(image))
         if repeated:
-            collector.error("duplicate id", where, "annotation id came before", "dropped")
-        elif not known:
-            collector.error("unknown image", where, f"no image has id {image}", "dropped")
+            collector.error("duplicate id", place, "annotation id came before", "dropped")
+        elif known is None:
+            collector.error("unknown image", place, f"no image has id {image!r:.40}", "dropped")
         elif name is not None and name not in labels and chosen:
             left_out[name] += 1
         else:
-            found[image].append(
+            crowd = collector.flag(annotation.get("iscrowd"), "iscrowd", place)
+            found[known].append(
                 Claim(
-                    (x, y, x + width, y + height),
+                    box,
                     labels.get(name),
-                    name if name is not None else f"category {category}",
-                    where,
-                    "crowd" if annotation.get("iscrowd") else None,
+                    name if name is not None else f"category {category!r:.40}",
+                    place,
+                    crowd and "crowd",
                     number(annotation.get("area")),
+                    written,
                 )
             )
     for name, count in left_out.items():
-        collector.warning(
-            "class left out",
-            path.name,
-            f"{name} is not in data.classes",
-            f"{count} boxes dropped",
-        )
+        what = f"{name} is not in data.classes"
+        collector.warning("class left out", where, what, f"{count} boxes dropped")
     return found
+
+
+def _box(
+    annotation: Entry, where: str, collector: Collector
+) -> tuple[bounds.Box, tuple[float, ...] | None]:
+    """An annotation's box, and the four numbers that say so. ValueError if it has none.
+
+    Where there is no bbox, or one of zeros, it is the box of the mask; where the box is turned, the
+    upright one around it: five numbers are the centre, the sides and an angle in degrees, eight are
+    the corners; CVAT writes the unturned box, and the angle beside it.
+    """
+    bbox, drawing = annotation.get("bbox"), annotation.get("segmentation")
+    values = [number(value) for value in bbox] if bbox else []
+    if not any(values) and drawing:
+        try:
+            box = bounds.segmentation(drawing)
+        except ValueError as error:
+            raise ValueError(f"no bbox, and a segmentation that gives none: {error}") from None
+        what = "an annotation has a segmentation and no bbox"
+        collector.note("mask without box", where, what, "the box of its mask")
+        return box, None
+    if len(values) in (5, 8):
+        collector.note("rotated box", where, "a box is turned", "the upright box around it")
+        if len(values) == 8:
+            return bounds.around(zip(values[::2], values[1::2], strict=True)), None
+        if not all(map(math.isfinite, values)):
+            return (math.nan,) * 4, None
+        return bounds.rotated(*values[:4], math.radians(values[4])), None
+    if len(values) != 4:
+        raise ValueError(f"its bbox is {bbox!r:.60}, and it has no segmentation")
+    x, y, width, height = values
+    attributes = annotation.get("attributes")
+    degrees = number(attributes.get("rotation")) if isinstance(attributes, dict) else 0.0
+    if math.isfinite(degrees) and degrees % 180 and min(width, height) > 0:
+        collector.note("rotated box", where, "a box is turned", "the upright box around it")
+        centre = x + width / 2, y + height / 2
+        return bounds.rotated(*centre, width, height, math.radians(degrees)), tuple(values)
+    return (x, y, x + width, y + height), tuple(values)

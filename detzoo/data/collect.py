@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from PIL import Image
+import numpy as np
 
+from detzoo.data.box_forms import Form, suspicion
 from detzoo.data.dataset import Dataset, Problem, Sample, sample_of
 from detzoo.data.folders import inside, located
+from detzoo.data.skip import Skip
+from detzoo.data.words import number, truth
+from detzoo.imagefile import MAX_MEGAPIXELS, UNREADABLE, Exif, Header, Size, header, turned
 
 OVERSHOOT = 0.01  # pixels outside the image that are the rounding of whoever wrote the file
+SLIVER = 1e-3  # pixels; a narrower box is a slip of the mouse, and vanishes when it is resized
 
 
 class Claim(NamedTuple):
@@ -29,17 +34,30 @@ class Claim(NamedTuple):
     where: str
     crowd: str | None = None  # the format's own word for it: "crowd" or "difficult"
     area: float | None = None
+    written: tuple[float, ...] | None = None  # the box's four numbers, in the format's own form
 
 
 @dataclass
 class Collector:
-    """Judges claims, keeps what training can use, notes the rest."""
+    """Judges claims, keeps what training can use, notes the rest.
+
+    form: what the four numbers of a box are in this format. exif: how EXIF orientations are taken
+    (see `detzoo.imagefile`). max_megapixels: larger images are left out. skip: the images that are
+    left out by name.
+    """
 
     root: Path
+    form: Form | None = None
+    exif: Exif = "auto"
+    max_megapixels: float = MAX_MEGAPIXELS
+    skip: Skip = field(default_factory=Skip)
 
     def __post_init__(self) -> None:
         self.samples: list[Sample] = []
         self.problems: list[Problem] = []
+        self._left_out: list[str] = []  # names of images
+        self._notes: dict[tuple[str, str, str], list[Any]] = {}  # -> [where first, how often]
+        self._written: list[tuple[tuple[float, ...], Size, str]] = []  # -> numbers, image, where
 
     def error(self, kind: str, where: str, what: str, action: str) -> None:
         self.problems.append(Problem("error", kind, where, what, action))
@@ -47,13 +65,38 @@ class Collector:
     def warning(self, kind: str, where: str, what: str, action: str) -> None:
         self.problems.append(Problem("warning", kind, where, what, action))
 
+    def note(self, kind: str, where: str, what: str, action: str) -> None:
+        """A warning that is given once, with the first place and the number of them."""
+        self._notes.setdefault((kind, what, action), [where, 0])[1] += 1
+
+    def flag(self, value: Any, word: str, where: str) -> str | None:
+        """`word` if the flag of that name is set; a value that is no flag is noted and sets none."""
+        is_set = truth(value)
+        if is_set is None:
+            what = f"{word} is {value!r:.40}, neither yes nor no"
+            self.note("unknown word", where, what, f"taken as not {word}")
+        return word if is_set else None
+
+    def skips(self, path: Path) -> bool:
+        """Whether `skip` names that image; it is then counted."""
+        name = path.relative_to(self.root).as_posix()
+        if not self.skip(name):
+            return False
+        self._left_out.append(name)
+        return True
+
     def path(self, folder: Path, name: str, where: str, what: str = "image") -> Path | None:
-        """The file's path; None and a noted error if it leaves the root or is not there."""
+        """The file's path; None and a noted error if it leaves the root or is not there.
+
+        None as well, without an error, for an image that is skipped.
+        """
         path = inside(self.root, folder, name)
         if path is None:
             self.error(
                 "path leaves the root", where, f"{name!r} is not inside {self.root}", "not read"
             )
+            return None
+        if what == "image" and self.skips(path):
             return None
         found = located(path)
         if found is None or not found.is_file():
@@ -61,44 +104,58 @@ class Collector:
             return None
         return found
 
-    def told_size(self, height: Any, width: Any, path: Path, where: str) -> tuple[int, int] | None:
-        """(height, width) as the annotation tells them, or from the image where it does not."""
-        size = number(height), number(width)
-        if all(side >= 1 and side.is_integer() for side in size):  # a NaN is not >= 1
-            return int(size[0]), int(size[1])
-        told = f"height {height!r}, width {width!r}"
-        self.warning("no size", where, told, "read from the image")
-        return self.size(path, where)
-
-    def dataset(
-        self, name: str, split: str, classes: tuple[str, ...], category_ids: tuple[int, ...]
-    ) -> Dataset:
-        """What was collected."""
-        return Dataset(
-            name,
-            split,
-            self.root,
-            tuple(self.samples),
-            classes,
-            category_ids,
-            tuple(self.problems),
-        )
-
-    def size(self, path: Path, where: str) -> tuple[int, int] | None:
+    def size(self, path: Path, where: str) -> Size | None:
         """(height, width) from the file's header, for formats that do not tell it."""
+        found = self._header(path, where)
+        return found and (found.upright if turned(found, None, self.exif) else found.size)
+
+    def told_size(self, height: Any, width: Any, path: Path, where: str) -> Size | None:
+        """(height, width) as the annotation tells them, or from the image where it does not.
+
+        A setting that says how images are turned decides which of the two comes first.
+        """
+        sides = number(height), number(width)
+        if not all(side >= 1 and side.is_integer() for side in sides):  # a NaN is not >= 1
+            told = f"height {height!r:.40}, width {width!r:.40}"
+            self.warning("no size", where, told, "read from the image")
+            return self.size(path, where)
+        told = int(sides[0]), int(sides[1])
+        if self.exif == "auto":
+            return told
+        found = self._header(path, where)
+        if found is None or told not in (found.size, found.upright):
+            return found and told
+        return found.upright if turned(found, told, self.exif) else found.size
+
+    def _header(self, path: Path, where: str) -> Header | None:
         try:
-            with Image.open(path) as image:
-                return image.height, image.width
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            return header(path)
+        except UNREADABLE as error:
             self.error("unreadable image", where, f"{path}: {error}", "image and boxes left out")
             return None
 
-    def add(self, id: int, path: Path, size: tuple[int, int], claims: Sequence[Claim]) -> None:
+    def add(self, id: int, path: Path, size: Size, claims: Sequence[Claim]) -> None:
         """Judge one image's claims and keep the sample; no two may have one id."""
-        boxes, labels, crowd, areas = [], [], [], []
+        height, width = size
+        if height * width > self.max_megapixels * 1e6:
+            self.error(
+                "image too large",
+                claims[0].where if claims else path.relative_to(self.root).as_posix(),
+                f"{path.name} has {width} x {height} pixels, {height * width / 1e6:.0f} million; "
+                f"data.max_megapixels is {self.max_megapixels:g}",
+                "image and boxes left out; cut it into tiles, or raise data.max_megapixels",
+            )
+            return
+        kept: dict[tuple[Any, ...], tuple[bool, float]] = {}  # box and label -> crowd and area
         for claim in claims:
+            if claim.written is not None:
+                self._written.append((claim.written, size, claim.where))
             box = self._box(claim, size)
             if box is None:
+                continue
+            if (box, claim.label) in kept:
+                what = f"{_told(claim)} came before"
+                self.warning("duplicate box", claim.where, what, "dropped")
                 continue
             if claim.crowd is not None:
                 self.warning(
@@ -109,17 +166,17 @@ class Collector:
                 )
             whole = (box[2] - box[0]) * (box[3] - box[1])
             told = claim.area if box == claim.box else None
-            boxes.append(box)
-            labels.append(claim.label)
-            crowd.append(claim.crowd is not None)
-            areas.append(told if told is not None and 0 < told < math.inf else whole)
-        self.samples.append(sample_of(id, path, size, boxes, labels, crowd, areas))
+            area = told if told is not None and 0 < told < math.inf else whole
+            kept[box, claim.label] = claim.crowd is not None, area
+        boxes, labels = [box for box, _ in kept], [label for _, label in kept]
+        crowd, areas = [crowd for crowd, _ in kept.values()], [area for _, area in kept.values()]
+        self.samples.append(sample_of(id, path, size, boxes, labels, crowd, areas, self.exif))
 
-    def _box(self, claim: Claim, size: tuple[int, int]) -> tuple[float, float, float, float] | None:
+    def _box(self, claim: Claim, size: Size) -> tuple[float, float, float, float] | None:
         """The box to use, inside the image; None if there is nothing to use."""
         x1, y1, x2, y2 = claim.box
         height, width = size
-        told = f"{claim.name} ({x1:g}, {y1:g}, {x2:g}, {y2:g})"
+        told = _told(claim)
         if claim.label is None:
             self.error(
                 "unknown class", claim.where, f"class {claim.name!r} is not known", "dropped"
@@ -131,13 +188,12 @@ class Collector:
         if x2 < x1 or y2 < y1:
             self.warning("inverted box", claim.where, told, "dropped")
             return None
-        if x2 == x1 or y2 == y1:
-            self.warning("zero-area box", claim.where, told, "dropped")
-            return None
-        if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height:
-            return claim.box
         box = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
-        gone = box[2] <= box[0] or box[3] <= box[1]
+        gone = box[2] <= box[0] or box[3] <= box[1] or _sliver(box)
+        if min(x2 - x1, y2 - y1) < SLIVER or (box == claim.box and gone):
+            what = f"{told}, {x2 - x1:.3g} x {y2 - y1:.3g} pixels"
+            self.warning("zero-area box", claim.where, what, "dropped")
+            return None
         if gone or max(-x1, -y1, x2 - width, y2 - height) > OVERSHOOT:
             self.warning(
                 "box outside the image",
@@ -147,12 +203,43 @@ class Collector:
             )
         return None if gone else box
 
+    def dataset(
+        self, name: str, split: str, classes: tuple[str, ...], category_ids: tuple[int, ...]
+    ) -> Dataset:
+        """What was collected."""
+        for (kind, what, action), (where, count) in self._notes.items():
+            times = f" ({count} times)" if count > 1 else ""
+            self.warning(kind, where, what + times, action)
+        if self._left_out:
+            names = ", ".join(self._left_out[:20])
+            more = len(self._left_out) - 20
+            self.warning(
+                "skipped image",
+                split,
+                f"{len(self._left_out)}: {names}" + (f" and {more} more" if more > 0 else ""),
+                "left out, as data.skip says",
+            )
+        if self._written and self.form is not None:
+            written, sizes, places = zip(*self._written, strict=True)
+            if found := suspicion(np.array(written), np.array(sizes), self.form):
+                severity, what, action = found
+                self.problems.append(Problem(severity, "form of boxes", places[0], what, action))
+        return Dataset(
+            name,
+            split,
+            self.root,
+            tuple(self.samples),
+            classes,
+            category_ids,
+            tuple(self.problems),
+        )
 
-def number(value: Any) -> float:
-    """A float of a number or its text; NaN of anything else, which `Collector` then reports."""
-    if isinstance(value, bool):
-        return math.nan
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return math.nan
+
+def _told(claim: Claim) -> str:
+    return "{} ({:g}, {:g}, {:g}, {:g})".format(claim.name, *claim.box)
+
+
+def _sliver(box: tuple[float, float, float, float]) -> bool:
+    """Whether a box has no width or height left in the precision that it is stored in."""
+    x1, y1, x2, y2 = np.asarray(box, np.float32)
+    return bool(min(x2 - x1, y2 - y1) < SLIVER)

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from detzoo.imagefile import Exif
+
 SPLITS = ("train", "val", "test")
 
 
@@ -19,7 +21,8 @@ SPLITS = ("train", "val", "test")
 class Problem:
     """Something wrong with a data set. Errors stop a run before it starts, warnings do not.
 
-    where: the file, with a line or an id. action: what training does about it.
+    where: the file, with a line or an id. action: what training does about it. split: the split
+    that has it, where there is one.
     """
 
     severity: Literal["error", "warning"]
@@ -27,16 +30,18 @@ class Problem:
     where: str
     what: str
     action: str
+    split: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One image and its truth, in the pixels of the image on disk.
+    """One image and its truth, in the pixels of the image as it is shown (`detzoo.imagefile`).
 
     size: (height, width). boxes: (M, 4) float32 xyxy, inside the image, each with an area. labels:
     (M,) int64 in [0, K). crowd: (M,) bool, crowd or difficult. areas: (M,) float32, of the object
     where the annotation tells it, else of the box; COCO's small, medium and large go by it.
-    proposals: (P, 4) float32 xyxy, for detectors that are given their regions; else None.
+    proposals: (P, 4) float32 xyxy, for detectors that are given their regions; else None. exif: how
+    the file's EXIF orientation is taken.
     """
 
     id: int
@@ -47,6 +52,7 @@ class Sample:
     crowd: Tensor
     areas: Tensor
     proposals: Tensor | None = None
+    exif: Exif = "auto"
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,12 +87,17 @@ class Dataset:
         return digest.hexdigest()
 
     def coco(self) -> dict[str, Any]:
-        """COCO ground truth; file names are relative to `root`, annotation ids count from 1."""
+        """COCO ground truth; file names are relative to `root`, annotation ids count from 1.
+
+        An image whose EXIF tag is not taken by the usual rule carries `exif`.
+        """
         images, annotations = [], []
         for sample in self.samples:
             height, width = sample.size
             name = sample.path.relative_to(self.root).as_posix()
             images.append({"id": sample.id, "file_name": name, "width": width, "height": height})
+            if sample.exif != "auto":
+                images[-1]["exif"] = sample.exif
             for box, label, crowd, area in zip(
                 sample.boxes.tolist(),
                 sample.labels.tolist(),
@@ -120,6 +131,7 @@ def sample_of(
     labels: list[int],
     crowd: list[bool],
     areas: list[float],
+    exif: Exif = "auto",
 ) -> Sample:
     """A Sample from plain lists; an image without boxes gets a (0, 4) tensor."""
     return Sample(
@@ -130,6 +142,7 @@ def sample_of(
         torch.tensor(labels, dtype=torch.int64),
         torch.tensor(crowd, dtype=torch.bool),
         torch.tensor(areas, dtype=torch.float32),
+        exif=exif,
     )
 
 

@@ -16,14 +16,15 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from detzoo.data.dataset import SPLITS, Dataset, Problem, Sample, content_hash
-from detzoo.data.image import EXIF_ORIENTATION, load_image
+from detzoo.data.image import load_image
 from detzoo.data.source import DataError, Source
+from detzoo.imagefile import UNREADABLE, header, turned
 
 EXAMPLES = 5  # shown of each kind of problem; the JSON has them all
+MOST_NAMES = 20  # of classes in one line
 CELL = 4  # side in pixels of the cells in which CenterNet tells objects apart
 SMALL, MEDIUM = 32**2, 96**2  # COCO's borders between small, medium and large, in square pixels
 
@@ -113,11 +114,12 @@ def check(
             problem = Problem("error", "no such split", str(source.root), str(error), "cannot run")
             if problem not in problems:
                 problems.append(problem)
-    for dataset in datasets.values():
-        problems += dataset.problems
-        problems += _images(dataset, decode, progress)
-        problems += _classes(dataset)
+    for split, dataset in datasets.items():
+        found = [*dataset.problems, *_images(dataset, decode, progress), *_classes(dataset)]
+        problems += (replace(problem, split=split) for problem in found)
     problems += _copies(datasets)
+    if len(datasets) == len(splits):
+        problems += _unused(source)
     problems = [replace(p, severity="warning") if p.kind in source.allow else p for p in problems]
     statistics = {split: _statistics(dataset) for split, dataset in datasets.items()}
     classes = next(iter(datasets.values())).classes if datasets else ()
@@ -140,35 +142,34 @@ def _images(dataset: Dataset, decode: bool, progress: bool) -> Iterator[Problem]
 def _image(dataset: Dataset, sample: Sample, decode: bool) -> Iterator[Problem]:
     where = f"{sample.path.relative_to(dataset.root).as_posix()} (id {sample.id})"
     try:
-        with Image.open(sample.path) as image:
-            stored = image.height, image.width
-            orientation = _orientation(image)
-        upright = load_image(sample.path, sample.size).shape[:2] if decode else stored
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        found = header(sample.path)
+        if decode and sorted(found.size) == sorted(sample.size):
+            load_image(sample.path, sample.size, sample.exif)
+    except UNREADABLE as error:
         yield Problem("error", "unreadable image", where, str(error), "stops at it")
         return
-    if not decode and orientation in (5, 6, 7, 8) and stored == sample.size[::-1]:
-        upright = sample.size
-    told, is_ = (f"{w} x {h}" for h, w in (sample.size, stored))
-    if upright != sample.size:
+    turns = turned(found, sample.size, sample.exif)
+    shown = found.upright if turns else found.size
+    told, is_ = (f"{w} x {h}" for h, w in (sample.size, found.size))
+    if shown != sample.size:
         what = f"the annotation says {told} (width x height), the image is {is_}"
+        if shown != found.size:
+            what += f", and {shown[1]} x {shown[0]} when turned as its EXIF tag says"
         yield Problem("error", "size mismatch", where, what, "stops at it")
-    elif orientation != 1:
-        turned = stored != sample.size
+    elif found.orientation != 1:
         yield Problem(
             "warning",
             "EXIF rotation",
             where,
-            f"orientation {orientation}; stored as {is_}, annotated as {told} (width x height)",
-            "turned upright, as it was annotated" if turned else "pixels and boxes as stored",
+            f"orientation {found.orientation}; stored as {is_}, annotated as {told} (width x height)",
+            "turned upright, with its boxes" if turns else "pixels and boxes as stored",
         )
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(EXIF_ORIENTATION, 1) or 1)
-    except Exception:  # a broken EXIF block raises all sorts of things, and says nothing then
-        return 1
+def _unused(source: Source) -> Iterator[Problem]:
+    for pattern in source.skip.unused:
+        what = f"data.skip names {pattern!r}, which is no image of these splits"
+        yield Problem("warning", "unused skip", str(source.root), what, "nothing left out by it")
 
 
 def _classes(dataset: Dataset) -> Iterator[Problem]:
@@ -178,12 +179,13 @@ def _classes(dataset: Dataset) -> Iterator[Problem]:
         what = "not one box that can be used"
         yield Problem("error", "no boxes", where, what, "nothing to learn from or to score against")
         return
-    for name, count in counts.items():
-        if not count:
-            action = (
-                "cannot be learnt" if dataset.split == "train" else "n/a, not a part of any mean"
-            )
-            yield Problem("warning", "empty class", where, f"{name} has no boxes", action)
+    empty = [name for name, count in counts.items() if not count]
+    if empty:
+        names = ", ".join(empty[:MOST_NAMES])
+        more = f" and {len(empty) - MOST_NAMES} more" if len(empty) > MOST_NAMES else ""
+        what = f"{names}{more}: no boxes"
+        action = "cannot be learnt" if dataset.split == "train" else "n/a, not a part of any mean"
+        yield Problem("warning", "empty class", where, what, action)
 
 
 def _copies(datasets: dict[str, Dataset]) -> Iterator[Problem]:

@@ -1,10 +1,6 @@
 """From a file to the network's pixels, and boxes both ways.
 
-One rule about orientation: pixels are taken as stored on disk, EXIF rotation is not applied, and
-boxes are in those pixels. The one exception is an image whose annotation gives its width and
-height swapped against the stored ones while its EXIF tag says that it lies on its side: that
-annotation was drawn on the upright image, so the image is turned upright. `detzoo check` reports
-every such image.
+Which way up an image is shown, and with it its boxes, is `detzoo.imagefile`'s one rule.
 
 Arrays are (H, W, 3) uint8 RGB; sizes are (height, width); boxes are xyxy and continuous.
 
@@ -25,10 +21,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import PIL
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
+from detzoo.imagefile import (
+    MAX_MEGAPIXELS,
+    Exif,
+    Header,
+    Size,
+    open_image,
+    orientation,
+    turned,
+    upright,
+)
 from detzoo.types import Detections, Frame, Images
 
 try:
@@ -36,9 +42,7 @@ try:
 except ImportError:
     simplejpeg = None
 
-Size = tuple[int, int]
-EXIF_ORIENTATION = 0x0112
-EXIF_ON_ITS_SIDE = (5, 6, 7, 8)  # the orientations that swap width and height
+EXIF_WITHIN = 2**18  # bytes in which a JPEG's EXIF block stands
 PARTS = (8, 4, 2)  # what libjpeg decodes at one over that at almost no cost
 
 
@@ -52,11 +56,12 @@ class Picture(NamedTuple):
     size: Size
 
 
-def load_image(source: Any, size: Size | None = None) -> np.ndarray:
+def load_image(source: Any, size: Size | None = None, exif: Exif = "auto") -> np.ndarray:
     """(H, W, 3) uint8 RGB of a path, encoded bytes, a PIL image or an (H, W, 3) uint8 RGB array.
 
-    size: the (height, width) that the annotation gives; it decides only whether an image that lies
-    on its side is turned (see the module's docstring). Raises FileNotFoundError for a path that is
+    size: the (height, width) that the annotation gives; it decides whether a file's EXIF tag turns
+    the image, where `exif` does not (see `detzoo.imagefile`), and how many pixels it may have, where
+    that is more than Pillow's limit. A PIL image and an array are taken as they are. Raises FileNotFoundError for a path that is
     not there and ValueError for what is no whole image or an array of another form.
     """
     if isinstance(source, np.ndarray):
@@ -72,29 +77,37 @@ def load_image(source: Any, size: Size | None = None) -> np.ndarray:
         raise TypeError(
             f"an image is a path, bytes, a PIL image or a uint8 array, got {type(source).__name__}"
         )
-    return _load(source, size, None).pixels
+    return _load(source, size, None, exif).pixels
 
 
-def load_picture(source: Any, resize: Resize | None, size: Size | None = None) -> Picture:
+def load_picture(
+    source: Any, resize: Resize | None, size: Size | None = None, exif: Exif = "auto"
+) -> Picture:
     """What `resize` needs of an image: as `load_image`, but a JPEG perhaps at a part of its sides.
 
-    resize: None for the whole image. source, size and errors are those of `load_image`.
+    resize: None for the whole image. source, size, exif and errors are those of `load_image`.
     """
     if isinstance(source, bytes | str | Path):
-        return _load(source, size, resize)
+        return _load(source, size, resize, exif)
     pixels = load_image(source)
     return Picture(pixels, (pixels.shape[0], pixels.shape[1]))
 
 
-def _load(source: bytes | str | Path, size: Size | None, resize: Resize | None) -> Picture:
+def _load(source: bytes | str | Path, size: Size | None, resize: Resize | None, exif: Exif) -> Picture:
     where = "the encoded image" if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else _read(Path(source))
-    picture = _decode(data, where, resize)
-    if size is not None and picture.size == size[::-1] != size:
-        image = Image.open(io.BytesIO(data))
-        if image.getexif().get(EXIF_ORIENTATION) in EXIF_ON_ITS_SIDE:
-            return Picture(_rgb(ImageOps.exif_transpose(image), where), size)
-    return picture
+    try:
+        return _decode(data, where, size, resize, exif)
+    except Image.DecompressionBombError as error:
+        raise ValueError(
+            f"{where}: too large ({error}); cut it into tiles, or raise data.max_megapixels if it is "
+            "one of a data set"
+        ) from error
+    except (OSError, SyntaxError) as error:
+        raise ValueError(
+            f"{where}: not a whole image that can be decoded ({error}); restore it or remove it "
+            "from the data set (data.skip leaves it out)"
+        ) from error
 
 
 def decoder() -> str:
@@ -110,26 +123,33 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _decode(data: bytes, where: str, resize: Resize | None) -> Picture:
-    if simplejpeg is not None and data[:3] == b"\xff\xd8\xff":
+def _decode(
+    data: bytes, where: str, told: Size | None, resize: Resize | None, exif: Exif
+) -> Picture:
+    most = MAX_MEGAPIXELS * 1e6 if told is None else max(MAX_MEGAPIXELS * 1e6, told[0] * told[1])
+    jpeg = data[:3] == b"\xff\xd8\xff"
+    # A JPEG's EXIF block stands before its pixels: one that has none is not opened for it.
+    bare = jpeg and b"Exif" not in data[:EXIF_WITHIN]
+    image = None if bare and simplejpeg is not None else open_image(io.BytesIO(data), most)
+    found = image and Header((image.height, image.width), orientation(image))
+    turn = found is not None and turned(found, told, exif)
+    if simplejpeg is not None and jpeg and not turn:
         try:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-            if colours in ("YCbCr", "Gray", "RGB"):
+            if colours in ("YCbCr", "Gray", "RGB") and height * width <= most:
                 least = _least(resize, (height, width))
                 pixels = simplejpeg.decode_jpeg(data, min_height=least[0], min_width=least[1])
                 return Picture(pixels, (height, width))
         except ValueError:
             pass  # Pillow decodes what is slightly damaged, and says what is wrong with the rest
-    try:
-        image = Image.open(io.BytesIO(data))
-        size = image.height, image.width
-        image.draft(image.mode, _least(resize, size)[::-1])  # of a JPEG; others know no parts
-        return Picture(_rgb(image, where), size)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"{where}: not a whole image that can be decoded ({error}); restore it or remove it "
-            "from the data set"
-        ) from error
+    if image is None:
+        image = open_image(io.BytesIO(data), most)
+        found = Header((image.height, image.width), 1)
+    size = found.upright if turn else found.size
+    part = _least(resize, size)
+    image.draft(image.mode, part if size != found.size else part[::-1])  # of a JPEG alone
+    pixels = _rgb(image, where, found.orientation if turn else 1)
+    return Picture(pixels, size)
 
 
 def _least(resize: Resize | None, size: Size) -> Size:
@@ -142,12 +162,12 @@ def _least(resize: Resize | None, size: Size) -> Size:
     return size
 
 
-def _rgb(image: Image.Image, where: str) -> np.ndarray:
+def _rgb(image: Image.Image, where: str, orientation: int = 1) -> np.ndarray:
     if image.mode.startswith(("I", "F")):
         raise ValueError(
             f"{where}: {image.mode} pixels have more than 8 bits a channel; convert them to 8 bits"
         )
-    return np.array(image.convert("RGB"))
+    return np.array(upright(image.convert("RGB"), orientation))
 
 
 class Resize(abc.ABC):

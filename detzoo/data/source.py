@@ -14,10 +14,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from detzoo.data.box_forms import Form
 from detzoo.data.collect import Collector
 from detzoo.data.dataset import SPLITS, Dataset
 from detzoo.data.folders import Tree, below, inside, located, no_data_set
+from detzoo.data.kinds import allowed
 from detzoo.data.pieces import cut, ranked
+from detzoo.data.skip import Skip
+from detzoo.data.words import number
+from detzoo.imagefile import EXIF, MAX_MEGAPIXELS, Exif
 
 FOLDERS = {  # what people call a split's folder or file
     "train": ("train", "train2017"),
@@ -43,10 +48,14 @@ class Source(abc.ABC):
     not on their names or order, and copies of an image stay on one side. folds: for small data
     sets, cut all images, whatever their split, into so many equal parts by the same rule; part
     `fold` is the test split, the next one val, the rest train. allow: kinds of problems that
-    `check` lets pass, e.g. ["train/test overlap"]; they stay in its table, as warnings.
+    `check` lets pass, e.g. ["train/test overlap"]; they stay in its table, as warnings. skip:
+    images to leave out, by name or pattern (see `Skip`). exif: how EXIF orientations are taken,
+    "auto", "upright" or "stored" (see `detzoo.imagefile`). max_megapixels: larger images are left
+    out, as an error.
     """
 
     format: str
+    form: Form | None = None  # of a box's four numbers
     several = False  # whether `splits` may name several places for one split
 
     def __init__(
@@ -61,9 +70,18 @@ class Source(abc.ABC):
         folds: int | None = None,
         fold: int = 0,
         allow: Sequence[str] = (),
+        skip: Sequence[str] = (),
+        exif: Exif = "auto",
+        max_megapixels: float = MAX_MEGAPIXELS,
     ) -> None:
         self.name = name or self.format
-        self.allow = frozenset([allow] if isinstance(allow, str) else allow)
+        self.allow = allowed(allow)
+        self.skip = Skip([skip] if isinstance(skip, str) else skip)
+        if exif not in EXIF:
+            raise ValueError(f"data.exif is {exif!r}; it is one of {', '.join(EXIF)}")
+        if isinstance(max_megapixels, bool) or not number(max_megapixels) > 0:
+            raise ValueError(f"data.max_megapixels is {max_megapixels!r}; give a number above 0")
+        self.exif, self.max_megapixels = exif, number(max_megapixels)
         self.root = Path(root).expanduser()
         self.tree = Tree(self.root)
         given = {split: place for split, place in (splits or {}).items() if place}
@@ -95,7 +113,7 @@ class Source(abc.ABC):
 
     def collector(self) -> Collector:
         """What judges the images and boxes of a split."""
-        return Collector(self.root)
+        return Collector(self.root, self.form, self.exif, self.max_megapixels, self.skip)
 
     @property
     @abc.abstractmethod

@@ -9,6 +9,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from detzoo.data import voc_file
+from detzoo.data.box_forms import XYXY
 from detzoo.data.collect import Claim, Collector
 from detzoo.data.dataset import Dataset
 from detzoo.data.folders import below
@@ -31,6 +32,7 @@ class Voc(Source):
     """
 
     format = "voc"
+    form = XYXY
 
     def __init__(
         self,
@@ -110,6 +112,8 @@ class Voc(Source):
         )
         claimed: list[Claim] = []
         for id, (entry, (tree, objects, wrong)) in enumerate(zip(entries, parsed, strict=True), 1):
+            if collector.skips(self.root / entry.stem):
+                continue
             xml = collector.path(entry.folder, entry.name, entry.where, "annotation")
             if xml is None:
                 continue
@@ -124,10 +128,11 @@ class Voc(Source):
                 voc_file.text(tree, "size/height"), voc_file.text(tree, "size/width"), path, where
             )
             if size is not None:
-                claims = [
-                    voc_file.claim(item, labels, self.first_pixel, f"{where}:{line}")
+                read = (
+                    voc_file.claim(item, labels, self.first_pixel, f"{where}:{line}", collector)
                     for item, line in objects
-                ]
+                )
+                claims = [claim for claim in read if claim is not None]
                 collector.add(id, path, size, claims)
                 claimed += claims
         self._tell_first_pixel(claimed, collector)
@@ -144,7 +149,7 @@ class Voc(Source):
         """The image of that name, else the one that the annotation tells."""
         found = self.layout.image(folder, stem)
         if found is not None:
-            return found
+            return None if collector.skips(found) else found
         name = told or f"{stem}.jpg"
         bare = name.replace("\\", "/").rpartition("/")[2]
         if bare != name and below(self.root, folder, name) is None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
-from detzoo.data.collect import Claim, number
+from detzoo.data import bounds
+from detzoo.data.collect import Claim, Collector
+from detzoo.data.words import number
+
+SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 def text(item: ElementTree.Element, path: str) -> str:
     return (item.findtext(path) or "").strip()
@@ -33,14 +38,66 @@ def parse(path: Path) -> tuple[ElementTree.Element | None, Objects, str]:
     return tree, list(zip(objects, lines, strict=True)), ""
 
 
-def claim(item: ElementTree.Element, labels: Mapping[str, int], first_pixel: int, where: str) -> Claim:
-    """One object; labels: class name -> label. first_pixel: see Voc."""
+def claim(
+    item: ElementTree.Element,
+    labels: Mapping[str, int],
+    first_pixel: int,
+    where: str,
+    collector: Collector,
+) -> Claim | None:
+    """One object; None and a noted error if it has no box. labels: name -> label. first_pixel: see Voc.
+
+    Without a <bndbox> it is the upright box around its <polygon> or <robndbox>.
+    """
     name = text(item, "name")
-    sides = ("xmin", "ymin", "xmax", "ymax")
-    x1, y1, x2, y2 = (number(text(item, f"bndbox/{side}")) for side in sides)
-    if x2 > x1 and y2 > y1:  # a box without area stays one, so that it is told
+    written = [number(text(item, f"bndbox/{side}")) for side in SIDES]
+    if item.find("bndbox") is None or not any(text(item, f"bndbox/{side}") for side in SIDES):
+        drawn = _drawn(item)
+        if drawn is None:
+            what = f"{name} has no bndbox with xmin, ymin, xmax, ymax, and no polygon or robndbox"
+            collector.error("malformed entry", where, what, "dropped")
+            return None
+        kind, written = drawn
+        collector.note(f"{kind} box" if kind == "rotated" else "mask without box", where,
+                       f"an object has a {kind} outline and no bndbox", "the upright box around it")
+    x1, y1, x2, y2 = written
+    degrees = _rotation(item)
+    if degrees % 180 and x2 > x1 and y2 > y1:
+        x1, y1, x2, y2 = bounds.rotated(
+            (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, math.radians(degrees)
+        )
+        collector.note("rotated box", where, "an object is turned", "the upright box around it")
+    if x2 > x1 and y2 > y1:  # a box without area stays one, so that it is noted
         x1, y1 = x1 - first_pixel, y1 - first_pixel
-    difficult = text(item, "difficult") not in ("", "0")
+    difficult = collector.flag(text(item, "difficult"), "difficult", where)
     return Claim(
-        (x1, y1, x2, y2), labels.get(name), name, where, "difficult" if difficult else None
+        (x1, y1, x2, y2), labels.get(name), name, where, difficult, written=tuple(written)
     )
+
+
+def _drawn(item: ElementTree.Element) -> tuple[str, bounds.Box] | None:
+    """What an object without bndbox is drawn as, and the upright box around it."""
+    polygon, turned = item.find("polygon"), item.find("robndbox")
+    if polygon is not None and (points := _points(polygon)):
+        return "polygon", bounds.around(points)
+    if turned is not None:  # roLabelImg's; the angle is in radians
+        values = [number(text(turned, side)) for side in ("cx", "cy", "w", "h", "angle")]
+        if all(map(math.isfinite, values)):
+            return "rotated", bounds.rotated(*values)
+    return None
+
+
+def _points(polygon: ElementTree.Element) -> list[tuple[float, float]]:
+    """Of <x1><y1><x2><y2>... (Roboflow), <pt><x><y> (LabelMe), or <x><y><x><y>..."""
+    xs = [number(e.text) for e in polygon.iter() if re.fullmatch(r"x\d*", str(e.tag))]
+    ys = [number(e.text) for e in polygon.iter() if re.fullmatch(r"y\d*", str(e.tag))]
+    return list(zip(xs, ys, strict=True)) if len(xs) == len(ys) else []
+
+
+def _rotation(item: ElementTree.Element) -> float:
+    """Degrees by which CVAT has turned a box, whose bndbox it writes unturned."""
+    for attribute in item.iterfind("attributes/attribute"):
+        if text(attribute, "name") == "rotation":
+            degrees = number(text(attribute, "value"))
+            return degrees if math.isfinite(degrees) else 0.0
+    return 0.0

@@ -27,6 +27,7 @@ from detzoo.data.folders import (
     unique,
 )
 from detzoo.data.source import FOLDERS, DataError
+from detzoo.data.yolo_rows import Keypoints, keypoints
 from detzoo.files import read_json, read_text
 from detzoo.plain_yaml import read_yaml
 
@@ -188,6 +189,17 @@ class Places:
             places.append(self.root / name)
         found = [located(place) or place for place in unique(places)]
         return unique(found)
+
+    @cached_property
+    def keypoints(self) -> Keypoints | None:
+        """What the description says stands behind a box. Raises DataError for nonsense."""
+        if self.description is None:
+            return None
+        path, content = self.description
+        try:
+            return keypoints(content)
+        except ValueError as error:
+            raise DataError(f"{path}: {error}") from error
 
     def class_names(self) -> tuple[str, ...]:
         """The names in the order of the labels. Raises DataError for none."""

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from detzoo.data.box_forms import YOLO
 from detzoo.data.collect import Claim, Collector
 from detzoo.data.dataset import Dataset
 from detzoo.data.folders import images_in, unique
@@ -32,6 +33,7 @@ class YoloTxt(Source):
     """
 
     format = "yolo_txt"
+    form = YOLO
     several = True
 
     def __init__(
@@ -74,7 +76,7 @@ class YoloTxt(Source):
         images = self._images(found, collector)
         labels = self._labels(split, [path for path, _ in images])
         for id, (path, where) in enumerate(images, 1):
-            size = collector.size(path, where)
+            size = None if collector.skips(path) else collector.size(path, where)
             if size is not None:
                 file = label_file(labels[path.parent], path.stem)
                 collector.add(id, path, size, self._claims(path, file, size, collector))
@@ -121,7 +123,8 @@ class YoloTxt(Source):
                 "an image without boxes",
             )
             return []
-        return claims(text_of(labels), where, size, self.classes, collector)
+        keypoints = self.layout.keypoints
+        return claims(text_of(labels), where, size, self.classes, collector, keypoints)
 
     def _tell_unread(self, folder: Path, labels: Path, collector: Collector) -> None:
         """Warn of label files that belong to no image that can be read."""

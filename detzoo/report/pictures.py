@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from detzoo import imagefile
 from detzoo.report.drawing import Box, as_uri, draw, heated
 from detzoo.report.palette import Style
 from detzoo.report.runs import Run, clean, dig, number, read, shorten
 
 COUNT, THRESHOLD = 4, 0.3
-EXIF_ORIENTATION, EXIF_ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)
 
 
 @dataclass(frozen=True)
@@ -134,12 +134,13 @@ def open_image(
         path = inside(Path(root), name)
         if path is None:
             return None, "refused: its path leaves the data set's folder"
-        with Image.open(path) as image:
-            size = (number(record, "width"), number(record, "height"))
-            lies = image.getexif().get(EXIF_ORIENTATION) in EXIF_ON_ITS_SIDE
-            if lies and image.size == size[::-1] != size:  # as detzoo.data.image decides it
-                return ImageOps.exif_transpose(image).convert("RGB"), ""
-            return image.convert("RGB"), ""
+        size = (number(record, "height"), number(record, "width"))
+        with imagefile.open_image(path) as image:
+            found = imagefile.Header((image.height, image.width), imagefile.orientation(image))
+            exif = record["exif"] if record.get("exif") in imagefile.EXIF else "auto"
+            turn = imagefile.turned(found, size, exif)
+            pixels = image.convert("RGB")
+            return imagefile.upright(pixels, found.orientation if turn else 1), ""
     except FileNotFoundError:
         return None, "the image file is not there"
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

@@ -70,3 +70,39 @@ def shared():
         return path
 
     return folder
+
+
+class VocFolder:
+    """A Pascal VOC data set with one image of 60 x 40, whose objects a test chooses."""
+
+    SIDES = ("xmin", "ymin", "xmax", "ymax")
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def write(self, objects, name="a", split="train"):
+        """objects: what differs from a default of name, difficult, the box's sides, and drawn."""
+        write_image(self.root / "JPEGImages" / f"{name}.jpg", seed=sum(map(ord, name)))
+        for folder in ("Annotations", "ImageSets/Main"):
+            (self.root / folder).mkdir(parents=True, exist_ok=True)
+        parts = []
+        for given in objects:
+            of = {"name": "ape", "difficult": 0, **dict(zip(self.SIDES, (3, 4, 20, 30), strict=True))}
+            of |= given
+            sides = "".join(f"<{side}>{of[side]}</{side}>" for side in self.SIDES)
+            box = of.get("drawn", f"<bndbox>{sides}</bndbox>")
+            parts.append(
+                f"<object><name>{of['name']}</name><difficult>{of['difficult']}</difficult>"
+                f"{box}</object>\n"
+            )
+        size = "<size><width>60</width><height>40</height><depth>3</depth></size>"
+        text = f"<annotation>{size}\n{''.join(parts)}</annotation>"
+        (self.root / "Annotations" / f"{name}.xml").write_text(text)
+        with open(self.root / "ImageSets" / "Main" / f"{split}.txt", "a") as file:
+            file.write(f"{name}\n")
+        return self
+
+
+@pytest.fixture
+def voc(tmp_path):
+    return VocFolder(tmp_path / "voc")

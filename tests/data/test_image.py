@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
@@ -95,15 +95,43 @@ class TestLoading:
         assert np.array_equal(load_image(jpeg(picture)), fast)
         assert image.decoder().startswith("Pillow ")
 
-    def test_orientation_is_ignored_unless_the_annotation_was_drawn_upright(self, picture):
+    def test_an_image_is_upright_unless_the_annotation_gives_the_stored_size(self, picture):
         lying = jpeg(picture, exif=exif(6))  # "turn me a quarter clockwise to see me upright"
         stored = load_image(jpeg(picture))
-        assert np.array_equal(load_image(lying), stored)
+        assert np.array_equal(load_image(lying), np.rot90(stored, -1))  # as OpenCV reads it
         assert np.array_equal(load_image(lying, (40, 60)), stored)
         assert np.array_equal(load_image(lying, (60, 40)), np.rot90(stored, -1))
-        # No tag, or a tag that does not swap the sides: nothing to turn by.
+        # No tag: nothing to turn by.
         assert load_image(jpeg(picture), (60, 40)).shape == (40, 60, 3)
-        assert load_image(jpeg(picture, exif=exif(3)), (60, 40)).shape == (40, 60, 3)
+
+    @pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
+    @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+    def test_all_orientations_are_those_of_pillow(self, picture, orientation, format):
+        data = io.BytesIO()
+        options = {"lossless": True} if format == "WEBP" else {}
+        Image.fromarray(picture).save(data, format, exif=exif(orientation), **options)
+        shown = ImageOps.exif_transpose(Image.open(io.BytesIO(data.getvalue()))).convert("RGB")
+        upright = load_image(data.getvalue())
+        assert upright.shape == np.asarray(shown).shape
+        assert np.abs(upright.astype(int) - np.asarray(shown)).max() <= 2  # two JPEG decoders
+        plain = load_image(data.getvalue(), exif="stored")
+        assert plain.shape == picture.shape
+        assert np.array_equal(load_image(data.getvalue(), picture.shape[:2], "upright"), upright)
+
+    @pytest.mark.parametrize("orientation", [0, 9, 255, -1])
+    def test_an_orientation_outside_1_to_8_turns_nothing(self, picture, orientation):
+        data = jpeg(picture, exif=exif(orientation) if orientation >= 0 else b"Exif\0\0nonsense")
+        assert np.array_equal(load_image(data), load_image(jpeg(picture)))
+
+    def test_more_pixels_than_pillow_allows_only_if_the_annotation_says_so(self, monkeypatch):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+        monkeypatch.setattr(image, "MAX_MEGAPIXELS", 0.002)
+        data = io.BytesIO()
+        Image.fromarray(np.zeros((60, 50, 3), np.uint8)).save(data, "PNG")
+        with pytest.raises(ValueError, match=r"too large .*data\.max_megapixels"):
+            load_image(data.getvalue())
+        assert load_image(data.getvalue(), (60, 50)).shape == (60, 50, 3)
+        assert Image.MAX_IMAGE_PIXELS == 1000
 
 
 class TestParts:
@@ -181,11 +209,12 @@ class TestParts:
         with pytest.raises(TypeError, match="int"):
             load_picture(7, Letterbox(40))
 
-    def test_a_lying_image_is_turned_whole(self, scene):
+    def test_a_lying_image_is_turned_at_a_part_as_well(self, scene):
         lying = jpeg(scene, exif=exif(6))
         picture = load_picture(lying, Letterbox(40), (320, 240))
-        assert picture.size == (320, 240)
-        assert np.array_equal(picture.pixels, np.rot90(load_image(lying), -1))
+        part = load_picture(jpeg(scene), Letterbox(40)).pixels
+        assert picture.size == (320, 240) and part.shape == (30, 40, 3)
+        assert np.abs(picture.pixels.astype(int) - np.rot90(part, -1)).max() <= 2
 
 
 class TestSizes:

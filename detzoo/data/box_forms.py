@@ -1,0 +1,127 @@
+"""Whether the boxes of a file are written in its format's form, or in another that people use.
+
+A box is four numbers, and every tool has its own: corners, or a corner with width and height, or a
+centre with them, in pixels or in fractions of the image. Boxes in another form than the reader
+expects mostly leave their images, or all lie within the first pixel: then the forms are tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+FEW = 4  # boxes below which chance could make a form look right
+MANY = 16  # boxes from which a tenth outside is enough to ask
+TOLERANCE = 0.02  # of a side, and a pixel more, that a box may leave its image by
+FITS = 0.98  # of the boxes inside their images: this is the form
+CORNER = 8  # pixels; in an image with a smaller side a box within the first pixel is possible
+
+
+class Form(NamedTuple):
+    """What four numbers mean: called on them (N, 4), it gives xyxy in the unit, which is of a
+    side where `unit` is a number, and a pixel where it is None."""
+
+    name: str
+    corners: Callable[[np.ndarray], np.ndarray]
+    unit: float | None = None
+
+    def boxes(self, written: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        """(N, 4) xyxy in pixels; sizes: (N, 2) heights and widths."""
+        boxes = self.corners(written)
+        return boxes if self.unit is None else boxes * sizes[:, [1, 0, 1, 0]] / self.unit
+
+
+def _corners(written: np.ndarray) -> np.ndarray:
+    return written
+
+
+def _sized(written: np.ndarray) -> np.ndarray:
+    return np.concatenate([written[:, :2], written[:, :2] + written[:, 2:]], 1)
+
+
+def _centred(written: np.ndarray) -> np.ndarray:
+    half = written[:, 2:] / 2
+    return np.concatenate([written[:, :2] - half, written[:, :2] + half], 1)
+
+
+XYXY = Form("[x1, y1, x2, y2] in pixels", _corners)
+XYWH = Form("[x, y, width, height] in pixels", _sized)
+CXCYWH = Form("[centre x, centre y, width, height] in pixels", _centred)
+PIXELS = (XYWH, XYXY, CXCYWH)
+FRACTIONS = tuple(
+    form._replace(name=form.name.replace("in pixels", "in fractions of the image (0..1)"), unit=1.0)
+    for form in PIXELS
+)
+PERCENT = tuple(
+    form._replace(name=form.name.replace("in pixels", "in percent of the image"), unit=100.0)
+    for form in PIXELS
+)
+YOLO = FRACTIONS[2]
+
+Suspicion = tuple[Literal["error", "warning"], str, str]
+
+
+def suspicion(written: np.ndarray, sizes: np.ndarray, expected: Form) -> Suspicion | None:
+    """Severity, what was seen and what to do, if the boxes of a split look written otherwise.
+
+    written: (N, 4), as in the file. sizes: (N, 2), the heights and widths of their images.
+    """
+    boxes = expected.corners(written)
+    # A point or a line, a slip of the mouse, says nothing about the form.
+    telling = np.isfinite(written).all(1) & (boxes[:, 2:] != boxes[:, :2]).all(1)
+    written, sizes = written[telling].astype(np.float64), sizes[telling].astype(np.float64)
+    if not len(written):
+        return None
+    if expected.unit is None and (found := _within_a_pixel(written, sizes, expected)):
+        return found
+    share = _share(written, sizes, expected)
+    # Fractions above 2 are none, however few: a box of two images' size is nobody's.
+    nonsense = expected.unit == 1 and bool((np.abs(written).max(1) > 2).all())
+    if not nonsense and (len(written) < FEW or share >= (0.9 if len(written) >= MANY else 0.75)):
+        return None
+    others = [*FRACTIONS, *PIXELS, *PERCENT] if expected.unit else PIXELS
+    fits = [form for form in others if form != expected and _plausible(written, sizes, form)]
+    out = round((1 - share) * len(written))
+    seen = f"{out} of {len(written)} boxes leave their images as {expected.name}"
+    if fits:
+        return _error(f"{seen}; they would fit as {fits[0].name}", expected)
+    if nonsense or (share < 0.5 and len(written) >= MANY // 2):
+        other = "no other usual form fits; are these the annotations of images of another size?"
+        return _error(f"{seen}, and {other}", expected)
+    return None
+
+
+def _within_a_pixel(written: np.ndarray, sizes: np.ndarray, expected: Form) -> Suspicion | None:
+    inside = ((written >= 0) & (written <= 1)).all(1) & (sizes.min(1) >= CORNER)
+    if not inside.any() or (written[inside] == np.round(written[inside])).all():
+        return None
+    seen = f"{inside.sum()} of {len(written)} boxes lie within the first pixel"
+    if inside.mean() < 0.5:
+        return "warning", f"{seen}: are some in fractions of the image?", "taken as pixels"
+    fits = [form for form in FRACTIONS if _share(written[inside], sizes[inside], form) >= FITS]
+    guess = next((form for form in fits if form.corners is expected.corners), None)
+    guess = guess or (fits[0] if fits else None)
+    named = f"they look normalised: {guess.name}" if guess else "they look normalised"
+    return _error(f"{seen}; {named}", expected)
+
+
+def _error(what: str, expected: Form) -> Suspicion:
+    return "error", what, f"wrong boxes; write them as {expected.name}"
+
+
+def _plausible(written: np.ndarray, sizes: np.ndarray, form: Form) -> bool:
+    """Whether nearly all boxes fit as that form, and do not all crowd into one corner."""
+    boxes = form.boxes(written, sizes)
+    reach = (boxes[:, 2:] / sizes[:, ::-1]).max()
+    return _share(written, sizes, form) >= FITS and bool(reach > 0.5)
+
+
+def _share(written: np.ndarray, sizes: np.ndarray, form: Form) -> float:
+    """The part of the boxes that have an area and lie inside their images, nearly."""
+    boxes = form.boxes(written, sizes)
+    sides = sizes[:, ::-1]
+    slack = TOLERANCE * sides + 1
+    fits = (boxes[:, 2:] > boxes[:, :2]) & (boxes[:, :2] >= -slack) & (boxes[:, 2:] <= sides + slack)
+    return float(fits.all(1).mean())

@@ -1,0 +1,55 @@
+"""Numbers, ids and flags as annotation files write them: as numbers, as text, or as words."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+TRUE = frozenset({"true", "yes", "y", "t", "on"})
+FALSE = frozenset({"", "false", "no", "n", "f", "off", "none", "null", "nan", "unspecified"})
+
+
+def number(value: Any) -> float:
+    """A float of a number or its text; NaN of anything else, which `Collector` then reports."""
+    if isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def whole(value: Any) -> int | None:
+    """The whole number that an id is: 1, 1.0, "1" and "1.0" are 1; None of anything else.
+
+    What does not fit into 64 bits is none, since tensors and other programs' tables hold ids.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        id = int(value)  # not through a float: ids of 17 digits are usual
+    except ValueError:
+        as_float = number(value)
+        id = int(as_float) if math.isfinite(as_float) else 0
+        if id != as_float:
+            return None
+    except OverflowError:
+        return None
+    if isinstance(value, float) and id != value:
+        return None
+    return id if -(2**63) <= id < 2**63 else None
+
+
+def truth(value: Any) -> bool | None:
+    """Whether a flag is set, of a boolean, a number or a word; None of what is neither.
+
+    Nothing at all and "Unspecified", which some tools always write, are no.
+    """
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    if isinstance(value, str):
+        word = value.strip().casefold()
+        if word in TRUE or word in FALSE:
+            return word in TRUE
+    flag = number(value)
+    return flag == 1 if flag in (0, 1) else None
