@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,9 @@ from detzoo.files import atomic, write_json
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from detzoo.types import Detections
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 @app("predict")
@@ -25,9 +25,9 @@ def main(config: DictConfig) -> int:
     from tqdm import tqdm
 
     import detzoo
-    from detzoo.cli.heatmaps import overlay, see
-    from detzoo.data import load_image
+    from detzoo.cli.heatmaps import see
     from detzoo.engine.precision import choose_device
+    from detzoo.report.fonts import legend
 
     wanted = plain(config)
     if not wanted["run"]:
@@ -36,41 +36,89 @@ def main(config: DictConfig) -> int:
     out, size = Path(wanted["out"]), wanted["batch_size"]
     detector = detzoo.load(wanted["run"], choose_device(wanted["device"]))
     found: list[dict[str, Any]] = []
+    broken: dict[Path, str] = {}
     for start in tqdm(range(0, len(paths), size), "predict", unit="batch", disable=None):
-        batch = paths[start : start + size]
-        pixels = [load_image(path) for path in batch]
-        detections = detector.predict(batch, batch_size=size, score_threshold=wanted["score"])
-        seen = see(detector, pixels) if wanted["heatmaps"] else [{}] * len(pixels)
-        for path, image, boxes, maps in zip(batch, pixels, detections, seen, strict=True):
-            picture = out / f"{len(found):04d}-{path.stem}.jpg"
-            for name, heat in maps.items():
-                overlay(image, heat, picture.with_suffix(f".{name.replace(' ', '-')}.jpg"))
-            save_picture(image, boxes, detector.class_names, picture)
+        pixels = readable(paths[start : start + size], broken)
+        if not pixels:
+            continue
+        detections = detector.predict([*pixels], batch_size=size, score_threshold=wanted["score"])
+        seen = see(detector, [*pixels.values()]) if wanted["heatmaps"] else [{}] * len(pixels)
+        for (path, image), boxes, maps in zip(pixels.items(), detections, seen, strict=True):
+            picture = out / f"{len(found):04d}-{_shortened(path.stem)}.jpg"
+            save_pictures(image, boxes, maps, detector.class_names, picture)
             found.append(
                 entry(path, image, boxes, detector.class_names) | {"picture": picture.name}
             )
     write_json(out / "predictions.json", found)
     objects = sum(len(image["objects"]) for image in found)
     print(f"{objects} objects in {len(found)} images, in {out / 'predictions.json'} and beside it")
-    return 0
+    if numbers := legend(detector.class_names):
+        print(numbers)
+    if broken:
+        told = "\n".join(f"  {why}" for why in broken.values())
+        print(
+            f"detzoo predict: {len(broken)} of {len(paths)} images cannot be read:\n{told}",
+            file=sys.stderr,
+        )
+    return 1 if broken else 0
+
+
+def readable(paths: Sequence[Path], broken: dict[Path, str]) -> dict[Path, np.ndarray]:
+    """path -> (H, W, 3) uint8 RGB of the images that can be read; `broken` gets the others, and
+    why."""
+    from PIL import Image
+
+    from detzoo.data import load_image
+
+    found = {}
+    for path in paths:
+        try:
+            found[path] = load_image(path)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            said = str(error)
+            broken[path] = said if str(path) in said else f"{path}: {said}"
+    return found
+
+
+def _shortened(stem: str, most: int = 120) -> str:
+    """Short enough, in bytes, for any file system together with what is put around it."""
+    return stem.encode()[:most].decode(errors="ignore")
 
 
 def images_of(wanted: str | Sequence[str]) -> list[Path]:
-    """Files, the images in folders, and what patterns match. Raises ValueError if there is none."""
+    """Files, the images in folders, and what patterns match, each once.
+
+    Raises ValueError if there is none, saying what was named instead.
+    """
+    from detzoo.data.folders import VIDEOS, images_in, is_image
+
     paths: list[Path] = []
     for text in [wanted] if isinstance(wanted, str) else wanted:
         path = Path(text).expanduser()
         if path.is_dir():
-            paths += sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+            inside = images_in(path)
+            if not inside:
+                below = f"{path}/*/*" if any(p.is_dir() for p in path.iterdir()) else ""
+                hint = f"; for those in its folders: images=['{below}']" if below else ""
+                raise ValueError(f"images: there is no image in {path}{hint}")
+            paths += inside
         elif path.is_file():
+            if path.suffix.lower() in VIDEOS:
+                raise ValueError(
+                    f"images: {path} is a video; cut it into images first: "
+                    f"ffmpeg -i {path.name} %06d.png"
+                )
             paths.append(path)
+        elif "://" in text:
+            raise ValueError(f"images: {text} is a URL; download it and name the file")
         elif any(character in text for character in "*?["):
-            paths += sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+            matched = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+            paths += [p for p in matched if p.is_file() and is_image(p.name)]
         else:
             raise ValueError(f"images: there is no file or folder {path}")
     if not paths:
         raise ValueError("no images; name files, folders or patterns: images=[a.jpg,holiday/]")
-    return paths
+    return list(dict.fromkeys(paths))
 
 
 def entry(path: Path, image: np.ndarray, found: Detections, names: Sequence[str]) -> dict[str, Any]:
@@ -85,15 +133,27 @@ def entry(path: Path, image: np.ndarray, found: Detections, names: Sequence[str]
     return {"file": str(path), "width": width, "height": height, "objects": objects}
 
 
-def save_picture(image: np.ndarray, found: Detections, names: Sequence[str], path: Path) -> None:
-    """The image with boxes and names on it, as JPEG, written whole or not at all."""
+def save_pictures(
+    image: np.ndarray,
+    found: Detections,
+    heatmaps: Mapping[str, Tensor],
+    names: Sequence[str],
+    path: Path,
+) -> None:
+    """The image with boxes and names on it, and beside it one for each heatmap, as JPEG, each
+    written whole or not at all."""
     from matplotlib.colors import to_hex
     from PIL import Image
 
+    from detzoo.cli.heatmaps import overlay
     from detzoo.report.drawing import Box, draw
+    from detzoo.report.fonts import drawable
 
+    for name, heat in heatmaps.items():
+        overlay(image, heat, path.with_name(f"{path.stem}.{name.replace(' ', '-')}.jpg"))
+    drawn = drawable(names)
     boxes = [
-        Box(tuple(box), f"{names[label]} {score:.2f}", colour=to_hex(f"C{label % 10}"))
+        Box(tuple(box), f"{drawn[names[label]]} {score:.2f}", colour=to_hex(f"C{label % 10}"))
         for box, score, label in zip(
             found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
         )

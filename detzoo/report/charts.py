@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import offset_copy
 
+from detzoo.report.fonts import drawable
 from detzoo.report.palette import Style
 from detzoo.report.runs import Run, dig, number, shorten
 from detzoo.report.tables import contenders
@@ -157,6 +158,7 @@ def classes(by_name: Mapping[str, Sequence[Run]], width: float) -> Figure | None
             found = run.metrics.get("per_class")
             for name in found if isinstance(found, dict) else ():
                 boxes.setdefault(name, number(found, name, "boxes"))
+    drawn = drawable(list(boxes))
     boxes = {name: count for name, count in boxes.items() if count != 0}
     if not boxes:
         return None
@@ -188,7 +190,7 @@ def classes(by_name: Mapping[str, Sequence[Run]], width: float) -> Figure | None
     counts = ["" if math.isnan(boxes[c]) else f" ({boxes[c]:,.0f})" for c in rows]
     axes.set_yticks(
         range(len(rows)),
-        [shorten(c, 26 if wide else 14) + n for c, n in zip(rows, counts, strict=True)],
+        [shorten(drawn[c], 26 if wide else 14) + n for c, n in zip(rows, counts, strict=True)],
     )
     turned: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
     if crowded:

@@ -27,6 +27,7 @@ from detzoo.report.charts import (
     new_figure,
     text_on,
 )
+from detzoo.report.fonts import drawable
 from detzoo.report.palette import Style
 from detzoo.report.runs import shorten
 from detzoo.report.tables import contenders
@@ -139,7 +140,8 @@ def confusion(details: Details, styles: Styles, width: float) -> Figure | None:
     height = down * (0.86 * side + 0.25) + 0.2
     figure = Figure(figsize=(width, height), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
-    labels = [shorten(name, 14) for name in (*names, "background")]
+    drawn = drawable(first.problem.class_names)
+    labels = [shorten(drawn.get(name, name), 14) for name in (*names, "background")]
     size = max(4.0, min(7.5, 24 * side / len(labels)))  # of letters, about a third of a cell
     for axes, (name, detail) in zip(panels.flat, details.items(), strict=False):
         matrix = _pooled(detail.confusion, keep)

@@ -6,12 +6,12 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from detzoo.report.fonts import pillow_font
 
 TRUTH = "#ffffff"
 
@@ -22,12 +22,6 @@ class Box:
     text: str
     crowd: bool = False
     colour: str = TRUTH
-
-
-@lru_cache(maxsize=4)
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    return ImageFont.truetype(str(file), size)
 
 
 def draw(
@@ -43,7 +37,7 @@ def draw(
     lines are a fifth as wide.
     """
     image = image.copy()
-    canvas, font = ImageDraw.Draw(image), _font(size)
+    canvas = ImageDraw.Draw(image)
     scaled = []
     for box in boxes:
         x1, y1, x2, y2 = (v * factor[i % 2] for i, v in enumerate(box.xyxy))
@@ -57,6 +51,7 @@ def draw(
     for (x1, y1, _, y2), box in zip(scaled, boxes, strict=True):
         if not box.text:
             continue
+        font = pillow_font(box.text, size)
         width, height = canvas.textlength(box.text, font=font) + 6, size + 3
         left = min(max(x1, 0), max(0, image.width - width))
         for top in (y1 - height, y1, y2 - height, y2):

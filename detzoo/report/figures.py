@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from detzoo.report import charts, detail_charts, latency_chart
 from detzoo.report.analysis import Detail
 from detzoo.report.charts import INK, MOST_CLASSES, PAPER
+from detzoo.report.fonts import families, legend
 from detzoo.report.palette import Style
 from detzoo.report.runs import Run, dig, number, shorten
 from detzoo.report.tables import contenders, noise
@@ -81,6 +82,8 @@ def draw(
     known = details or {}
     for name in contenders(frame)["detector"]:
         by_name[str(name)] = [run for run in runs if called[run] == name]
+    names = _class_names(by_name)
+    numbers = f" {numbered}" if (numbered := legend(names)) else ""
     seeds = any(len(members) > 1 for members in by_name.values())
     jobs: list[tuple[str, str, str, Callable[[float], Figure | None]]] = [
         (
@@ -119,7 +122,7 @@ def draw(
             "classes",
             "AP of each class",
             f"In brackets the number of test boxes (at most {MOST_CLASSES} classes, those with the "
-            "most boxes)." + _left_out(by_name) + (" Means over seeds." * seeds),
+            "most boxes)." + _left_out(by_name) + (" Means over seeds." * seeds) + numbers,
             lambda width: charts.classes(by_name, width),
         ),
         (
@@ -161,7 +164,8 @@ def draw(
             "Boxes of a true class (down) by the class of their one detection at IoU 0.50, from "
             "the detector's own threshold on; colours are shares of the row. The last row are "
             "detections on background, the last column objects that were not found."
-            + (" Of several seeds the first." * seeds),
+            + (" Of several seeds the first." * seeds)
+            + numbers,
             lambda width: detail_charts.confusion(known, styles, width),
         ),
     ]
@@ -172,6 +176,7 @@ def draw(
         with matplotlib.rc_context(), warnings.catch_warnings():
             matplotlib.rcdefaults()
             matplotlib.rcParams.update(_RC)
+            matplotlib.rcParams["font.family"] = families([*by_name, *names])
             warnings.filterwarnings("ignore", "Glyph .* missing")  # a box stands for it
             if (figure := make(WIDE)) is None or (small := make(NARROW)) is None:
                 continue
@@ -188,6 +193,12 @@ def draw(
                 )
             )
     return drawings
+
+
+def _class_names(by_name: Mapping[str, Sequence[Run]]) -> list[str]:
+    """In the order of their ids, as metrics.json has them."""
+    tables = [dig(run.metrics, "per_class") for runs in by_name.values() for run in runs]
+    return list(dict.fromkeys(n for table in tables if isinstance(table, dict) for n in table))
 
 
 def _tails(by_name: Mapping[str, Sequence[Run]]) -> str:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from detzoo import imagefile
 from detzoo.report.drawing import Box, as_uri, draw, heated
+from detzoo.report.fonts import drawable, legend
 from detzoo.report.palette import Style
 from detzoo.report.runs import Run, clean, dig, number, read, shorten
 
@@ -63,6 +64,7 @@ def gallery(
     """
     found = Gallery()
     dataset = _dataset(runs, found.notes)
+    found.notes += filter(None, [legend(list(_names(dataset).values()))])
     shown: dict[str, Run] = {}
     for run in runs:
         shown.setdefault(called[run], run)
@@ -214,12 +216,18 @@ def _heatmaps(run: Run) -> dict[Any, list[tuple[str, np.ndarray]]]:
 
 
 def class_names(dataset: Mapping[str, Any]) -> dict[Any, str]:
-    """category id -> name."""
-    names: dict[Any, str] = {}
-    for category in _list(dataset, "categories"):
-        if isinstance(category, dict) and isinstance(category.get("id"), int | str):
-            names[category["id"]] = shorten(str(category.get("name")), 22)
-    return names
+    """category id -> name, or the number that is drawn where no font has it."""
+    names = _names(dataset)
+    drawn = drawable(list(names.values()))
+    return {id: shorten(drawn[name], 22) for id, name in names.items()}
+
+
+def _names(dataset: Mapping[str, Any]) -> dict[Any, str]:
+    return {
+        category["id"]: clean(category.get("name"), 200)
+        for category in _list(dataset, "categories")
+        if isinstance(category, dict) and isinstance(category.get("id"), int | str)
+    }
 
 
 def _name(names: Mapping[Any, str], key: Any) -> str:

@@ -1,0 +1,110 @@
+"""Pictures of people's own: what is broken stops nothing, and what was found is kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import detzoo
+from detzoo.cli import main
+from detzoo.cli.predict import images_of
+from detzoo.report import fonts
+from detzoo.types import Detections
+
+
+class Stub:
+    """Finds one object in whatever it is given, and counts its batches."""
+
+    class_names = ("cat", "猫" * 3)
+
+    def __init__(self) -> None:
+        self.batches: list[list[Path]] = []
+
+    def predict(self, images, *, batch_size, score_threshold):
+        assert 0 < len(images) <= batch_size
+        self.batches.append(images)
+        box, score, label = torch.tensor([[2.0, 3, 30, 20]]), torch.tensor([0.5]), torch.tensor([1])
+        return [Detections(box, score, label) for _ in images]
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
+    found = Stub()
+    monkeypatch.setattr(detzoo, "load", lambda *_: found)
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Five pictures: the third is cut, the fourth is text; and what lies beside pictures."""
+    path = tmp_path / "été 写真"
+    path.mkdir()
+    noise = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+    for index in range(5):
+        Image.fromarray(noise).save(path / f"{index}.jpg")
+    (path / "2.jpg").write_bytes((path / "2.jpg").read_bytes()[:700])
+    (path / "3.jpg").write_text("no picture")
+    (path / "._0.jpg").write_text("a resource fork")
+    (path / "notes.txt").write_text("")
+    return path
+
+
+@pytest.mark.parametrize("size", [1, 2, 8])
+def test_a_broken_picture_stops_no_other(folder, stub, tmp_path, capsys, size):
+    out = tmp_path / "found"
+    code = main(["predict", "run=x", f"images=['{folder}']", f"out={out}", f"batch_size={size}"])
+    told = capsys.readouterr()
+    assert code == 1
+    assert "2 of 5 images cannot be read" in told.err
+    assert str(folder / "2.jpg") in told.err and str(folder / "3.jpg") in told.err
+    assert "3 objects in 3 images" in told.out
+    found = json.loads((out / "predictions.json").read_text())
+    assert [Path(image["file"]).name for image in found] == ["0.jpg", "1.jpg", "4.jpg"]
+    assert all((out / image["picture"]).is_file() for image in found)
+    assert [image["objects"][0]["class"] for image in found] == ["猫猫猫"] * 3
+    assert sum(map(len, stub.batches)) == 3
+
+
+def test_only_broken_pictures_are_still_an_answer(folder, stub, tmp_path, capsys):
+    out = tmp_path / "found"
+    assert main(["predict", "run=x", f"images=['{folder / '3.jpg'}']", f"out={out}"]) == 1
+    assert json.loads((out / "predictions.json").read_text()) == [] and not stub.batches
+    assert "1 of 1 images cannot be read" in capsys.readouterr().err
+
+
+def test_whole_pictures_end_well_and_a_name_without_a_font_is_a_number(
+    folder, stub, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(fonts, "faces", lambda: (fonts.Face(fonts.DEJAVU, "DejaVu Sans"),))
+    fonts._face.cache_clear()
+    long = folder / ("é" * 120 + ".jpg")
+    (folder / "0.jpg").rename(long)
+    out = tmp_path / "found"
+    assert main(["predict", "run=x", f"images=['{long}']", f"out={out}"]) == 0
+    told = capsys.readouterr()
+    assert "drawn as numbers: #2 猫猫猫." in told.out and not told.err.count("detzoo predict")
+    fonts._face.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda p: "https://example.org/a.jpg", "is a URL; download it"),
+        (lambda p: (p / "a.mp4").write_text("") or str(p / "a.mp4"), "is a video; cut it"),
+        (lambda p: (p / "sub").mkdir() or str(p), "there is no image in"),
+        (lambda p: str(p / "*.jpg"), "no images"),
+    ],
+)
+def test_what_is_no_picture_is_said(tmp_path, make, said):
+    with pytest.raises(ValueError) as error:
+        images_of([make(tmp_path)])
+    assert said in str(error.value)
+
+
+def test_a_picture_named_twice_is_taken_once(folder):
+    assert images_of([str(folder), str(folder / "0.jpg")]) == sorted(folder.glob("[0-9].jpg"))
