@@ -27,7 +27,7 @@ from detzoo.nn import Backbone
 from detzoo.nn.blocks import Halving, OutputConv
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import default_boxes, per_anchor
-from detzoo.ops.assign import BACKGROUND, IGNORE, claim, crowded, pad
+from detzoo.ops.assign import BACKGROUND, IGNORE, bipartite, crowded, pad
 from detzoo.ops.losses import hard_negatives, normaliser, smooth_l1
 from detzoo.ops.select import boxes_above
 from detzoo.types import Candidates, Images, Target
@@ -212,14 +212,13 @@ class SSD(Detector):
     def assign(self, anchors: Tensor, targets: Sequence[Target]) -> tuple[Tensor, Tensor]:
         """(B, N) int64 and (B, N, 4): every default box's label and object.
 
-        Each object has its best default box; any other box with IoU > `positive` has its best
-        object (section 2.2). The rest has label BACKGROUND or, inside a crowd, IGNORE.
+        Each object has its best default box, of those that no closer object has; any other box with
+        IoU > `positive` has its best object (section 2.2). The rest has label BACKGROUND or, inside a crowd, IGNORE.
         """
         truth = pad(targets)
         iou = box_ops.iou(truth.boxes, anchors[None]) * truth.single[..., None]  # (B, M, N)
         best, index = iou.max(1)  # (B, N)
-        overlap, slot = iou.max(2)  # (B, M): an object's best default box
-        owner = claim(slot, truth.single & (overlap > 0), len(anchors))  # (B, N)
+        owner = bipartite(iou)  # (B, N)
         owner = torch.where((owner < 0) & (best > self.positive), index, owner)
         chosen = owner.clamp(min=0)
         labels = truth.labels.gather(1, chosen)

@@ -35,12 +35,11 @@ class OutputConv(nn.Conv2d):
         return self.kernel_size != (1, 1) and self.bias is not None
 
     def forward(self, x: Tensor) -> Tensor:
-        device = x.device.type
-        if not torch.is_autocast_enabled(device):
+        if not _autocast(x):
             return super().forward(x.to(self.weight.dtype))
         if self.late_bias:
             return self._conv_forward(x, self.weight, None) + self.bias[:, None, None]
-        with torch.autocast(device, enabled=False):
+        with torch.autocast(x.device.type, enabled=False):
             return super().forward(x.float())
 
 
@@ -48,8 +47,14 @@ class OutputLinear(nn.Linear):
     """A detector's last fully connected layer, computed in float32, whatever autocast says."""
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
+        if not _autocast(x):
             return super().forward(x.to(self.weight.dtype))
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
+
+
+def _autocast(x: Tensor) -> bool:
+    return not x.is_meta and torch.is_autocast_enabled(x.device.type)
 
 
 class Halving(nn.Conv2d):

@@ -103,6 +103,28 @@ def claim(slots: Tensor, claims: Tensor, count: int) -> Tensor:
     return owner[:, :count]
 
 
+def bipartite(iou: Tensor) -> Tensor:
+    """(B, M, N) -> (B, N) int64: every object's own reference, an index into M or BACKGROUND.
+
+    The pair of the largest IoU first, then the largest of what is left, and so on (MultiBox,
+    1312.2249, as SSD's code does it): of two objects with one best reference the closer one has it,
+    and the other has its best of those that are free. Pairs with an IoU of 0 are none. Nothing
+    waits for the host.
+    """
+    batch, objects, count = iou.shape
+    # at most M - 1 of an object's references are taken by others, so M of them are enough
+    kept, place = iou.topk(min(objects, count), dim=2)  # (B, M, k)
+    image = torch.arange(batch, device=iou.device)
+    owner = place.new_full((batch, count + 1), BACKGROUND)
+    for _ in range(kept.shape[2]):
+        best, index = kept.flatten(1).max(1)  # (B,)
+        winner, taken = index // kept.shape[2], place.flatten(1)[image, index]
+        owner[image, torch.where(best > 0, taken, count)] = winner
+        kept[image, winner] = -1
+        kept = torch.where(place == taken[:, None, None], -1, kept)
+    return owner[:, :count]
+
+
 def crowded(references: Tensor, truth: Truth, cover: float = 0.5) -> Tensor:
     """(N, 4) -> (B, N) bool: those with at least `cover` of their area inside a crowd box."""
     inside = box_ops.covered(references[None], truth.boxes) >= cover  # (B, N, M)

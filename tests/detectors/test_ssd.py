@@ -99,11 +99,15 @@ def test_matching_by_hand(detector):
     assert boxes[0, 3].tolist() == [59, 59, 69, 69]
 
 
-def test_an_object_has_its_best_box_even_if_another_fits_it_better(detector):
-    anchors = torch.tensor([[0.0, 0, 10, 10], [40, 40, 50, 50]])
-    # Both overlap the first default box most; the second object has no other.
-    labels, _ = detector.assign(anchors, [target((0, 0, 10, 10, 2), (0, 0, 10, 30, 1))])
-    assert labels.tolist() == [[1, BACKGROUND]]
+def test_of_two_objects_with_one_best_box_the_closer_has_it_and_the_other_its_next(detector):
+    """Bipartite first (section 2.2), whatever the order of the objects."""
+    anchors = torch.tensor([[0.0, 0, 10, 10], [40, 40, 50, 50], [0, 20, 30, 30]])
+    close, tall = (0, 0, 10, 10, 2), (0, 0, 10, 30, 1)
+    for objects in ([close, tall], [tall, close]):
+        labels, _ = detector.assign(anchors, [target(*objects)])
+        assert labels.tolist() == [[2, BACKGROUND, 1]]
+        alone, _ = detector.assign(anchors[:2], [target(*objects)])  # the other one has no box left
+        assert alone.tolist() == [[2, BACKGROUND]]
 
 
 def test_matching_is_a_loop_s(detector):

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detzoo.ops.assign import BACKGROUND, IGNORE, claim, crowded, match, pad, sample
+from detzoo.ops.assign import BACKGROUND, IGNORE, bipartite, claim, crowded, match, pad, sample
 from detzoo.types import Target
 
 
@@ -122,3 +122,30 @@ def test_of_two_objects_with_one_best_reference_the_closer_one_has_it():
     truth = Target(boxes, torch.tensor([0, 1]), torch.zeros(2, dtype=torch.bool))
     matched = match(references, truth, positive=0.9, negative=0.3, force=True)
     assert matched.tolist() == [0, BACKGROUND]
+
+
+def greedy(iou: list[list[float]]) -> list[int]:
+    """MultiBox's matching as it is told: the best pair of all, again and again."""
+    pairs = [(v, -m, -n) for m, row in enumerate(iou) for n, v in enumerate(row) if v > 0]
+    owner = [BACKGROUND] * len(iou[0])
+    done = set()
+    for _, m, n in sorted(pairs, reverse=True):
+        if -m not in done and owner[-n] == BACKGROUND:
+            owner[-n] = -m
+            done.add(-m)
+    return owner
+
+
+def test_bipartite_by_hand():
+    """Both objects like reference 0 best; the closer one has it, the other has its second."""
+    iou = torch.tensor([[[0.6, 0.5, 0.0], [0.9, 0.2, 0.0], [0.0, 0.0, 0.0]]])
+    assert bipartite(iou).tolist() == [[1, 0, BACKGROUND]]
+
+
+@given(st.integers(1, 6), st.integers(1, 7), st.integers(0, 10_000))
+def test_bipartite_is_greedy_over_all_pairs(objects, references, seed):
+    """Of any number of objects, more than there are references too; no two pairs alike."""
+    generator = torch.Generator().manual_seed(seed)
+    iou = torch.rand(2, objects, references, generator=generator)
+    iou = iou * (torch.rand(iou.shape, generator=generator) > 0.3)
+    assert bipartite(iou).tolist() == [greedy(image) for image in iou.tolist()]
