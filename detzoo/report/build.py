@@ -24,12 +24,12 @@ from detzoo.report.gather import Book, Table, gather
 from detzoo.report.latex import latex
 from detzoo.report.page import Galleries, Section, render
 from detzoo.report.palette import Style, styles
-from detzoo.report.pictures import COUNT, gallery
+from detzoo.report.pictures import COUNT, gallery, sheet
 from detzoo.report.runs import Run, clean
 from detzoo.report.tables import concat, csv, escaped, markdown, noise, notes
 
 MOST_BYTES = 5_000_000
-PICTURES = ((480, 82), (480, 70), (360, 65), (240, 60))  # (side, JPEG quality), until the page fits
+PICTURES = ((640, 82), (480, 72), (360, 65), (240, 60))  # (side, JPEG quality), until the page fits
 _OURS = re.compile(r"figures/[a-z0-9-]+\.(svg|png)")
 
 
@@ -124,16 +124,18 @@ def _galleries(
     """The photographs of one table. side: the longer side of the largest in pixels."""
     runs = [run for members in table.by_name.values() for run in members]  # by falling AP
     how: dict[str, Any] = {"side": side, "quality": quality}
+    contact = sheet(runs, side=2 * side // 5, quality=quality)
     if noise(table.frame):
-        return Galleries()
+        return Galleries(sheet=contact)
     if not isinstance(table.analysis, Analysis) or not table.analysis.of:
-        return Galleries(gallery(runs, called, looks, **how))
+        return Galleries(gallery(runs, called, looks, **how), sheet=contact)
     details = table.analysis.of
     how["thresholds"] = {name: detail.score for name, detail in details.items()}
     return Galleries(
         gallery(runs, called, looks, **how),
         gallery(runs, called, looks, ids=disputed(details, COUNT), **how),
-        close_ups(table.analysis.truth, details, looks, side=side // 2, quality=quality),
+        close_ups(table.analysis.truth, details, looks, side=side // 3, quality=quality),
+        contact,
     )
 
 

@@ -23,11 +23,18 @@ const unfold = () => {
 };
 addEventListener("hashchange", unfold);
 unfold();
+// An image opens with everything that is known of it, also what the page itself leaves out.
 const zoom = document.querySelector("dialog");
-const tiles = document.querySelectorAll("button.zoom");
-for (const button of tiles) button.addEventListener("click", () => {
-  zoom.querySelector("img").src = button.querySelector("img").src;
-  zoom.querySelector("p").textContent = button.dataset.caption;
+for (const button of document.querySelectorAll("button.zoom")) button.addEventListener("click", () => {
+  const strip = button.closest(".strip"), place = [...strip.children].indexOf(button.closest("figure"));
+  const copies = [...strip.children].map((figure) => figure.cloneNode(true));
+  for (const copy of copies) {
+    copy.hidden = false;
+    for (const image of copy.querySelectorAll("image")) image.removeAttribute("id");
+  }
+  zoom.querySelector("p").textContent = strip.dataset.name;
+  zoom.querySelector(".strip").replaceChildren(...copies);
   zoom.showModal();
+  copies[place].scrollIntoView({block: "nearest"});
 });
 if (zoom) zoom.addEventListener("click", () => zoom.close());

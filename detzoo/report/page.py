@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from urllib.parse import quote
 
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
-from matplotlib.markers import MarkerStyle
 
 from detzoo.report import protocol
-from detzoo.report.analysis import SCORE, Analysis, Detail
+from detzoo.report.analysis import SCORE, Analysis
 from detzoo.report.beyond import NUMBERS, pair_rows, why_no_threshold
 from detzoo.report.compare import Group, title
 from detzoo.report.datasets import class_rows
 from detzoo.report.figures import Drawing
 from detzoo.report.gather import Table
+from detzoo.report.overlay import dot, overlay
+from detzoo.report.page_rows import beyond_row, board_row, left_out_row, run_row
 from detzoo.report.palette import Style
-from detzoo.report.pictures import COUNT, THRESHOLD, Gallery
-from detzoo.report.runs import Run, clean, shorten
+from detzoo.report.pictures import COUNT, SHOWN, THRESHOLD, Gallery
+from detzoo.report.runs import Run, clean
 from detzoo.report.summary import Sentence
-from detzoo.report.tables import LEAST, Column, cell, columns, limits, noise, notes, seed_text
+from detzoo.report.tables import LEAST, columns, noise, notes
 
 # What `Sentence.about` leads the page, and how the page calls the rest
 LEAD = ("accuracy", "speed", "threshold", "training")
@@ -39,11 +38,12 @@ TITLES = {"caution": "beware", "classes": "fails at"}
 @dataclass(frozen=True)
 class Galleries:
     """even: images evenly spaced; disputed: those on which detectors disagree; closer: misses and
-    false alarms, a strip for each detector."""
+    false alarms, a strip for each detector; sheet: the data alone."""
 
     even: Gallery = field(default_factory=Gallery)
     disputed: Gallery = field(default_factory=Gallery)
     closer: Gallery = field(default_factory=Gallery)
+    sheet: Gallery = field(default_factory=Gallery)
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ def render(
         sections=[_section(section, styles, called) for section in sections],
         contents=_contents(sections, images),
         differences={title(field): values for field, values in differences.items()},
-        left_out=[_left_out(run, called[run]) for run in runs if not run.ranked],
-        all_runs=[_run(run, called[run], out) for run in runs],
+        left_out=[left_out_row(run, called[run]) for run in runs if not run.ranked],
+        all_runs=[run_row(run, called[run], out) for run in runs],
         machine=protocol.machine([run for run in runs if run.environment]),
         commands=protocol.commands(runs),
         style=Markup(_file("page.css")),
@@ -102,6 +102,7 @@ def render(
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         images=images,
         picture_count=COUNT,
+        shown_count=SHOWN,
         threshold=THRESHOLD,
     )
 
@@ -119,20 +120,8 @@ def _template() -> object:
         re.split(r"(?<=[/_])", text)
     )
     environment.filters["dot"] = dot
+    environment.filters["overlay"] = overlay
     return environment.from_string(_file("page.html.j2"))
-
-
-def dot(colour: str, marker: str = "o") -> Markup:
-    """A mark of the figures, to stand before a name in the text."""
-    shape = MarkerStyle(marker)
-    path = shape.get_path().transformed(shape.get_transform())
-    letters = {1: "M", 2: "L", 3: "Q", 4: "C"}
-    parts = []
-    for points, code in path.iter_segments(curves=True):
-        numbers = " ".join(f"{10 * (-y if i % 2 else y):.1f}" for i, y in enumerate(points))
-        parts.append("Z" if code == 79 else f"{letters[code]}{numbers}")
-    drawn = f'<path d="{"".join(parts)}" fill="{colour}"/>'
-    return Markup(f'<svg class="dot" viewBox="-6 -6 12 12" aria-hidden="true">{drawn}</svg>')
 
 
 def _contents(sections: Sequence[Section], images: bool) -> list[tuple[str, str]]:
@@ -155,7 +144,9 @@ def _section(
     section: Section, styles: Mapping[str, Style], called: Mapping[Run, str]
 ) -> dict[str, object]:
     means = set(section.frame.loc[section.frame["kind"] == "mean", "detector"])
-    rows = [_row(row, styles, columns(section.frame), means) for _, row in section.frame.iterrows()]
+    rows = [
+        board_row(row, styles, columns(section.frame), means) for _, row in section.frame.iterrows()
+    ]
     bodies: list[list[dict[str, object]]] = []
     for row in rows:  # a detector's seeds follow it
         bodies[-1].append(row) if row["kind"] == "seed" else bodies.append([row])
@@ -194,12 +185,13 @@ def _section(
         "figures": [_figure(d) for d in section.drawings if not d.folded],
         "folded": [_figure(d) for d in section.drawings if d.folded],
         "galleries": section.galleries,
+        "many": len(section.table.by_name) > SHOWN,
         "untested": analysis if isinstance(analysis, str) else "",
         "method": "" if isinstance(analysis, str) else analysis.method,
         "dropped": [] if isinstance(analysis, str) else analysis.notes,
         "pairs": [] if isinstance(analysis, str) else pair_rows(analysis.pairs),
         "numbers": NUMBERS,
-        "beyond": [_beyond(name, detail, styles) for name, detail in details.items()],
+        "beyond": [beyond_row(name, detail, styles) for name, detail in details.items()],
         "no_threshold": {
             reason: ", ".join(who) for reason, who in why_no_threshold(details).items()
         },
@@ -241,95 +233,3 @@ def _facts(section: Section) -> dict[str, list[object]]:
     if on := protocol.in_one_line(section.group):
         facts["measured on"] = [on]
     return facts
-
-
-def _run(run: Run, name: str, out: Path) -> dict[str, str]:
-    """A run as a row with links that work where the page lies beside its runs."""
-    folder = run.path.parent if run.external else run.path
-    results = run.path if run.external else run.path / "predictions.json"
-    return {
-        "name": shorten(name, 60),
-        "seed": run.title,
-        "run": clean(run.path.name, 200),
-        "link": _link(folder, out),
-        "predictions": _link(results, out) if results.is_file() else "",
-        "command": protocol.made_by(run),
-    }
-
-
-def _link(path: Path, out: Path) -> str:
-    """A relative address that is nothing but a path; empty where there is none."""
-    try:
-        return quote(Path(os.path.relpath(path.resolve(), out.resolve())).as_posix())
-    except (OSError, ValueError):  # another drive
-        return ""
-
-
-def _beyond(name: str, detail: Detail, styles: Mapping[str, Style]) -> dict[str, object]:
-    values = [number.value(detail) for number in NUMBERS]
-    return {
-        "detector": name,
-        "shown": shorten(name, 40),
-        "mark": dot(styles[name].colour, styles[name].marker),
-        "cells": [
-            {
-                "text": "n/a" if v is None else f"{v:.3f}",
-                "value": "" if v is None else repr(float(v)),
-            }
-            for v in values
-        ],
-    }
-
-
-def _row(
-    row: pd.Series, styles: Mapping[str, Style], shown: Sequence[Column], means: Collection[str]
-) -> dict[str, object]:
-    cells = []
-    for column in shown:
-        value = row[column.key]
-        cells.append(
-            {
-                "text": cell(column, row),
-                "limits": limits(column, row),
-                "main": column.main,
-                "value": "" if pd.isna(value) else repr(_order(column, row)),
-            }
-        )
-    return {
-        "detector": row["detector"],
-        "shown": shorten(row["detector"], 40),
-        "mark": dot(styles[row["detector"]].colour, styles[row["detector"]].marker),
-        "seed": _seed(row),
-        "kind": "seed" if row["kind"] == "run" and row["detector"] in means else row["kind"],
-        "state": row["state"],
-        "cells": cells,
-    }
-
-
-def _order(column: Column, row: pd.Series) -> float:
-    """What a column is sorted by; of equal best ranks the better worst one comes first."""
-    more = row["rank_worst"] / 1e4 if column.kind == "rank" else 0
-    return float(row[column.key] + more)
-
-
-def _seed(row: pd.Series) -> str:
-    if row["kind"] == "mean" or row["seed"] == "external":
-        return "external results" if row["seed"] == "external" else seed_text(row)
-    return f"seed {row['seed']}"
-
-
-def _left_out(run: Run, name: str) -> dict[str, object]:
-    """The reason's last line is the error itself where it is a traceback; the rest on request."""
-    first, *more = run.problems
-    lines = [line for line in first.splitlines() if line.strip()]
-    long = len(lines) > 1
-    reason = f"{lines[0]} … {lines[-1].strip()}" if long else first
-    return {
-        "name": name,
-        "seed": run.seed,
-        "run": run.path.name,
-        "state": run.state,
-        "reason": reason,
-        "full": first if long else "",
-        "more": more,
-    }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,36 +15,45 @@ import numpy as np
 from PIL import Image
 
 from detzoo import imagefile
-from detzoo.report.drawing import Box, as_uri, draw, heated
-from detzoo.report.fonts import drawable, legend
+from detzoo.report.drawing import TRUTH, as_uri, heated
+from detzoo.report.overlay import Found, Shape, shapes_of
 from detzoo.report.palette import Style
 from detzoo.report.runs import Run, clean, dig, number, read, shorten
 
-COUNT, THRESHOLD = 4, 0.3
+COUNT, THRESHOLD, SHOWN, SHEET = 4, 0.3, 4, 12
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture. uri: a JPEG as data URI, empty where note says why."""
+    """One picture: uri, a JPEG as data URI, or `shapes` over the strip's. note: why there is none,
+    or what is not seen. hidden: shown on request only."""
 
     caption: str
     colour: str
     uri: str = ""
     note: str = ""
+    marker: str = "o"
+    shapes: tuple[Shape, ...] | None = None
+    hidden: bool = False
 
 
 @dataclass(frozen=True)
 class Strip:
-    """One test image as everybody sees it."""
+    """One test image as everybody sees it. uri: the image, a JPEG of `size` (width, height), under
+    the shapes of its tiles. key: class number -> name, of the classes on it."""
 
     name: str
     tiles: tuple[Tile, ...]
+    uri: str = ""
+    size: tuple[int, int] = (1, 1)
+    key: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass
 class Gallery:
     strips: list[Strip] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    key: dict[int, str] = field(default_factory=dict)  # of a contact sheet, as Strip's
 
 
 def gallery(
@@ -50,21 +61,20 @@ def gallery(
     called: Mapping[Run, str],
     styles: Mapping[str, Style],
     *,
-    side: int = 480,
+    side: int = 640,
     quality: int = 80,
     ids: Sequence[int] | None = None,
     thresholds: Mapping[str, float] | None = None,
 ) -> Gallery:
-    """Images of the runs' common test split: `ids` in their order, or four that are evenly spaced
-    through it and not chosen by result.
+    """Images of the runs' common test split: `ids` in their order, or those of `choose`.
 
-    A detector with several seeds shows its first one, and one that looks for points its heatmaps
-    too. side: the longer side in pixels of a tile. thresholds: detector -> the score from which it
-    is drawn, THRESHOLD for others.
+    The first SHOWN detectors are seen at once and the others on request. A detector with several
+    seeds shows its first one, and one that looks for points its heatmaps too. side: the longer side
+    of an image in pixels. thresholds: detector -> the score from which it is drawn, THRESHOLD for
+    others.
     """
     found = Gallery()
     dataset = _dataset(runs, found.notes)
-    found.notes += filter(None, [legend(list(_names(dataset).values()))])
     shown: dict[str, Run] = {}
     for run in runs:
         shown.setdefault(called[run], run)
@@ -75,46 +85,89 @@ def gallery(
     scores = {name: (thresholds or {}).get(name, THRESHOLD) for name in shown}
     wanted = {record["id"] for record in records}
     boxes_of = {
-        name: _predictions(run, dataset, wanted, scores[name], styles[name].colour, found.notes)
+        name: _predictions(run, dataset, wanted, scores[name], found.notes)
         for name, run in shown.items()
     }
     heat_of = {name: _heatmaps(run) for name, run in shown.items()}
+    names = class_names(dataset)
+    numbers = {key: number_ for number_, key in enumerate(names, start=1)}
     for record in records:
-        image, problem = open_image(dataset, record)
         name = clean(record.get("file_name", record.get("id")), 200)
-        if image is None:
-            found.strips.append(Strip(name, (Tile(name, "", note=problem),)))
+        picture = _picture(dataset, record, side)
+        if isinstance(picture, str):
+            found.strips.append(Strip(name, (Tile(name, "", note=picture),)))
             continue
-        size = image.size
-        scale = side / max(size)  # small images grow, or the names would hide them
-        grown = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
-        image = image.resize(grown, Image.Resampling.LANCZOS)
-        factor = image.size[0] / size[0], image.size[1] / size[1]
-        truth = draw(image, _truth(dataset, record), factor=factor)
-        tiles = [Tile("ground truth", "", as_uri(truth, quality))]
-        for detector, by_image in boxes_of.items():
-            colour = styles[detector].colour
+        image, factor = picture
+
+        def shapes(found: Sequence[Found], image=image, factor=factor) -> tuple[Shape, ...]:
+            return tuple(shapes_of(found, names, numbers, factor, image.size))
+
+        tiles = [Tile("ground truth", TRUTH, shapes=shapes(_truth(dataset, record)))]
+        for place, (detector, by_image) in enumerate(boxes_of.items()):
+            style, hidden = styles[detector], place >= SHOWN
+            look: dict[str, Any] = {"marker": style.marker, "hidden": hidden}
             if by_image is None:
-                tiles.append(Tile(detector, colour, note="its predictions cannot be read"))
+                note = "its predictions cannot be read"
+                tiles.append(Tile(detector, style.colour, note=note, **look))
             else:
                 boxes = by_image.get(record.get("id"), [])
                 note = "" if boxes else f"nothing of score {scores[detector]:.3g} or more"
-                drawn = draw(image, boxes, factor=factor)
-                tiles.append(Tile(detector, colour, as_uri(drawn, quality), note))
+                drawn = shapes(boxes)
+                tiles.append(Tile(detector, style.colour, note=note, shapes=drawn, **look))
         for detector, of_image in heat_of.items():  # last: nothing stands between the detectors
             for what, heat in of_image.get(record.get("id"), []):
-                uri = as_uri(heated(image, heat), quality)
-                tiles.append(Tile(f"{detector}: {what}", styles[detector].colour, uri))
-        found.strips.append(Strip(name, tuple(tiles)))
+                uri, style = as_uri(heated(image, heat), quality), styles[detector]
+                caption = f"{detector}: {what}"
+                tiles.append(Tile(caption, style.colour, uri, "", style.marker, hidden=True))
+        seen = {shape.number for tile in tiles for shape in tile.shapes or ()}
+        key = {numbers[k]: names[k] for k in names if numbers[k] in seen}
+        found.strips.append(Strip(name, tuple(tiles), as_uri(image, quality), image.size, key))
     return found
 
 
+def sheet(runs: Sequence[Run], *, side: int = 260, quality: int = 75) -> Gallery:
+    """A contact sheet of the data: SHEET images of the test split with their true boxes."""
+    found = Gallery()
+    dataset = _dataset(runs, found.notes)
+    names = class_names(dataset)
+    numbers = {key: number_ for number_, key in enumerate(names, start=1)}
+    for record in choose(dataset, SHEET):
+        name = clean(record.get("file_name", record.get("id")), 200)
+        picture = _picture(dataset, record, side)
+        if isinstance(picture, str):
+            found.strips.append(Strip(name, (Tile(name, "", note=picture),)))
+            continue
+        image, factor = picture
+        shapes = tuple(shapes_of(_truth(dataset, record), names, numbers, factor, image.size))
+        seen = {shape.number for shape in shapes}
+        found.key |= {numbers[k]: names[k] for k in names if numbers[k] in seen}
+        uri, tile = as_uri(image, quality), Tile(name, TRUTH, shapes=shapes)
+        found.strips.append(Strip(name, (tile,), uri, image.size))
+    return found
+
+
+def _picture(
+    dataset: Mapping[str, Any], record: Mapping[str, Any], side: int
+) -> tuple[Image.Image, tuple[float, float]] | str:
+    """The image with its longer side of `side` and its pixels over the original's, or why not.
+
+    Small images grow, or the dots would hide them."""
+    image, problem = open_image(dataset, record)
+    if image is None:
+        return problem
+    size, scale = image.size, side / max(image.size)
+    grown = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+    image = image.resize(grown, Image.Resampling.LANCZOS)
+    return image, (grown[0] / size[0], grown[1] / size[1])
+
+
 def choose(dataset: Mapping[str, Any], count: int = COUNT) -> list[dict[str, Any]]:
-    """`count` image records, evenly spaced by id among those with boxes (among all if none has)."""
+    """`count` image records, evenly spaced by the number of their boxes (and by id among equals)
+    among those with boxes, or among all if none has: from few objects to many."""
     records = [r for r in _list(dataset, "images") if isinstance(r, dict) and _key(r, "id")]
-    with_boxes = {_key(annotation, "image_id") for annotation in _list(dataset, "annotations")}
-    records = [r for r in records if _key(r, "id") in with_boxes] or records
-    records.sort(key=lambda r: _key(r, "id"))
+    boxes = Counter(_key(annotation, "image_id") for annotation in _list(dataset, "annotations"))
+    records = [r for r in records if boxes[_key(r, "id")]] or records
+    records.sort(key=lambda r: (boxes[_key(r, "id")], _key(r, "id")))
     step = len(records) / count
     return records if step <= 1 else [records[int(step * (i + 0.5))] for i in range(count)]
 
@@ -160,16 +213,14 @@ def _dataset(runs: Sequence[Run], notes: list[str]) -> dict[str, Any]:
     return {}
 
 
-def _truth(dataset: Mapping[str, Any], record: Mapping[str, Any]) -> list[Box]:
-    names = class_names(dataset)
-    found = []
-    for annotation in _list(dataset, "annotations"):
-        if isinstance(annotation, dict) and annotation.get("image_id") == record.get("id"):
-            crowd = bool(annotation.get("iscrowd"))
-            name = _name(names, annotation.get("category_id"))
-            if box := _xyxy(annotation):
-                found.append(Box(box, f"{name} (crowd)" if crowd else name, crowd))
-    return found
+def _truth(dataset: Mapping[str, Any], record: Mapping[str, Any]) -> list[Found]:
+    return [
+        Found(box, annotation.get("category_id"), None, bool(annotation.get("iscrowd")))
+        for annotation in _list(dataset, "annotations")
+        if isinstance(annotation, dict)
+        and annotation.get("image_id") == record.get("id")
+        and (box := _xyxy(annotation))
+    ]
 
 
 def _predictions(
@@ -177,25 +228,21 @@ def _predictions(
     dataset: Mapping[str, Any],
     wanted: Collection[Any],
     threshold: float,
-    colour: str,
     notes: list[str],
-) -> dict[Any, list[Box]] | None:
+) -> dict[Any, list[Found]] | None:
     """image id -> boxes of at least `threshold` in `wanted`, best first; None if damaged."""
     value, problem = run.results()
     if not isinstance(value, list):
         notes.append(f"{run.path.name}: {problem or 'there is no list in predictions.json'}")
         return None
-    names = class_names(dataset)
-    found: dict[Any, list[tuple[float, Box]]] = {}
+    found: dict[Any, list[Found]] = {}
     for result in value:
         if not isinstance(result, dict) or number(result, "score") < threshold:
             continue
-        image, box = result.get("image_id"), _xyxy(result)
-        if isinstance(image, int | str) and image in wanted and box:
-            score = number(result, "score")
-            text = f"{_name(names, result.get('category_id'))} {score:.2f}"
-            found.setdefault(image, []).append((score, Box(box, text, colour=colour)))
-    return {i: [b for _, b in sorted(v, key=lambda p: -p[0])] for i, v in found.items()}
+        image, box, score = result.get("image_id"), _xyxy(result), number(result, "score")
+        if isinstance(image, int | str) and image in wanted and box and not math.isnan(score):
+            found.setdefault(image, []).append(Found(box, result.get("category_id"), score))
+    return {i: sorted(of, key=lambda f: -f.score) for i, of in found.items()}
 
 
 def _heatmaps(run: Run) -> dict[Any, list[tuple[str, np.ndarray]]]:
@@ -216,22 +263,12 @@ def _heatmaps(run: Run) -> dict[Any, list[tuple[str, np.ndarray]]]:
 
 
 def class_names(dataset: Mapping[str, Any]) -> dict[Any, str]:
-    """category id -> name, or the number that is drawn where no font has it."""
-    names = _names(dataset)
-    drawn = drawable(list(names.values()))
-    return {id: shorten(drawn[name], 22) for id, name in names.items()}
-
-
-def _names(dataset: Mapping[str, Any]) -> dict[Any, str]:
+    """category id -> name. The page's reader has fonts of its own."""
     return {
-        category["id"]: clean(category.get("name"), 200)
+        category["id"]: shorten(clean(category.get("name"), 200), 40)
         for category in _list(dataset, "categories")
         if isinstance(category, dict) and isinstance(category.get("id"), int | str)
     }
-
-
-def _name(names: Mapping[Any, str], key: Any) -> str:
-    return names.get(key, "?") if isinstance(key, int | str) else "?"
 
 
 def _list(value: Mapping[str, Any], key: str) -> list[Any]:

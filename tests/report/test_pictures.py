@@ -10,6 +10,7 @@ from PIL import Image
 
 from detzoo.report import pictures
 from detzoo.report.compare import names
+from detzoo.report.overlay import Found, Shape, shapes_of
 from detzoo.report.palette import styles
 from detzoo.report.runs import load_all
 
@@ -49,14 +50,44 @@ def pixels(uri):
 
 def test_boxes_are_drawn_where_they_are(simple):
     (strip,) = gallery([simple[0]], side=200, quality=95).strips
-    truth, detector = (pixels(tile.uri) for tile in strip.tiles)
-    assert [tile.caption for tile in strip.tiles] == ["ground truth", "A"]
-    assert truth.shape == (160, 200, 3)  # twice the original: a box at x = 20 is drawn at 40
-    assert (truth[90, 40:43] > 200).all() and (abs(truth[90, 60:110] - 128) < 12).all()
-    assert (truth[118:120, 60:100] > 200).all()
-    blue = detector[100, 20:23]
-    assert (blue[:, 2] > blue[:, 0] + 80).all()
-    assert (abs(detector[0:60, 130:] - 128) < 12).all()  # the one of score 0.29
+    assert strip.size == (200, 160)  # twice the original: a box at x = 20 is drawn at 40
+    assert (abs(pixels(strip.uri) - 128) < 3).all()  # nothing lies over the objects
+    truth, detector = strip.tiles
+    assert (truth.caption, detector.caption, strip.key) == ("ground truth", "A", {1: "cat"})
+    assert truth.shapes == (Shape(40, 60, 80, 60, 1, "cat"),)
+    assert detector.shapes == (Shape(20, 80, 60, 40, 1, "cat 0.90"),)  # and not that of 0.29
+
+
+def test_more_than_the_best_four_are_there_but_hidden(simple, tmp_path):
+    _, data = simple
+    more = [fabricated_runs.run(tmp_path / "runs", name, data) for name in "BCDEF"]
+    (strip,) = gallery([simple[0], *more]).strips
+    assert [tile.hidden for tile in strip.tiles] == [False] * 5 + [True] * 2
+
+
+def test_a_dot_that_would_cover_another_is_left_out():
+    boxes = [Found((10, 10, 50, 50), 1, 0.9), Found((11, 11, 60, 60), 2, 0.8)]
+    boxes += [Found((90, 90, 120, 130), 3)]
+    shapes = list(shapes_of(boxes, {1: "a", 2: "b"}, {1: 1, 2: 2}, (1, 1), (100, 100)))
+    assert [(s.number, s.dot, s.title) for s in shapes] == [
+        *((1, True, "a 0.90"), (2, False, "b 0.80"), (0, True, "?")),
+    ]
+    assert (shapes[2].width, shapes[2].height) == (10, 10)  # cut at the picture's end
+
+
+def test_a_contact_sheet_has_true_boxes_alone(simple):
+    runs = load_all([simple[0]])
+    found = pictures.sheet(runs, side=100)
+    (strip,) = found.strips
+    assert strip.size == (100, 80) and found.key == {1: "cat"}
+    assert [shape.title for tile in strip.tiles for shape in tile.shapes] == ["cat"]
+
+
+def test_images_are_chosen_from_few_boxes_to_many():
+    images = [{"id": i} for i in range(6)]
+    boxes = [{"image_id": i} for i, n in enumerate((5, 0, 1, 9, 3, 2)) for _ in range(n)]
+    found = pictures.choose({"images": images, "annotations": boxes}, count=3)
+    assert [r["id"] for r in found] == [2, 4, 3]
 
 
 def test_images_are_spread_evenly_and_have_boxes():
@@ -132,7 +163,8 @@ def test_junk_among_the_boxes_is_passed_over(simple):
     fabricated_runs.write(path / "predictions.json", junk)
     data["annotations"] += [None, {"image_id": 7, "bbox": None}]
     fabricated_runs.write(path / "dataset.json", data)
-    assert all(tile.uri for tile in gallery([path]).strips[0].tiles)
+    (strip,) = gallery([path]).strips
+    assert strip.uri and [len(tile.shapes) for tile in strip.tiles] == [1, 2]
 
 
 def test_of_several_seeds_the_first_is_shown(tmp_path):
