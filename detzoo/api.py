@@ -106,7 +106,7 @@ class RegionProposals(Proposer):
         detector = load(run)
         if not isinstance(detector, FasterRCNN):
             raise ValueError(f"{run} holds a {type(detector).__name__}; regions need a FasterRCNN")
-        detector.pre_nms = detector.post_nms = (limit, limit)
+        detector.rpn.pre_nms = detector.rpn.post_nms = (limit, limit)
         self.detector, self.limit = detector, limit
         self.hash = content_hash(Path(run) / "checkpoint.pt")
 
@@ -114,7 +114,7 @@ class RegionProposals(Proposer):
     def __call__(self, image: np.ndarray) -> np.ndarray:
         resized, frame = self.detector.resize(image, 0)
         images = collate_images([(resized, frame)], self.detector.stride)
-        boxes = self.detector.first_stage(images, 1).rois[0]
+        _, _, (boxes,) = self.detector.first_stage(images, training=False)
         (height, width), (h, w) = frame.original, frame.resized
         limits = np.array([width, height] * 2, np.float32)
         scale = np.array([width / w, height / h] * 2, np.float32)

@@ -24,6 +24,7 @@ from detzoo.data.image import (
 )
 from detzoo.data.proposals import Grid, Proposer
 from detzoo.ops import boxes as box_ops
+from detzoo.ops.constants import constant
 from detzoo.ops.precision import float32_as
 from detzoo.ops.select import select
 from detzoo.types import Candidates, Detections, Images, Target
@@ -166,7 +167,7 @@ class Detector(nn.Module, abc.ABC):
         x = (pixels.float() * scale - self.mean) / self.std
         height, width = x.shape[-2:]
         if any(size != (height, width) for size in images.sizes):
-            limits = torch.tensor(images.sizes, device=x.device)
+            limits = constant(images.sizes, x.device)
             rows = torch.arange(height, device=x.device) < limits[:, :1]  # (B, H)
             columns = torch.arange(width, device=x.device) < limits[:, 1:]  # (B, W)
             x = x * (rows[:, None, :, None] & columns[:, None, None, :])
@@ -207,9 +208,6 @@ class Detector(nn.Module, abc.ABC):
                 proposals = self.proposals_of(pictures)
                 batch = collate_images(resized, self.stride, resize_proposals(proposals, resized))
                 for detections, frame in zip(self(batch.to(device)), batch.frames, strict=True):
-                    keep = detections.scores >= score_threshold
-                    detections = Detections(
-                        detections.boxes[keep], detections.scores[keep], detections.labels[keep]
-                    )
+                    detections = detections[detections.scores >= score_threshold]
                     found.append(to_original(detections, frame).to("cpu"))
         return found

@@ -9,10 +9,38 @@ P proposals.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import chain
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+T = TypeVar("T")
+
+
+def _each(record: T, change: Callable[[Tensor], Tensor]) -> T:
+    """A copy of a dataclass with every tensor changed; whatever else it holds stays."""
+    values = ((field.name, getattr(record, field.name)) for field in fields(record))
+    return replace(record, **{k: change(v) for k, v in values if isinstance(v, Tensor)})
+
+
+class _Boxes:
+    """What a dataclass of tensors can do whose rows are boxes."""
+
+    boxes: Tensor
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self: T, index: Any) -> T:
+        """Of these boxes alone; an index of one dimension, a mask or a slice."""
+        return _each(self, lambda x: x[index])
+
+    def to(self: T, device: torch.device | str, non_blocking: bool = False) -> T:
+        return _each(self, lambda x: x.to(device, non_blocking=non_blocking))
 
 
 @dataclass(frozen=True)
@@ -48,14 +76,21 @@ class Images:
         return [frame.resized for frame in self.frames]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Images:
+        return self._moved(lambda x: x.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Images:
+        """In memory from which a GPU copies without waiting."""
+        return self._moved(lambda x: x.pin_memory())
+
+    def _moved(self, move: Callable[[Tensor], Tensor]) -> Images:
         proposals = self.proposals
         if proposals is not None:
-            proposals = [p.to(device, non_blocking=non_blocking) for p in proposals]
-        return Images(self.pixels.to(device, non_blocking=non_blocking), self.frames, proposals)
+            proposals = [move(p) for p in proposals]
+        return replace(self, pixels=move(self.pixels), proposals=proposals)
 
 
 @dataclass(frozen=True)
-class Target:
+class Target(_Boxes):
     """The truth about one image, in the pixels that the network sees.
 
     boxes: (M, 4) float32 xyxy, M may be 0. labels: (M,) int64 in [0, K). crowd: (M,) bool; a crowd
@@ -66,19 +101,84 @@ class Target:
     labels: Tensor
     crowd: Tensor
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Target:
-        return Target(
-            *(
-                t.to(device, non_blocking=non_blocking)
-                for t in (self.boxes, self.labels, self.crowd)
-            )
-        )
-
     @property
     def objects(self) -> tuple[Tensor, Tensor]:
         """Boxes and labels of what may be a positive: everything that is no crowd."""
-        single = ~self.crowd
-        return self.boxes[single], self.labels[single]
+        single = self[~self.crowd]
+        return single.boxes, single.labels
+
+
+@dataclass(frozen=True, eq=False)
+class PaddedTargets(Sequence[Target]):
+    """The truth about a batch in tensors of one shape; as a sequence, the images' Targets.
+
+    M is the most boxes of an image, at least 1, N the boxes of the whole batch. boxes: (B, M, 4)
+    float32 xyxy, zeros where an image has fewer. labels: (B, M) int64. valid: (B, M) bool, a box
+    and no padding. crowd: (B, M) bool, as a Target's. places: (N,) int64, where the valid ones are
+    among B * M.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    valid: Tensor
+    crowd: Tensor
+    places: Tensor
+
+    @property
+    def single(self) -> Tensor:
+        """(B, M) bool: what may be a positive, which is a box and no crowd."""
+        return self.valid & ~self.crowd
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, index: Any) -> Any:
+        """The Target of one image, a list of them for a slice."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        valid = self.valid[index]
+        return Target(
+            boxes=self.boxes[index][valid],
+            labels=self.labels[index][valid],
+            crowd=self.crowd[index][valid],
+        )
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> PaddedTargets:
+        return _each(self, lambda x: x.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> PaddedTargets:
+        """In memory from which a GPU copies without waiting."""
+        return _each(self, lambda x: x.pin_memory())
+
+    def repeat(self, times: int) -> PaddedTargets:
+        """The batch so many times over."""
+        batch, most = self.valid.shape
+        rounds = torch.arange(times, device=self.places.device)[:, None] * (batch * most)
+        whole = _each(self, lambda x: x.repeat(times, *[1] * (x.dim() - 1)))
+        return replace(whole, places=(rounds + self.places).flatten())
+
+
+def pad_targets(targets: Iterable[Target]) -> PaddedTargets:
+    """Targets of any lengths side by side; what is padded already is given back as it is."""
+    if isinstance(targets, PaddedTargets):
+        return targets
+    targets = list(targets)
+    counts = [len(target) for target in targets]
+    most = max([1, *counts])
+    places = chain.from_iterable(range(i * most, i * most + n) for i, n in enumerate(counts))
+    device = targets[0].boxes.device
+
+    def padded(parts: list[Tensor]) -> Tensor:
+        blank = parts[0].new_zeros(most, *parts[0].shape[1:])  # so that there is a row of M
+        return pad_sequence([blank, *parts], batch_first=True)[1:]
+
+    return PaddedTargets(
+        boxes=padded([target.boxes.float() for target in targets]),
+        labels=padded([target.labels for target in targets]),
+        valid=padded([torch.ones_like(target.crowd) for target in targets]),
+        crowd=padded([target.crowd for target in targets]),
+        places=torch.tensor(list(places), dtype=torch.int64).to(device),
+    )
 
 
 @dataclass(frozen=True)
@@ -95,7 +195,7 @@ class Candidates:
 
 
 @dataclass(frozen=True)
-class Detections:
+class Detections(_Boxes):
     """What was found in one image.
 
     boxes: (D, 4) float32 xyxy, inside the unpadded image. scores: (D,) float32 in [0, 1],
@@ -105,9 +205,3 @@ class Detections:
     boxes: Tensor
     scores: Tensor
     labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.boxes)
-
-    def to(self, device: torch.device | str) -> Detections:
-        return Detections(self.boxes.to(device), self.scores.to(device), self.labels.to(device))

@@ -28,7 +28,8 @@ ARROWS = {
     "data": {"types"},
     "metrics": {"types"},
     "detector": {"types", "ops", "data.image", "data.proposals"},
-    "detectors": {"types", "ops", "nn", "detector"},
+    "region_detector": {"types", "ops", "nn", "detector", "data.proposals"},
+    "detectors": {"types", "ops", "nn", "detector", "region_detector"},
     "weights": {"types", "ops", "nn", "detector", "detectors", "data.image"},
     "engine": {"types", "detector", "data", "metrics", "ops.precision"},
     # engine.precision: speed and accuracy must come from the same object at the same precision

@@ -79,7 +79,7 @@ def rescored(
     from detzoo.engine.precision import Mode, autocast, transfer
     from detzoo.engine.predict import coco_results
     from detzoo.metrics import coco
-    from detzoo.types import Target
+    from detzoo.types import Target, pad_targets
 
     device, mode = detector.mean.device, mode or Mode()
     batches = evaluation_batches(
@@ -91,9 +91,10 @@ def rescored(
     for images in batches:
         of_batch = [(samples[frame.id], frame) for frame in images.frames]
         targets = [
-            Target(resize_boxes(s.boxes, frame), s.labels, s.crowd).to(device)
+            Target(boxes=resize_boxes(s.boxes, frame), labels=s.labels, crowd=s.crowd)
             for s, frame in of_batch
         ]
+        targets = pad_targets(targets).to(device)
         with autocast(device, mode.precision):
             outputs = detector.network(transfer(images, device, mode.channels_last))
             for stage, found in zip(stages, results, strict=True):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import abc
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -325,4 +326,4 @@ def to_original(detections: Detections, frame: Frame) -> Detections:
     height, width = frame.original
     limits = boxes.new_tensor([width, height, width, height])
     boxes = torch.minimum(boxes.clamp(min=0), limits)
-    return Detections(boxes, detections.scores, detections.labels)
+    return replace(detections, boxes=boxes)

@@ -22,7 +22,7 @@ from detzoo.data.image import (
     resize_boxes,
     resize_proposals,
 )
-from detzoo.types import Frame, Images, Target
+from detzoo.types import Frame, Images, PaddedTargets, Target, pad_targets
 
 
 class Loaded(NamedTuple):
@@ -137,11 +137,11 @@ class Batches:
         """The number of steps."""
         return self.steps
 
-    def iterate(self, start_step: int = 0) -> Iterator[tuple[Images, list[Target]]]:
+    def iterate(self, start_step: int = 0) -> Iterator[tuple[Images, PaddedTargets]]:
         """Batches from start_step on."""
         return _in_order(self, range(start_step, self.steps), self.workers)
 
-    def __getitem__(self, step: int) -> tuple[Images, list[Target]]:
+    def __getitem__(self, step: int) -> tuple[Images, PaddedTargets]:
         """Batch number `step`."""
         whole = range(step * self.batch_size, (step + 1) * self.batch_size)
         items = [self._item(position) for position in whole[self.rank :: self.processes]]
@@ -155,7 +155,7 @@ class Batches:
             [item.proposals for item in items] if self.dataset.has_proposals else None,
             (max(height for height, _ in sizes), max(width for _, width in sizes)),
         )
-        return images, [item.target for item in items]
+        return images, pad_targets(item.target for item in items)
 
     def _place(self, position: int) -> tuple[int, int]:
         """Epoch and index into the data set of what stands there in the endless sequence."""
@@ -167,7 +167,8 @@ class Batches:
         image, frame, boxes, proposals = self.cache[index]
         sample = self.dataset.samples[index]
         if self.augment is None:
-            return _own(image, frame, Target(boxes, sample.labels, sample.crowd), proposals)
+            target = Target(boxes=boxes, labels=sample.labels, crowd=sample.crowd)
+            return _own(image, frame, target, proposals)
         height, width = frame.resized
         pixels = torch.from_numpy(image[:height, :width]).permute(2, 0, 1)
         rng = np.random.default_rng([self.seed, 1, epoch, index])
@@ -185,7 +186,7 @@ class Batches:
             canvas = np.zeros_like(image)
             canvas[:height, :width] = result
             result = canvas
-        target = Target(view.boxes, view.labels, view.crowd)
+        target = Target(boxes=view.boxes, labels=view.labels, crowd=view.crowd)
         return _own(result, frame, target, None if proposals is None else view.proposals)
 
     def _permutation(self, epoch: int) -> np.ndarray:
@@ -232,12 +233,11 @@ class EvaluationBatches:
 
 
 def _own(image: np.ndarray, frame: Frame, target: Target, proposals: Tensor | None) -> Item:
-    """An Item whose tensors are its own.
+    """An Item whose tensors are its own; its target's are once it is padded.
 
     A worker moves what it sends into shared memory, from another thread: what belongs to the cache
     or to a sample would be moved while the next batch reads it.
     """
-    target = Target(target.boxes.clone(), target.labels.clone(), target.crowd.clone())
     return Item(image, frame, target, None if proposals is None else proposals.clone())
 
 

@@ -27,9 +27,10 @@ from detzoo.nn.point_head import EveryStack, PointHead
 from detzoo.nn.upsample import STRIDE, to_stride_4
 from detzoo.ops import gaussian
 from detzoo.ops.assign import gathered
+from detzoo.ops.constants import constant
 from detzoo.ops.losses import normaliser, penalty_reduced_focal, smooth_l1
 from detzoo.ops.peaks import at_cells, top_peaks, without_padding
-from detzoo.types import Candidates, Images, Target
+from detzoo.types import Candidates, Images, Target, pad_targets
 
 BOX_LOSSES = {"l1": 0.0, "smooth_l1": 1.0}  # and their smooth L1's beta
 
@@ -153,11 +154,11 @@ class CenterNet(Detector):
     @torch.no_grad()
     def assign(self, targets: Sequence[Target], shape: tuple[int, int]) -> Assignment:
         """Targets for a map of `shape` (H, W), drawn for all images at once on their device."""
-        boxes, labels, crowd, image = gathered(targets)
+        boxes, labels, crowd, image = gathered(pad_targets(targets))
         boxes, batch = boxes / STRIDE, len(targets)
         centre = (boxes[:, :2] + boxes[:, 2:]) / 2
         size = boxes[:, 2:] - boxes[:, :2]
-        limit = torch.tensor([shape[1] - 1, shape[0] - 1], device=boxes.device)
+        limit = constant((shape[1] - 1, shape[0] - 1), boxes.device, torch.int64)
         cell = centre.floor().long().clamp(min=0).minimum(limit)
         radii = gaussian.radius(size, self.overlap, self.radius).masked_fill(crowd, -1.0)
         planes = image * self.num_classes + labels
@@ -177,7 +178,7 @@ class CenterNet(Detector):
     def losses(self, outputs: Outputs, targets: Sequence[Target]) -> dict[str, Tensor]:
         logits = outputs.heatmap
         stacks = len(logits) // len(targets)  # see EveryStack
-        truth = self.assign(list(targets) * stacks, logits.shape[-2:])
+        truth = self.assign(pad_targets(targets).repeat(stacks), logits.shape[-2:])
         objects = normaliser(truth.weight.sum())
         focal = penalty_reduced_focal(
             logits, truth.heatmap, alpha=self.focal_alpha, beta=self.focal_beta

@@ -34,11 +34,12 @@ from detzoo.nn.point_head import EveryStack, PointHead
 from detzoo.nn.upsample import STRIDE, to_stride_4
 from detzoo.ops import gaussian
 from detzoo.ops.assign import gathered
+from detzoo.ops.constants import constant
 from detzoo.ops.corner_pool import corner_pool
 from detzoo.ops.losses import normaliser, penalty_reduced_focal, smooth_l1
+from detzoo.ops.nms import soft_nms
 from detzoo.ops.peaks import at_cells, top_peaks, without_padding
-from detzoo.ops.select import soft_nms
-from detzoo.types import Candidates, Images, Target
+from detzoo.types import Candidates, Images, Target, pad_targets
 
 PENALTIES = ("size", "fixed", "off")
 SCORES = ("mean", "geometric")
@@ -218,10 +219,10 @@ class CornerNet(Detector):
     @torch.no_grad()
     def assign(self, targets: Sequence[Target], shape: tuple[int, int]) -> Assignment:
         """Targets for a map of `shape` (H, W), drawn for all images at once on their device."""
-        boxes, labels, crowd, image = gathered(targets)
+        boxes, labels, crowd, image = gathered(pad_targets(targets))
         boxes, batch = boxes / STRIDE, len(targets)
         corner = boxes.view(-1, 2, 2)  # (N, corner, x and y)
-        limit = torch.tensor([shape[1] - 1, shape[0] - 1], device=boxes.device)
+        limit = constant((shape[1] - 1, shape[0] - 1), boxes.device, torch.int64)
         cell = torch.stack([corner[:, 0].floor(), corner[:, 1].ceil() - 1], 1).long()
         cell = cell.clamp(min=0).minimum(limit)
         radii = self.radii(corner[:, 1] - corner[:, 0]).masked_fill(crowd, -1.0)
@@ -253,7 +254,7 @@ class CornerNet(Detector):
     def losses(self, outputs: Outputs, targets: Sequence[Target]) -> dict[str, Tensor]:
         logits = outputs.heatmap
         stacks = len(logits) // len(targets)  # see EveryStack
-        truth = self.assign(list(targets) * stacks, logits.shape[-2:])
+        truth = self.assign(pad_targets(targets).repeat(stacks), logits.shape[-2:])
         objects = normaliser(truth.weight.sum())
         focal = penalty_reduced_focal(
             logits, truth.heatmap, alpha=self.focal_alpha, beta=self.focal_beta
@@ -329,7 +330,12 @@ class CornerNet(Detector):
         """Soft NMS (section 4.2)."""
         if self.nms != "soft":
             return candidates
-        scores = soft_nms(candidates, sigma=self.nms_sigma, count=self.max_detections)
+        scores = soft_nms(
+            candidates,
+            sigma=self.nms_sigma,
+            count=self.max_detections,
+            threshold=self.score_threshold,
+        )
         return replace(candidates, scores=scores)
 
     @torch.no_grad()

@@ -12,25 +12,16 @@ Shape letters: B images, K classes, R regions of all images.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from torch import Tensor
 
-from detzoo.detector import Detector, Proposer
+from detzoo.detector import Proposer
 from detzoo.nn import Backbone, BoxHead, RegionFeatures, make_neck
-from detzoo.ops.rois import given, region_candidates, region_losses, sample_regions
-from detzoo.types import Candidates, Images, Target
+from detzoo.region_detector import RegionDetector, RegionOutputs, given
+from detzoo.types import Images, Target
 
 
-class Outputs(NamedTuple):
-    rois: list[Tensor]  # per image (R_b, 4); with targets, the sampled ones
-    labels: Tensor | None  # (R,) in [0, K], K is background; only with targets
-    boxes: Tensor | None  # (R, 4) the object of every region; only with targets
-    scores: Tensor  # (R, K + 1) logits
-    deltas: Tensor  # (R, K, 4)
-
-
-class FastRCNN(Detector):
+class FastRCNN(RegionDetector):
     """See the module's text. Sizes are in input pixels.
 
     proposer: who proposes regions of new images; by default detzoo.data.Grid. max_proposals: the
@@ -71,11 +62,19 @@ class FastRCNN(Detector):
         max_detections: int = 100,
     ) -> None:
         super().__init__(
+            backbone=backbone,
             num_classes=num_classes,
             stride=32,
-            mean=backbone.mean,
-            std=backbone.std,
             proposer=proposer,
+            roi_positive=roi_positive,
+            roi_background=roi_background,
+            roi_batch=roi_batch,
+            roi_positive_fraction=roi_positive_fraction,
+            box_beta=box_beta,
+            score_threshold=score_threshold,
+            top_k=top_k,
+            nms_threshold=nms_threshold,
+            max_detections=max_detections,
         )
         self.backbone = backbone
         self.neck = make_neck(
@@ -91,44 +90,11 @@ class FastRCNN(Detector):
         )
         self.head = BoxHead(self.neck.channels, region_size, head_width, num_classes)
         self.max_proposals = max_proposals
-        self.roi_positive, self.roi_background = roi_positive, roi_background
-        self.roi_batch, self.roi_positive_fraction = roi_batch, roi_positive_fraction
-        self.box_beta = box_beta
-        self.score_threshold, self.top_k = score_threshold, top_k
-        self.nms_threshold, self.max_detections = nms_threshold, max_detections
 
-    def network(self, images: Images, targets: Sequence[Target] | None = None) -> Outputs:
-        rois, labels, boxes = given(images, self.max_proposals), None, None
-        if targets is not None:
-            rois, labels, boxes = self.assign(rois, targets)
+    def network(self, images: Images, targets: Sequence[Target] | None = None) -> RegionOutputs:
         maps = self.neck(self.backbone(self.normalise(images)))  # per level (B, C, h, w)
-        features = self.regions(maps[: len(self.regions.strides)], rois)  # (R, C, 7, 7)
-        scores, deltas = self.head(features)
-        return Outputs(rois, labels, boxes, scores, deltas)
+        return self.second_stage(maps, given(images, self.max_proposals), targets)
 
-    def assign(
-        self, rois: list[Tensor], targets: Sequence[Target]
-    ) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Sample regions to train on: per image (R_b, 4), labels (R,), their objects (R, 4)."""
-        return sample_regions(
-            rois,
-            targets,
-            num_classes=self.num_classes,
-            positive=self.roi_positive,
-            background=self.roi_background,
-            size=self.roi_batch,
-            positive_fraction=self.roi_positive_fraction,
-        )
-
-    def losses(self, outputs: Outputs, targets: Sequence[Target]) -> dict[str, Tensor]:
-        return region_losses(
-            outputs.scores,
-            outputs.deltas,
-            outputs.rois,
-            outputs.labels,
-            outputs.boxes,
-            self.box_beta,
-        )
-
-    def candidates(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Candidates:
-        return region_candidates(outputs.scores, outputs.deltas, outputs.rois, self.top_k)
+    def look(self, features: Sequence[Tensor], rois: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        pooled = self.regions(features[: len(self.regions.strides)], rois)  # (R, C, 7, 7)
+        return self.head(pooled)  # (R, K + 1), (R, K, 4)

@@ -16,29 +16,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from detzoo.detector import Detector
 from detzoo.nn import Anchors, Backbone, BoxHead, RegionFeatures, make_neck
-from detzoo.nn.blocks import OutputConv
-from detzoo.ops import boxes as box_ops
-from detzoo.ops.anchors import per_anchor
-from detzoo.ops.assign import match, sample
-from detzoo.ops.losses import normaliser, smooth_l1
-from detzoo.ops.rois import region_candidates, region_losses, sample_regions
-from detzoo.ops.select import grouped_nms, top_candidates
-from detzoo.types import Candidates, Images, Target
-
-
-class FirstStage(NamedTuple):
-    maps: list[Tensor]  # per level (B, C, h, w)
-    objectness: Tensor  # (B, N) logits
-    deltas: Tensor  # (B, N, 4)
-    anchors: Tensor  # (N, 4)
-    counts: tuple[int, ...]  # anchors of each level
-    rois: list[Tensor]  # per image (R_b, 4), best first
+from detzoo.nn.rpn import RPN, RPNOutputs
+from detzoo.region_detector import RegionDetector
+from detzoo.types import Images, Target
 
 
 class Outputs(NamedTuple):
@@ -53,26 +36,7 @@ class Outputs(NamedTuple):
     deltas: Tensor  # (R, K, 4)
 
 
-class RPNHead(nn.Module):
-    """A 3x3 convolution, then objectness and deltas for A anchors a cell (section 3.1)."""
-
-    def __init__(self, channels: int, width: int, anchors: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, width, 3, padding=1)
-        self.objectness = OutputConv(width, anchors, 1)
-        self.deltas = OutputConv(width, anchors * 4, 1)
-        nn.init.kaiming_normal_(self.conv.weight)
-        for layer in (self.objectness, self.deltas):
-            nn.init.normal_(layer.weight, std=0.01)  # section 3.1.3
-        for layer in (self.conv, self.objectness, self.deltas):
-            nn.init.zeros_(layer.bias)
-
-    def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        hidden = [self.conv(x).relu() for x in maps]
-        return [self.objectness(x) for x in hidden], [self.deltas(x) for x in hidden]
-
-
-class FasterRCNN(Detector):
+class FasterRCNN(RegionDetector):
     """See the module's text. Sizes are in input pixels.
 
     neck: `fpn`, or `one_map`, the backbone's last map: the paper's is at stride 16, which is a
@@ -117,7 +81,19 @@ class FasterRCNN(Detector):
         nms_threshold: float = 0.5,
         max_detections: int = 100,
     ) -> None:
-        super().__init__(num_classes=num_classes, stride=32, mean=backbone.mean, std=backbone.std)
+        super().__init__(
+            backbone=backbone,
+            num_classes=num_classes,
+            stride=32,
+            roi_positive=roi_positive,
+            roi_batch=roi_batch,
+            roi_positive_fraction=roi_positive_fraction,
+            box_beta=box_beta,
+            score_threshold=score_threshold,
+            top_k=top_k,
+            nms_threshold=nms_threshold,
+            max_detections=max_detections,
+        )
         self.backbone = backbone
         self.neck = make_neck(
             neck, backbone, channels=channels, levels=levels, upsample_by=upsample_by
@@ -127,8 +103,18 @@ class FasterRCNN(Detector):
             sizes = anchor_sizes or [[smallest_anchor * s / strides[0]] for s in strides]
         else:
             sizes = anchor_sizes or [[128.0, 256.0, 512.0]]  # section 3.1.1
-        self.anchors = Anchors(strides, sizes, ratios, anchors_as_torchvision)
-        self.rpn = RPNHead(self.neck.channels, self.neck.channels, self.anchors.a_cell)
+        self.rpn = RPN(
+            self.neck.channels,
+            Anchors(strides, sizes, ratios, anchors_as_torchvision),
+            positive=rpn_positive,
+            negative=rpn_negative,
+            batch=rpn_batch,
+            positive_fraction=rpn_positive_fraction,
+            nms_threshold=rpn_nms_threshold,
+            pre_nms=pre_nms,
+            post_nms=post_nms,
+            box_beta=box_beta,
+        )
         self.regions = RegionFeatures(
             [stride for stride in strides if stride <= backbone.strides[-1]],
             kind=region_features,
@@ -138,121 +124,32 @@ class FasterRCNN(Detector):
             canonical_size=canonical_size,
         )
         self.head = BoxHead(self.neck.channels, region_size, head_width, num_classes)
-        self.rpn_positive, self.rpn_negative = rpn_positive, rpn_negative
-        self.rpn_batch, self.rpn_positive_fraction = rpn_batch, rpn_positive_fraction
-        self.rpn_nms_threshold, self.pre_nms, self.post_nms = rpn_nms_threshold, pre_nms, post_nms
-        self.roi_positive = roi_positive
-        self.roi_batch, self.roi_positive_fraction = roi_batch, roi_positive_fraction
-        self.box_beta = box_beta
-        self.score_threshold, self.top_k = score_threshold, top_k
-        self.nms_threshold, self.max_detections = nms_threshold, max_detections
+
+    @property
+    def rpn_batch(self) -> int:
+        """Anchors of an image that are trained on."""
+        return self.rpn.batch
+
+    @rpn_batch.setter
+    def rpn_batch(self, number: int) -> None:
+        self.rpn.batch = number
 
     def network(self, images: Images, targets: Sequence[Target] | None = None) -> Outputs:
-        first = self.first_stage(images, 1 if targets is None else 0)
-        rois, roi_labels, roi_boxes = first.rois, None, None
-        if targets is not None:
-            rois, roi_labels, roi_boxes = self.assign(rois, targets)
-        features = self.regions(first.maps[: len(self.regions.strides)], rois)  # (R, C, 7, 7)
-        scores, deltas = self.head(features)
-        return Outputs(
-            first.objectness,
-            first.deltas,
-            first.anchors,
-            first.counts,
-            rois,
-            roi_labels,
-            roi_boxes,
-            scores,
-            deltas,
-        )
+        maps, first, rois = self.first_stage(images, training=targets is not None)
+        return Outputs(*first, *self.second_stage(maps, rois, targets))
 
-    def first_stage(self, images: Images, when: int) -> FirstStage:
-        """What the RPN says and proposes. when: 0 in training, 1 at test."""
-        maps = self.neck(self.backbone(self.normalise(images)))
-        objectness, deltas = self.rpn(maps)  # per level (B, A, h, w), (B, A*4, h, w)
-        anchors = self.anchors(maps, images.pixels.shape[-2:])
-        counts = tuple(x[0].numel() for x in objectness)
-        objectness = per_anchor(objectness, 1).squeeze(2)  # (B, N)
-        deltas = per_anchor(deltas, 4)  # (B, N, 4)
-        rois = self.propose(objectness, deltas, anchors, counts, images.sizes, when)
-        return FirstStage(maps, objectness, deltas, anchors, counts, rois)
+    def first_stage(
+        self, images: Images, training: bool
+    ) -> tuple[list[Tensor], RPNOutputs, list[Tensor]]:
+        """The maps, what the RPN says of them, and per image the regions (R_b, 4) it proposes."""
+        maps = self.neck(self.backbone(self.normalise(images)))  # per level (B, C, h, w)
+        first = self.rpn(maps, images.pixels.shape[-2:])
+        return maps, first, self.rpn.propose(first, images.sizes, training)
 
-    @torch.no_grad()
-    def propose(
-        self,
-        objectness: Tensor,
-        deltas: Tensor,
-        anchors: Tensor,
-        counts: tuple[int, ...],
-        sizes: Sequence[tuple[int, int]],
-        when: int,
-    ) -> list[Tensor]:
-        """Per image (R_b, 4): the best anchors of every level, moved, clipped, thinned by NMS.
-
-        counts: anchors of each level. when: 0 in training, 1 at test.
-        """
-        scores, index, level, start = [], [], [], 0
-        for i, logits in enumerate(objectness.float().split(counts, 1)):
-            best, where, _ = top_candidates(logits[..., None], self.pre_nms[when])
-            scores.append(best)
-            index.append(where + start)
-            level.append(torch.full_like(where, i))
-            start += counts[i]
-        score, chosen, group = (torch.cat(part, 1) for part in (scores, index, level))  # (B, P)
-        moved = deltas.gather(1, chosen[..., None].expand(-1, -1, 4))
-        boxes = box_ops.clip(box_ops.decode(anchors[chosen], moved), sizes)
-        valid = (boxes[..., 2:] - boxes[..., :2] >= 1e-3).all(-1)
-        rois = []
-        for b, s, g, v in zip(boxes, score, group, valid, strict=True):
-            b, s, g = b[v], s[v], g[v]
-            kept = grouped_nms(b, s, g, self.rpn_nms_threshold)
-            rois.append(b[kept[: self.post_nms[when]]])
-        return rois
-
-    def assign(
-        self, rois: list[Tensor], targets: Sequence[Target]
-    ) -> tuple[list[Tensor], Tensor, Tensor]:
-        return sample_regions(
-            rois,
-            targets,
-            num_classes=self.num_classes,
-            positive=self.roi_positive,
-            size=self.roi_batch,
-            positive_fraction=self.roi_positive_fraction,
-        )
+    def look(self, features: Sequence[Tensor], rois: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        pooled = self.regions(features[: len(self.regions.strides)], rois)  # (R, C, 7, 7)
+        return self.head(pooled)  # (R, K + 1), (R, K, 4)
 
     def losses(self, outputs: Outputs, targets: Sequence[Target]) -> dict[str, Tensor]:
-        return self.rpn_losses(outputs, targets) | region_losses(
-            outputs.scores,
-            outputs.deltas,
-            outputs.rois,
-            outputs.roi_labels,
-            outputs.roi_boxes,
-            self.box_beta,
-        )
-
-    def rpn_losses(self, outputs: Outputs, targets: Sequence[Target]) -> dict[str, Tensor]:
-        """Equation 1, both terms over the number of sampled anchors."""
-        logits, wanted, deltas, true_deltas = [], [], [], []
-        for i, target in enumerate(targets):
-            matched = match(
-                outputs.anchors,
-                target,
-                positive=self.rpn_positive,
-                negative=self.rpn_negative,
-                force=True,
-            )
-            positive, negative = sample(matched, self.rpn_batch, self.rpn_positive_fraction)
-            logits.append(outputs.objectness[i, torch.cat([positive, negative])])
-            wanted.append(torch.cat([torch.ones_like(positive), torch.zeros_like(negative)]))
-            deltas.append(outputs.rpn_deltas[i, positive])
-            boxes = target.boxes[matched[positive]]
-            true_deltas.append(box_ops.encode(outputs.anchors[positive], boxes))
-        logit, label = torch.cat(logits).float(), torch.cat(wanted).float()
-        count = normaliser(len(label))
-        entropy = F.binary_cross_entropy_with_logits(logit, label, reduction="sum")
-        box = smooth_l1(torch.cat(deltas), torch.cat(true_deltas), self.box_beta).sum()
-        return {"rpn_objectness": entropy / count, "rpn_box": box / count}
-
-    def candidates(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Candidates:
-        return region_candidates(outputs.scores, outputs.deltas, outputs.rois, self.top_k)
+        first = RPNOutputs(*outputs[: len(RPNOutputs._fields)])
+        return self.rpn.losses(first, targets) | super().losses(outputs, targets)

@@ -28,10 +28,10 @@ from detzoo.nn.blocks import OutputConv
 from detzoo.nn.towers import conv_tower, initialise_head
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import per_anchor
-from detzoo.ops.assign import BACKGROUND, IGNORE, Truth, pad
+from detzoo.ops.assign import BACKGROUND, IGNORE
 from detzoo.ops.losses import normaliser, sigmoid_focal
 from detzoo.ops.select import top_candidates
-from detzoo.types import Candidates, Images, Target
+from detzoo.types import Candidates, Images, PaddedTargets, Target, pad_targets
 
 DISTANCES = ("exp", "relu")
 BOX_LOSSES = ("giou", "iou")
@@ -177,7 +177,7 @@ class FCOS(Detector):
         return Outputs(*self.head(maps), points, strides, counts)
 
     @torch.no_grad()
-    def assign(self, points: Tensor, strides: Tensor, truth: Truth) -> Tensor:
+    def assign(self, points: Tensor, strides: Tensor, truth: PaddedTargets) -> Tensor:
         """(B, N): every point's object, BACKGROUND or IGNORE."""
         boxes, strides = truth.boxes[:, None], strides[:, None]  # (B, 1, M, 4), (N, 1)
         sides = to_sides(points[:, None], boxes)  # (B, N, M, 4)
@@ -195,7 +195,7 @@ class FCOS(Detector):
         return torch.where(least.isfinite(), index, torch.where(crowded, IGNORE, BACKGROUND))
 
     def losses(self, outputs: Outputs, targets: Sequence[Target]) -> dict[str, Tensor]:
-        truth = pad(targets)
+        truth = pad_targets(targets)
         matched = self.assign(outputs.points, outputs.strides, truth)  # (B, N)
         image, cell = (matched >= 0).nonzero(as_tuple=True)  # of the P positives
         index = matched[image, cell]
@@ -209,7 +209,7 @@ class FCOS(Detector):
         central = F.binary_cross_entropy_with_logits(
             outputs.centerness[image, cell].float(), centerness(wanted), reduction="sum"
         )
-        count = normaliser(len(image))
+        count = normaliser((matched >= 0).sum())
         return {
             "class": (focal.sum(2) * (matched != IGNORE)).sum() / count,
             "box": self.box_weight * box.sum() / count,

@@ -13,28 +13,20 @@ Shape letters: B images, K classes, R regions of all images, S side of a crop.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detzoo.detector import Detector, Proposer
+from detzoo.detector import Proposer
 from detzoo.nn import Backbone, BoxHead
 from detzoo.ops.regions import warp
-from detzoo.ops.rois import given, region_candidates, region_losses, sample_regions
-from detzoo.types import Candidates, Images, Target
+from detzoo.ops.rois import with_image
+from detzoo.region_detector import RegionDetector, RegionOutputs, given
+from detzoo.types import Images, Target
 
 
-class Outputs(NamedTuple):
-    rois: list[Tensor]  # per image (R_b, 4); with targets, the sampled ones
-    labels: Tensor | None  # (R,) in [0, K], K is background; only with targets
-    boxes: Tensor | None  # (R, 4) the object of every region; only with targets
-    scores: Tensor  # (R, K + 1) logits
-    deltas: Tensor  # (R, K, 4)
-
-
-class RCNN(Detector):
+class RCNN(RegionDetector):
     """See the module's text. Sizes are in input pixels.
 
     proposer: who proposes regions of new images; by default detzoo.data.Grid. max_proposals: the
@@ -67,11 +59,18 @@ class RCNN(Detector):
         max_detections: int = 100,
     ) -> None:
         super().__init__(
+            backbone=backbone,
             num_classes=num_classes,
             stride=1,
-            mean=backbone.mean,
-            std=backbone.std,
             proposer=proposer,
+            roi_positive=roi_positive,
+            roi_batch=roi_batch,
+            roi_positive_fraction=roi_positive_fraction,
+            box_beta=box_beta,
+            score_threshold=score_threshold,
+            top_k=top_k,
+            nms_threshold=nms_threshold,
+            max_detections=max_detections,
         )
         if not 0 <= 2 * context < crop:
             raise ValueError(
@@ -84,25 +83,20 @@ class RCNN(Detector):
         self.head = BoxHead(backbone.channels[-1], size, head_width, num_classes)
         self.crop, self.context, self.chunk = crop, context, chunk
         self.max_proposals = max_proposals
-        self.roi_positive = roi_positive
-        self.roi_batch, self.roi_positive_fraction = roi_batch, roi_positive_fraction
-        self.box_beta = box_beta
-        self.score_threshold, self.top_k = score_threshold, top_k
-        self.nms_threshold, self.max_detections = nms_threshold, max_detections
 
-    def network(self, images: Images, targets: Sequence[Target] | None = None) -> Outputs:
-        rois, labels, boxes = given(images, self.max_proposals), None, None
-        if targets is not None:
-            rois, labels, boxes = self.assign(rois, targets)
+    def network(self, images: Images, targets: Sequence[Target] | None = None) -> RegionOutputs:
         pixels = self.normalise(images)  # outside of an image it is 0, the mean colour (appendix A)
-        image = torch.cat([torch.full_like(r[:, 0], i) for i, r in enumerate(rois)])  # (R,)
-        regions = torch.cat([image[:, None], torch.cat(rois)], 1)  # (R, 5)
-        chunks = max(1, -(-len(regions) // self.chunk))
-        answers = [self.look(pixels, part) for part in regions.tensor_split(chunks)]
-        scores, deltas = (torch.cat(part) for part in zip(*answers, strict=True))
-        return Outputs(rois, labels, boxes, scores, deltas)
+        return self.second_stage(pixels, given(images, self.max_proposals), targets)
 
-    def look(self, pixels: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
+    def look(self, features: Tensor, rois: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) pixels, per image (R_b, 4) -> scores (R, K + 1), deltas (R, K, 4)."""
+        regions = with_image(rois)  # (R, 5)
+        chunks = max(1, -(-len(regions) // self.chunk))
+        answers = [self.look_at_once(features, part) for part in regions.tensor_split(chunks)]
+        scores, deltas = (torch.cat(part) for part in zip(*answers, strict=True))
+        return scores, deltas
+
+    def look_at_once(self, pixels: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W), (R, 5) image and box -> scores (R, K + 1), deltas (R, K, 4)."""
         count = len(regions)
         crops = warp(pixels, regions, self.crop, self.context)  # (R, 3, S, S)
@@ -111,29 +105,3 @@ class RCNN(Detector):
         features = self.backbone(crops)[-1]  # (R, C, S / stride, S / stride)
         scores, deltas = self.head(features)
         return scores[:count], deltas[:count]
-
-    def assign(
-        self, rois: list[Tensor], targets: Sequence[Target]
-    ) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Sample regions to train on: per image (R_b, 4), labels (R,), their objects (R, 4)."""
-        return sample_regions(
-            rois,
-            targets,
-            num_classes=self.num_classes,
-            positive=self.roi_positive,
-            size=self.roi_batch,
-            positive_fraction=self.roi_positive_fraction,
-        )
-
-    def losses(self, outputs: Outputs, targets: Sequence[Target]) -> dict[str, Tensor]:
-        return region_losses(
-            outputs.scores,
-            outputs.deltas,
-            outputs.rois,
-            outputs.labels,
-            outputs.boxes,
-            self.box_beta,
-        )
-
-    def candidates(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Candidates:
-        return region_candidates(outputs.scores, outputs.deltas, outputs.rois, self.top_k)

@@ -28,7 +28,7 @@ from detzoo.ops.anchors import per_anchor
 from detzoo.ops.assign import BACKGROUND, IGNORE, match
 from detzoo.ops.losses import hard_negatives, normaliser, sigmoid_focal, smooth_l1
 from detzoo.ops.select import top_candidates
-from detzoo.types import Candidates, Images, Target
+from detzoo.types import Candidates, Images, Target, pad_targets
 
 LOSSES = ("focal", "ce", "balanced_ce", "ohem")
 
@@ -152,26 +152,20 @@ class RetinaNet(Detector):
     @torch.no_grad()
     def assign(self, anchors: Tensor, targets: Sequence[Target]) -> Tensor:
         """(B, N): every anchor's object, BACKGROUND or IGNORE."""
-        return torch.stack(
-            [
-                match(
-                    anchors,
-                    target,
-                    positive=self.positive,
-                    negative=self.negative,
-                    force=self.force_match,
-                )
-                for target in targets
-            ]
+        return match(
+            anchors,
+            pad_targets(targets),
+            positive=self.positive,
+            negative=self.negative,
+            force=self.force_match,
         )
 
     def losses(self, outputs: Outputs, targets: Sequence[Target]) -> dict[str, Tensor]:
-        matched = self.assign(outputs.anchors, targets)  # (B, N)
+        truth = pad_targets(targets)
+        matched = self.assign(outputs.anchors, truth)  # (B, N)
         image, anchor = (matched >= 0).nonzero(as_tuple=True)  # the positives
-        first = torch.tensor([0, *(len(t.boxes) for t in targets[:-1])]).cumsum(0)
-        object_index = matched[image, anchor] + first.to(matched.device)[image]
-        boxes = torch.cat([t.boxes for t in targets])[object_index]
-        labels = torch.cat([t.labels for t in targets])[object_index]
+        mine = matched[image, anchor]
+        boxes, labels = truth.boxes[image, mine], truth.labels[image, mine]
 
         wanted = torch.zeros_like(outputs.logits, dtype=torch.float32)
         wanted[image, anchor, labels] = 1
@@ -181,7 +175,7 @@ class RetinaNet(Detector):
         if self.ohem_ratio is not None:
             negative = hard_negatives(focal, matched >= 0, matched == BACKGROUND, self.ohem_ratio)
             counted = (matched >= 0) | negative
-        count = normaliser(len(image))
+        count = normaliser((matched >= 0).sum())
         deltas = box_ops.encode(outputs.anchors[anchor], boxes)
         return {
             "class": (focal * counted).sum() / count,

@@ -27,10 +27,10 @@ from detzoo.nn import Backbone
 from detzoo.nn.blocks import Halving, OutputConv
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import default_boxes, per_anchor
-from detzoo.ops.assign import BACKGROUND, IGNORE, bipartite, crowded, pad
+from detzoo.ops.assign import BACKGROUND, IGNORE, bipartite, crowded
 from detzoo.ops.losses import hard_negatives, normaliser, smooth_l1
 from detzoo.ops.select import boxes_above
-from detzoo.types import Candidates, Images, Target
+from detzoo.types import Candidates, Images, Target, pad_targets
 
 VARIANCES = (10.0, 10.0, 5.0, 5.0)  # deltas over 0.1 and 0.2, as the published code
 
@@ -213,9 +213,10 @@ class SSD(Detector):
         """(B, N) int64 and (B, N, 4): every default box's label and object.
 
         Each object has its best default box, of those that no closer object has; any other box with
-        IoU > `positive` has its best object (section 2.2). The rest has label BACKGROUND or, inside a crowd, IGNORE.
+        IoU > `positive` has its best object (section 2.2). The rest has label BACKGROUND or,
+        inside a crowd, IGNORE.
         """
-        truth = pad(targets)
+        truth = pad_targets(targets)
         iou = box_ops.iou(truth.boxes, anchors[None]) * truth.single[..., None]  # (B, M, N)
         best, index = iou.max(1)  # (B, N)
         owner = bipartite(iou)  # (B, N)
@@ -236,11 +237,11 @@ class SSD(Detector):
         entropy = entropy.view_as(labels)  # (B, N)
         counted = positive | hard_negatives(entropy, positive, negative, self.negatives)
         count = normaliser(positive.sum())
-        anchors = outputs.anchors.expand_as(boxes)[positive]
-        deltas = box_ops.encode(anchors, boxes[positive], VARIANCES)
+        image, anchor = positive.nonzero(as_tuple=True)
+        deltas = box_ops.encode(outputs.anchors[anchor], boxes[image, anchor], VARIANCES)
         return {
             "class": (entropy * counted).sum() / count,
-            "box": smooth_l1(outputs.deltas[positive], deltas, self.box_beta).sum() / count,
+            "box": smooth_l1(outputs.deltas[image, anchor], deltas, self.box_beta).sum() / count,
         }
 
     def candidates(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Candidates:

@@ -360,9 +360,8 @@ class TorchvisionDetector(Detector):
             found = ((b["boxes"], b["scores"], b["labels"]) for b in boxes)
         detections = []
         for boxes, scores, labels in found:
-            solid = (boxes[:, 2:] > boxes[:, :2]).all(1)
-            labels = labels - self.first_label
-            detections.append(Detections(boxes[solid], scores[solid], labels[solid]))
+            one = Detections(boxes=boxes, scores=scores, labels=labels - self.first_label)
+            detections.append(one[(boxes[:, 2:] > boxes[:, :2]).all(1)])
         return detections
 
 

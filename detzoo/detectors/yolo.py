@@ -32,10 +32,11 @@ from detzoo.nn.blocks import OutputConv, OutputLinear
 from detzoo.nn.darknet import SLOPE, unit
 from detzoo.nn.upsample import TopDown
 from detzoo.ops import boxes as box_ops
-from detzoo.ops.assign import claim, pad
+from detzoo.ops.assign import claim
+from detzoo.ops.constants import constant
 from detzoo.ops.gaussian import touched
 from detzoo.ops.select import top_candidates
-from detzoo.types import Candidates, Images, Target
+from detzoo.types import Candidates, Images, Target, pad_targets
 
 NECKS = ("one_map", "topdown")
 HEADS = ("fc", "conv")
@@ -178,9 +179,9 @@ class YOLO(Detector):
     @torch.no_grad()
     def assign(self, outputs: Outputs, targets: Sequence[Target]) -> Assignment:
         batch, rows, columns = outputs.classes.shape[:3]
-        truth = pad(targets)  # (B, M, ...)
+        truth = pad_targets(targets)  # (B, M, ...)
         height, width = outputs.size
-        grid, image = (truth.boxes.new_tensor(p) for p in ((columns, rows), (width, height)))
+        grid, image = (constant(p, truth.boxes.device) for p in ((columns, rows), (width, height)))
         objects = box_ops.to_cxcywh(truth.boxes)  # (B, M, 4)
         place = objects[..., :2] / image * grid  # in cells
         cell = place.floor().clamp(min=0).minimum(grid - 1)
@@ -234,8 +235,8 @@ class YOLO(Detector):
             torch.arange(columns, device=boxes.device),
             indexing="ij",
         )
-        image = boxes.new_tensor([width, height])
-        cell = image / boxes.new_tensor([columns, rows])
+        image = constant((width, height), boxes.device)
+        cell = image / constant((columns, rows), boxes.device)
         centre = (torch.stack([x, y], -1)[:, :, None] + boxes[..., :2]) * cell
         half = boxes[..., 2:].square() * image / 2
         return torch.cat([centre - half, centre + half], -1)

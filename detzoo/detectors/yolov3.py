@@ -31,10 +31,11 @@ from detzoo.nn.darknet import unit
 from detzoo.nn.upsample import Upsample
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import per_anchor, size_iou
-from detzoo.ops.assign import claim, crowded, pad
+from detzoo.ops.assign import claim, crowded
+from detzoo.ops.constants import constant
 from detzoo.ops.losses import normaliser
 from detzoo.ops.select import top_candidates
-from detzoo.types import Candidates, Images, Target
+from detzoo.types import Candidates, Images, Target, pad_targets
 
 # Section 2.3: k-means over COCO's boxes, widths and heights in pixels of 416
 COCO_PRIORS = (
@@ -221,22 +222,22 @@ class YOLOv3(Detector):
 
     @torch.no_grad()
     def assign(self, grid: Grid, targets: Sequence[Target]) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, N) object of every prior, an index into `pad(targets)`, or -1; (B, N, 4) its box;
+        """(B, N) object of every prior, an index into M, or -1; (B, N, 4) its box;
         (B, N) bool: neither a positive nor ignored.
 
         Of two objects that fit one prior of one cell the last has it.
         """
-        truth = pad(targets)
+        truth = pad_targets(targets)
         objects = box_ops.to_cxcywh(truth.boxes)  # (B, M, 4)
         each = len(self.priors[0])  # A
         shapes = torch.cat([grid.prior[first : first + each] for first in grid.first])
         fit = size_iou(objects[..., 2:], shapes).argmax(-1)  # (B, M) over all priors of all maps
         level = fit // each
-        table = torch.tensor(grid.maps, device=fit.device)[level]  # (B, M, 3)
+        table = constant(grid.maps, fit.device, torch.int64)[level]  # (B, M, 3)
         rows, columns, stride = table.unbind(-1)
         x, y = (objects[..., :2] / stride[..., None]).floor().long().clamp(min=0).unbind(-1)
         cell = y.minimum(rows - 1) * columns + x.minimum(columns - 1)
-        first = torch.tensor(grid.first, device=fit.device)[level]
+        first = constant(grid.first, fit.device, torch.int64)[level]
         owner = claim(first + cell * each + fit % each, truth.single, len(grid.prior))  # (B, N)
 
         centre, half = grid.corner + grid.stride / 2, grid.prior / 2
@@ -247,13 +248,14 @@ class YOLOv3(Detector):
         return owner, boxes, (owner < 0) & ~ignored
 
     def losses(self, outputs: Outputs, targets: Sequence[Target]) -> dict[str, Tensor]:
-        owner, boxes, negative = self.assign(outputs.grid, targets)
+        truth = pad_targets(targets)
+        owner, boxes, negative = self.assign(outputs.grid, truth)
         image, index = (owner >= 0).nonzero(as_tuple=True)  # the positives
-        count = normaliser(len(image))
+        count = normaliser((owner >= 0).sum())
         objectness = outputs.objectness.float()
         wanted = (owner >= 0).float()
         alarm = F.binary_cross_entropy_with_logits(objectness, wanted, reduction="none")
-        labels = pad(targets).labels[image, owner[image, index]]
+        labels = truth.labels[image, owner[image, index]]
         classes = F.one_hot(labels, self.num_classes).float()
         entropy = F.binary_cross_entropy_with_logits(
             outputs.logits[image, index].float(), classes, reduction="sum"

@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -182,4 +182,4 @@ def transfer(images: Images, device: torch.device | str, channels_last: bool) ->
     images = images.to(device, non_blocking=True)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     pixels = images.pixels.contiguous(memory_format=layout)
-    return Images(pixels, images.frames, images.proposals)
+    return replace(images, pixels=pixels)

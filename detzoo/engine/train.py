@@ -26,7 +26,7 @@ from detzoo.engine.progress import Progress
 from detzoo.engine.recipe import Recipe
 from detzoo.files import atomic
 from detzoo.ops.precision import float32_as
-from detzoo.types import Images, Target
+from detzoo.types import Images, Target, pad_targets
 
 LOG, CURVE = "log.csv", "curve.csv"
 LOG_ROWS = 1000  # more than a figure can show
@@ -38,7 +38,7 @@ class Batches(Protocol):
 
     def __len__(self) -> int: ...
 
-    def iterate(self, start_step: int = 0) -> Iterator[tuple[Images, list[Target]]]: ...
+    def iterate(self, start_step: int = 0) -> Iterator[tuple[Images, Sequence[Target]]]: ...
 
 
 class NonFiniteLoss(RuntimeError):
@@ -191,7 +191,7 @@ class _Run:
     def update(self, images: Images, targets: Sequence[Target]) -> dict[str, float]:
         """One step of the optimiser; returns the losses of the whole batch by name."""
         images = transfer(images, self.device, self.channels_last)
-        targets = [target.to(self.device, non_blocking=True) for target in targets]
+        targets = pad_targets(targets).to(self.device, non_blocking=True)
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr
         with autocast(self.device, self.precision):

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
+from detzoo.ops.fast import at_least_two_columns
+
 
 def convolution(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
     """Convolution, batch norm, ReLU; (B, C, H, W) -> (B, out, ceil(H / stride), ...)."""
@@ -58,18 +60,13 @@ def _autocast(x: Tensor) -> bool:
 
 
 class Halving(nn.Conv2d):
-    """A 3x3 convolution of stride 2; (B, C, H, W) -> (B, out, ceil(H / 2), ceil(W / 2)).
-
-    A map one cell wide gets a second column of zeros, which is what the padding would have shown:
-    oneDNN's bfloat16 gradient of the weights reads memory that nobody has written there (seen in
-    torch 2.14.1 on AVX512-BF16), so that a training ends in NaN now and then.
-    """
+    """A 3x3 convolution of stride 2; (B, C, H, W) -> (B, out, ceil(H / 2), ceil(W / 2))."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(F.pad(x, (0, 1)) if x.shape[-1] == 1 else x)
+        return super().forward(at_least_two_columns(x))
 
 
 class Residual(nn.Module):

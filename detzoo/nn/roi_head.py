@@ -12,6 +12,7 @@ from torchvision.ops import roi_align, roi_pool
 from detzoo.nn.blocks import OutputLinear
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.regions import align
+from detzoo.ops.rois import with_image
 
 REGION_FEATURES = ("align", "align_max", "pool")
 
@@ -50,8 +51,8 @@ class RegionFeatures(nn.Module):
 
     def forward(self, maps: Sequence[Tensor], rois: Sequence[Tensor]) -> Tensor:
         """Maps (B, C, h, w), per image (R_b, 4) xyxy in input pixels -> (R, C, size, size)."""
-        boxes = torch.cat(list(rois)).float()
-        image = torch.cat([torch.full_like(r[:, 0], i) for i, r in enumerate(rois)])
+        regions = with_image([r.float() for r in rois])  # (R, 5)
+        image, boxes = regions[:, 0], regions[:, 1:]
         if torch.is_grad_enabled() or self.kind == "pool" or boxes.is_cuda:
             maps = [x.float() for x in maps]
         level = self.levels(boxes) if len(maps) > 1 else torch.zeros_like(image).long()
@@ -60,7 +61,7 @@ class RegionFeatures(nn.Module):
         if self.kind == "align_max":  # every sample is a bin of its own, then the largest is taken
             size, samples = size * samples, 1
         if self.kind == "pool" or (boxes.is_cuda and not needs_gradient):
-            pooled = self._by_level(maps, boxes, image, level, size, samples)
+            pooled = self._by_level(maps, regions, level, size, samples)
         else:
             pooled = align(
                 maps,
@@ -77,22 +78,22 @@ class RegionFeatures(nn.Module):
     def _by_level(
         self,
         maps: Sequence[Tensor],
-        boxes: Tensor,
-        image: Tensor,
+        regions: Tensor,
         level: Tensor,
         size: int,
         samples: int,
     ) -> Tensor:
         """By torchvision's kernels, map by map; RoI Align of size x size bins of `samples`^2."""
-        regions = torch.cat([image[:, None], boxes], 1)  # (R, 5)
-        members = [(level == i).nonzero().squeeze(1) for i in range(len(maps))]
+        order = level.argsort(stable=True)
+        levels = torch.arange(len(maps), device=level.device)
+        counts = (level[:, None] == levels).sum(0).tolist()  # the one thing a GPU is waited for
         pooled = [
             roi_pool(x, regions[inside], size, 1 / stride)
             if self.kind == "pool"
             else roi_align(x, regions[inside], size, 1 / stride, samples, self.aligned)
-            for x, inside, stride in zip(maps, members, self.strides, strict=True)
+            for x, inside, stride in zip(maps, order.split(counts), self.strides, strict=True)
         ]
-        return torch.cat(pooled)[torch.cat(members).argsort()]
+        return torch.cat(pooled)[order.argsort()]
 
     def levels(self, boxes: Tensor) -> Tensor:
         """(R, 4) -> (R,): which of the maps serves each region."""

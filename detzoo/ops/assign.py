@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from detzoo.ops import boxes as box_ops
-from detzoo.types import Target
+from detzoo.types import PaddedTargets
 
 BACKGROUND = -1  # matched to nothing: a negative
 IGNORE = -2  # neither a positive nor a negative
+PAIRS = 2**25  # of objects and references at a time, which bounds the memory
 
 
-def gathered(targets: Sequence[Target]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The objects of a batch in one row: boxes (N, 4), labels, crowd and image, each (N,).
+def gathered(truth: PaddedTargets) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The boxes of a batch in one row: boxes (N, 4), labels, crowd and image, each (N,).
 
-    image is int64, the index into `targets` of each object's image.
+    image is int64, the index of each box's image.
     """
-    boxes = torch.cat([t.boxes for t in targets]).float()
-    labels = torch.cat([t.labels for t in targets])
-    crowd = torch.cat([t.crowd for t in targets])
-    counts = torch.tensor([len(t.boxes) for t in targets], device=boxes.device)
-    images = torch.arange(len(targets), device=boxes.device)
-    return boxes, labels, crowd, images.repeat_interleave(counts, output_size=len(boxes))
+    rows = (truth.boxes, truth.labels, truth.crowd)
+    boxes, labels, crowd = (x.flatten(0, 1)[truth.places] for x in rows)
+    return boxes, labels, crowd, truth.places // truth.valid.shape[1]
 
 
 def match(
     references: Tensor,
-    target: Target,
+    truth: PaddedTargets,
     *,
     positive: float,
     negative: float,
@@ -39,7 +33,7 @@ def match(
     force: bool = False,
     crowd_cover: float = 0.5,
 ) -> Tensor:
-    """(N,) int64: for each reference box an index into `target.boxes`, BACKGROUND or IGNORE.
+    """(N, 4) or (B, N, 4) -> (B, N) int64: an index into M, BACKGROUND or IGNORE.
 
     IoU >= positive with the best object: that object. IoU < negative: background, unless it is
     below `background`. Else: ignored.
@@ -50,45 +44,37 @@ def match(
     reference that would be background and has at least `crowd_cover` of its area inside one is
     ignored.
     """
-    far = IGNORE if background > 0 else BACKGROUND
-    matched = references.new_full((len(references),), far, dtype=torch.int64)
-    single = (~target.crowd).nonzero().squeeze(1)
-    if len(single):
-        iou = box_ops.iou(target.boxes[single], references)  # (M, N)
-        best, index = iou.max(0)
-        matched = torch.where(best >= background, BACKGROUND, matched)
-        matched = torch.where(best >= negative, IGNORE, matched)
-        hit = best >= positive
-        if force:
-            top = iou.max(1, keepdim=True).values
-            hit |= ((iou == top) & (top > 0)).any(0)
-        matched = torch.where(hit, single[index], matched)
-    if len(single) < len(target.boxes):
-        cover = box_ops.covered(references, target.boxes[target.crowd]).max(1).values
-        matched[(matched == BACKGROUND) & (cover >= crowd_cover)] = IGNORE
-    return matched
+    batch, objects = truth.valid.shape
+    references = references.expand(batch, -1, -1)
+    images = max(1, PAIRS // max(1, objects * references.shape[1]))  # at a time
+    parts = (references, truth.boxes, truth.single, truth.valid & truth.crowd)
+    pieces = zip(*(part.split(images) for part in parts), strict=True)
+    thresholds = positive, negative, background
+    return torch.cat([_match(*piece, *thresholds, force, crowd_cover) for piece in pieces])
 
 
-class Truth(NamedTuple):
-    """The targets of a batch as tensors of one shape, M the most boxes of an image, at least 1."""
-
-    boxes: Tensor  # (B, M, 4) float32, zeros where there is none
-    labels: Tensor  # (B, M) int64
-    single: Tensor  # (B, M) bool: an object
-    crowd: Tensor  # (B, M) bool: a crowd or difficult box
-
-
-def pad(targets: Sequence[Target]) -> Truth:
-    """Targets of any lengths, side by side, so that a whole batch is assigned without a loop."""
-    boxes = pad_sequence([t.boxes.float() for t in targets], batch_first=True)
-    labels = pad_sequence([t.labels for t in targets], batch_first=True)
-    crowd = pad_sequence([t.crowd for t in targets], batch_first=True)
-    single = pad_sequence([~t.crowd for t in targets], batch_first=True)
-    if boxes.shape[1] == 0:
-        batch = len(targets)
-        boxes, labels = boxes.new_zeros(batch, 1, 4), labels.new_zeros(batch, 1)
-        crowd = single = crowd.new_zeros(batch, 1)
-    return Truth(boxes, labels, single, crowd)
+def _match(
+    references: Tensor,
+    boxes: Tensor,
+    single: Tensor,
+    crowd: Tensor,
+    positive: float,
+    negative: float,
+    background: float,
+    force: bool,
+    crowd_cover: float,
+) -> Tensor:
+    overlap = box_ops.intersection(boxes, references)  # (B, M, N)
+    area = box_ops.area(references)[:, None]  # (B, 1, N)
+    iou = box_ops.over_union(overlap, box_ops.area(boxes)[..., None], area) * single[..., None]
+    best, index = iou.max(1)  # (B, N)
+    hit = best >= positive
+    if force:
+        top = iou.amax(2, keepdim=True)
+        hit = hit | ((iou == top) & (top > 0)).any(1)
+    inside = (overlap >= crowd_cover * area) & (area > 0) & crowd[..., None]
+    ignored = (best >= negative) | (best < background) | inside.any(1)
+    return torch.where(hit, index, torch.where(ignored, IGNORE, BACKGROUND))
 
 
 def claim(slots: Tensor, claims: Tensor, count: int) -> Tensor:
@@ -125,25 +111,26 @@ def bipartite(iou: Tensor) -> Tensor:
     return owner[:, :count]
 
 
-def crowded(references: Tensor, truth: Truth, cover: float = 0.5) -> Tensor:
+def crowded(references: Tensor, truth: PaddedTargets, cover: float = 0.5) -> Tensor:
     """(N, 4) -> (B, N) bool: those with at least `cover` of their area inside a crowd box."""
     inside = box_ops.covered(references[None], truth.boxes) >= cover  # (B, N, M)
     return (inside & truth.crowd[:, None]).any(2)
 
 
 def sample(matched: Tensor, size: int, positive_fraction: float) -> tuple[Tensor, Tensor]:
-    """Indices of a random minibatch of (positives, negatives) among `match`'s answers.
+    """(B, N) `match`'s answers -> (B, S) indices of a random minibatch, (B, S) bool: drawn.
 
-    At most `size * positive_fraction` positives; negatives fill up to `size` while there are any.
+    S = min(size, N). In each image at most `size * positive_fraction` positives come first;
+    negatives fill up to `size` while there are any; what is left of S is not drawn.
     """
-    positives = (matched >= 0).nonzero().squeeze(1)
-    negatives = (matched == BACKGROUND).nonzero().squeeze(1)
-    count = min(len(positives), int(size * positive_fraction))
-    positives = _draw(positives, count)
-    return positives, _draw(negatives, min(len(negatives), size - count))
-
-
-def _draw(indices: Tensor, count: int) -> Tensor:
-    if count == len(indices):
-        return indices
-    return indices[torch.randperm(len(indices), device=indices.device)[:count]]
+    positive, negative = matched >= 0, matched == BACKGROUND
+    number = matched.shape[1]
+    size, most = min(size, number), min(int(size * positive_fraction), number)
+    lot = torch.rand(matched.shape, device=matched.device)
+    positives = torch.where(positive, lot, -1.0).topk(most, dim=1).indices  # (B, most)
+    negatives = torch.where(negative, lot, -1.0).topk(size, dim=1).indices  # (B, S)
+    p = positive.sum(1, keepdim=True).clamp(max=most)  # (B, 1), how many are drawn
+    n = negative.sum(1, keepdim=True).minimum(size - p)
+    slot = torch.arange(size, device=matched.device)
+    index = torch.cat([positives, negatives], 1)
+    return index.gather(1, torch.where(slot < p, slot, slot - p + most)), slot < p + n

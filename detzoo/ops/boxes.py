@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from detzoo.ops.constants import constant
+
 # A size of exp(d) times an anchor's is not believed beyond 1000 / 16: the longest side of an image
 # over Faster R-CNN's stride.
 LARGEST_DELTA = math.log(1000 / 16)
@@ -32,8 +34,12 @@ def intersection(a: Tensor, b: Tensor) -> Tensor:
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
     """(..., N, 4), (..., M, 4) -> (..., N, M): intersection over union, 0 without any area."""
-    overlap = intersection(a, b)
-    union = area(a)[..., :, None] + area(b)[..., None, :] - overlap
+    return over_union(intersection(a, b), area(a)[..., :, None], area(b)[..., None, :])
+
+
+def over_union(overlap: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """An overlap and the areas of its two boxes -> IoU, 0 without any area."""
+    union = a + b - overlap
     return overlap / union.clamp(min=torch.finfo(union.dtype).tiny)
 
 
@@ -59,13 +65,13 @@ def encode(anchors: Tensor, boxes: Tensor, weights: Sequence[float] = (1, 1, 1, 
     a, b = to_cxcywh(anchors), to_cxcywh(boxes)
     shift = (b[..., :2] - a[..., :2]) / a[..., 2:]
     scale = torch.log(b[..., 2:] / a[..., 2:])
-    return torch.cat([shift, scale], -1) * shift.new_tensor(weights)
+    return torch.cat([shift, scale], -1) * constant(weights, shift.device, shift.dtype)
 
 
 def decode(anchors: Tensor, deltas: Tensor, weights: Sequence[float] = (1, 1, 1, 1)) -> Tensor:
     """(..., 4), (..., 4) -> (..., 4): the inverse of `encode`, sizes bounded by LARGEST_DELTA."""
     a = to_cxcywh(anchors)
-    deltas = deltas.float() / deltas.new_tensor(weights, dtype=torch.float32)
+    deltas = deltas.float() / constant(weights, deltas.device)
     centre = a[..., :2] + deltas[..., :2] * a[..., 2:]
     half = a[..., 2:] * deltas[..., 2:].clamp(max=LARGEST_DELTA).exp() / 2
     return torch.cat([centre - half, centre + half], -1)
@@ -73,6 +79,6 @@ def decode(anchors: Tensor, deltas: Tensor, weights: Sequence[float] = (1, 1, 1,
 
 def clip(boxes: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
     """(B, ..., 4) -> (B, ..., 4): every image's boxes cut to its (height, width)."""
-    limit = torch.tensor([(w, h, w, h) for h, w in sizes], dtype=boxes.dtype, device=boxes.device)
+    limit = constant([(w, h, w, h) for h, w in sizes], boxes.device, boxes.dtype)
     limit = limit.view(len(sizes), *[1] * (boxes.dim() - 2), 4)
     return torch.minimum(boxes.clamp(min=0), limit)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed
 
-PIECE = 2**18  # numbers at a time, whose intermediate results stay in a CPU's cache
+from detzoo.ops import fast
 
 
 def sigmoid_focal(logits: Tensor, targets: Tensor, *, alpha: float, gamma: float) -> Tensor:
@@ -45,12 +45,12 @@ class _Focal(torch.autograd.Function):
         loss = torch.empty(logits.shape, dtype=torch.float32, device=logits.device)
         slope = torch.empty_like(loss)
         flat = (x.reshape(-1) for x in (logits, targets, loss, slope))
-        pieces = (x.split(len(x) if x.is_cuda else PIECE) for x in flat)
+        pieces = (x.split(len(x) if x.is_cuda else fast.PIECE) for x in flat)
         for x, target, its_loss, its_slope in zip(*pieces, strict=True):
             target = target.float()
             sign = torch.where(target == 1, 1.0, -1.0)
             z = x.float() * sign  # p_t = sigmoid(z)
-            surprise, rest = softplus(-z), torch.sigmoid(-z)  # -log(p_t) and 1 - p_t
+            surprise, rest = fast.softplus(-z), torch.sigmoid(-z)  # -log(p_t) and 1 - p_t
             weight = rest**gamma * weigh(target)
             torch.mul(weight, surprise, out=its_loss)
             # by z, times -sign: without rest^(gamma - 1), which may be infinite at p_t = 1
@@ -65,15 +65,6 @@ class _Focal(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (slope,) = ctx.saved_tensors
         return (slope * gradient).to(ctx.dtype), None, None, None
-
-
-def softplus(x: Tensor) -> Tensor:
-    """log(1 + exp(x)) of float32, to its last digits: log(1 + e) = 2 atanh(e / (2 + e)).
-
-    F.softplus and F.logsigmoid take a CPU's log1p, which on some is ten times as slow as its atanh.
-    """
-    small = torch.exp(-x.abs())
-    return x.relu() + 2 * torch.atanh(small / (2 + small))
 
 
 def hard_negatives(loss: Tensor, positive: Tensor, negative: Tensor, ratio: float) -> Tensor:

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from detzoo.ops.constants import constant
+
 
 def align(
     maps: Sequence[Tensor],
@@ -34,12 +36,12 @@ def align(
     channels = maps[0].shape[1]
     table = torch.cat([x.permute(0, 2, 3, 1).reshape(-1, channels) for x in maps])  # (T, C)
     heights, widths, counts = (
-        torch.tensor(values, device=boxes.device)
+        constant(values, boxes.device, torch.int64)
         for values in zip(*[(x.shape[2], x.shape[3], x[:, 0].numel()) for x in maps], strict=True)
     )
     height, width = heights[level], widths[level]  # (R,)
     first = (counts.cumsum(0) - counts)[level] + image * height * width  # (R,) the map's first row
-    scale = 1 / torch.tensor(strides, dtype=boxes.dtype, device=boxes.device)[level]
+    scale = 1 / constant(strides, boxes.device, boxes.dtype)[level]
     corners = boxes * scale[:, None] - (0.5 if aligned else 0.0)
     sides = corners[:, 2:] - corners[:, :2]
     if not aligned:

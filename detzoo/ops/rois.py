@@ -1,7 +1,7 @@
 """The second look at regions: which of them are trained on, their loss, what they become.
 
 R-CNN, Fast R-CNN and Faster R-CNN share every line of it. Shape letters: B images, K classes,
-R regions of all images, R_b of one image.
+R regions of all images, R_b of one image, P the most regions of an image.
 """
 
 from __future__ import annotations
@@ -14,23 +14,30 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from detzoo.ops import boxes as box_ops
-from detzoo.ops.assign import match, sample
+from detzoo.ops.assign import IGNORE, match, sample
+from detzoo.ops.constants import constant
 from detzoo.ops.losses import normaliser, smooth_l1
 from detzoo.ops.select import top_candidates
-from detzoo.types import Candidates, Images, Target
+from detzoo.types import Candidates, Target, pad_targets
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # deltas over their standard deviations, as Fast R-CNN's code
 
 
-def given(images: Images, most: int) -> list[Tensor]:
-    """Per image the first `most` of its proposals. ValueError for images that carry none at all."""
-    if images.proposals is None:
-        raise ValueError(
-            "these images come without proposals (Images.proposals is None), and R-CNN and Fast "
-            "R-CNN look nowhere else: detzoo.data.with_proposals adds them to a data set, "
-            "Detector.predict computes them by itself"
-        )
-    return [proposals[:most] for proposals in images.proposals]
+def with_image(rois: Sequence[Tensor]) -> Tensor:
+    """Per image (R_b, 4) -> (R, 5): the image's index, then the box."""
+    boxes = torch.cat(list(rois))
+    counts = constant([len(r) for r in rois], boxes.device, torch.int64)
+    image = torch.arange(len(rois), device=boxes.device)
+    image = image.repeat_interleave(counts, output_size=len(boxes))
+    return torch.cat([image[:, None].to(boxes.dtype), boxes], 1)
+
+
+def pad_regions(rois: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Per image (R_b, 4) -> (B, P, 4) and (B, P) bool: which of them exist."""
+    regions = pad_sequence(list(rois), batch_first=True)
+    slots = torch.arange(regions.shape[1], device=regions.device)
+    counts = constant([len(r) for r in rois], regions.device, torch.int64)
+    return regions, slots < counts[:, None]
 
 
 @torch.no_grad()
@@ -48,21 +55,30 @@ def sample_regions(
 
     A region is a positive from an IoU of `positive` on and background (K) between `background` and
     that; of each image at most `size` are drawn, `positive_fraction` of them positives. The true
-    boxes join the proposals, so that there are positives whatever is proposed.
+    boxes join the proposals, so that there are positives whatever is proposed. One host
+    synchronisation on a GPU, for the number of regions of every image.
     """
-    rois, labels, boxes = [], [], []
-    for found, target in zip(proposals, targets, strict=True):
-        regions = torch.cat([found, target.objects[0]])
-        matched = match(
-            regions, target, positive=positive, negative=positive, background=background
-        )
-        positives, negatives = sample(matched, size, positive_fraction)
-        chosen = torch.cat([positives, negatives])
-        rois.append(regions[chosen])
-        nothing = torch.full_like(negatives, num_classes)
-        labels.append(torch.cat([target.labels[matched[positives]], nothing]))
-        boxes.append(torch.cat([target.boxes[matched[positives]], regions[negatives]]))
-    return rois, torch.cat(labels), torch.cat(boxes)
+    truth = pad_targets(targets)
+    regions, exist = pad_regions(proposals)
+    regions = torch.cat([regions, truth.boxes], 1)  # (B, P + M, 4)
+    exist = torch.cat([exist, truth.single], 1)
+    matched = match(regions, truth, positive=positive, negative=positive, background=background)
+    matched = torch.where(exist, matched, IGNORE)
+    index, drawn = sample(matched, size, positive_fraction)  # (B, S)
+    matched, regions = matched.gather(1, index), _of(regions, index)
+    mine = matched.clamp(min=0)
+    labels = torch.where(matched >= 0, truth.labels.gather(1, mine), num_classes)
+    boxes = torch.where(matched[..., None] >= 0, _of(truth.boxes, mine), regions)
+
+    counts = drawn.sum(1).tolist()
+    order = (~drawn).flatten().to(torch.uint8).argsort(stable=True)[: sum(counts)]  # drawn first
+    regions, labels, boxes = (x.flatten(0, 1)[order] for x in (regions, labels, boxes))
+    return list(regions.split(counts)), labels, boxes
+
+
+def _of(boxes: Tensor, index: Tensor) -> Tensor:
+    """(B, N, 4), (B, S) -> (B, S, 4)."""
+    return boxes.gather(1, index[..., None].expand(-1, -1, 4))
 
 
 def region_losses(
@@ -78,13 +94,15 @@ def region_losses(
     scores: (R, K + 1) logits, background last. deltas: (R, K, 4), those of a region's class count.
     The rest as `sample_regions` gives it.
     """
-    count = normaliser(len(labels))
-    positive = (labels < deltas.shape[1]).nonzero().squeeze(1)
-    wanted = box_ops.encode(torch.cat(list(rois))[positive], boxes[positive], WEIGHTS)
-    found = deltas[positive, labels[positive]]
+    count = normaliser(torch.full((), len(labels), device=labels.device))
+    positive = (labels < deltas.shape[1])[:, None]  # (R, 1)
+    regions = torch.arange(len(labels), device=labels.device)
+    found = deltas[regions, labels.clamp(max=deltas.shape[1] - 1)]  # (R, 4)
+    wanted = box_ops.encode(torch.cat(list(rois)), boxes, WEIGHTS)
+    wanted = torch.where(positive, wanted, 0.0)  # a region without sides has no deltas
     return {
         "class": F.cross_entropy(scores.float(), labels, reduction="sum") / count,
-        "box": smooth_l1(found, wanted, beta).sum() / count,
+        "box": (smooth_l1(found, wanted, beta) * positive).sum() / count,
     }
 
 
@@ -96,10 +114,11 @@ def region_candidates(
     scores: (R, K + 1) logits, background last. deltas: (R, K, 4). rois: per image (R_b, 4).
     """
     counts = [len(r) for r in rois]
-    regions = pad_sequence(list(rois), batch_first=True)  # (B, P, 4)
+    regions, exist = pad_regions(rois)
     deltas = pad_sequence(deltas.split(counts), batch_first=True)  # (B, P, K, 4)
     scores = scores.float().softmax(1)[:, :-1]
-    scores = pad_sequence(scores.split(counts), batch_first=True, padding_value=-1.0)
+    scores = pad_sequence(scores.split(counts), batch_first=True)  # (B, P, K)
+    scores = torch.where(exist[..., None], scores, -1.0)
     scores, index, labels = top_candidates(scores, top_k)  # (B, top_k)
     image = torch.arange(len(counts), device=scores.device)[:, None]
     boxes = box_ops.decode(regions[image, index], deltas[image, index, labels], WEIGHTS)

@@ -5,6 +5,7 @@ import torch
 
 from detzoo.detectors.faster_rcnn import FasterRCNN, Outputs
 from detzoo.nn import Backbone
+from detzoo.nn.rpn import RPNOutputs
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.boxes import iou
 from detzoo.ops.rois import WEIGHTS
@@ -46,8 +47,8 @@ TRUTH = [
 
 def anchors_of(detector: FasterRCNN) -> tuple[torch.Tensor, tuple[int, ...]]:
     maps = [torch.zeros(1, 1, SIZE[0] // s, SIZE[1] // s) for s in detector.neck.strides]
-    counts = tuple(x[0].numel() * detector.anchors.a_cell for x in maps)
-    return detector.anchors(maps, SIZE), counts
+    counts = tuple(x[0].numel() * detector.rpn.anchors.a_cell for x in maps)
+    return detector.rpn.anchors(maps, SIZE), counts
 
 
 def test_ideal_outputs_give_the_objects_back(detector):
@@ -60,7 +61,9 @@ def test_ideal_outputs_give_the_objects_back(detector):
             best = iou(anchors, box[None]).squeeze(1).argmax()
             objectness[i, best] = 12.0
             deltas[i, best] = box_ops.encode(anchors[best], box) + 0.02
-    rois = detector.propose(objectness, deltas, anchors, counts, [SIZE] * 2, 1)
+    rois = detector.rpn.propose(
+        RPNOutputs(objectness, deltas, anchors, counts), [SIZE] * 2, training=False
+    )
     scores, roi_deltas = [], []
     for proposals, truth in zip(rois, TRUTH, strict=True):
         score = torch.zeros(len(proposals), K + 1)
@@ -106,7 +109,9 @@ def test_proposals_are_the_best_of_each_level_clipped_and_thinned():
     generator = torch.Generator().manual_seed(0)
     objectness = torch.randn(1, len(anchors), generator=generator)
     deltas = torch.zeros(1, len(anchors), 4)
-    (rois,) = detector.propose(objectness, deltas, anchors, counts, [SIZE], 1)
+    (rois,) = detector.rpn.propose(
+        RPNOutputs(objectness, deltas, anchors, counts), [SIZE], training=False
+    )
     assert len(rois) == 3  # four levels offer two each; three are kept
     best, start = [], 0
     for count in counts:
@@ -118,7 +123,9 @@ def test_proposals_are_the_best_of_each_level_clipped_and_thinned():
     boxes = box_ops.clip(anchors[None], [SIZE])[0][candidates]
     assert all(any(torch.equal(roi, box) for box in boxes) for roi in rois)
     assert torch.equal(rois[0], boxes[0])
-    (more,) = detector.propose(objectness, deltas, anchors, counts, [SIZE], 0)
+    (more,) = detector.rpn.propose(
+        RPNOutputs(objectness, deltas, anchors, counts), [SIZE], training=True
+    )
     assert 3 < len(more) <= 9
 
 
@@ -136,7 +143,9 @@ def test_a_proposal_without_an_area_takes_no_place():
     outside, inside = counts[0] // 2, counts[0] // 2 + 3  # of the finest level, in the middle
     objectness[0, [outside, inside]] = torch.tensor([5.0, 4.0])
     deltas[0, outside, 0] = -100.0  # far to the left: the clipped box is a line
-    (rois,) = detector.propose(objectness, deltas, anchors, counts, [SIZE], 1)
+    (rois,) = detector.rpn.propose(
+        RPNOutputs(objectness, deltas, anchors, counts), [SIZE], training=False
+    )
     assert (rois[:, 2:] > rois[:, :2]).all() and len(rois) == 2
     torch.testing.assert_close(rois[0], box_ops.clip(anchors[None], [SIZE])[0][inside])
 

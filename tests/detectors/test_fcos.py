@@ -8,8 +8,8 @@ from torchvision.ops import generalized_box_iou_loss
 
 from detzoo.detectors.fcos import FCOS, Outputs, centerness, iou_loss, to_sides
 from detzoo.nn import Backbone
-from detzoo.ops.assign import BACKGROUND, IGNORE, pad
-from detzoo.types import Target
+from detzoo.ops.assign import BACKGROUND, IGNORE
+from detzoo.types import Target, pad_targets
 
 K = 3
 
@@ -43,7 +43,7 @@ def perfect(detector: FCOS, targets: list[Target], size: tuple[int, int]) -> Out
     """What a network that knows the truth would put out."""
     shapes = [(size[0] // s, size[1] // s, s) for s in detector.neck.strides]
     points, strides = grid(*shapes)
-    truth = pad(targets)
+    truth = pad_targets(targets)
     matched = detector.assign(points, strides, truth)
     logits = torch.full((*matched.shape, K), -12.0)
     distances = torch.ones(*matched.shape, 4)
@@ -111,20 +111,20 @@ def test_an_object_belongs_to_the_level_of_its_size(detector):
     strides = torch.tensor([8.0, 16, 32])
     for half, level in ((60, 0), (68, 1), (132, 2), (1000, 2), (2, 0)):
         box = (200 - half, 200 - half, 200 + half, 200 + half, 1)
-        matched = detector.assign(points, strides, pad([target(box)]))[0].tolist()
+        matched = detector.assign(points, strides, pad_targets([target(box)]))[0].tolist()
         assert matched == [0 if i == level else BACKGROUND for i in range(3)], half
 
 
 def test_a_point_in_two_objects_is_the_smaller_one_s(detector):
     points, strides = torch.tensor([[16.0, 16]]), torch.tensor([8.0])
     both = target((0, 0, 32, 32, 0), (8, 8, 24, 24, 1), (4, 4, 28, 28, 2))
-    assert detector.assign(points, strides, pad([both])).tolist() == [[1]]
+    assert detector.assign(points, strides, pad_targets([both])).tolist() == [[1]]
 
 
 def test_positives_lie_near_the_centre():
     """A box of 48 px about (24, 24), cells of 8: radius 1.5 takes cells whose middle is 12 away."""
     points, strides = grid((6, 6, 8))
-    truth = pad([target((0, 0, 48, 48, 0))])
+    truth = pad_targets([target((0, 0, 48, 48, 0))])
     near = make().assign(points, strides, truth)[0].view(6, 6) >= 0
     assert near.sum() == 4 and near[2:4, 2:4].all()
     assert (make(center_radius=2.0).assign(points, strides, truth) >= 0).sum() == 16
@@ -134,7 +134,7 @@ def test_positives_lie_near_the_centre():
 def test_a_point_on_an_edge_lies_outside():
     detector = make(center_radius=None)
     points, strides = torch.tensor([[8.0, 4.0], [7.9, 4.0]]), torch.tensor([8.0, 8.0])
-    assert detector.assign(points, strides, pad([target((0, 0, 8, 8, 0))])).tolist() == [
+    assert detector.assign(points, strides, pad_targets([target((0, 0, 8, 8, 0))])).tolist() == [
         [BACKGROUND, 0]
     ]
 
@@ -146,7 +146,7 @@ def test_what_a_crowd_covers_costs_nothing(detector):
     assert detector.losses(outputs, [target()])["class"] > 100
     assert detector.losses(outputs, [everywhere])["class"] == 0
     points = torch.tensor([[4.0, 4.0]])
-    truth = pad([everywhere, target()])
+    truth = pad_targets([everywhere, target()])
     assert detector.assign(points, torch.tensor([8.0]), truth).tolist() == [[IGNORE], [BACKGROUND]]
 
 

@@ -1,0 +1,155 @@
+"""A region proposal network (Ren 2015, arXiv:1506.01497, section 3.1): anchors, head and losses.
+
+Shape letters: B images, A anchors a cell, N anchors in all, L maps, P anchors of a map that reach
+NMS, R_b regions of an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from detzoo.nn.anchors import Anchors
+from detzoo.nn.blocks import OutputConv
+from detzoo.ops import boxes as box_ops
+from detzoo.ops.anchors import per_anchor
+from detzoo.ops.assign import match, sample
+from detzoo.ops.losses import normaliser, smooth_l1
+from detzoo.ops.nms import nms
+from detzoo.ops.select import top_candidates
+from detzoo.types import Target, pad_targets
+
+SMALLEST = 1e-3  # pixels; a proposal whose sides are shorter is none
+
+
+class RPNOutputs(NamedTuple):
+    objectness: Tensor  # (B, N) logits
+    deltas: Tensor  # (B, N, 4)
+    anchors: Tensor  # (N, 4)
+    counts: tuple[int, ...]  # anchors of each map
+
+
+class RPN(nn.Module):
+    """A 3x3 convolution, then objectness and deltas for A anchors a cell (section 3.1).
+
+    positive, negative: IoU of an anchor with its object from which it is one, below which it is
+    background. batch: anchors of an image that are trained on, at most `positive_fraction` of them
+    positives. pre_nms, post_nms: proposals before NMS (of each map) and after, in training and at
+    test. box_beta: smooth L1's.
+
+    forward: maps [(B, C, h, w)], input size (H, W) -> RPNOutputs.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        anchors: Anchors,
+        *,
+        positive: float,
+        negative: float,
+        batch: int,
+        positive_fraction: float,
+        nms_threshold: float,
+        pre_nms: tuple[int, int],
+        post_nms: tuple[int, int],
+        box_beta: float,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.objectness = OutputConv(channels, anchors.a_cell, 1)
+        self.deltas = OutputConv(channels, anchors.a_cell * 4, 1)
+        nn.init.kaiming_normal_(self.conv.weight)
+        for layer in (self.objectness, self.deltas):
+            nn.init.normal_(layer.weight, std=0.01)  # section 3.1.3
+        for layer in (self.conv, self.objectness, self.deltas):
+            nn.init.zeros_(layer.bias)
+        self.anchors = anchors
+        self.positive, self.negative = positive, negative
+        self.batch, self.positive_fraction = batch, positive_fraction
+        self.nms_threshold, self.pre_nms, self.post_nms = nms_threshold, pre_nms, post_nms
+        self.box_beta = box_beta
+
+    def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> RPNOutputs:
+        hidden = [self.conv(x).relu() for x in maps]
+        objectness = [self.objectness(x) for x in hidden]  # per map (B, A, h, w)
+        deltas = [self.deltas(x) for x in hidden]  # per map (B, A * 4, h, w)
+        return RPNOutputs(
+            per_anchor(objectness, 1).squeeze(2),
+            per_anchor(deltas, 4),
+            self.anchors(maps, size),
+            tuple(x[0].numel() for x in objectness),
+        )
+
+    @torch.no_grad()
+    def propose(
+        self, outputs: RPNOutputs, sizes: Sequence[tuple[int, int]], training: bool
+    ) -> list[Tensor]:
+        """Per image (R_b, 4), best first: the best anchors of every map, moved, clipped, thinned.
+
+        Maps do not compete in NMS (1612.03144, section 4.1), so each image's maps are rows of
+        their own.
+        """
+        pre_nms, post_nms = (both[0 if training else 1] for both in (self.pre_nms, self.post_nms))
+        widest = min(pre_nms, max(outputs.counts))
+        scores, index, start = [], [], 0
+        for logits in outputs.objectness.float().split(outputs.counts, 1):
+            best, where, _ = top_candidates(logits[..., None], pre_nms)  # (B, up to P)
+            missing = (0, widest - best.shape[1])
+            scores.append(F.pad(best, missing, value=-torch.inf))
+            index.append(F.pad(where + start, missing))
+            start += logits.shape[1]
+        score, chosen = torch.cat(scores, 1), torch.cat(index, 1)  # (B, L * P)
+        moved = outputs.deltas.gather(1, chosen[..., None].expand(-1, -1, 4))
+        boxes = box_ops.clip(box_ops.decode(outputs.anchors[chosen], moved), sizes)
+        exist = (boxes[..., 2:] - boxes[..., :2] >= SMALLEST).all(-1) & (score > -torch.inf)
+
+        of_maps = (x.unflatten(1, (-1, widest)).flatten(0, 1) for x in (boxes, score, exist))
+        rows, row_score, row_exist = of_maps  # (B * L, P, ...)
+        one = torch.zeros_like(row_score, dtype=torch.int64)
+        best, kept = nms(rows, row_score, one, row_exist, self.nms_threshold, post_nms)
+        last = torch.where(kept, best, widest)  # a place of its own for what is none
+        survives = row_exist.new_zeros(len(rows), widest + 1).scatter(1, last, True)
+        survives = survives[:, :widest].reshape(exist.shape)
+        order = score.masked_fill(~survives, -torch.inf).argsort(
+            dim=1, descending=True, stable=True
+        )
+        order = order[:, :post_nms]  # (B, post_nms)
+        boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4))
+        counts = survives.sum(1).clamp(max=post_nms).tolist()
+        return [found[:count] for found, count in zip(boxes, counts, strict=True)]
+
+    @torch.no_grad()
+    def assign(self, anchors: Tensor, targets: Sequence[Target]) -> Tensor:
+        """(B, N): every anchor's object, BACKGROUND or IGNORE (section 3.1.2)."""
+        return match(
+            anchors,
+            pad_targets(targets),
+            positive=self.positive,
+            negative=self.negative,
+            force=True,
+        )
+
+    def losses(self, outputs: RPNOutputs, targets: Sequence[Target]) -> dict[str, Tensor]:
+        """Equation 1, both terms over the number of sampled anchors."""
+        matched = self.assign(outputs.anchors, targets)  # (B, N)
+        index, drawn = sample(matched, self.batch, self.positive_fraction)  # (B, S)
+        matched = matched.gather(1, index)
+        positive = drawn & (matched >= 0)
+        count = normaliser(drawn.sum())
+        logits = outputs.objectness.gather(1, index).float()
+        entropy = F.binary_cross_entropy_with_logits(logits, positive.float(), reduction="none")
+
+        four = index[..., None].expand(-1, -1, 4)
+        objects = matched.clamp(min=0)[..., None].expand(-1, -1, 4)
+        boxes = pad_targets(targets).boxes.gather(1, objects)
+        wanted = box_ops.encode(outputs.anchors[index], boxes)
+        wanted = torch.where(positive[..., None], wanted, 0.0)  # a box without sides has no deltas
+        box = smooth_l1(outputs.deltas.gather(1, four), wanted, self.box_beta)
+        return {
+            "rpn_objectness": (entropy * drawn).sum() / count,
+            "rpn_box": (box * positive[..., None]).sum() / count,
+        }

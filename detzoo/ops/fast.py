@@ -1,0 +1,120 @@
+"""What a CPU computes faster in another way than torch's own, with the same answers.
+
+Each function stands beside its plain form in its docstring; on a GPU it is that form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.ops import nms
+
+GROUP = 64
+FEW = 512  # boxes; comparing all of them takes less than calling NMS for every group
+PIECE = 2**18  # numbers at a time, a megabyte, which stays in a CPU's cache
+
+
+def topk(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """(B, N) -> float32 values and indices (B, count): `values.float().topk(count, dim=1)`.
+
+    In two steps where N is large: the largest `count` lie in the `count` groups of GROUP whose
+    maxima are largest, or among those left over at the end. A CPU sorts a GROUPth as much.
+    """
+    groups = values.shape[1] // GROUP
+    if groups <= count:
+        return values.float().topk(count, dim=1)  # a CPU is slow at sorting halves
+    whole = groups * GROUP
+    maxima = values[:, :whole].unflatten(1, (groups, GROUP)).amax(2).float()
+    best = maxima.topk(count, dim=1).indices[..., None] * GROUP
+    index = (best + torch.arange(GROUP, device=values.device)).flatten(1)
+    rest = torch.arange(whole, values.shape[1], device=values.device)
+    index = torch.cat([index, rest.expand(len(values), -1)], 1)
+    values, order = values.gather(1, index).float().topk(count, dim=1)
+    return values, index.gather(1, order)
+
+
+def in_pieces(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """`function(x)`, of a function whose rows (dimension 0) have nothing to do with one another."""
+    row = x[0].numel() if len(x) else 1
+    if x.is_cuda or x.numel() <= PIECE:
+        return function(x)
+    return torch.cat([function(part) for part in x.split(max(1, PIECE // row))])
+
+
+def max_pool2d(x: Tensor) -> Tensor:
+    """(..., H, W) -> (..., H, W): `F.max_pool2d(x, 3, stride=1, padding=1)`.
+
+    Made of shifted maxima, which a CPU does 10 times faster.
+    """
+    padded = F.pad(x, (1, 1, 1, 1), value=-torch.inf)
+    height, width = x.shape[-2:]
+    rows = torch.maximum(padded[..., :height, :], padded[..., 2:, :])
+    rows = torch.maximum(rows, padded[..., 1:-1, :])  # (..., H, W + 2)
+    return torch.maximum(torch.maximum(rows[..., :width], rows[..., 2:]), rows[..., 1:-1])
+
+
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + exp(x)) of float32 to its last digits: `F.softplus(x)`, as 2 atanh(e / (2 + e)).
+
+    F.softplus and F.logsigmoid take a CPU's log1p, which on some is ten times as slow as its atanh.
+    """
+    small = torch.exp(-x.abs())
+    return x.relu() + 2 * torch.atanh(small / (2 + small))
+
+
+def at_least_two_columns(x: Tensor) -> Tensor:
+    """(B, C, H, W): `x`, but a map one cell wide gets a second column of zeros.
+
+    That is what a padding would have shown. oneDNN's bfloat16 gradient of a 3x3's weights reads
+    memory that nobody has written there (seen in torch 2.14.1 on AVX512-BF16), so that a training
+    ends in NaN now and then.
+    """
+    return F.pad(x, (0, 1)) if x.shape[-1] == 1 else x
+
+
+def grouped_nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
+    """Indices that survive NMS among boxes of one group, best score first.
+
+    In one call with every group shifted to a place of its own, in float64, because a shift of a
+    million pixels leaves float32 an eighth of a pixel and NMS then decides otherwise; group by
+    group where these are many, since NMS on a CPU compares all pairs.
+    """
+    if len(boxes) == 0:
+        return groups.new_zeros(0)
+    boxes = boxes.double()
+    if len(boxes) <= FEW:
+        shift = groups.double() * (boxes.max() - boxes.min() + 1)
+        return nms(boxes + shift[:, None], scores.double(), threshold)
+    order = groups.argsort(stable=True)
+    ordered = boxes[order], scores[order].double()
+    sizes = [size for size in torch.bincount(groups).tolist() if size]
+    kept, alone, start = [], [], 0
+    for size, *group in zip(sizes, *(part.split(sizes) for part in ordered), strict=True):
+        if size == 1:
+            alone.append(start)
+        else:
+            kept.append(nms(*group, threshold).add_(start))
+        start += size
+    survivors = order[torch.cat([*kept, order.new_tensor(alone)])].sort().values
+    return survivors[scores[survivors].argsort(descending=True, stable=True)]
+
+
+def best_by_nms(
+    boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float, count: int
+) -> Tensor:
+    """`grouped_nms(...)[:count]`, which are often found among a few of the best boxes.
+
+    A box falls to better ones alone, so what survives among the best survives among all. Looks at
+    the values, again and again where boxes overlap much.
+    """
+    order = scores.argsort(descending=True, stable=True)
+    tried = max(FEW, count)
+    while True:
+        best = order[:tried]
+        kept = best[grouped_nms(boxes[best], scores[best], groups[best], threshold)]
+        if len(kept) >= count or tried >= len(order):
+            return kept[:count]
+        tried *= 4

@@ -1,0 +1,176 @@
+"""Non-maximum suppression for a whole batch, hard and soft, without waiting for each image.
+
+Shape letters: B rows (images, or levels of images), N candidates of each, T of them at a time,
+C survivors asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from detzoo.ops import boxes as box_ops
+from detzoo.ops import fast
+from detzoo.types import Candidates
+
+BLOCK = 1024  # candidates of a row that are compared with one another at once
+PAIRS = 2**24  # of boxes at a time, which bounds the memory
+ROUNDS = 8  # between two looks at whether it is done, for which a GPU is waited for
+
+
+def nms(
+    boxes: Tensor,
+    scores: Tensor,
+    groups: Tensor,
+    exist: Tensor,
+    threshold: float,
+    count: int,
+) -> tuple[Tensor, Tensor]:
+    """Indices (B, C) of the first `count` survivors of every row, best first, and (B, C) which are.
+
+    boxes (B, N, 4), scores, groups (int64) and exist (bool) (B, N). Greedy NMS: a box falls to a
+    better one of its row and group with an IoU above `threshold`. C = min(count, N).
+    """
+    count = min(count, scores.shape[1])
+    compute = nms_in_blocks if boxes.is_cuda else nms_row_by_row
+    return compute(boxes, scores, groups, exist, threshold, count)
+
+
+def nms_row_by_row(
+    boxes: Tensor, scores: Tensor, groups: Tensor, exist: Tensor, threshold: float, count: int
+) -> tuple[Tensor, Tensor]:
+    """`nms` for a CPU, where looking at values costs nothing."""
+    index = groups.new_zeros(len(boxes), count)
+    kept = torch.zeros_like(index, dtype=torch.bool)
+    for row in range(len(boxes)):
+        own = exist[row].nonzero().squeeze(1)
+        rest = (boxes[row, own], scores[row, own], groups[row, own])
+        best = own[fast.best_by_nms(*rest, threshold, count)]
+        index[row, : len(best)] = best
+        kept[row, : len(best)] = True
+    return index, kept
+
+
+def nms_in_blocks(
+    boxes: Tensor, scores: Tensor, groups: Tensor, exist: Tensor, threshold: float, count: int
+) -> tuple[Tensor, Tensor]:
+    """`nms` for a GPU: all rows together, T candidates at a time, best first.
+
+    A block's candidates fall to the survivors before it, of which there are at most `count`, and
+    to one another; so a row costs T^2 + T count comparisons a block, and mostly there is one
+    block. torchvision's kernel compares all with all, those of other images and labels too.
+    """
+    batch, number = scores.shape
+    block = max(BLOCK, count)
+    # what does not exist comes last
+    order = scores.masked_fill(~exist, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    boxes = boxes.float().gather(1, order[..., None].expand(-1, -1, 4))
+    groups, exist = groups.gather(1, order), exist.gather(1, order)
+
+    places = order.new_zeros(batch, count + 1)  # of survivors; the last is for those too many
+    taken = order.new_zeros(batch, 1)
+    slots = torch.arange(count, device=order.device)
+    for start in range(0, number, block):
+        part = slice(start, start + block)
+        alive = exist[:, part]
+        if start:
+            survivors = places[:, :count]
+            best = boxes.gather(1, survivors[..., None].expand(-1, -1, 4))
+            falls = overlapping(
+                best, boxes[:, part], groups.gather(1, survivors), groups[:, part], threshold
+            )
+            alive = alive & ~(falls & (slots < taken)[..., None]).any(1)
+        keep = greedy(boxes[:, part], groups[:, part], alive, threshold)
+        rank = taken + keep.cumsum(1) - 1
+        slot = torch.where(keep & (rank < count), rank, count)
+        here = torch.arange(start, start + keep.shape[1], device=order.device).expand_as(slot)
+        places.scatter_(1, slot, here)
+        taken = (taken + keep.sum(1, keepdim=True)).clamp(max=count)
+        rest = exist[:, start + block : start + block + 1]
+        if not rest.shape[1] or not bool((rest & (taken < count)).any()):
+            break
+    return order.gather(1, places[:, :count]), slots < taken
+
+
+def greedy(boxes: Tensor, groups: Tensor, alive: Tensor, threshold: float) -> Tensor:
+    """(B, T, 4), (B, T), (B, T) bool -> (B, T) bool: survivors among the `alive`, best first.
+
+    A box survives if no better survivor overlaps it. Looked up for all at once, again and again,
+    this is right for the first box, then for all that only it can bring down, and so on, until
+    nothing changes: after as many rounds as the longest chain of boxes that decide about another.
+    """
+    falls = overlapping(boxes, boxes, groups, groups, threshold).triu(1)  # (B, T, T), by the row
+    keep = alive
+    while True:
+        for _ in range(ROUNDS):
+            before, keep = keep, alive & ~(falls & keep[..., None]).any(1)
+        if torch.equal(before, keep):
+            return keep
+
+
+def overlapping(
+    a: Tensor, b: Tensor, a_groups: Tensor, b_groups: Tensor, threshold: float
+) -> Tensor:
+    """(B, N, 4), (B, M, 4), (B, N), (B, M) -> (B, N, M) bool: an IoU above it, and of one group."""
+
+    def pieces() -> Iterator[Tensor]:
+        rows = max(1, PAIRS // max(1, a.shape[1] * b.shape[1]))
+        parts = (x.split(rows) for x in (a, b, a_groups, b_groups))
+        for one, other, own, others in zip(*parts, strict=True):
+            yield (box_ops.iou(one, other) > threshold) & (own[..., None] == others[:, None])
+
+    return torch.cat(list(pieces()))
+
+
+def soft_nms(candidates: Candidates, *, sigma: float, count: int, threshold: float) -> Tensor:
+    """(B, N): scores after Gaussian soft NMS, by image and label.
+
+    Bodla 2017 (arXiv:1704.04503): the best box is taken, all others of its class are multiplied by
+    exp(-iou^2 / sigma), and so on. What is not among the first `count` taken, or is at most
+    `threshold` when its turn comes, gets -1, as has what does not exist (a score below 0).
+    """
+    boxes, scores, labels = candidates.boxes, candidates.scores, candidates.labels
+    alike = labels[:, :, None] == labels[:, None]
+    square = torch.cat([box_ops.iou(b, b) for b in boxes.split(1)]).square() * alike  # (B, N, N)
+    count = min(count, scores.shape[1])
+    compute = soft_nms_in_rounds if scores.is_cuda else soft_nms_one_by_one
+    return compute(square / sigma, scores, count, threshold)
+
+
+def soft_nms_one_by_one(square: Tensor, scores: Tensor, count: int, threshold: float) -> Tensor:
+    """`soft_nms` for a CPU: `count` times the best box of every image. square: iou^2 / sigma."""
+    kept, batch = torch.exp(-square), torch.arange(len(scores), device=scores.device)
+    left, out = scores.clone(), torch.full_like(scores, -1.0)
+    for _ in range(count):
+        value, best = left.max(1)
+        out[batch, best] = torch.where(value > threshold, value, out[batch, best])
+        left = left * kept[batch, best]
+        left[batch, best] = -1.0
+    return out
+
+
+def soft_nms_in_rounds(square: Tensor, scores: Tensor, count: int, threshold: float) -> Tensor:
+    """`soft_nms` for a GPU, without a launch for each box.
+
+    A box that no better one overlaps is taken as it stands, whatever happens elsewhere; so in each
+    round all of these are taken together, and there are as many rounds as a crowd has boxes. Scores
+    only fall, so the first taken are those with the highest.
+    """
+    left, place = scores, torch.arange(scores.shape[1], device=scores.device)
+    meets = (square > 0) & (place[:, None] != place)
+    earlier = place[:, None] > place  # [i, j]: j goes first of two that are equal
+    waiting, out = left > threshold, torch.full_like(left, -1.0)
+    while True:
+        for _ in range(ROUNDS):
+            one, other = left[:, :, None], left[:, None]  # (B, N, 1), (B, 1, N)
+            better = (other > one) | ((other == one) & earlier)
+            taken = waiting & ~(meets & better & waiting[:, None]).any(2)
+            out = torch.where(taken, left, out)
+            left = left * torch.exp(-(square * taken[:, None]).sum(2))
+            waiting = waiting & ~taken & (left > threshold)
+        if not bool(waiting.any()):
+            break
+    best, index = out.topk(count, dim=1)
+    return torch.full_like(out, -1.0).scatter(1, index, best)
