@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
@@ -30,10 +31,21 @@ def main(config: DictConfig) -> int:
         found["anchors"] = anchors(source.read("train"), wanted["size"])
         at = f"inside {wanted['size']} px" if wanted["size"] else "in the images' own pixels"
         print(f"\nYOLOv3's anchors by k-means, width and height {at}:")
-        print("  anchors=" + str(found["anchors"]).replace(" ", ""))
+        print(in_lines("anchors=" + str(found["anchors"]).replace(" ", "")))
     if wanted["json"]:
         write_json(wanted["json"], found)
     return 1 if result.errors else 0
+
+
+def in_lines(setting: str, width: int = 79) -> str:
+    r"""A setting as a shell takes it from several lines: each but the last ends in a backslash."""
+    pieces = re.sub(r"(\],)", r"\1\n", setting).split("\n")
+    lines = [""]
+    for piece in pieces:
+        if lines[-1] and len(lines[-1]) + len(piece) > width:
+            lines.append("")
+        lines[-1] += piece
+    return "\\\n".join(lines)
 
 
 def anchors(dataset: Dataset, size: int | None) -> list[list[int]]:

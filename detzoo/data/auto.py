@@ -26,6 +26,7 @@ from detzoo.data.yolo_txt import YoloTxt
 
 READERS: dict[str, type[Source]] = {"coco": Coco, "voc": Voc, "yolo_txt": YoloTxt}
 TITLES = {"coco": "COCO JSON", "voc": "Pascal VOC XML", "yolo_txt": "YOLO text files"}
+FIT = {"coco": "are there", "voc": "have their annotation", "yolo_txt": "have a text file"}
 CLOSE = 0.5  # of the best format's images: as many in another one make it a question
 LOOKED_AT = 500  # annotations in which pixels' numbers are looked at
 CONTENT = {  # folders that are a part of a data set and never one
@@ -271,8 +272,8 @@ def _lines(source: Source, format: str) -> list[str]:
         found = source.find(split)
         hits, of = source.fit(split, found)
         there, wanted = there + hits, wanted + of
-        rows.append(f"  {split:6}{_shown(source.root, found)}: {hits} of {of} images annotated"
-                    if hits < of else f"  {split:6}{_shown(source.root, found)}: {of} images")
+        what = f"{hits} of {of} images {FIT[format]}" if hits < of else f"{of} images"
+        rows.append(f"  {split:6}{_shown(source.root, found)}: {what}")
     if wanted and not there:
         raise DataError(
             f"{source.root}: {TITLES[format]} about {wanted} images, and not one of them is below "
@@ -292,7 +293,7 @@ def _lines(source: Source, format: str) -> list[str]:
 
 def _otherwise(format: str) -> list[str]:
     others = " or ".join(f"data={name}" for name in READERS if name != format)
-    return [f"  not so? {others}; data.splits.val=PLACE; more: detzoo check --help"]
+    return [f"  not so? {others}; data.splits.val=PLACE; detzoo check --help"]
 
 
 def _shown(root: Path, found: Any) -> str:

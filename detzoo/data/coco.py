@@ -73,7 +73,7 @@ class Coco(Source):
     def read_found(self, split: str, found: Path) -> Dataset:
         content = coco_file.load(found)
         collector = self.collector()
-        file = found.relative_to(self.root).as_posix()
+        file = self.place(found)
         categories = coco_file.categories(content, file, collector)
         images, ids = coco_file.images(content, file, collector)
         claims = coco_file.claims(

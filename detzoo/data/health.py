@@ -8,7 +8,7 @@ together tell (copies, classes without boxes).
 from __future__ import annotations
 
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from detzoo.data import check_table
+from detzoo.data.check_table import CELL
 from detzoo.data.dataset import SPLITS, Dataset, Problem, Sample, content_hash
 from detzoo.data.image import load_image
 from detzoo.data.source import DataError, Source
 from detzoo.imagefile import UNREADABLE, header, turned
 
-EXAMPLES = 5  # shown of each kind of problem; the JSON has them all
 MOST_NAMES = 20  # of classes in one line
-CELL = 4  # side in pixels of the cells in which CenterNet tells objects apart
 SMALL, MEDIUM = 32**2, 96**2  # COCO's borders between small, medium and large, in square pixels
 
 
@@ -61,40 +61,9 @@ class CheckResult:
 
     def table(self) -> str:
         """Text for a terminal: the numbers, then the problems by kind with the first examples."""
-        parts = [f"{self.name} ({self.root})"]
-        if self.statistics:
-            columns = ("images", "without boxes", "boxes", "crowd", "small", "medium", "large")
-            rows = [("split", *columns, "width x height")]
-            for split, numbers in self.statistics.items():
-                (low, high) = numbers["image_sizes"]
-                span = " to ".join(f"{w} x {h}" for h, w in ([low] if low == high else [low, high]))
-                counts = (str(numbers[column.replace(" ", "_")]) for column in columns)
-                rows.append((split, *counts, span))
-            parts.append(_aligned(rows))
-            for split, numbers in self.statistics.items():
-                lost, boxes = numbers["centre_collisions"], numbers["boxes"] - numbers["crowd"]
-                if lost:
-                    parts.append(
-                        f"{split}: {lost} of {boxes} boxes ({lost / boxes:.2%}) have their centre "
-                        f"in the same {CELL} x {CELL} pixels as another; CenterNet sees one of them"
-                    )
-            rows = [("boxes of", *self.statistics)]
-            for name in self.classes:
-                per_split = (str(n["per_class"][name]) for n in self.statistics.values())
-                rows.append((name, *per_split))
-            parts.append(_aligned(rows))
-        parts.append(f"{_count(self.errors, 'error')}, {_count(self.warnings, 'warning')}")
-        groups: dict[tuple[str, str], list[Problem]] = defaultdict(list)
-        for problem in sorted(self.problems, key=lambda p: p.severity):  # errors come first
-            groups[problem.severity, problem.kind].append(problem)
-        rows = [("", "kind", "number", "where", "what", "training")]
-        for (severity, kind), problems in groups.items():
-            for index, problem in enumerate(problems[:EXAMPLES]):
-                head = (severity, kind, str(len(problems))) if index == 0 else ("", "", "")
-                rows.append((*head, problem.where, problem.what, problem.action))
-            if len(problems) > EXAMPLES:
-                rows.append(("", "", "", f"and {len(problems) - EXAMPLES} more", "", ""))
-        return "\n\n".join(parts + ([_aligned(rows)] if groups else []))
+        return check_table.table(
+            self.name, self.root, self.classes, self.statistics, self.problems
+        )
 
 
 def check(
@@ -260,20 +229,3 @@ def _collisions(sample: Sample) -> int:
     boxes = sample.boxes[~sample.crowd]
     cells = ((boxes[:, :2] + boxes[:, 2:]) / 2 / CELL).floor()
     return len(cells) - len(cells.unique(dim=0))
-
-
-def _count(problems: Sequence[Problem], word: str) -> str:
-    return f"{len(problems) or 'no'} {word}{'' if len(problems) == 1 else 's'}"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns of text; numbers to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = (
-            cell.rjust(width) if cell.isdigit() else cell.ljust(width)
-            for cell, width in zip(row, widths, strict=True)
-        )
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)

@@ -177,6 +177,10 @@ class Source(abc.ABC):
             paths.append(path)
         return paths
 
+    def place(self, path: Path) -> str:
+        """A path as problems name it: relative to root where it lies there."""
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+
     def folder(self, chosen: str | Mapping[str, str] | None, split: str, key: str) -> Path | None:
         """The folder that a setting names, one for all splits or one per split; None for none.
 
