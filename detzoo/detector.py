@@ -27,7 +27,7 @@ from detzoo.ops import boxes as box_ops
 from detzoo.ops.constants import constant
 from detzoo.ops.precision import float32_as
 from detzoo.ops.select import select
-from detzoo.types import Candidates, Detections, Images, Target
+from detzoo.types import Candidates, Detections, Images, Target, to_cpu
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -207,7 +207,8 @@ class Detector(nn.Module, abc.ABC):
                 resized = [self.resize(picture, i) for i, picture in enumerate(pictures, start)]
                 proposals = self.proposals_of(pictures)
                 batch = collate_images(resized, self.stride, resize_proposals(proposals, resized))
-                for detections, frame in zip(self(batch.to(device)), batch.frames, strict=True):
+                of_batch = to_cpu(self(batch.to(device)))
+                for detections, frame in zip(of_batch, batch.frames, strict=True):
                     detections = detections[detections.scores >= score_threshold]
-                    found.append(to_original(detections, frame).to("cpu"))
+                    found.append(to_original(detections, frame))
         return found

@@ -158,6 +158,23 @@ class PaddedTargets(Sequence[Target]):
         return replace(whole, places=(rounds + self.places).flatten())
 
 
+def to_cpu(found: Sequence[Detections]) -> list[Detections]:
+    """The detections of a batch in the CPU's memory, by one copy, for which a GPU is waited for."""
+    if not found or not found[0].boxes.is_cuda:
+        return [detections.to("cpu") for detections in found]
+    columns = (
+        torch.cat([d.boxes for d in found]),
+        torch.cat([d.scores for d in found])[:, None],
+        torch.cat([d.labels for d in found])[:, None],  # float64 holds every index exactly
+    )
+    rows = torch.cat([column.double() for column in columns], 1).cpu()
+    parts = rows.split([len(d) for d in found])
+    return [
+        replace(old, boxes=new[:, :4].float(), scores=new[:, 4].float(), labels=new[:, 5].long())
+        for old, new in zip(found, parts, strict=True)
+    ]
+
+
 def pad_targets(targets: Iterable[Target]) -> PaddedTargets:
     """Targets of any lengths side by side; what is padded already is given back as it is."""
     if isinstance(targets, PaddedTargets):

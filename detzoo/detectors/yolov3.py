@@ -75,7 +75,7 @@ def make_grid(
         strides.append(torch.full((len(corner[-1]), 1), float(stride)))
         sizes.append(torch.tensor(shapes, dtype=torch.float32).repeat(rows * columns, 1))
         first.append(first[-1] + len(corner[-1]))
-    tensors = (torch.cat(part).to(device) for part in (corner, strides, sizes))
+    tensors = (torch.cat(part).to(device, non_blocking=True) for part in (corner, strides, sizes))
     return Grid(*tensors, tuple(first[:-1]), maps)
 
 

@@ -14,7 +14,7 @@ from detzoo.detector import Detector, eval_mode
 from detzoo.engine import distributed
 from detzoo.engine.precision import autocast, prepare, transfer
 from detzoo.engine.progress import Progress
-from detzoo.types import Detections, Images
+from detzoo.types import Detections, Images, to_cpu
 
 
 @torch.no_grad()
@@ -65,8 +65,8 @@ def coco_results(
 ) -> list[dict[str, Any]]:
     """Detections in the network's pixels -> COCO results in original pixels, not rounded."""
     results: list[dict[str, Any]] = []
-    for detections, frame in zip(found, images.frames, strict=True):
-        detections = to_original(detections, frame).to("cpu")
+    for detections, frame in zip(to_cpu(found), images.frames, strict=True):
+        detections = to_original(detections, frame)
         boxes = detections.boxes.double()  # exact, so that x + w gives x2 back
         boxes[:, 2:] -= boxes[:, :2]
         results += [

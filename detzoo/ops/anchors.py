@@ -47,7 +47,7 @@ def pyramid_anchors(
         centre = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1).repeat(1, 1, 2)
         anchors = centre[:, :, None] + cell_anchors(level_sizes, ratios, rounded)
         levels.append(anchors.reshape(-1, 4))
-    return torch.cat(levels).to(device)
+    return torch.cat(levels).to(device, non_blocking=True)
 
 
 def per_anchor(maps: Sequence[Tensor], width: int) -> Tensor:
@@ -86,7 +86,8 @@ def default_boxes(
         x = (torch.arange(columns) + 0.5) * across
         centre = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1)[:, :, None]
         levels.append(torch.cat([centre - half, centre + half], -1).reshape(-1, 4))
-    return torch.cat(levels).mul(torch.tensor([size[1], size[0]] * 2)).to(device)
+    boxes = torch.cat(levels).mul(torch.tensor([size[1], size[0]] * 2))
+    return boxes.to(device, non_blocking=True)
 
 
 def cluster(sizes: Tensor, count: int, iterations: int = 300) -> Tensor:

@@ -17,7 +17,7 @@ from detzoo.types import Candidates
 
 BLOCK = 1024  # candidates of a row that are compared with one another at once
 PAIRS = 2**24  # of boxes at a time, which bounds the memory
-ROUNDS = 8  # between two looks at whether it is done, for which a GPU is waited for
+ROUNDS = 16  # between two looks at whether it is done, for which a GPU is waited for
 
 
 def nms(
@@ -82,32 +82,38 @@ def nms_in_blocks(
                 best, boxes[:, part], groups.gather(1, survivors), groups[:, part], threshold
             )
             alive = alive & ~(falls & (slots < taken)[..., None]).any(1)
-        keep = greedy(boxes[:, part], groups[:, part], alive, threshold)
-        rank = taken + keep.cumsum(1) - 1
-        slot = torch.where(keep & (rank < count), rank, count)
+        own = overlapping(
+            boxes[:, part], boxes[:, part], groups[:, part], groups[:, part], threshold
+        )
+        falls, keep = own.triu(1), alive  # [i, j]: j falls to i, if i survives
+        rest = exist[:, start + block : start + block + 1]
+        while True:
+            before, keep = settle(falls, alive, keep)
+            rank = taken + keep.cumsum(1)
+            more = (rest & (rank[:, -1:] < count)).any()
+            changing, more = torch.stack([(before != keep).any(), more]).tolist()
+            if not changing:
+                break
+        slot = torch.where(keep & (rank <= count), rank - 1, count)
         here = torch.arange(start, start + keep.shape[1], device=order.device).expand_as(slot)
         places.scatter_(1, slot, here)
-        taken = (taken + keep.sum(1, keepdim=True)).clamp(max=count)
-        rest = exist[:, start + block : start + block + 1]
-        if not rest.shape[1] or not bool((rest & (taken < count)).any()):
+        taken = rank[:, -1:].clamp(max=count)
+        if not more:
             break
     return order.gather(1, places[:, :count]), slots < taken
 
 
-def greedy(boxes: Tensor, groups: Tensor, alive: Tensor, threshold: float) -> Tensor:
-    """(B, T, 4), (B, T), (B, T) bool -> (B, T) bool: survivors among the `alive`, best first.
+def settle(falls: Tensor, alive: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, T, T), (B, T), (B, T) bool -> (B, T) bool twice: survivors before the last round, after.
 
     A box survives if no better survivor overlaps it. Looked up for all at once, again and again,
     this is right for the first box, then for all that only it can bring down, and so on, until
     nothing changes: after as many rounds as the longest chain of boxes that decide about another.
     """
-    falls = overlapping(boxes, boxes, groups, groups, threshold).triu(1)  # (B, T, T), by the row
-    keep = alive
-    while True:
-        for _ in range(ROUNDS):
-            before, keep = keep, alive & ~(falls & keep[..., None]).any(1)
-        if torch.equal(before, keep):
-            return keep
+    before = keep
+    for _ in range(ROUNDS):
+        before, keep = keep, alive & ~(falls & keep[..., None]).any(1)
+    return before, keep
 
 
 def overlapping(

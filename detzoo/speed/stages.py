@@ -21,7 +21,7 @@ from detzoo.data.image import (
 )
 from detzoo.detector import Detector
 from detzoo.engine.precision import autocast, transfer
-from detzoo.types import Detections, Images
+from detzoo.types import Detections, Images, to_cpu
 
 STAGES = ("decode", "proposals", "preprocess", "transfer", "network", "postprocess", "restore")
 
@@ -111,7 +111,7 @@ class Pipeline:
         with autocast(self.device, self.precision):
             found = self.detector.decode(outputs, images.sizes)
         stamp()
-        found = [to_original(d, f).to("cpu") for d, f in zip(found, images.frames, strict=True)]
+        found = [to_original(d, f) for d, f in zip(to_cpu(found), images.frames, strict=True)]
         stamp()
         seconds = tuple(end - begin for begin, end in pairwise(stamps))
         regions = getattr(outputs, "rois", None)

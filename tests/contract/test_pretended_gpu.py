@@ -1,0 +1,120 @@
+"""Promise 8: on a pretended GPU the CPU's numbers, no mixed devices, and few waits for the device."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from composed import CONFIGS
+from pretended import CUDA, OnGPU, gpu, move_module, on_host
+from test_contract import SOME, WIDTH, assert_same, batch, build
+
+from detzoo.types import Detections, pad_targets, to_cpu
+
+REGIONS = ("rcnn", "fast_rcnn", "faster_rcnn")
+PEERS = [name for name in CONFIGS if "/" in name]  # torchvision's code waits as it likes
+OURS = [name for name in CONFIGS if name not in PEERS]
+# How often the host may wait for the device in a training step and in decode, at any batch size.
+TRAINING = {name: 6 if name in REGIONS else 3 for name in OURS}
+DECODE = 2
+RESTORE = 1
+
+
+def host(found: Detections) -> Detections:
+    return Detections(*(on_host(x) for x in (found.boxes, found.scores, found.labels)))
+
+
+def images_of(count: int):
+    return batch(*(WIDTH, 80, 64)[:count])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_gpu_gives_the_cpus_numbers(name: str) -> None:
+    detector = build(name).train()
+    twin = move_module(copy.deepcopy(detector))
+    images, truth = images_of(2), pad_targets(SOME)
+    torch.manual_seed(7)
+    losses = detector(images, truth)
+    sum(losses.values()).backward()
+    with gpu() as waits:
+        there = images.to(CUDA, non_blocking=True), truth.to(CUDA, non_blocking=True)
+        torch.manual_seed(7)
+        found = twin(*there)
+        assert all(isinstance(loss, OnGPU) for loss in found.values())
+        sum(found.values()).backward()
+        if name in TRAINING:
+            assert waits.count <= TRAINING[name], waits.where
+    for key, loss in losses.items():
+        torch.testing.assert_close(on_host(found[key]), loss, rtol=1e-4, atol=1e-5)
+    for (key, one), other in zip(detector.named_parameters(), twin.parameters(), strict=True):
+        if one.grad is not None:
+            close = {"rtol": 1e-3, "atol": 1e-3 * one.grad.abs().max().item() + 1e-7}
+            torch.testing.assert_close(on_host(other.grad), one.grad, **close, msg=key)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_gpu_finds_what_the_cpu_finds(name: str) -> None:
+    detector = build(name).eval()
+    twin = move_module(copy.deepcopy(detector))
+    images = images_of(3)
+    with torch.no_grad():
+        expected = detector(images)
+        with gpu() as waits:
+            outputs = twin.network(images.to(CUDA, non_blocking=True))
+            found = twin.decode(outputs, images.sizes)
+            if name in OURS:
+                twin.score_threshold = 0.01  # at 0 soft NMS goes on until nothing is left
+                waits.where.clear()
+                twin.decode(outputs, images.sizes)
+                assert waits.count <= DECODE, waits.where
+            waits.where.clear()
+            restored = to_cpu(found)
+            assert waits.count == RESTORE, waits.where
+    for one, other in zip(found, expected, strict=True):
+        assert isinstance(one.boxes, OnGPU)
+        assert_same(host(one), other)
+    for one, other in zip(restored, found, strict=True):
+        assert not one.boxes.is_cuda
+        for a, b in zip(vars(one).values(), vars(host(other)).values(), strict=True):
+            assert a.dtype == b.dtype and torch.equal(a, b)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_waits_do_not_grow_with_the_batch(name: str) -> None:
+    counts = []
+    for count in (1, 3):
+        twin = move_module(build(name).train())
+        images = images_of(count)
+        truth = pad_targets((SOME * 2)[:count])
+        with gpu() as waits:
+            twin(images.to(CUDA, non_blocking=True), truth.to(CUDA, non_blocking=True))
+        counts.append(waits.count)
+    assert counts[1] <= TRAINING[name] and counts[1] <= counts[0] + 1
+
+
+def test_the_pretence_is_one() -> None:
+    """It refuses what CUDA refuses, and sees what waits."""
+    with gpu() as waits:
+        x = torch.zeros(3, device=CUDA)
+        assert x.is_cuda and x.device.type == "cuda" and (x + 1).is_cuda
+        with pytest.raises(RuntimeError, match="one device"):
+            x + torch.zeros(3)
+        assert waits.count == 0
+        for ask in (
+            lambda: x.sum().item(),
+            lambda: x.tolist(),
+            lambda: bool(x.any()),
+            lambda: x[x > 0],
+            lambda: x.nonzero(),
+            lambda: x.cpu(),
+            lambda: x.to("cpu"),
+            lambda: torch.tensor([1.0], device=CUDA),
+            lambda: x.new_tensor([1.0]),
+            lambda: torch.zeros(3).to(CUDA),
+        ):
+            before = waits.count
+            ask()
+            assert waits.count == before + 1, ask.__code__.co_firstlineno
+        torch.zeros(3).to(CUDA, non_blocking=True)
+        assert waits.count == before + 1
