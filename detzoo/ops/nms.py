@@ -82,10 +82,9 @@ def nms_in_blocks(
                 best, boxes[:, part], groups.gather(1, survivors), groups[:, part], threshold
             )
             alive = alive & ~(falls & (slots < taken)[..., None]).any(1)
-        own = overlapping(
-            boxes[:, part], boxes[:, part], groups[:, part], groups[:, part], threshold
-        )
-        falls, keep = own.triu(1), alive  # [i, j]: j falls to i, if i survives
+        own, group = boxes[:, part], groups[:, part]
+        falls = overlapping(own, own, group, group, threshold).triu(1)  # [i, j]: j falls to i
+        keep = alive
         rest = exist[:, start + block : start + block + 1]
         while True:
             before, keep = settle(falls, alive, keep)

@@ -1,4 +1,4 @@
-"""Promise 8: on a pretended GPU the CPU's numbers, no mixed devices, and few waits for the device."""
+"""Promise 8: on a pretended GPU the CPU's numbers, no mixed devices, and few waits for it."""
 
 from __future__ import annotations
 
