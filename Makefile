@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 NAME ?= shapes
-DATA ?= shapes
+DATA ?=
 DEVICE ?= auto
 PRESET ?=
 ARGS ?=
@@ -16,7 +16,7 @@ ARGS ?=
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 	@echo
-	@echo "  make bench DEVICE=cpu NAME=mine DATA=coco ARGS='data.root=DIR seeds=[0,1]'"
+	@echo "  make bench DEVICE=cpu NAME=mine ARGS='data.root=DIR seeds=[0,1]'"
 	@echo "  make bench DEVICE=cuda PRESET=gpu   sizes and budgets: laptop (as without), gpu, full"
 	@echo "  make setup PYTHON=python3.12"
 
@@ -31,7 +31,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@touch $@
 
 bench: $(STAMP)  ## train, score, time and report the detectors: NAME= DATA= DEVICE= PRESET= ARGS=
-	$(BIN)/detzoo bench name=$(NAME) data=$(DATA) runtime.device=$(DEVICE) $(if $(PRESET),preset=$(PRESET)) $(ARGS)
+	$(BIN)/detzoo bench name=$(NAME) $(if $(DATA),data=$(DATA)) runtime.device=$(DEVICE) $(if $(PRESET),preset=$(PRESET)) $(ARGS)
 
 test: $(STAMP)  ## the whole test suite, two processes of one thread each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 15 $(ARGS)
