@@ -58,7 +58,9 @@ def draw(
             place = (left, top, left + width, top + height)
             if 0 <= top <= image.height - height and not any(_meet(place, t) for t in taken):
                 canvas.rectangle(place, fill=box.colour)
-                canvas.text((left + 3, top), box.text, font=font, fill=_on(box.colour))
+                # by the baseline, which fonts share: their letters begin at different heights
+                baseline = (left + 3, top + round(0.93 * size))
+                canvas.text(baseline, box.text, font=font, fill=_on(box.colour), anchor="ls")
                 taken.append(place)
                 break
     return image

@@ -8,6 +8,7 @@ name writes it. A name that no font has is drawn as #1, #2, ... (its place among
 
 from __future__ import annotations
 
+import contextlib
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -33,14 +34,23 @@ class Face:
 
 @cache
 def faces() -> tuple[Face, ...]:
-    """The installed fonts, DejaVu first, then upright ones of normal weight without serifs."""
+    """The installed fonts, upright ones of normal weight without serifs first.
+
+    matplotlib keeps a list of them between its runs, which lacks those that were installed since.
+    """
+    manager = font_manager.fontManager
+    known = {font.fname for font in manager.ttflist}
+    for file in font_manager.findSystemFonts():
+        if file not in known:
+            with contextlib.suppress(OSError, RuntimeError, ValueError):
+                manager.addfont(file)
     found = [
         (font.style != "normal", abs(_weight(font) - 400), "sans" not in font.name.lower(), font)
-        for font in font_manager.fontManager.ttflist
+        for font in manager.ttflist
         if not any(word in font.name.lower() for word in BOXES)
     ]
     found.sort(key=lambda row: (*row[:3], row[3].name, row[3].fname))
-    return Face(DEJAVU, "DejaVu Sans"), *(Face(Path(f.fname), f.name) for *_, f in found)
+    return tuple(Face(Path(font.fname), font.name) for *_, font in found)
 
 
 def _weight(font: font_manager.FontEntry) -> int:
@@ -64,6 +74,8 @@ def face(text: str) -> Face | None:
 
 @lru_cache(maxsize=4096)
 def _face(needed: frozenset[int]) -> Face | None:
+    if needed <= _characters(DEJAVU):
+        return Face(DEJAVU, "DejaVu Sans")
     return next((one for one in faces() if needed <= _characters(one.file)), None)
 
 

@@ -17,10 +17,16 @@ from detzoo.report.fonts import drawable, face, families, legend, pillow_font
 
 @pytest.fixture(autouse=True)
 def fresh():
-    fonts._face.cache_clear()
+    yield from _without_memory()
+
+
+def _without_memory():
+    caches = (fonts._face, fonts.faces)
+    for cache in caches:
+        cache.cache_clear()
     yield
-    fonts._face.cache_clear()
-    fonts.faces.cache_clear()
+    for cache in caches:
+        cache.cache_clear()
 
 
 @pytest.fixture
@@ -87,10 +93,17 @@ def test_a_damaged_font_is_no_font(tmp_path, dejavu, monkeypatch):
     assert face("猫") is None
 
 
-def test_installed_fonts_begin_with_dejavu_and_hold_no_boxes():
-    found = fonts.faces()
-    assert found[0].file == fonts.DEJAVU and found[0].file.is_file()
-    assert not any("last resort" in one.family.lower() for one in found)
+def test_fonts_that_matplotlib_has_not_heard_of_yet_are_found(cat_font, monkeypatch):
+    """Installed after it made its list; and a file that is no font is left out."""
+    monkeypatch.undo()
+    manager = font_manager.fontManager
+    manager.ttflist[:] = [f for f in manager.ttflist if f.name != "Cats Only"]
+    (cat_font.file.parent / "bad.ttf").write_bytes(b"no font")
+    files = [str(cat_font.file), str(cat_font.file.parent / "bad.ttf")]
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: files)
+    fonts.faces.cache_clear()
+    assert cat_font in fonts.faces()
+    assert not any("last resort" in one.family.lower() for one in fonts.faces())
 
 
 def test_the_report_says_what_its_numbers_are(tmp_path, dejavu):
