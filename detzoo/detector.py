@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from detzoo.data.image import (
     Letterbox,
@@ -43,6 +44,25 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
     finally:
         for part, training in modes.items():
             part.training = training
+
+
+@contextmanager
+def lone_values(module: nn.Module) -> Iterator[None]:
+    """Within, a batch norm in training mode takes its running statistics where one image on a map
+    of one cell leaves a single value per channel, of which there is no variance (torch refuses it).
+    """
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training]
+
+    def choose(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        norm.training = inputs[0].numel() > inputs[0].shape[1]
+
+    hooks = [norm.register_forward_pre_hook(choose) for norm in norms]
+    try:
+        yield
+    finally:
+        for norm, hook in zip(norms, hooks, strict=True):
+            hook.remove()
+            norm.training = True
 
 
 class Detector(nn.Module, abc.ABC):
@@ -98,7 +118,9 @@ class Detector(nn.Module, abc.ABC):
                 f"{type(self).__name__} is in training mode, where it gives losses, and got no "
                 "targets; pass them, or call eval() for detections"
             )
-        return self.losses(self.network(images, targets), targets)
+        with lone_values(self) if len(images.pixels) == 1 else nullcontext():
+            outputs = self.network(images, targets)
+        return self.losses(outputs, targets)
 
     @abc.abstractmethod
     def network(self, images: Images, targets: Sequence[Target] | None = None) -> Any:

@@ -41,6 +41,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 from detzoo.detector import Detector
 from detzoo.nn.backbones import Backbone
 from detzoo.nn.blocks import Halving
+from detzoo.nn.norms import GroupNorm
 from detzoo.ops.select import top_candidates
 from detzoo.types import Candidates, Detections, Images, Target
 
@@ -213,7 +214,7 @@ class TorchvisionDetector(Detector):
                     channels,
                     generator.num_anchors_per_location()[0],
                     num_classes,
-                    norm_layer=partial(nn.GroupNorm, 32),
+                    norm_layer=partial(GroupNorm, 32),
                 )
         arguments |= options or {}
         unknown = set(arguments) - set(inspect.signature(MODELS[kind]).parameters)

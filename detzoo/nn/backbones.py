@@ -13,6 +13,8 @@ import torch
 from timm.layers import BatchNormAct2d, freeze_batch_norm_2d
 from torch import Tensor, nn
 
+from detzoo.nn.norms import GroupNorm
+
 NORMS = ("bn", "frozen_bn", "gn")
 
 # Options of timm's that name a file, an address or a function; and what an option's text looks like
@@ -138,7 +140,7 @@ def _to_group_norm(module: nn.Module) -> None:
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d | BatchNormAct2d):
             width = child.num_features
-            norm: nn.Module = nn.GroupNorm(math.gcd(32, width), width)
+            norm: nn.Module = GroupNorm(math.gcd(32, width), width)
             if isinstance(child, BatchNormAct2d):
                 norm = nn.Sequential(norm, child.drop, child.act)
             setattr(module, name, norm)

@@ -6,6 +6,8 @@ import math
 
 from torch import nn
 
+from detzoo.nn.norms import GroupNorm
+
 
 def conv_tower(channels: int, convs: int, norm: bool) -> nn.Sequential:
     """`convs` times a 3x3 convolution, group norm if `norm`, and a ReLU; width and size stay."""
@@ -13,7 +15,7 @@ def conv_tower(channels: int, convs: int, norm: bool) -> nn.Sequential:
     for _ in range(convs):
         layers.append(nn.Conv2d(channels, channels, 3, padding=1))
         if norm:
-            layers.append(nn.GroupNorm(math.gcd(32, channels), channels))
+            layers.append(GroupNorm(math.gcd(32, channels), channels))
         layers.append(nn.ReLU())
     return nn.Sequential(*layers)
 
