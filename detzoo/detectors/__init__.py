@@ -6,6 +6,7 @@ from functools import partial
 from detzoo.detector import Detector
 from detzoo.detectors.centernet import CenterNet
 from detzoo.detectors.cornernet import CornerNet
+from detzoo.detectors.detr import DETR
 from detzoo.detectors.fast_rcnn import FastRCNN
 from detzoo.detectors.faster_rcnn import FasterRCNN
 from detzoo.detectors.fcos import FCOS
@@ -18,6 +19,7 @@ from detzoo.detectors.yolov3 import YOLOv3
 
 __all__ = [
     "DETECTORS",
+    "DETR",
     "FCOS",
     "RCNN",
     "SSD",
@@ -42,5 +44,6 @@ DETECTORS: dict[str, Callable[..., Detector]] = {
     "fcos": FCOS,
     "cornernet": CornerNet,
     "centernet": CenterNet,
+    "detr": DETR,
     **{f"torchvision/{kind}": partial(TorchvisionDetector, kind=kind) for kind in MODELS},
 }

@@ -112,9 +112,12 @@ def bipartite(iou: Tensor) -> Tensor:
 
 
 def crowded(references: Tensor, truth: PaddedTargets, cover: float = 0.5) -> Tensor:
-    """(N, 4) -> (B, N) bool: those with at least `cover` of their area inside a crowd box."""
-    inside = box_ops.covered(references[None], truth.boxes) >= cover  # (B, N, M)
-    return (inside & truth.crowd[:, None]).any(2)
+    """(N, 4) -> (B, N) bool: those with at least `cover` of their area inside a crowd box.
+
+    Or each image's own references: (..., B, N, 4) -> (..., B, N).
+    """
+    inside = box_ops.covered(references, truth.boxes) >= cover  # (..., B, N, M)
+    return (inside & truth.crowd[:, None]).any(-1)
 
 
 def sample(matched: Tensor, size: int, positive_fraction: float) -> tuple[Tensor, Tensor]:

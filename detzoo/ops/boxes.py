@@ -43,6 +43,20 @@ def over_union(overlap: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return overlap / union.clamp(min=torch.finfo(union.dtype).tiny)
 
 
+def giou(a: Tensor, b: Tensor) -> Tensor:
+    """(..., N, 4), (..., M, 4) -> (..., N, M): generalised IoU, in (-1, 1] (1902.09630).
+
+    The IoU less the share of the smallest box around both that neither covers.
+    """
+    overlap = intersection(a, b)
+    union = area(a)[..., :, None] + area(b)[..., None, :] - overlap
+    top_left = torch.minimum(a[..., :, None, :2], b[..., None, :, :2])
+    bottom_right = torch.maximum(a[..., :, None, 2:], b[..., None, :, 2:])
+    hull = (bottom_right - top_left).clamp(min=0).prod(-1)
+    least = torch.finfo(union.dtype).tiny
+    return overlap / union.clamp(min=least) - (hull - union) / hull.clamp(min=least)
+
+
 def covered(a: Tensor, b: Tensor) -> Tensor:
     """(..., N, 4), (..., M, 4) -> (..., N, M): the share of each box of `a` that one of `b` covers.
 
@@ -54,6 +68,12 @@ def covered(a: Tensor, b: Tensor) -> Tensor:
 def to_cxcywh(boxes: Tensor) -> Tensor:
     """(..., 4) xyxy -> (..., 4) centre x, centre y, width, height."""
     return torch.cat([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], -1)
+
+
+def from_cxcywh(boxes: Tensor) -> Tensor:
+    """(..., 4) centre x, centre y, width, height -> (..., 4) xyxy."""
+    half = boxes[..., 2:] / 2
+    return torch.cat([boxes[..., :2] - half, boxes[..., :2] + half], -1)
 
 
 def encode(anchors: Tensor, boxes: Tensor, weights: Sequence[float] = (1, 1, 1, 1)) -> Tensor:

@@ -35,6 +35,18 @@ SMALL = {
     "context": 2,
     "chunk": 256,
 }
+# Settings and learning rate of those whom the common ones do not suit: 64 px are 2 x 2 cells of
+# DETR's stride 32, and its attention wants smaller steps.
+OWN = {
+    "detr": {
+        "backbone": {"_target_": "detzoo.nn.Backbone", "name": "test_resnet", "max_stride": 16},
+        "encoder_layers": 1,
+        "decoder_layers": 2,
+        "queries": 12,
+        "dropout": 0.0,
+    },
+}
+RATES = {"detr": 1e-3}
 UNFIT = {  # what torchvision's detectors have for some kinds only, and by other names
     "torchvision/retinanet": ["head_width"],
     "torchvision/ssd": ["smallest_anchor", "head_width"],
@@ -118,12 +130,13 @@ def test_four_images_are_learnt(name: str) -> None:
     known = inspect.signature(getattr(detectors, node["_target_"].split(".")[-1])).parameters
     unfit = UNFIT.get(name, [])
     node |= {key: value for key, value in SMALL.items() if key in known and key not in unfit}
+    node |= OWN.get(name, {})
     if name == "torchvision/faster_rcnn":
         node["options"] = THEIRS
     torch.manual_seed(0)
     detector = config.build(node, num_classes=len(CLASSES)).train()
     images, targets = scene()
-    optimizer = torch.optim.AdamW(detector.parameters(), lr=2e-3, fused=True)
+    optimizer = torch.optim.AdamW(detector.parameters(), lr=RATES.get(name, 2e-3), fused=True)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, total_iters=20)
     reached = []
     for step in range(1, STEPS + 1):

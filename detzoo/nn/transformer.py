@@ -1,0 +1,108 @@
+"""Transformer layers of DETR's kind (Carion 2020, arXiv:2005.12872, appendix A.3).
+
+Norms come after the sums, and positions are added to queries and keys at every attention, never to
+the values. Shape letters: B images, S keys, N queries, D channels, E heads.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Attention(nn.Module):
+    """forward: (B, N, D) queries, (B, S, D) keys, (B, S, D) values, mask (B, 1, 1, S) -> (B, N, D).
+
+    mask: True where a key may be looked at; None: everywhere.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width is {width}, which {heads} heads cannot share")
+        self.heads, self.dropout = heads, dropout
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
+        q, k, v = self.query(query), self.key(key), self.value(value)
+        q, k, v = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))
+        dropout = self.dropout if self.training else 0.0
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        return self.out(x.transpose(1, 2).flatten(2))  # (B, E, N, D / E) -> (B, N, D)
+
+
+class FeedForward(nn.Sequential):
+    def __init__(self, width: int, hidden: int, dropout: float) -> None:
+        layers = nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, width)
+        super().__init__(*layers)
+
+
+class EncoderLayer(nn.Module):
+    """forward: (B, S, D), positions (B, S, D) or None, mask -> (B, S, D)."""
+
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = Attention(width, heads, dropout)
+        self.feed_forward = FeedForward(width, hidden, dropout)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, positions: Tensor | None, mask: Tensor | None) -> Tensor:
+        placed = _placed(x, positions)
+        x = self.norms[0](x + self.drop(self.attention(placed, placed, x, mask)))
+        return self.norms[1](x + self.drop(self.feed_forward(x)))
+
+
+class DecoderLayer(nn.Module):
+    """forward: (B, N, D), its positions, (B, S, D) memory, its positions, mask -> (B, N, D)."""
+
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.self_attention = Attention(width, heads, dropout)
+        self.cross_attention = Attention(width, heads, dropout)
+        self.feed_forward = FeedForward(width, hidden, dropout)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
+        self.drop = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        query_positions: Tensor,
+        memory: Tensor,
+        positions: Tensor | None,
+        mask: Tensor | None,
+    ) -> Tensor:
+        placed = x + query_positions
+        x = self.norms[0](x + self.drop(self.self_attention(placed, placed, x)))
+        keys = _placed(memory, positions)
+        found = self.cross_attention(x + query_positions, keys, memory, mask)
+        x = self.norms[1](x + self.drop(found))
+        return self.norms[2](x + self.drop(self.feed_forward(x)))
+
+
+def _placed(x: Tensor, positions: Tensor | None) -> Tensor:
+    return x if positions is None else x + positions
+
+
+def sine_positions(mask: Tensor, width: int, temperature: float = 10000.0) -> Tensor:
+    """(B, H, W) bool, True in the image -> (B, H, W, D) float32 (appendix A.4).
+
+    Half of the channels for y, half for x, each counted from 1 in the image and divided by how far
+    the image reaches, so that an image's padding does not move its positions; in sines and cosines
+    of wavelengths from 2 pi to `temperature` 2 pi.
+    """
+    half = width // 2
+    inside = mask.float()
+    y, x = inside.cumsum(1), inside.cumsum(2)
+    y, x = (2 * math.pi * p / (p.amax(d, keepdim=True) + 1e-6) for p, d in ((y, 1), (x, 2)))
+    pair = torch.arange(half, device=mask.device) // 2
+    wavelength = temperature ** (2 * pair.float() / half)
+    angles = (torch.stack([y, x], -1)[..., None] / wavelength).unflatten(-1, (-1, 2))
+    # (B, H, W, 2, D / 4, 2): sine and cosine by turns
+    waves = torch.stack([angles[..., 0].sin(), angles[..., 1].cos()], -1)
+    return waves.flatten(3)
