@@ -24,13 +24,15 @@ from detzoo.data.image import (
 )
 from detzoo.types import Frame, Images, PaddedTargets, Target, pad_targets
 
+SPECK = 0.01  # pixels of the network; a narrower box has no logarithm to be regressed to
+
 
 class Loaded(NamedTuple):
     """A decoded, resized sample; the array may hold padding beyond `frame.resized`."""
 
     image: np.ndarray
     frame: Frame
-    boxes: Tensor
+    target: Target
     proposals: Tensor | None
 
 
@@ -60,11 +62,18 @@ class Cache:
         sample = self.dataset.samples[index]
         image, frame = self.resize(load_resizable(sample, self.resize), sample.id)
         proposals = None if sample.proposals is None else resize_boxes(sample.proposals, frame)
-        loaded = Loaded(image, frame, resize_boxes(sample.boxes, frame), proposals)
+        loaded = Loaded(image, frame, _target(sample, frame), proposals)
         if image.nbytes <= self.bytes_left:
             self.bytes_left -= image.nbytes
             self._kept[index] = loaded
         return loaded
+
+
+def _target(sample: Sample, frame: Frame) -> Target:
+    """The truth in resized pixels, but for boxes of which nothing is left there to be found."""
+    boxes = resize_boxes(sample.boxes, frame)
+    keep = (boxes[:, 2:] - boxes[:, :2] >= SPECK).all(1)
+    return Target(boxes=boxes, labels=sample.labels, crowd=sample.crowd)[keep]
 
 
 def load_sample(sample: Sample) -> np.ndarray:
@@ -164,15 +173,13 @@ class Batches:
 
     def _item(self, position: int) -> Item:
         epoch, index = self._place(position)
-        image, frame, boxes, proposals = self.cache[index]
-        sample = self.dataset.samples[index]
+        image, frame, target, proposals = self.cache[index]
         if self.augment is None:
-            target = Target(boxes=boxes, labels=sample.labels, crowd=sample.crowd)
             return _own(image, frame, target, proposals)
         height, width = frame.resized
         pixels = torch.from_numpy(image[:height, :width]).permute(2, 0, 1)
         rng = np.random.default_rng([self.seed, 1, epoch, index])
-        view = View(pixels, boxes, sample.labels, sample.crowd)
+        view = View(pixels, target.boxes, target.labels, target.crowd)
         if proposals is not None:
             view = view._replace(proposals=proposals)
         view = self.augment(view, rng)

@@ -87,8 +87,8 @@ class VocFolder:
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         parts = []
         for given in objects:
-            of = {"name": "ape", "difficult": 0, **dict(zip(self.SIDES, (3, 4, 20, 30), strict=True))}
-            of |= given
+            default = {"name": "ape", "difficult": 0, "xmin": 3, "ymin": 4, "xmax": 20, "ymax": 30}
+            of = default | given
             sides = "".join(f"<{side}>{of[side]}</{side}>" for side in self.SIDES)
             box = of.get("drawn", f"<bndbox>{sides}</bndbox>")
             parts.append(

@@ -1,5 +1,7 @@
 """Augmentation and batches: answers by hand, and the same batches whoever makes them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -218,7 +220,24 @@ class TestBatches:
         loaded = batches(dataset)
         list(loaded.iterate())
         assert len(calls) == 10
-        assert all(resize is loaded.cache.resize for _, resize, *_ in calls)  # and no more than that
+        assert all(resize is loaded.cache.resize for _, resize, *_ in calls)  # no more than that
+
+    def test_a_box_of_which_nothing_is_left_is_no_target(self, dataset):
+        """2e-3 pixels at 60 are none any more at 48 of 64: their logarithm would be no number."""
+        speck = torch.tensor([[60.0, 5.0, 60.002, 25.0]])
+        samples = tuple(
+            replace(
+                sample,
+                boxes=torch.cat([speck, sample.boxes]),
+                labels=torch.cat([torch.tensor([2]), sample.labels]),
+                crowd=torch.cat([torch.tensor([True]), sample.crowd]),
+            )
+            for sample in dataset.samples
+        )
+        for augment in (None, Policy([])):
+            plain = batches(dataset, augment=augment).iterate()
+            more = batches(replace(dataset, samples=samples), augment=augment).iterate()
+            assert_same(more, plain)
 
     def test_another_seed_gives_other_batches(self, dataset):
         one, two = batches(dataset)[0][0], batches(dataset, seed=1)[0][0]
