@@ -121,7 +121,7 @@ class Waits(TorchFunctionMode):
             return on_host(args[0]).detach().clone()
         if ours and self.waits(name, args, kwargs):
             self.note(name)
-        device = kwargs.get("device")
+        device = None if name == "_parse_to" else kwargs.get("device")
         if device is not None and torch.device(device).type == "cuda":
             if name in ("tensor", "as_tensor"):
                 self.note(f"{name} from the host's memory")
@@ -154,7 +154,7 @@ class Waits(TorchFunctionMode):
         others = {k: v for k, v in kwargs.items() if k != "device"}
         rest = rest[1:] if rest and rest[0] is wanted else rest
         here = isinstance(x, OnGPU)
-        if here and target == "cpu":
+        if here and target == "cpu" and not others.get("non_blocking"):
             self.note("to cpu")
         elif not here and target == "cuda" and not others.get("non_blocking") and x.numel():
             self.note("to cuda, blocking")

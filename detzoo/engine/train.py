@@ -24,6 +24,7 @@ from detzoo.engine import checkpoint, distributed, status
 from detzoo.engine.precision import autocast, prepare, transfer
 from detzoo.engine.progress import Progress
 from detzoo.engine.recipe import Recipe
+from detzoo.engine.step import NonFiniteLoss, Step
 from detzoo.files import atomic
 from detzoo.ops.precision import float32_as
 from detzoo.types import Images, Target, pad_targets
@@ -39,18 +40,6 @@ class Batches(Protocol):
     def __len__(self) -> int: ...
 
     def iterate(self, start_step: int = 0) -> Iterator[tuple[Images, Sequence[Target]]]: ...
-
-
-class NonFiniteLoss(RuntimeError):
-    """The loss or the gradient is inf or nan. Has `step`, `losses` (by name) and `image_ids`."""
-
-    def __init__(self, step: int, losses: Mapping[str, float], image_ids: Sequence[int]) -> None:
-        self.step, self.losses, self.image_ids = step, dict(losses), list(image_ids)
-        values = ", ".join(f"{name} {value:g}" for name, value in losses.items())
-        super().__init__(
-            f"not finite at step {step}: {values}; image ids {', '.join(map(str, image_ids))}. "
-            "Lower the learning rate or clip_norm, or look at the boxes of these images"
-        )
 
 
 def train(
@@ -75,7 +64,8 @@ def train(
     one) and is in eval mode. Writes checkpoint.pt every `checkpoint_seconds` and at the end,
     log.csv and curve.csv beside it, and status.json. validate: gets the detector as it would be
     scored now, in eval mode, and gives "AP" and "AP50"; the time it takes is no training time.
-    on_progress: called after every step with step, steps, images_seen, seconds and loss.
+    on_progress: called for every step (on a GPU when the next is on its way) with step, steps,
+    images_seen, seconds and loss.
 
     One of several processes (engine.distributed) gets its part of each batch from `batches`; all
     call `train` and `validate` alike; the first alone writes. sync_batch_norm: over all of them.
@@ -117,26 +107,28 @@ def _loop(
         with checkpoint.undisturbed_randomness():
             steps = batches.iterate(run.step)
         for images, targets in steps:
-            losses = run.update(images, targets)
+            run.update(images, targets)
             now = time.perf_counter()
-            run.seconds += now - mark
-            run.record(losses)
-            loss = sum(losses.values())
-            bar.advance(run.recipe.batch_size, f"loss {loss:.3f}")
-            if on_progress:
-                on_progress(
-                    {
-                        "step": run.step,
-                        "steps": run.steps,
-                        "images_seen": run.images_seen,
-                        "seconds": run.seconds,
-                        "loss": loss,
-                    }
-                )
+            run.clock(now - mark)
+            saves = run.step == run.steps or distributed.agreed(now - saved >= checkpoint_seconds)
+            for step, losses in run.read(all=saves or run.step in val_steps):
+                run.record(step, losses)
+                loss = sum(losses.values())
+                bar.advance(run.recipe.batch_size, f"loss {loss:.3f}")
+                if on_progress:
+                    on_progress(
+                        {
+                            "step": step.number,
+                            "steps": run.steps,
+                            "images_seen": step.images_seen,
+                            "seconds": step.seconds,
+                            "loss": loss,
+                        }
+                    )
             if run.step in val_steps:
                 run.validate(validate)
             # after the validation, so that a run that goes on from here has its point of the curve
-            if run.step == run.steps or distributed.agreed(now - saved >= checkpoint_seconds):
+            if saves:
                 run.save()
                 saved = told = time.perf_counter()
             elif now - told >= STATUS_SECONDS:
@@ -179,7 +171,9 @@ class _Run:
         self.step, self.images_seen, self.seconds = 0, 0, 0.0
         self.log: list[dict[str, Any]] = []
         self.curve: list[dict[str, Any]] = []
-        self.last: tuple[Tensor, dict[str, float], list[int]] | None = None
+        self.late = self.device.type == "cuda"  # losses are read when the next step is on its way
+        self.unread: list[Step] = []
+        self.last: tuple[Tensor, Step] | None = None
         self.resume()
         self.called = distributed.parallel(self.detector)
 
@@ -188,8 +182,8 @@ class _Run:
         """The detector with the weights that count."""
         return self.detector if self.ema is None else self.ema.module
 
-    def update(self, images: Images, targets: Sequence[Target]) -> dict[str, float]:
-        """One step of the optimiser; returns the losses of the whole batch by name."""
+    def update(self, images: Images, targets: Sequence[Target]) -> None:
+        """One step of the optimiser, whose losses `read` gives."""
         images = transfer(images, self.device, self.channels_last)
         targets = pad_targets(targets).to(self.device, non_blocking=True)
         for group in self.optimizer.param_groups:
@@ -197,10 +191,11 @@ class _Run:
         with autocast(self.device, self.precision):
             losses = self.called(images, targets)
         stacked = torch.stack([loss.float() for loss in losses.values()])
-        values = dict(zip(losses, stacked.tolist(), strict=True))
+        of_all = distributed.mean(stacked) if distributed.processes() > 1 else stacked
         ids = [frame.id for frame in images.frames]
-        if not all(map(math.isfinite, values.values())):
-            raise NonFiniteLoss(self.step + 1, values, ids)
+        step = Step(self.step + 1, ids, list(losses), stacked, of_all)
+        if not self.late:
+            step.losses()  # raises before the weights are spoilt
         self.optimizer.zero_grad()
         self.scaler.scale(stacked.sum()).backward()
         self.scaler.unscale_(self.optimizer)
@@ -211,10 +206,24 @@ class _Run:
         self.images_seen += self.recipe.batch_size
         if self.ema is not None:
             self.ema.update(self.detector, step=self.step)
-        self.last = norm, values, ids
-        if distributed.processes() > 1:
-            values = dict(zip(losses, distributed.mean(stacked).tolist(), strict=True))
-        return values
+        self.last = norm, step
+        self.unread.append(step)
+
+    def clock(self, seconds: float) -> None:
+        """The step that was just made took so long."""
+        self.seconds += seconds
+        step = self.unread[-1]
+        step.images_seen, step.seconds = self.images_seen, self.seconds
+
+    def read(self, all: bool) -> Iterator[tuple[Step, dict[str, float]]]:
+        """Steps not read before, with the losses of the whole batch by name.
+
+        On a GPU without the last one, unless `all` are wanted: what is not finite is then found a
+        step late, but before anything is scored or saved.
+        """
+        while len(self.unread) > (self.late and not all):
+            step = self.unread.pop(0)
+            yield step, step.losses()
 
     @property
     def lr(self) -> float:
@@ -229,26 +238,27 @@ class _Run:
         """
         if self.last is None or self.scaler.is_enabled():
             return
-        norm, values, ids = self.last
+        norm, step = self.last
         if not math.isfinite(norm.item()):
-            raise NonFiniteLoss(self.step, {**values, "gradient norm": norm.item()}, ids)
+            losses = {**step.losses(), "gradient norm": norm.item()}
+            raise NonFiniteLoss(step.number, losses, step.image_ids)
 
-    def record(self, losses: Mapping[str, float]) -> None:
+    def record(self, step: Step, losses: Mapping[str, float]) -> None:
         """A row of log.csv at about a thousand steps, evenly spaced, the last one among them."""
-        if self.step % math.ceil(self.steps / LOG_ROWS) and self.step != self.steps:
+        if step.number % math.ceil(self.steps / LOG_ROWS) and step.number != self.steps:
             return
         before = self.log[-1] if self.log else {"images_seen": 0, "seconds": 0}
-        images = self.images_seen - int(before["images_seen"])
-        seconds = self.seconds - float(before["seconds"])
+        images = step.images_seen - int(before["images_seen"])
+        seconds = step.seconds - float(before["seconds"])
         self.log.append(
             {
-                "step": self.step,
-                "images_seen": self.images_seen,
-                "lr": self.recipe.lr_at(self.step * self.recipe.batch_size),
+                "step": step.number,
+                "images_seen": step.images_seen,
+                "lr": self.recipe.lr_at(step.number * self.recipe.batch_size),
                 "loss": sum(losses.values()),
                 **losses,
                 "images_per_second": round(images / max(seconds, 1e-9), 3),
-                "seconds": round(self.seconds, 4),
+                "seconds": round(step.seconds, 4),
             }
         )
 

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
+from pathlib import Path
+from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from composed import CONFIGS
 from pretended import CUDA, OnGPU, gpu, move_module, on_host
 from test_contract import SOME, WIDTH, assert_same, batch, build
 
+from detzoo.data import Letterbox
+from detzoo.engine import step, train
+from detzoo.engine.precision import prepare
+from detzoo.engine.recipe import Recipe
 from detzoo.types import Detections, pad_targets, to_cpu
 
 REGIONS = ("rcnn", "fast_rcnn", "faster_rcnn")
@@ -78,6 +86,70 @@ def test_a_gpu_finds_what_the_cpu_finds(name: str) -> None:
         assert not one.boxes.is_cuda
         for a, b in zip(vars(one).values(), vars(host(other)).values(), strict=True):
             assert a.dtype == b.dtype and torch.equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["faster_rcnn", "retinanet", "centernet"])
+def test_three_steps_of_the_engine(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same weights as on the CPU, and no wait but the detector's own."""
+    monkeypatch.setattr(step.Reading, "event", staticmethod(lambda: mock.Mock()))
+    recipe = Recipe(batch_size=2, images_seen=6, lr=1e-3, optimizer="momentum")
+    images, truth, ends, losses = images_of(2), pad_targets(SOME), [], []
+    for device in ("cpu", "cuda"):
+        detector = build(name)
+        with gpu() if device == "cuda" else nullcontext() as waits:
+            detector = move_module(detector) if device == "cuda" else detector
+            (tmp_path / device).mkdir()
+            run = train._Run(detector, recipe, tmp_path / device, 3, device, "fp32", False, 0)
+            run.detector.train()
+            for number in range(3):
+                torch.manual_seed(number)
+                run.update(images, truth)
+            if device == "cuda":
+                assert waits.count <= 3 * TRAINING[name], waits.where
+                assert len(list(run.read(all=False))) == 2
+            losses.append([values for _, values in run.read(all=True)][-1])
+        ends.append([on_host(p.detach()) for p in detector.parameters()])
+    for key, value in losses[0].items():
+        assert losses[1][key] == pytest.approx(value, rel=1e-3), key
+    for one, other in zip(*ends, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_predict_folded_and_heatmaps(name: str) -> None:
+    """From arrays to boxes on the CPU, batch norm folded, as on the CPU."""
+    detector = build(name).eval()
+    arrays = [np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)] * 2
+    detector.resize = Letterbox((64, WIDTH))
+    twin = move_module(copy.deepcopy(detector))
+    prepare(detector, "cpu", False, inference=True)
+    expected = detector.predict(arrays, score_threshold=0.0)
+    with gpu(), torch.no_grad():
+        prepare(twin, CUDA, False, inference=True)
+        found = twin.predict(arrays, score_threshold=0.0)
+        maps = twin.heatmaps(twin.network(images_of(2).to(CUDA)))
+    for one, other in zip(found, expected, strict=True):
+        assert not one.boxes.is_cuda
+        assert_same(one, other)
+    assert all(isinstance(x, OnGPU) for x in maps.values())
+
+
+@pytest.mark.parametrize("name", ["centernet", "cornernet"])
+def test_oracle(name: str) -> None:
+    detector = build(name).eval()
+    twin = move_module(copy.deepcopy(detector))
+    images, truth = images_of(2), pad_targets(SOME)
+    with torch.no_grad():
+        truer = detector.with_truth(detector.network(images), truth, detector.PARTS)
+        expected = detector.decode(truer, images.sizes)
+        with gpu():
+            outputs = twin.network(images.to(CUDA))
+            truer = twin.with_truth(outputs, truth.to(CUDA), twin.PARTS)
+            found = twin.decode(truer, images.sizes)
+    for one, other in zip(found, expected, strict=True):
+        assert_same(host(one), other)
 
 
 @pytest.mark.parametrize("name", OURS)

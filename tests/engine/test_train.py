@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from detzoo.engine import checkpoint, status
+from detzoo.engine import train as engine_train
 from detzoo.engine.train import NonFiniteLoss, train
 
 from .tiny import FakeBatches, batch, recipe, score, tiny, train_and_tell
@@ -149,7 +150,14 @@ def test_another_recipe_does_not_go_on_in_the_same_place(tmp_path):
         run(tmp_path, steps=5)
 
 
-def test_non_finite_loss_stops_with_step_losses_and_images(tmp_path):
+@pytest.fixture(params=["at once", "a step late"])
+def looked_at(request, monkeypatch):
+    """When losses are: on a CPU and on a GPU."""
+    late = property(lambda self: request.param == "a step late", lambda self, value: None)
+    monkeypatch.setattr(engine_train._Run, "late", late, raising=False)
+
+
+def test_non_finite_loss_stops_with_step_losses_and_images(tmp_path, looked_at):
     with pytest.raises(NonFiniteLoss) as caught:
         run(tmp_path, steps=10, bad_step=7)
     error = caught.value
@@ -163,6 +171,20 @@ def test_non_finite_loss_stops_with_step_losses_and_images(tmp_path):
     assert checkpoint.load(tmp_path) is None
 
 
+def test_losses_read_late_are_those_of_their_step(tmp_path, monkeypatch):
+    told = {}
+    for late in (False, True):
+        attribute = property(lambda self, late=late: late, lambda self, value: None)
+        monkeypatch.setattr(engine_train._Run, "late", attribute, raising=False)
+        heard = []
+        run(tmp_path / str(late), steps=12, validate=score, on_progress=heard.append)
+        told[late] = [(step["step"], step["images_seen"], step["loss"]) for step in heard]
+    assert told[True] == told[False] and len(told[True]) == 12
+    first, second = (rows(tmp_path / str(late) / "log.csv") for late in (False, True))
+    columns = ("step", "images_seen", "lr", "loss")
+    assert [[r[c] for c in columns] for r in first] == [[r[c] for c in columns] for r in second]
+
+
 def test_rows_of_a_run_that_left_no_checkpoint_are_dropped(tmp_path):
     with pytest.raises(Stop):  # the default saves once a minute: nothing was saved
         run(tmp_path, steps=8, validate=score, on_progress=stop_at(5))
@@ -173,7 +195,7 @@ def test_rows_of_a_run_that_left_no_checkpoint_are_dropped(tmp_path):
     assert not (tmp_path / "log.csv").exists() and not (tmp_path / "curve.csv").exists()
 
 
-def test_non_finite_gradient_is_never_saved(tmp_path):
+def test_non_finite_gradient_is_never_saved(tmp_path, looked_at):
     detector = tiny()
     detector.linear.weight.register_hook(lambda gradient: gradient * torch.inf)
     with pytest.raises(NonFiniteLoss, match=r"step 1: cls .*gradient norm"):
