@@ -80,7 +80,7 @@ def load(run_directory: str | Path, device: torch.device | str = "cpu") -> Detec
         raise ValueError(
             f"{run} has no checkpoint.pt: it was not trained, or failed before the first"
         )
-    settings = read_run(run)
+    settings = read_run(run, data=False)
     node = settings["detector"]
     # First without memory: what the checkpoint does not fit may be of any size.
     with torch.device("meta"):

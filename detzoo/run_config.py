@@ -172,8 +172,8 @@ def _check_data(node: dict[str, Any], file: Path) -> None:
         drawn = build(node, "data", file).root
         if not drawn.is_dir():
             raise ValueError(
-                f"{drawn} is not there, where the run found its data set: data.root=DIR says where "
-                "it lies now; detzoo check data=shapes draws it anew"
+                f"{file}: {drawn} is not there, where the run found its data set: data.root=DIR "
+                "says where it lies now; detzoo check data=shapes draws it anew"
             )
 
 
