@@ -218,7 +218,7 @@ def _side(paths: Sequence[str | Path]) -> _Side:
         if path.is_dir():
             runs.append(load(path))
             results.append(_read(path / "predictions.json", list))
-            truth = truth or _read(path / "dataset.json", dict)
+            truth = truth or _truth(path / "dataset.json")
         else:
             runs.append(None)
             results.append(path)
@@ -259,6 +259,22 @@ def _read(path: Path, kind: type) -> Any:
         what = "COCO results, a list" if kind is list else "ground truth, a mapping"
         raise ValueError(f"{path} holds a {type(value).__name__}, not {what}")
     return value
+
+
+def _truth(path: Path) -> dict[str, Any]:
+    """COCO ground truth whose rows are what they should be. ValueError names file and row."""
+    truth = _read(path, dict)
+    for part in ("images", "annotations", "categories"):
+        rows = truth.get(part)
+        if not isinstance(rows, list):
+            raise ValueError(f"{path} has no list of {part}; detzoo evaluate writes it anew")
+        for at, row in enumerate(rows):
+            if not isinstance(row, dict) or type(row.get("id")) is not int:
+                raise ValueError(
+                    f"{path}: {part}[{at}] is {clean(repr(row), 80)}, without an id that is a "
+                    "whole number; detzoo evaluate writes it anew"
+                )
+    return truth
 
 
 def _common(sides: Sequence[_Side]) -> tuple[dict[str, Any], tuple[str, ...], int]:
