@@ -134,6 +134,31 @@ def test_every_part_of_the_training_is_built(group: str, choice: str, kind: type
     assert isinstance(build(plain(train(f"{group}={choice}"))[group]), kind)
 
 
+def test_every_paper_has_a_recipe() -> None:
+    papers = {name for name in list_detectors() if "/" not in name}
+    assert {name.split("/")[1] for name in choices("recipe") if "/" in name} == papers
+
+
+# What a detector's defaults are not, and its paper is
+PAPERS = {
+    "rcnn": {"crop": 224, "context": 16, "head_width": 4096, "dropout": 0.5},
+    "fast_rcnn": {"neck": "one_map", "region_features": "pool", "roi_background": 0.1},
+    "faster_rcnn": {"edge_anchors": False, "post_nms": [2000, 300], "box_beta": 1.0},
+    "retinanet": {"force_match": False, "box_beta": 0.11, "tower_norm": False},
+    "cornernet": {"max_pairs": 1000, "max_distance": 0.5, "pull_weight": 0.1},
+}
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_a_recipe_sets_what_is_the_paper_s(name: str) -> None:
+    detector = plain(train(f"recipe=paper/{name}"))["detector"]
+    for key, value in PAPERS[name].items():
+        assert detector[key] == value, key
+    if name.endswith("rcnn"):
+        assert detector["backbone"]["_target_"] == "detzoo.nn.VGG16Conv5"
+        assert detector["backbone"]["pool5"] == (name == "rcnn")
+
+
 @pytest.mark.parametrize("name", [name for name in choices("recipe") if "/" in name])
 def test_every_paper_has_its_detector_in_its_own_form(name: str) -> None:
     config = plain(train(f"recipe={name}"))

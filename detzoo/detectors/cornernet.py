@@ -8,8 +8,9 @@ Departures. A bottom-right corner belongs to the last cell that its box covers (
 takes the cell after it where the corner lies on a border, which is no cell at an image's edge), so
 that every corner lies in its image. Losses are means over the objects of the batch, where the code
 takes means over an image's and sums over images; the push is plainly equation 5. Peaks are looked
-for in one image, not in it and its mirror image (section 4.2). A cell that a crowd box touches is
-a negative for no class. The three heads' 3x3 convolutions are one (nn.point_head).
+for in one image, not in it and its mirror image (section 4.2). A cell that a crowd box touches is a
+negative for no class. Of the pairs the best 300 are kept, the code's 1000 cost the soft NMS most of
+its time (`max_pairs`). The three heads' 3x3 convolutions are one (nn.point_head).
 
 Shape letters: B images, K classes, E embedding, H W the output map at stride 4, N objects of the
 whole batch, P peaks a corner and image. A dimension of 2 for the corners: 0 top-left,

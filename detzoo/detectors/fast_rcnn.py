@@ -4,7 +4,9 @@ The backbone sees the image once; every proposal's features are pooled from what
 fully connected layers name and move the region. The proposals come from outside (Images.proposals).
 
 Where we depart: RoI Align is the default (1703.06870), `region_features: pool` is the paper's; the
-true boxes join the proposals in training. No truncated SVD (section 3.1).
+true boxes join the proposals in training. Deltas are over fixed deviations of 0.1 and 0.2, as in
+the published code's successors, where section 2.3 normalises by the training set's own. No
+truncated SVD (section 3.1).
 
 Shape letters: B images, K classes, R regions of all images.
 """
@@ -29,7 +31,12 @@ class FastRCNN(RegionDetector):
     at stride 16: a backbone with max_stride=16), or `fpn`. upsample_by: how the pyramid's maps are
     enlarged (nn.upsample.UPSAMPLES), by default nearest (1612.03144, section 3). roi_background: a
     region whose best IoU is below it is not trained on, a poor man's search for hard negatives;
-    images without an object then teach nothing, so Faster R-CNN and later code have 0.
+    images without an object then teach nothing, so Faster R-CNN and later code have 0. dropout: of
+    the head's two layers; VGG16's is 0.5.
+
+    canonical_size: of a pyramid, sides of a region that is read from P4; one half as large is read
+    from P3. It is the pyramid paper's 224, of images of 800 px: at 320 px and below nearly all
+    regions are read from P2, and P3 to P5 learn little or nothing (experiments/region_levels.yaml).
     """
 
     needs_proposals = True
@@ -51,6 +58,7 @@ class FastRCNN(RegionDetector):
         aligned: bool = True,
         canonical_size: float = 224.0,  # 1612.03144, equation 1
         head_width: int = 4096,  # VGG16's
+        dropout: float = 0.0,
         roi_positive: float = 0.5,  # section 2.3
         roi_background: float = 0.1,  # section 2.3
         roi_batch: int = 64,  # of an image; section 2.3
@@ -88,7 +96,9 @@ class FastRCNN(RegionDetector):
             aligned=aligned,
             canonical_size=canonical_size,
         )
-        self.head = BoxHead(self.neck.channels, region_size, head_width, num_classes)
+        self.head = BoxHead(
+            self.neck.channels, region_size, head_width, num_classes, dropout, backbone
+        )
         self.max_proposals = max_proposals
 
     def network(self, images: Images, targets: Sequence[Target] | None = None) -> RegionOutputs:

@@ -2,11 +2,19 @@
 (Ren 2015, arXiv:1506.01497), on one feature map as in the paper or on a pyramid (1612.03144).
 
 A small network slides over the features and proposes regions; the regions are pooled from the same
-features and classified. Both are trained together, in one step.
+features and classified. Both are trained together, in one step: approximate joint training, for the
+regions' boxes pass no gradient on to the network that proposed them. With `box_gradient` they do,
+which RoI Align can and RoI Pool cannot.
 
-Where we depart: joint instead of 4-step alternating training; proposals that cross the image's edge
-are clipped in training too, not dropped; RoI Align is the default (1703.06870), `region_features:
-pool` is the paper's.
+Where we depart: joint instead of 4-step alternating training; RoI Align is the default
+(1703.06870), `region_features: pool` is the paper's. On a pyramid anchors that cross the image's
+edge are trained on, as in the code of its followers; on one map they are left out as in the paper
+(section 3.1.3). Proposals are clipped in training and at test and dropped only where they have no
+sides, not below 16 px. The true boxes join the proposals in training, as in the published code.
+Both terms of equation 1 are over the sampled anchors, with a weight of 1 (the paper: over 256
+anchors and 2400 cells, with a lambda of 10, which is about the same). Deltas of the second stage
+are over fixed deviations of 0.1 and 0.2; smooth L1's beta is 1/9 in both stages, torchvision's (the
+code: in the RPN; 1 in the second stage, where `rpn_beta` and `box_beta` tell them apart).
 
 Shape letters: B images, K classes, A anchors a cell, N anchors in all, R regions of all images.
 """
@@ -20,7 +28,7 @@ from torch import Tensor
 
 from detzoo.nn import Anchors, Backbone, BoxHead, RegionFeatures, make_neck
 from detzoo.nn.rpn import RPN, RPNOutputs
-from detzoo.region_detector import RegionDetector
+from detzoo.region_detector import RegionDetector, RegionOutputs
 from detzoo.types import Images, Target
 
 
@@ -34,6 +42,7 @@ class Outputs(NamedTuple):
     roi_boxes: Tensor | None  # (R, 4) the object of every region; only with targets
     scores: Tensor  # (R, K + 1) logits
     deltas: Tensor  # (R, K, 4)
+    sizes: tuple[tuple[int, int], ...] = ()  # (height, width) of every image before padding
 
 
 class FasterRCNN(RegionDetector):
@@ -44,6 +53,13 @@ class FasterRCNN(RegionDetector):
     (nn.upsample.UPSAMPLES), by default nearest (1612.03144, section 3). anchor_sizes: per level; by
     default smallest_anchor at the finest, doubled at every further one, and the paper's 128, 256,
     512 on one map. pre_nms, post_nms: proposals before and after NMS, in training and at test.
+    edge_anchors: see nn.rpn.RPN; by default with a pyramid alone. dropout: of the head's two
+    layers.
+
+    canonical_size: of a pyramid, sides of a region that is read from P4; one half as large is read
+    from P3. It is the paper's 224, of images of 800 px and anchors from 32 px on, and stays so
+    where smallest_anchor is smaller: at 320 px and below nearly all regions are read from P2, and
+    P3 to P5 serve the RPN alone (experiments/region_levels.yaml).
     """
 
     def __init__(
@@ -64,6 +80,8 @@ class FasterRCNN(RegionDetector):
         rpn_batch: int = 256,  # section 3.1.3
         rpn_positive_fraction: float = 0.5,  # section 3.1.3
         rpn_nms_threshold: float = 0.7,  # section 3.3
+        rpn_beta: float | None = None,  # None: box_beta
+        edge_anchors: bool | None = None,  # section 3.1.3
         pre_nms: tuple[int, int] = (2000, 1000),
         post_nms: tuple[int, int] = (2000, 1000),  # section 3.3: 2000 and 300
         region_features: str = "align",
@@ -71,7 +89,9 @@ class FasterRCNN(RegionDetector):
         sampling_ratio: int = 2,
         aligned: bool = True,
         canonical_size: float = 224.0,  # 1612.03144, equation 1
+        box_gradient: bool = False,
         head_width: int = 1024,  # 1612.03144, section 4.2
+        dropout: float = 0.0,
         roi_positive: float = 0.5,  # 1504.08083, section 2.3
         roi_batch: int = 512,  # 1612.03144, section 5.2
         roi_positive_fraction: float = 0.25,  # 1504.08083, section 2.3
@@ -113,8 +133,10 @@ class FasterRCNN(RegionDetector):
             nms_threshold=rpn_nms_threshold,
             pre_nms=pre_nms,
             post_nms=post_nms,
-            box_beta=box_beta,
+            box_beta=box_beta if rpn_beta is None else rpn_beta,
+            edge_anchors=neck == "fpn" if edge_anchors is None else edge_anchors,
         )
+        self.box_gradient = box_gradient
         self.regions = RegionFeatures(
             [stride for stride in strides if stride <= backbone.strides[-1]],
             kind=region_features,
@@ -123,7 +145,9 @@ class FasterRCNN(RegionDetector):
             aligned=aligned,
             canonical_size=canonical_size,
         )
-        self.head = BoxHead(self.neck.channels, region_size, head_width, num_classes)
+        self.head = BoxHead(
+            self.neck.channels, region_size, head_width, num_classes, dropout, backbone
+        )
 
     @property
     def rpn_batch(self) -> int:
@@ -136,7 +160,7 @@ class FasterRCNN(RegionDetector):
 
     def network(self, images: Images, targets: Sequence[Target] | None = None) -> Outputs:
         maps, first, rois = self.first_stage(images, training=targets is not None)
-        return Outputs(*first, *self.second_stage(maps, rois, targets))
+        return Outputs(*first, *self.second_stage(maps, rois, targets), tuple(images.sizes))
 
     def first_stage(
         self, images: Images, training: bool
@@ -144,12 +168,14 @@ class FasterRCNN(RegionDetector):
         """The maps, what the RPN says of them, and per image the regions (R_b, 4) it proposes."""
         maps = self.neck(self.backbone(self.normalise(images)))  # per level (B, C, h, w)
         first = self.rpn(maps, images.pixels.shape[-2:])
-        return maps, first, self.rpn.propose(first, images.sizes, training)
+        gradient = self.box_gradient and training
+        return maps, first, self.rpn.propose(first, images.sizes, training, gradient)
 
     def look(self, features: Sequence[Tensor], rois: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         pooled = self.regions(features[: len(self.regions.strides)], rois)  # (R, C, 7, 7)
         return self.head(pooled)  # (R, K + 1), (R, K, 4)
 
     def losses(self, outputs: Outputs, targets: Sequence[Target]) -> dict[str, Tensor]:
-        first = RPNOutputs(*outputs[: len(RPNOutputs._fields)])
-        return self.rpn.losses(first, targets) | super().losses(outputs, targets)
+        own = len(RPNOutputs._fields)
+        first, second = RPNOutputs(*outputs[:own]), RegionOutputs(*outputs[own:-1])
+        return self.rpn.losses(first, targets, outputs.sizes) | super().losses(second, targets)

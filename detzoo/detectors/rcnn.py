@@ -6,6 +6,9 @@ itself. The proposals come from outside (Images.proposals).
 Where we depart: a softmax and a regression per class, trained with the backbone in one step, take
 the place of the linear SVMs and the ridge regressors that were fitted afterwards (appendix B gives
 the softmax 3.3 mAP less), so positives are regions with an IoU of 0.5 for the boxes too, not 0.6.
+Their loss is Fast R-CNN's, smooth L1 of deltas over deviations of 0.1 and 0.2, where appendix C
+fits squares of plain deltas. The true boxes join the proposals in training. A region is cut out of
+the image as it is resized, padded with its mean colour.
 
 Shape letters: B images, K classes, R regions of all images, S side of a crop.
 """
@@ -33,7 +36,8 @@ class RCNN(RegionDetector):
     best so many of an image are looked at. crop: the side S to which a region is warped. context:
     pixels of the crop, on each side, that show what lies around the region. chunk: crops that go
     through the backbone at once, which bounds the memory. roi_batch: regions of an image that are
-    trained on; two images' 64 are the paper's batch of 32 positives and 96 others.
+    trained on; two images' 64 are the paper's batch of 32 positives and 96 others. dropout: of the
+    head's two layers; VGG16's is 0.5.
     """
 
     needs_proposals = True
@@ -49,6 +53,7 @@ class RCNN(RegionDetector):
         context: int = 16,  # appendix A
         chunk: int = 128,
         head_width: int = 4096,  # section 2.1
+        dropout: float = 0.0,
         roi_positive: float = 0.5,  # section 2.3
         roi_batch: int = 64,  # section 2.3
         roi_positive_fraction: float = 0.25,  # section 2.3
@@ -80,7 +85,7 @@ class RCNN(RegionDetector):
             raise ValueError(f"detector.chunk is {chunk}; it must be at least 1")
         self.backbone = backbone
         size = -(-crop // backbone.strides[-1])
-        self.head = BoxHead(backbone.channels[-1], size, head_width, num_classes)
+        self.head = BoxHead(backbone.channels[-1], size, head_width, num_classes, dropout, backbone)
         self.crop, self.context, self.chunk = crop, context, chunk
         self.max_proposals = max_proposals
 

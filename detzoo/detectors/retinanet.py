@@ -5,8 +5,10 @@ moves. Nothing is sampled: the focal loss makes a hundred thousand easy negative
 
 Where we depart: an object whose best anchor has an IoU below 0.5 still trains that anchor
 (`force_match`, as detectron2 and torchvision do; the paper leaves it out), since small objects
-would have no anchor at all; and both sums are divided by the positives of the batch, not of each
-image, so that a batch may hold images without objects.
+would have no anchor at all; boxes are trained by L1, as torchvision's are, where the paper has
+smooth L1 (`box_beta`); both sums are divided by the positives of the batch, not of each image, so
+that a batch may hold images without objects; and the towers' first weights are as large as their
+width wants (nn.towers). recipe=paper/retinanet takes the first two back.
 
 Shape letters: B images, K classes, A anchors a cell, N anchors in all, H and W of the input.
 """

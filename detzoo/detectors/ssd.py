@@ -5,9 +5,9 @@ there and how the box moves: small objects on fine maps, large ones on coarse ma
 negatives only the hardest are trained on, three for each positive.
 
 Where we depart: background is class K, not 0; what a crowd box covers is no negative. An image
-without objects has no loss, as in the paper. The paper's network is the backbone VGG16, whose two
-maps are conv4_3 and conv7; any other's own maps are taken, from `finest_level` on. The fifth
-further map of SSD512 is not here.
+without objects has no loss, as in the paper. Deltas are over deviations of 0.1 and 0.2, as in the
+published code. The paper's network is the backbone VGG16, whose two maps are conv4_3 and conv7; any
+other's own maps are taken, from `finest_level` on. The fifth further map of SSD512 is not here.
 
 Shape letters: B images, K classes, N default boxes in all, A of them in a cell, M objects of an
 image.

@@ -14,7 +14,7 @@ from detzoo.ops import boxes as box_ops
 from detzoo.ops.regions import align
 from detzoo.ops.rois import with_image
 
-REGION_FEATURES = ("align", "align_max", "pool")
+REGION_FEATURES = ("align_max", "align", "pool")
 
 
 class RegionFeatures(nn.Module):

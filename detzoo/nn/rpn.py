@@ -17,7 +17,8 @@ from detzoo.nn.anchors import Anchors
 from detzoo.nn.blocks import OutputConv
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import per_anchor
-from detzoo.ops.assign import match, sample
+from detzoo.ops.assign import IGNORE, match, sample
+from detzoo.ops.constants import constant
 from detzoo.ops.losses import normaliser, smooth_l1
 from detzoo.ops.nms import nms
 from detzoo.ops.select import top_candidates
@@ -39,7 +40,9 @@ class RPN(nn.Module):
     positive, negative: IoU of an anchor with its object from which it is one, below which it is
     background. batch: anchors of an image that are trained on, at most `positive_fraction` of them
     positives. pre_nms, post_nms: proposals before NMS (of each map) and after, in training and at
-    test. box_beta: smooth L1's.
+    test. box_beta: smooth L1's. edge_anchors: whether anchors that cross the image's edge are
+    trained on; without them (section 3.1.3) no object is theirs either, and an image in which all
+    cross it trains on all.
 
     forward: maps [(B, C, h, w)], input size (H, W) -> RPNOutputs.
     """
@@ -57,6 +60,7 @@ class RPN(nn.Module):
         pre_nms: tuple[int, int],
         post_nms: tuple[int, int],
         box_beta: float,
+        edge_anchors: bool = True,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
@@ -71,7 +75,7 @@ class RPN(nn.Module):
         self.positive, self.negative = positive, negative
         self.batch, self.positive_fraction = batch, positive_fraction
         self.nms_threshold, self.pre_nms, self.post_nms = nms_threshold, pre_nms, post_nms
-        self.box_beta = box_beta
+        self.box_beta, self.edge_anchors = box_beta, edge_anchors
 
     def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> RPNOutputs:
         hidden = [self.conv(x).relu() for x in maps]
@@ -84,11 +88,34 @@ class RPN(nn.Module):
             tuple(x[0].numel() for x in objectness),
         )
 
-    @torch.no_grad()
     def propose(
-        self, outputs: RPNOutputs, sizes: Sequence[tuple[int, int]], training: bool
+        self,
+        outputs: RPNOutputs,
+        sizes: Sequence[tuple[int, int]],
+        training: bool,
+        gradient: bool = False,
     ) -> list[Tensor]:
         """Per image (R_b, 4), best first: the best anchors of every map, moved, clipped, thinned.
+
+        gradient: the boxes have one, to the deltas; which of them are proposed never has.
+        """
+        index, counts = self._best(outputs, sizes, training)
+        with torch.set_grad_enabled(gradient and torch.is_grad_enabled()):
+            boxes = self._moved(outputs, index, sizes)
+        return [found[:count] for found, count in zip(boxes, counts, strict=True)]
+
+    def _moved(
+        self, outputs: RPNOutputs, index: Tensor, sizes: Sequence[tuple[int, int]]
+    ) -> Tensor:
+        """(B, P) of the anchors -> (B, P, 4): where their deltas take them, inside the images."""
+        deltas = outputs.deltas.gather(1, index[..., None].expand(-1, -1, 4))
+        return box_ops.clip(box_ops.decode(outputs.anchors[index], deltas), sizes)
+
+    @torch.no_grad()
+    def _best(
+        self, outputs: RPNOutputs, sizes: Sequence[tuple[int, int]], training: bool
+    ) -> tuple[Tensor, list[int]]:
+        """(B, up to post_nms) of the anchors, best first, and how many of each image count.
 
         Maps do not compete in NMS (1612.03144, section 4.1), so each image's maps are rows of
         their own.
@@ -103,8 +130,7 @@ class RPN(nn.Module):
             index.append(F.pad(where + start, missing))
             start += logits.shape[1]
         score, chosen = torch.cat(scores, 1), torch.cat(index, 1)  # (B, L * P)
-        moved = outputs.deltas.gather(1, chosen[..., None].expand(-1, -1, 4))
-        boxes = box_ops.clip(box_ops.decode(outputs.anchors[chosen], moved), sizes)
+        boxes = self._moved(outputs, chosen, sizes)
         exist = (boxes[..., 2:] - boxes[..., :2] >= SMALLEST).all(-1) & (score > -torch.inf)
 
         of_maps = (x.unflatten(1, (-1, widest)).flatten(0, 1) for x in (boxes, score, exist))
@@ -118,24 +144,36 @@ class RPN(nn.Module):
             dim=1, descending=True, stable=True
         )
         order = order[:, :post_nms]  # (B, post_nms)
-        boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4))
-        counts = survives.sum(1).clamp(max=post_nms).tolist()
-        return [found[:count] for found, count in zip(boxes, counts, strict=True)]
+        return chosen.gather(1, order), survives.sum(1).clamp(max=post_nms).tolist()
 
     @torch.no_grad()
-    def assign(self, anchors: Tensor, targets: Sequence[Target]) -> Tensor:
-        """(B, N): every anchor's object, BACKGROUND or IGNORE (section 3.1.2)."""
-        return match(
-            anchors,
-            pad_targets(targets),
-            positive=self.positive,
-            negative=self.negative,
-            force=True,
-        )
+    def assign(
+        self,
+        anchors: Tensor,
+        targets: Sequence[Target],
+        sizes: Sequence[tuple[int, int]] = (),
+    ) -> Tensor:
+        """(B, N): every anchor's object, BACKGROUND or IGNORE (section 3.1.2).
 
-    def losses(self, outputs: RPNOutputs, targets: Sequence[Target]) -> dict[str, Tensor]:
-        """Equation 1, both terms over the number of sampled anchors."""
-        matched = self.assign(outputs.anchors, targets)  # (B, N)
+        sizes: the images' (height, width), from which is known what crosses their edges.
+        """
+        rules = {"positive": self.positive, "negative": self.negative, "force": True}
+        if self.edge_anchors or not sizes:
+            return match(anchors, pad_targets(targets), **rules)
+        corner = constant([(w, h, w, h) for h, w in sizes], anchors.device)[:, None]  # (B, 1, 4)
+        inside = ((anchors >= 0) & (anchors <= corner)).all(-1)  # (B, N)
+        inside |= ~inside.any(1, keepdim=True)
+        anchors = torch.where(inside[..., None], anchors, 0.0)  # without a side: nobody's best
+        return torch.where(inside, match(anchors, pad_targets(targets), **rules), IGNORE)
+
+    def losses(
+        self,
+        outputs: RPNOutputs,
+        targets: Sequence[Target],
+        sizes: Sequence[tuple[int, int]] = (),
+    ) -> dict[str, Tensor]:
+        """Equation 1, both terms over the number of sampled anchors. sizes: as `assign`."""
+        matched = self.assign(outputs.anchors, targets, sizes)  # (B, N)
         index, drawn = sample(matched, self.batch, self.positive_fraction)  # (B, S)
         matched = matched.gather(1, index)
         positive = drawn & (matched >= 0)

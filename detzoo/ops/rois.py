@@ -40,7 +40,6 @@ def pad_regions(rois: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return regions, slots < counts[:, None]
 
 
-@torch.no_grad()
 def sample_regions(
     proposals: Sequence[Tensor],
     targets: Sequence[Target],
@@ -55,20 +54,22 @@ def sample_regions(
 
     A region is a positive from an IoU of `positive` on and background (K) between `background` and
     that; of each image at most `size` are drawn, `positive_fraction` of them positives. The true
-    boxes join the proposals, so that there are positives whatever is proposed. One host
-    synchronisation on a GPU, for the number of regions of every image.
+    boxes join the proposals, so that there are positives whatever is proposed. A region has the
+    gradient that its proposal has, what it is trained for has none. One host synchronisation on a
+    GPU, for the number of regions of every image.
     """
     truth = pad_targets(targets)
     regions, exist = pad_regions(proposals)
     regions = torch.cat([regions, truth.boxes], 1)  # (B, P + M, 4)
     exist = torch.cat([exist, truth.single], 1)
-    matched = match(regions, truth, positive=positive, negative=positive, background=background)
-    matched = torch.where(exist, matched, IGNORE)
-    index, drawn = sample(matched, size, positive_fraction)  # (B, S)
+    with torch.no_grad():
+        matched = match(regions, truth, positive=positive, negative=positive, background=background)
+        matched = torch.where(exist, matched, IGNORE)
+        index, drawn = sample(matched, size, positive_fraction)  # (B, S)
     matched, regions = matched.gather(1, index), _of(regions, index)
     mine = matched.clamp(min=0)
     labels = torch.where(matched >= 0, truth.labels.gather(1, mine), num_classes)
-    boxes = torch.where(matched[..., None] >= 0, _of(truth.boxes, mine), regions)
+    boxes = torch.where(matched[..., None] >= 0, _of(truth.boxes, mine), regions.detach())
 
     counts = drawn.sum(1).tolist()
     order = (~drawn).flatten().to(torch.uint8).argsort(stable=True)[: sum(counts)]  # drawn first
@@ -98,7 +99,7 @@ def region_losses(
     positive = (labels < deltas.shape[1])[:, None]  # (R, 1)
     regions = torch.arange(len(labels), device=labels.device)
     found = deltas[regions, labels.clamp(max=deltas.shape[1] - 1)]  # (R, 4)
-    wanted = box_ops.encode(torch.cat(list(rois)), boxes, WEIGHTS)
+    wanted = box_ops.encode(torch.cat(list(rois)).detach(), boxes, WEIGHTS)
     wanted = torch.where(positive, wanted, 0.0)  # a region without sides has no deltas
     return {
         "class": F.cross_entropy(scores.float(), labels, reduction="sum") / count,

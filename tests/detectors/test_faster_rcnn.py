@@ -7,6 +7,7 @@ from detzoo.detectors.faster_rcnn import FasterRCNN, Outputs
 from detzoo.nn import Backbone
 from detzoo.nn.rpn import RPNOutputs
 from detzoo.ops import boxes as box_ops
+from detzoo.ops.assign import IGNORE
 from detzoo.ops.boxes import iou
 from detzoo.ops.rois import WEIGHTS
 from detzoo.types import Frame, Images, Target
@@ -216,3 +217,82 @@ def test_errors():
         make(neck="bifpn")
     with pytest.raises(ValueError, match="align, align_max, pool"):
         make(region_features="warp")
+
+
+EDGES = torch.tensor(
+    [[0.0, 0, 20, 20], [-1, 0, 19, 20], [30, 30, 50, 50], [80, 50, 100, 70], [62, 44, 82, 64]]
+)
+
+
+def test_anchors_that_cross_the_edge_are_nobody_s_and_not_background():
+    """1506.01497, section 3.1.3. Of an image of 64 x 96 in a batch that is padded to more."""
+    rpn = make(edge_anchors=False).rpn
+    truth = [target((79, 50, 96, 64, 1)), target((29, 31, 49, 50, 0))]
+    matched = rpn.assign(EDGES, truth, [(64, 96)] * 2)
+    # the object at the right fits the crossing anchor best and is given the best one inside
+    assert matched.tolist() == [[-1, IGNORE, -1, IGNORE, 0], [-1, IGNORE, 0, IGNORE, -1]]
+    assert rpn.assign(EDGES, truth, [(80, 100)] * 2)[0].tolist() == [-1, IGNORE, -1, 0, -1]
+    rpn.edge_anchors = True
+    assert rpn.assign(EDGES, truth, [(64, 96)] * 2)[0].tolist() == [-1, -1, -1, 0, -1]
+
+
+def test_an_image_in_which_all_anchors_cross_the_edge_trains_on_all():
+    rpn = make(edge_anchors=False).rpn
+    matched = rpn.assign(EDGES, [target((0, 0, 10, 10, 0))] * 2, [(10, 10), (64, 96)])
+    assert (matched[0] != IGNORE).all() and (matched[1] == IGNORE).any()
+
+
+def test_edge_anchors_are_by_neck():
+    assert make().rpn.edge_anchors and not make(neck="one_map").rpn.edge_anchors
+    assert make(neck="one_map", edge_anchors=True).rpn.edge_anchors
+    torch.manual_seed(0)
+    detector = make(neck="one_map", anchor_sizes=[[8.0, 16.0]])
+    outputs = detector.network(images(), TRUTH)
+    assert outputs.sizes == (SIZE, SIZE)
+    first = RPNOutputs(*outputs[:4])
+    torch.manual_seed(1)
+    losses = detector.losses(outputs, TRUTH)
+    torch.manual_seed(1)
+    without = detector.rpn.losses(first, TRUTH, outputs.sizes)
+    assert losses["rpn_objectness"] == without["rpn_objectness"]
+    torch.manual_seed(1)
+    assert losses["rpn_objectness"] != detector.rpn.losses(first, TRUTH)["rpn_objectness"]
+
+
+@pytest.mark.parametrize("neck", ["fpn", "one_map"])
+@pytest.mark.parametrize(
+    ("features", "box_gradient", "passes"),
+    [
+        *(("align", True, True), ("align_max", True, True), ("align", False, False)),
+        *(("pool", True, False), ("pool", False, False)),
+    ],
+)
+def test_the_second_stage_s_gradient_reaches_the_boxes(neck, features, box_gradient, passes):
+    """1703.06870's features have a gradient to the box, 1504.08083's have none."""
+    torch.manual_seed(0)
+    sizes = {"anchor_sizes": [[16.0, 32.0]]} if neck == "one_map" else {}
+    detector = make(neck=neck, region_features=features, box_gradient=box_gradient, **sizes).train()
+    torch.manual_seed(1)
+    losses = detector.losses(detector.network(images(), TRUTH), TRUTH)
+    (losses["class"] + losses["box"]).backward()
+    reached = detector.rpn.deltas.weight.grad
+    assert (reached is not None and bool(reached.any())) == passes
+    assert detector.head.fc6.weight.grad.any()
+
+
+def test_the_gradient_to_the_boxes_changes_no_number_forward():
+    found = []
+    for box_gradient in (False, True):
+        torch.manual_seed(0)
+        detector = make(box_gradient=box_gradient).train()
+        torch.manual_seed(1)
+        found.append(detector(images(), TRUTH))
+        detector.eval()
+        assert not detector(images())[0].boxes.requires_grad
+    assert {k: v.item() for k, v in found[0].items()} == {k: v.item() for k, v in found[1].items()}
+
+
+def test_each_stage_has_its_beta():
+    assert (make().rpn.box_beta, make().box_beta) == (1 / 9, 1 / 9)
+    paper = make(rpn_beta=0.2, box_beta=1.0)
+    assert (paper.rpn.box_beta, paper.box_beta) == (0.2, 1.0)
