@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TextIO
 
 # Characters that move or hide what stands around them. Format characters (Cf) that scripts need,
 # such as the joiners of Persian and of emoji, are no such ones.
@@ -16,11 +17,11 @@ def escaped(text: Any, *, lines: bool = False) -> str:
     r"""The text with every control, bidirectional and invisible character written as Python does.
 
     ESC becomes \x1b, a line break \n, a right-to-left override \u202e; letters of all scripts stay.
-    A backslash stays as it is, for paths of Windows. lines: keep line breaks, for text of several
-    lines that the program itself has laid out.
+    A backslash stays as it is, for paths of Windows. lines: keep line breaks and tabs, for text of
+    several lines that the program itself has laid out.
     """
     return "".join(
-        c if (c.isascii() and c.isprintable()) or (lines and c == "\n") else _shown(c)
+        c if (c.isascii() and c.isprintable()) or (lines and c in "\n\t") else _shown(c)
         for c in str(text)
     )
 
@@ -29,6 +30,24 @@ def _shown(c: str) -> str:
     if c in _BIDI or c in _HIDDEN or unicodedata.category(c) in _REFUSED:
         return c.encode("unicode_escape").decode("ascii")
     return c
+
+
+class Escaping:
+    """A text stream on which everything is written `escaped`; else as the stream itself."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(escaped(text, lines=True))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def shortened(text: Any, limit: int) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import sys
+from contextlib import redirect_stdout
 from importlib import import_module
 
 from detzoo import __version__
+from detzoo.text import Escaping
 
 VERBS = {
     "check": "is this data set sane? what is wrong with it, and what training will do about it",
@@ -32,7 +35,20 @@ def usage() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run `detzoo VERB ...`; gives the exit code: 0 well, 1 something failed, 2 what verb?"""
+    """Run `detzoo VERB ...`; gives the exit code: 0 well, 1 something failed, 2 what verb?
+
+    What is printed is text: names hold what people and files gave them, so control characters are
+    escaped, and so are characters that a pipe or a terminal cannot hold. (On stderr the bars of the
+    progress move the cursor; there, messages are escaped one by one.)
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    with redirect_stdout(Escaping(sys.stdout)):
+        return _main(arguments)
+
+
+def _main(arguments: list[str] | None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     verb, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
     if verb in ("-h", "--help", "help"):

@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from detzoo.cli.data import with_auto
 from detzoo.config import folder
+from detzoo.text import escaped
 
 # Settings of what has a constructor
 CONSTRUCTED = re.compile(r"(detector|backbone|proposals|data|resize|augment|recipe)\.[\w.]+=")
@@ -102,7 +103,7 @@ def tell(verb: str, error: Exception) -> None:
     """Of an error: its message, and where it is a mistake of ours its traceback."""
     if not isinstance(error, EXPECTED):
         traceback.print_exception(error)
-    print(f"detzoo {verb}: {error}", file=sys.stderr)
+    print(escaped(f"detzoo {verb}: {error}", lines=True), file=sys.stderr)
 
 
 def command() -> str:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from detzoo.cli.app import app, command
 from detzoo.config import plain
+from detzoo.text import escaped
 
 
 @app("bench")
@@ -50,7 +51,7 @@ def main(config: DictConfig) -> int:
     )
     print(f"\n{text_table(paths)}\n")
     for path, error in failed.items():
-        print(f"failed: {path}: {error}", file=sys.stderr)
+        print(escaped(f"failed: {path}: {error}", lines=True), file=sys.stderr)
     print(f"{page}\n{len(paths) - len(failed)} of {len(paths)} runs done in {clock(start)}")
     return 1 if failed else 0
 

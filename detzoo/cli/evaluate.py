@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from detzoo.cli.app import app, tell
 from detzoo.config import plain
+from detzoo.text import escaped
 
 
 @app("evaluate")
@@ -25,7 +26,7 @@ def main(config: DictConfig) -> int:
         try:
             evaluate_run(path, again=True, **{key: wanted[key] for key in keys})
         except Exception as error:  # one run that cannot be scored stops no other
-            print(f"{path}:", file=sys.stderr)
+            print(escaped(f"{path}:", lines=True), file=sys.stderr)
             tell("evaluate", error)
             failed = 1
     print(text_table(paths))

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from detzoo.cli.app import EXPECTED, app
 from detzoo.config import plain
+from detzoo.text import escaped
 
 
 @app("pool")
@@ -28,7 +29,7 @@ def main(config: DictConfig) -> int:
         try:
             made.append(pool(group, Path(wanted["out"]), wanted["resamples"]))
         except EXPECTED as error:  # one detector whose folds are not complete stops no other
-            print(f"detzoo pool: {error}", file=sys.stderr)
+            print(escaped(f"detzoo pool: {error}", lines=True), file=sys.stderr)
             failed = 1
     if made:
         print(f"{text_table(made)}\n")

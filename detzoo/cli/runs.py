@@ -22,6 +22,7 @@ from detzoo.data import CheckResult, Source, check
 from detzoo.engine import distributed, status
 from detzoo.engine import precision as precisions
 from detzoo.files import read_json, write_json
+from detzoo.text import escaped
 
 Settings = dict[str, Any]
 
@@ -49,7 +50,7 @@ def checked(source: Source, splits: tuple[str, ...] = ("train", "val", "test")) 
     """What is wrong with the data. Raises ValueError with all errors if there is one."""
     result = check(source, splits)
     if result.errors:
-        said = "\n".join(f"  {p.where}: {p.kind}: {p.what}" for p in result.errors[:20])
+        said = "\n".join(escaped(f"  {p.where}: {p.kind}: {p.what}") for p in result.errors[:20])
         more = len(result.errors) - 20
         said += f"\n  and {more} more" if more > 0 else ""
         raise ValueError(
@@ -146,7 +147,7 @@ def say(path: Path, error: Exception) -> str:
     if not isinstance(error, ValueError | OSError):
         traceback.print_exception(error)
     text = f"{type(error).__name__}: {error}"
-    print(f"failed, going on with the others: {path}: {text}", file=sys.stderr)
+    print(escaped(f"failed, going on with the others: {path}: {text}", lines=True), file=sys.stderr)
     return in_one_line(error)
 
 

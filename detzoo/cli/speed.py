@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from detzoo.cli.app import app
 from detzoo.config import plain
+from detzoo.text import escaped
 
 KEYS = (
     *("seconds", "rounds", "max_batch", "batches", "reference", "size"),
@@ -43,7 +44,7 @@ def main(config: DictConfig) -> int:
     if timed and wanted["study"]:
         print(studies.told(wanted["study"], timed))
     for path, error in failed.items():
-        print(f"detzoo speed: {path}: {error}", file=sys.stderr)
+        print(escaped(f"detzoo speed: {path}: {error}", lines=True), file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from detzoo.files import inside, read_json
 from detzoo.plain_yaml import read_yaml
 from detzoo.processes import alive
+from detzoo.text import escaped
 
 FILES = ("status.json", "config.yaml", "metrics.json", "speed.json", "environment.json")
 # What a run's two fingerprints must agree in for its AP and its milliseconds to be of one object
@@ -57,8 +58,8 @@ def interval(value: Any, *keys: str | int) -> tuple[float, float]:
 
 
 def clean(text: Any, limit: int = 4000) -> str:
-    """Text without control characters (a terminal would obey them), cut to `limit`."""
-    shown = "".join(c if c.isprintable() or c == "\n" else " " for c in str(text))
+    """Text with its control characters escaped (a terminal would obey them), cut to `limit`."""
+    shown = escaped(text, lines=True)
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig
+from PIL import Image
 
 from detzoo import __version__
 from detzoo.cli import VERBS, main
@@ -51,6 +55,43 @@ def test_every_parameter_of_a_constructor_is_a_setting() -> None:
 
     assert run(["detector=retinanet", "detector.gamma=0.5", "detector.channels=8"]) == 0
     assert found["gamma"] == 0.5 and found["channels"] == 8
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Path:
+    """A COCO data set whose names have letters of other scripts and control characters."""
+    root = tmp_path / "Käfer \x1b[31m"
+    root.mkdir()
+    name = "bild\u202e\x07.jpg"
+    Image.new("RGB", (32, 32)).save(root / name)
+    for split in ("train", "val", "test"):
+        content = {
+            "images": [{"id": 1, "file_name": name, "width": 32, "height": 32}],
+            "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9]}] * 2,
+            "categories": [{"id": 1, "name": "caf\u00e9 \x1b[2J\x00\u202e\nx"}],
+        }
+        (root / f"{split}.json").write_text(json.dumps(content))
+    return root
+
+
+def arguments_of(root: Path) -> list[str]:
+    return ["check", "data=coco", f'data.root="{root}"']
+
+
+def test_names_with_control_characters_are_shown_escaped(
+    odd: Path, capsys: pytest.CaptureFixture
+) -> None:
+    main(arguments_of(odd))
+    shown = "".join(capsys.readouterr())
+    assert r"café \x1b[2J\x00\u202e\nx" in shown and r"Käfer \x1b[31m" in shown
+    assert not [c for c in shown if not c.isprintable() and c not in "\n\r"]
+
+
+def test_a_pipe_that_cannot_hold_a_character_gets_it_escaped(odd: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-m", "detzoo", *arguments_of(odd)]
+    done = subprocess.run(command, capture_output=True, check=False, env=environment)
+    assert b"caf\\xe9" in done.stdout and b"Traceback" not in done.stderr
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def test_numbers_are_found_or_nan():
 
 
 def test_text_is_made_harmless():
-    assert clean("a\x1b[31mb\u202ec\nd") == "a [31mb c\nd"
+    assert clean("a\x1b[31mb\u202ec\nd") == "a\\x1b[31mb\\u202ec\nd"
     assert clean("abcdef", 4) == "abc…"
     assert shorten("torchvision/faster_rcnn", 14) == "torchvisi…rcnn"
     assert shorten("two\nlines", 14) == "two lines"
