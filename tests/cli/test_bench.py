@@ -6,17 +6,17 @@ import csv
 import dataclasses
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import yaml
-from hydra import initialize_config_dir
+from hydra import compose, initialize_config_dir
 from PIL import Image
 
 import detzoo
 import detzoo.report
-from detzoo.cli import main, stages
-from detzoo.cli.bench import better_proposals
+from detzoo.cli import bench, main, stages
 from detzoo.cli.select import select
 from detzoo.config import folder
 
@@ -258,25 +258,37 @@ def test_a_backbone_that_could_not_learn_is_refused_and_recorded(
 
 @pytest.fixture
 def overrides(monkeypatch: pytest.MonkeyPatch):
-    """Compose within it as the verb does, whatever is installed."""
+    """Compose within it as the verb does, whatever is installed and however much it covers."""
+    covered = {"detzoo.data.EdgeBoxes": 0.4, "detzoo.data.SelectiveSearch": 0.5}
 
-    def of(*given: str, installed: str = "edge_boxes") -> list[str]:
-        monkeypatch.setattr("detzoo.data.proposals.best_installed", lambda: installed)
+    def of(*given: str, installed: Sequence[str] = ("edge_boxes", "selective_search")) -> list[str]:
+        monkeypatch.setattr("detzoo.data.proposals.installed", lambda: list(installed))
+        monkeypatch.setattr(bench, "coverage", lambda config: covered[config.proposals._target_])
         with initialize_config_dir(str(folder("conf")), version_base="1.3"):
-            return better_proposals(list(given), ["fast_rcnn", "ssd"])
+            return bench.better_proposals(list(given), ["fast_rcnn", "ssd"])
 
     return of
 
 
 def test_bench_takes_the_best_proposals_that_are_installed(overrides, capsys) -> None:
-    assert overrides("data=bccd") == ["proposals=edge_boxes"]
-    assert overrides("data=voc", "data.root=here") == ["proposals=edge_boxes"]
+    assert overrides("data=bccd") == ["proposals=selective_search"]
+    assert "edge_boxes 0.40, selective_search 0.50" in capsys.readouterr().out
+    assert overrides("data=voc", "data.root=here", installed=["edge_boxes"]) == [
+        "proposals=edge_boxes"
+    ]
     assert overrides() == []  # the grid was made for shapes
     assert overrides("data=bccd", "proposals=grid") == []  # what is asked for
     assert overrides("data=bccd", "proposals=selective_search") == []
     assert capsys.readouterr().err == ""
-    assert overrides("data=bccd", installed="grid") == ["proposals=grid"]
+    assert overrides("data=bccd", installed=()) == []
     assert "pip install 'detzoo[proposals]'" in capsys.readouterr().err
+
+
+def test_coverage_is_the_recall_on_a_few_images() -> None:
+    small = [*SMALL, "grid_smallest=0.3"]
+    with initialize_config_dir(str(folder("conf")), version_base="1.3"):
+        many, few = (compose("bench", [*small, f"max_proposals={n}"]) for n in (2000, 1))
+        assert bench.coverage(few) < 0.2 < bench.coverage(many) <= 1
 
 
 def test_a_row_names_its_proposer_and_the_proposer_s_recall(tmp_path: Path) -> None:
