@@ -203,5 +203,8 @@ def root_of(path: Path) -> tuple[Path, Path | None]:
     if path.suffix.lower() != ".json" or not path.is_file():
         return path, None
     folder = path.parent
+    beside = (other / path.name for other in folder.parent.iterdir() if split_of(other.name))
     outer = folder.name.lower() in FOLDERS_OF_JSON and folder.parent != folder
+    if split_of(folder.name) and sum(other.is_file() for other in beside) > 1:
+        outer = True  # train/_annotations.coco.json beside valid/_annotations.coco.json
     return (folder.parent if outer else folder), path

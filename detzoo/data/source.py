@@ -91,7 +91,8 @@ class Source(abc.ABC):
         self.places = {split: place for split, place in given.items() if split not in self.unused}
         self.holdout = {split: float(f) for split, f in (holdout or {}).items() if f}
         if folds is None:
-            self.holdout |= {s: HOLDOUT[s] for s in self.unused - set(holdout or {})}
+            given = {split for split, part in (holdout or {}).items() if part is not None}
+            self.holdout |= {split: HOLDOUT[split] for split in self.unused - given}
         self.holdout_seed = holdout_seed
         self.folds, self.fold = folds, fold
         classes = [classes] if isinstance(classes, str) else classes

@@ -18,8 +18,6 @@ from detzoo.data.folders import (
     Tree,
     below,
     hidden,
-    image_suffixes,
-    is_image,
     located,
     most,
     shortened_ways,
@@ -27,20 +25,26 @@ from detzoo.data.folders import (
     unique,
 )
 from detzoo.data.source import FOLDERS, DataError
-from detzoo.data.yolo_rows import Keypoints, keypoints
-from detzoo.files import read_json, read_text
-from detzoo.plain_yaml import read_yaml
-
-KEYS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
-YAMLS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
-NAMES = (
-    *("classes.txt", "obj.names", "data/obj.names", "labels/classes.txt", "_darknet.labels"),
-    *("train/_darknet.labels", "labels.txt", "predefined_classes.txt", "classes.names"),
-    *("train/classes.txt", "labels/train/classes.txt", "train/labels/classes.txt"),
+from detzoo.data.yolo_description import (
+    KEYS,
+    description,
+    distinct,
+    find_description,
+    is_list,
+    lines_of,
+    listed_names,
+    named_places,
+    stripped,
+    yaml_names,
 )
+from detzoo.data.yolo_rows import Keypoints, keypoints
+from detzoo.files import read_text
+
 FOLDERS_OF_LABELS = ("labels", "label", "annotations", "annots", "txt", "yolo")
 FOLDERS_OF_IMAGES = {"images", "image", "imgs", "img", "jpegimages", "photos", "pictures"}
-NO_LABELS = re.compile(r"readme|classes|labels|names|notes|obj|train|valid|val|test|license", re.I)
+NO_LABELS = re.compile(  # text files that stand among labels and are none
+    r"(readme.*|license.*|classes|.*names|labels|notes|obj|train|val|valid|test)\.txt", re.I
+)
 
 
 class Places:
@@ -57,48 +61,16 @@ class Places:
         files could be it.
         """
         if self.file is not None:
-            return self.file, _description(self.file)
-        for name in YAMLS:
-            if (path := below(self.root, self.root, name)) and path.is_file():
-                return path, _description(path)
-        if not self.root.is_dir():
-            return None
-        others = []
-        for path in sorted(self.root.iterdir()):
-            if path.suffix.lower() in (".yaml", ".yml") and not hidden(path.name):
-                try:
-                    content = read_yaml(path, as_text=True)
-                except (ValueError, OSError):
-                    continue  # of another program
-                if isinstance(content, dict) and "names" in content:
-                    others.append((path, content))
-        if len(others) > 1:
-            names = ", ".join(path.name for path, _ in others)
-            raise DataError(
-                f"{self.root}: {names} describe data sets; say which: "
-                f"data.root={self.root / others[0][0].name}"
-            )
-        if others:
-            return others[0]
-        darknet = next(
-            (p for n in ("obj.data", "data/obj.data") if (p := below(self.root, self.root, n))),
-            None,
-        )
-        return (darknet, _darknet(darknet)) if darknet else None
+            return self.file, description(self.file)
+        return find_description(self.root)
 
     def named(self, split: str) -> tuple[list[str], Path] | None:
         """What the description names for a split, and the description; None if nothing."""
         if self.description is None:
             return None
         path, content = self.description
-        for key in KEYS[split]:
-            value = content.get(key)
-            texts = [value] if isinstance(value, str) else value
-            if isinstance(texts, list) and texts and all(isinstance(t, str) for t in texts):
-                texts = [text.strip() for text in texts if text.strip().lower() not in EMPTY]
-                if texts:
-                    return texts, path
-        return None
+        texts = named_places(content, split)
+        return (texts, path) if texts else None
 
     def find(self, split: str) -> list[Path] | None:
         """Folders and lists of images; None if the split is not there."""
@@ -154,7 +126,7 @@ class Places:
                 continue
             for path in sorted(place.glob("*.txt")):
                 split = split_of(path.stem)
-                if split and not hidden(path.name) and _is_list(path):
+                if split and not hidden(path.name) and is_list(path):
                     found.setdefault(split, []).append(path)
         return found
 
@@ -208,20 +180,10 @@ class Places:
             if isinstance(content["names"], str) and path.suffix == ".data":
                 listed = self._resolved(content["names"], path)
                 if listed is not None:
-                    return distinct(_lines(listed), listed)
+                    return distinct(stripped(listed), listed)
             else:
-                return distinct(_yaml_names(content["names"], path), path)
-        for name in NAMES:
-            path = below(self.root, self.root, name)
-            if path is not None and path.is_file() and not _is_list(path):
-                return distinct(_lines(path), path)
-        notes = below(self.root, self.root, "notes.json")
-        if notes is not None and (names := _notes(notes)):
-            return distinct(names, notes)
-        raise DataError(
-            f"{self.root}: no class names; looked for data.yaml, dataset.yaml, classes.txt, "
-            "obj.names and notes.json; give them with data.classes=[...]"
-        )
+                return distinct(yaml_names(content["names"], path), path)
+        return listed_names(self.root)
 
     def unread(self, folder: Path, labels: Path) -> list[str]:
         """The label files of a folder that belong to no image that can be read."""
@@ -231,13 +193,12 @@ class Places:
             for name in self.tree.files.get(labels, ())
             if name.lower().endswith(".txt")
             and name[:-4] not in images
-            and not NO_LABELS.match(name)
+            and not NO_LABELS.fullmatch(name)
             and is_label(labels / name)
         ]
 
 
 LOOKED_AT = 50  # files of a folder; those of images without objects are empty
-EMPTY = {"", "null", "none", "~", "#"}
 
 
 def root_of(path: Path) -> tuple[Path, Path | None]:
@@ -247,18 +208,13 @@ def root_of(path: Path) -> tuple[Path, Path | None]:
     """
     if path.suffix.lower() not in (".yaml", ".yml") or not path.is_file():
         return path, None
-    content = _description(path)
+    content = description(path)
     told = content.get("path")
     base = path.parent / told if isinstance(told, str) else path.parent
     base = base if base.is_dir() else path.parent
-    homes = []
-    for keys in KEYS.values():
-        for key in keys:
-            value = content.get(key)
-            for text in value if isinstance(value, list) else [value]:
-                place = Path(os.path.abspath(base / text)) if isinstance(text, str) else None
-                if place is not None and place.exists() and text.lower() not in EMPTY:
-                    homes.append(_home(place))
+    texts = [text for split in KEYS for text in named_places(content, split)]
+    places = [Path(os.path.abspath(base / text)) for text in texts]
+    homes = [_home(place) for place in places if place.exists()]
     own = Path(os.path.abspath(path.parent))
     if not homes or all(home.is_relative_to(own) for home in homes):
         return path.parent, path
@@ -296,14 +252,6 @@ def text_of(path: Path) -> str:
         return path.read_bytes().decode("utf-8", "replace")
 
 
-def lines_of(path: Path) -> list[str]:
-    """A list's lines. Raises DataError for a file that is no text."""
-    try:
-        return read_text(path).splitlines()
-    except (ValueError, OSError) as error:
-        raise DataError(str(error)) from error
-
-
 def listed(root: Path, path: Path) -> list[tuple[str, int, Path | None]]:
     """(what is written, its line, the image) for every line of a list of images.
 
@@ -332,7 +280,7 @@ def label_folders(tree: Tree) -> dict[Path, int]:
     """Folder -> its label files, for folders in whose first files there is a box."""
     found = {}
     for folder, names in tree.with_suffix([".txt"]).items():
-        labels = [name for name in names if not NO_LABELS.match(name)]
+        labels = [name for name in names if not NO_LABELS.fullmatch(name)]
         if any(is_label(folder / name) for name in labels[:LOOKED_AT]):
             found[folder] = len(labels)
     return found
@@ -353,77 +301,3 @@ def _number(text: str) -> bool:
         return float(text) == float(text)
     except ValueError:
         return False
-
-
-def _is_list(path: Path) -> bool:
-    """Whether the first line of a text file is the path of an image."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(1000).decode("utf-8", "replace").lstrip("\ufeff").strip()
-    except OSError:
-        return False
-    line = head.split("\n")[0].strip().strip("'\"")
-    return os.path.splitext(line)[1].lower() in image_suffixes() and is_image(os.path.basename(line))
-
-
-def _description(path: Path) -> dict[str, Any]:
-    try:
-        content = read_yaml(path, as_text=True)
-    except (ValueError, OSError) as error:
-        raise DataError(f"{error}; it should hold the class names under `names`") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: no list of class names under `names`")
-    return content
-
-
-def _darknet(path: Path) -> dict[str, Any]:
-    """obj.data: lines of `key = value`."""
-    pairs = (line.partition("=") for line in lines_of(path))
-    return {key.strip(): value.strip() for key, equals, value in pairs if equals}
-
-
-def _lines(path: Path) -> list[str]:
-    names = [line.strip() for line in lines_of(path)]
-    while names and not names[-1]:
-        names.pop()
-    return names
-
-
-def _yaml_names(names: Any, path: Path) -> list[str]:
-    if isinstance(names, dict):
-        try:
-            numbered = {int(key): name for key, name in names.items()}
-        except (TypeError, ValueError):
-            numbered = {}
-        if sorted(numbered) == list(range(len(names))):
-            names = [numbered[label] for label in range(len(names))]
-    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
-        raise DataError(
-            f"{path}: `names` is neither a list nor numbered 0, 1, 2, ...: {names!r:.80}"
-        )
-    return names
-
-
-def _notes(path: Path) -> list[str]:
-    """Label Studio's notes.json: categories with id and name."""
-    try:
-        entries = read_json(path)["categories"]
-        numbered = {int(entry["id"]): str(entry["name"]) for entry in entries}
-    except (ValueError, OSError, KeyError, TypeError):
-        return []
-    return [numbered[i] for i in range(len(numbered))] if set(numbered) == {*range(len(numbered))} else []
-
-
-def distinct(names: Sequence[str], path: Path) -> tuple[str, ...]:
-    """The names. Raises DataError for one that comes twice, and for one that is empty."""
-    if not names:
-        raise DataError(f"{path}: holds no class names; give them with data.classes=[...]")
-    for label, name in enumerate(names):
-        if not name:
-            raise DataError(f"{path}: class {label} has no name; give all with data.classes=[...]")
-        if names.index(name) < label:
-            raise DataError(
-                f"{path}: the class {name!r} stands there twice, as {names.index(name)} and as "
-                f"{label}; write one otherwise there, or give all with data.classes=[...]"
-            )
-    return tuple(names)

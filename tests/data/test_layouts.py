@@ -315,7 +315,7 @@ class TestCoco:
     def test_val_none_makes_val_from_train_and_the_published_val_the_test(self, tmp_path):
         layouts.coco_2017(tmp_path)
         (tmp_path / "annotations/instances_test2017.json").unlink()
-        source = Coco(tmp_path, splits={"val": "none"})
+        source = Coco(tmp_path, splits={"val": "none"}, holdout={"val": None, "test": None})
         assert set(boxes_of(source.read("test"))) == {i.stem for i in layouts.of("val")}
         pieces = boxes_of(source.read("train")).keys() | boxes_of(source.read("val")).keys()
         assert pieces == {i.stem for i in layouts.of("train")}
@@ -328,6 +328,9 @@ class TestCoco:
         assert len(Coco(file).read("train")) == len(ITEMS)
         found = recognise(file)
         assert found.format == "coco" and found.source.splits == SPLITS
+        layouts.roboflow_coco(tmp_path / "set")
+        found = recognise(tmp_path / "set/train/_annotations.coco.json")
+        assert len(found.source.read("val")) == 2 and not found.source.holdout
         (tmp_path / "results.json").write_text("[]")
         with pytest.raises(DataError, match=r"results\.json: not COCO's form"):
             recognise(tmp_path / "results.json")

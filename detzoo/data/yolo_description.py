@@ -1,0 +1,169 @@
+"""What a YOLO data set says of itself: data.yaml, obj.data, and lists of class names and images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from detzoo.data.folders import below, hidden, image_suffixes, is_image
+from detzoo.data.source import DataError
+from detzoo.files import read_json, read_text
+from detzoo.plain_yaml import read_yaml
+
+KEYS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+EMPTY = {"", "null", "none", "~", "#"}
+YAMLS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+NAMES = (
+    *("classes.txt", "obj.names", "data/obj.names", "labels/classes.txt", "_darknet.labels"),
+    *("train/_darknet.labels", "labels.txt", "predefined_classes.txt", "classes.names"),
+    *("train/classes.txt", "labels/train/classes.txt", "train/labels/classes.txt"),
+)
+
+
+def find_description(root: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The data.yaml or obj.data of a folder and what it holds; None if it has none.
+
+    All words in it are text. Raises DataError for one that cannot be read, and where several files
+    could be it.
+    """
+    for name in YAMLS:
+        if (path := below(root, root, name)) and path.is_file():
+            return path, description(path)
+    if not root.is_dir():
+        return None
+    others = []
+    for path in sorted(root.iterdir()):
+        if path.suffix.lower() in (".yaml", ".yml") and not hidden(path.name):
+            try:
+                content = read_yaml(path, as_text=True)
+            except (ValueError, OSError):
+                continue  # of another program
+            if isinstance(content, dict) and "names" in content:
+                others.append((path, content))
+    if len(others) > 1:
+        names = ", ".join(path.name for path, _ in others)
+        raise DataError(
+            f"{root}: {names} describe data sets; say which: "
+            f"data.root={root / others[0][0].name}"
+        )
+    if others:
+        return others[0]
+    darknet = next(
+        (p for n in ("obj.data", "data/obj.data") if (p := below(root, root, n))),
+        None,
+    )
+    return (darknet, _darknet(darknet)) if darknet else None
+
+
+def named_places(content: dict[str, Any], split: str) -> list[str]:
+    """The folders and lists that a description names for a split."""
+    for key in KEYS[split]:
+        value = content.get(key)
+        texts = [value] if isinstance(value, str) else value
+        if isinstance(texts, list) and all(isinstance(text, str) for text in texts):
+            texts = [text.strip() for text in texts if text.strip().lower() not in EMPTY]
+            if texts:
+                return texts
+    return []
+
+
+def listed_names(root: Path) -> tuple[str, ...]:
+    """The class names of a folder without a description. Raises DataError for none."""
+    for name in NAMES:
+        path = below(root, root, name)
+        if path is not None and path.is_file() and not is_list(path):
+            return distinct(stripped(path), path)
+    notes = below(root, root, "notes.json")
+    if notes is not None and (names := _notes(notes)):
+        return distinct(names, notes)
+    raise DataError(
+        f"{root}: no class names; looked for data.yaml, dataset.yaml, classes.txt, obj.names and "
+        "notes.json; give them with data.classes=[...]"
+    )
+
+
+def lines_of(path: Path) -> list[str]:
+    """A list's lines. Raises DataError for a file that is no text."""
+    try:
+        return read_text(path).splitlines()
+    except (ValueError, OSError) as error:
+        raise DataError(str(error)) from error
+
+
+def is_list(path: Path) -> bool:
+    """Whether the first line of a text file is the path of an image."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(1000).decode("utf-8", "replace").lstrip("\ufeff").strip()
+    except OSError:
+        return False
+    line = head.split("\n")[0].strip().strip("'\"")
+    return os.path.splitext(line)[1].lower() in image_suffixes() and is_image(os.path.basename(line))
+
+
+def description(path: Path) -> dict[str, Any]:
+    """What a data.yaml holds. Raises DataError."""
+    try:
+        content = read_yaml(path, as_text=True)
+    except (ValueError, OSError) as error:
+        raise DataError(f"{error}; it should hold the class names under `names`") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: no list of class names under `names`")
+    return content
+
+
+def _darknet(path: Path) -> dict[str, Any]:
+    """obj.data: lines of `key = value`."""
+    pairs = (line.partition("=") for line in lines_of(path))
+    return {key.strip(): value.strip() for key, equals, value in pairs if equals}
+
+
+def stripped(path: Path) -> list[str]:
+    """The lines of a list of names, without blanks around them and without empty ones at the end."""
+    names = [line.strip() for line in lines_of(path)]
+    while names and not names[-1]:
+        names.pop()
+    return names
+
+
+def yaml_names(names: Any, path: Path) -> list[str]:
+    """`names` of a data.yaml, a list or numbered. Raises DataError."""
+    if isinstance(names, dict):
+        try:
+            numbered = {int(key): name for key, name in names.items()}
+        except (TypeError, ValueError):
+            numbered = {}
+        if sorted(numbered) == list(range(len(names))):
+            names = [numbered[label] for label in range(len(names))]
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+        raise DataError(
+            f"{path}: `names` is neither a list nor numbered 0, 1, 2, ...: {names!r:.80}"
+        )
+    return names
+
+
+def _notes(path: Path) -> list[str]:
+    """Label Studio's notes.json: categories with id and name."""
+    try:
+        entries = read_json(path)["categories"]
+        numbered = {int(entry["id"]): str(entry["name"]) for entry in entries}
+    except (ValueError, OSError, KeyError, TypeError):
+        return []
+    return [numbered[i] for i in range(len(numbered))] if set(numbered) == {*range(len(numbered))} else []
+
+
+def distinct(names: Sequence[str], path: Path) -> tuple[str, ...]:
+    """The names. Raises DataError for one that comes twice, and for one that is empty."""
+    if not names:
+        raise DataError(f"{path}: holds no class names; give them with data.classes=[...]")
+    for label, name in enumerate(names):
+        if not name:
+            raise DataError(f"{path}: class {label} has no name; give all with data.classes=[...]")
+        if names.index(name) < label:
+            raise DataError(
+                f"{path}: the class {name!r} stands there twice, as {names.index(name)} and as "
+                f"{label}; write one otherwise there, or give all with data.classes=[...]"
+            )
+    return tuple(names)
