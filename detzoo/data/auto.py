@@ -251,9 +251,12 @@ def _complete(reader: type[Source], settings: dict[str, Any]) -> list[str]:
             same = "train" if places[split] == places["train"] else "test"
             splits[split] = "none"
             notes.append(f"  {split} is described as the same images as {same}: not used twice")
-        elif not source.fit(split, places[split])[0]:
-            splits[split] = "none"
-            notes.append(f"  {split} has images, but not one of them is annotated: not used")
+        else:
+            annotated, images = source.fit(split, places[split])
+            if not annotated:
+                splits[split] = "none"
+                what = f"{images} images, none of them annotated" if images else "no images"
+                notes.append(f"  {split} has {what}: not used")
     holdout = dict(settings.get("holdout") or {})
     for split in ("val", "test"):
         if places[split] is None and not source.holdout.get(split) and holdout.get(split) is None:
@@ -279,7 +282,7 @@ def _lines(source: Source, format: str) -> list[str]:
             f"{source.root}: {TITLES[format]} about {wanted} images, and not one of them is below "
             f"it:\n" + "\n".join(rows)
         )
-    sure = "sure" if there == wanted else "likely" if there >= 0.5 * wanted else "a guess"
+    sure = "sure" if there == wanted > 0 else "likely" if there >= 0.5 * wanted else "a guess"
     lines = [f"found: {TITLES[format]} in {source.root} ({sure})", *rows]
     for split, part in sorted(source.holdout.items(), reverse=True):
         lines.append(

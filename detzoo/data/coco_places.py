@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ FILES = (
 WHOLE = ("_annotations.coco.json", "annotations.json")  # of a data set without splits
 FOLDERS_OF_JSON = {"annotations", "annotation", "labels", "json", "jsons", "coco"}
 END = 1 << 16  # bytes at either end of a file that tell whether it is COCO's
-MOST_DEPTH = 5
+MOST_FILES = 200  # JSON files in a folder: more are not annotation files of splits
 
 
 class Images(NamedTuple):
@@ -148,11 +148,10 @@ def _called(file: Path) -> list[str]:
 
 def annotation_files(tree: Tree) -> list[Path]:
     """The COCO annotation files of boxes in a tree, by path."""
-    depth = len(tree.root.parts)
     return [
         folder / name
         for folder, names in tree.with_suffix([".json"]).items()
-        if len(folder.parts) - depth < MOST_DEPTH
+        if len(names) <= MOST_FILES
         for name in names
         if is_annotation_file(folder / name)
     ]
@@ -180,6 +179,14 @@ NAME = re.compile(r'"file_name"\s*:\s*("(?:[^"\\\\]|\\\\.)*")')
 
 def file_names(path: Path) -> list[str]:
     """The images that a file names, without parsing it. Raises DataError for no text."""
+    try:
+        return _file_names(path, path.stat().st_mtime_ns)
+    except OSError as error:
+        raise DataError(str(error)) from error
+
+
+@lru_cache(maxsize=8)
+def _file_names(path: Path, modified: int) -> list[str]:
     try:
         text = read_text(path)
     except (OSError, ValueError) as error:

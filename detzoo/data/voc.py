@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from detzoo.data import voc_file
 from detzoo.data.box_forms import XYXY
 from detzoo.data.collect import Claim, Collector
 from detzoo.data.dataset import Dataset
-from detzoo.data.folders import below
+from detzoo.data.folders import below, unique
 from detzoo.data.source import DataError, Source
 from detzoo.data.voc_places import LISTS, Entry, Places
 Parsed = tuple[ElementTree.Element | None, voc_file.Objects, str]  # as voc_file.parse gives it
@@ -107,9 +108,7 @@ class Voc(Source):
         entries = self.entries(split, found)
         parsed = [self._parsed(entry) for entry in entries]
         told = [voc_file.text(tree, "filename") if tree is not None else "" for tree, _, _ in parsed]
-        folder = self.folder(self.images, split, "images") or self.layout.images(
-            split, entries, told
-        )
+        folders = self._image_folders(split, entries, told)
         claimed: list[Claim] = []
         for id, (entry, (tree, objects, wrong)) in enumerate(zip(entries, parsed, strict=True), 1):
             if collector.skips(self.root / entry.stem):
@@ -121,6 +120,7 @@ class Voc(Source):
             if tree is None:
                 collector.error("malformed entry", where, wrong, "image and boxes left out")
                 continue
+            folder = folders[entry.folder]
             path = self._image(folder, entry.stem, told[id - 1], where, collector)
             if path is None:
                 continue
@@ -136,8 +136,40 @@ class Voc(Source):
                 collector.add(id, path, size, claims)
                 claimed += claims
         self._tell_first_pixel(claimed, collector)
+        if not isinstance(found, Path):  # a list leaves out on purpose
+            self._tell_unread(entries, folders, collector)
         category_ids = tuple(range(1, len(self.classes) + 1))
         return collector.dataset(self.name, split, self.classes, category_ids)
+
+    def _image_folders(
+        self, split: str, entries: list[Entry], told: list[str]
+    ) -> dict[Path, Path]:
+        """Folder of annotations -> the folder of their images."""
+        chosen = self.folder(self.images, split, "images")
+        of: dict[Path, list[tuple[Entry, str]]] = defaultdict(list)
+        for entry, name in zip(entries, told, strict=True):
+            of[entry.folder].append((entry, name))
+        return {
+            folder: chosen or self.layout.images(split, *map(list, zip(*pairs, strict=True)))
+            for folder, pairs in of.items()
+        }
+
+    def _tell_unread(
+        self, entries: list[Entry], folders: dict[Path, Path], collector: Collector
+    ) -> None:
+        """Warn of images in these folders that have no annotation."""
+        read = {sample.path for sample in collector.samples}
+        annotated = {entry.stem for entry in entries}
+        for folder in unique(folders.values()):
+            images = (folder / name for name in self.tree.images.get(folder, ()))
+            lost = [path for path in images if path not in read and path.stem not in annotated]
+            if lost:
+                collector.warning(
+                    "images without annotation",
+                    self.place(folder),
+                    f"{len(lost)} images have no annotation, {lost[0].name} first",
+                    "not read; an annotation without objects would make one an empty image",
+                )
 
     def _parsed(self, entry: Entry) -> Parsed:
         xml = below(self.root, entry.folder, entry.name)

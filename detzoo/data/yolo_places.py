@@ -253,7 +253,7 @@ def text_of(path: Path) -> str:
 
 
 def listed(root: Path, path: Path) -> list[tuple[str, int, Path | None]]:
-    """(what is written, its line, the image) for every line of a list of images.
+    """(the path that is meant, its line, the image if it is there) for every line of a list.
 
     Lines are relative to root or to the list, or begin as they did on the machine that wrote them:
     so many leading folders are left out of all as most of the images are found with.
@@ -273,7 +273,11 @@ def listed(root: Path, path: Path) -> list[tuple[str, int, Path | None]]:
     if not texts:
         return []
     way, _ = most(ways, texts, lambda way, text: image(way, text) is not None)
-    return [(text, n, image(way, text)) for text, (_, n) in zip(texts, lines, strict=True)]
+    meant = [(shortened_ways(text)[way[1] :] or [text])[0] for text in texts]
+    return [
+        (path, n, image(way, text))
+        for path, text, (_, n) in zip(meant, texts, lines, strict=True)
+    ]
 
 
 def label_folders(tree: Tree) -> dict[Path, int]:

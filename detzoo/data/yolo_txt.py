@@ -80,8 +80,9 @@ class YoloTxt(Source):
             if size is not None:
                 file = label_file(labels[path.parent], path.stem)
                 collector.add(id, path, size, self._claims(path, file, size, collector))
-        for folder, place in labels.items():
-            self._tell_unread(folder, place, collector)
+        if all(place.is_dir() for place in found):  # a list leaves out on purpose
+            for folder, place in labels.items():
+                self._tell_unread(folder, place, collector)
         category_ids = tuple(range(1, len(self.classes) + 1))
         return collector.dataset(self.name, split, self.classes, category_ids)
 

@@ -246,6 +246,13 @@ def voc_by_split(root):
     return SPLITS
 
 
+def voc_by_video(root):
+    for item in ITEMS:
+        video = f"video{ITEMS.index(item) % 2}"
+        voc(root / "Annotations" / video, item)
+        image(root / "JPEGImages" / video, item)
+
+
 def kaggle_train_zip(root):
     for item in ITEMS:
         folder = root / ("test_zip/test" if item.split == "test" else "train_zip/train")
@@ -416,7 +423,7 @@ LAYOUTS = {
     ),
     "voc": (
         *(voc_devkit, cvat_voc, roboflow_voc, label_studio_voc, labelimg_voc, kaggle_voc, annots),
-        *(xml_folder, voc_by_split, kaggle_train_zip),
+        *(xml_folder, voc_by_split, voc_by_video, kaggle_train_zip),
     ),
     "yolo_txt": (
         *(ultralytics, roboflow_yolo, yaml_other_names, yaml_lists, cvat_yolo_1_1),

@@ -125,6 +125,13 @@ class TestYolo:
         self.describe(root, "train: images/train\nval: images/train")
         assert recognise(root).source.holdout == {"val": 0.1}  # the test folder is still there
 
+    def test_an_image_of_a_list_that_is_not_there_is_named_as_it_is_meant(self, tmp_path):
+        layouts.yaml_lists(tmp_path)
+        (tmp_path / "images/shot1.jpg").unlink()
+        (problem,) = YoloTxt(tmp_path).read("train").problems
+        assert (problem.kind, problem.where) == ("missing image", "train.txt:2")
+        assert f"{tmp_path / 'images/shot1.jpg'} is not there" in problem.what
+
     def test_a_list_of_folders_may_not_lack_one(self, root):
         self.describe(root, "train: [images/train, images/more]\nval: images/val")
         with pytest.raises(DataError, match=r"images/more, which is not there"):
@@ -274,6 +281,13 @@ class TestVoc:
         kinds = [problem.kind for problem in Voc(tmp_path, first_pixel=1).read("train").problems]
         assert "first pixel" in kinds
         assert not Voc(tmp_path, first_pixel=0).read("train").problems
+
+    def test_images_without_annotations_are_said(self, tmp_path):
+        layouts.labelimg_voc(tmp_path)
+        layouts.write_image(tmp_path / "more.jpg", seed=99)
+        (problem,) = Voc(tmp_path, first_pixel=0).read("train").problems
+        assert problem.kind == "images without annotation"
+        assert problem.what == "1 images have no annotation, more.jpg first"
 
     def test_names_in_other_letters(self, tmp_path):
         layouts.cvat_voc(tmp_path)
