@@ -14,9 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from detzoo.data import coco_places, voc_file, voc_places, yolo_places
+from detzoo.data import coco_places, voc_places, yolo_description
 from detzoo.data.coco import Coco
-from detzoo.data.collect import number
 from detzoo.data.dataset import SPLITS, Dataset
 from detzoo.data.folders import Tree, hidden, no_data_set, split_of
 from detzoo.data.source import HOLDOUT, DataError, Source
@@ -28,7 +27,6 @@ READERS: dict[str, type[Source]] = {"coco": Coco, "voc": Voc, "yolo_txt": YoloTx
 TITLES = {"coco": "COCO JSON", "voc": "Pascal VOC XML", "yolo_txt": "YOLO text files"}
 FIT = {"coco": "are there", "voc": "have their annotation", "yolo_txt": "have a text file"}
 CLOSE = 0.5  # of the best format's images: as many in another one make it a question
-LOOKED_AT = 500  # annotations in which pixels' numbers are looked at
 CONTENT = {  # folders that are a part of a data set and never one
     *("images", "image", "imgs", "img", "jpegimages", "labels", "label", "annotations", "annots"),
     *("annotation", "annot", "xml", "xmls", "imagesets", "json", "masks", "segmentationclass"),
@@ -127,7 +125,7 @@ def recognise(root: str | Path, **options: Any) -> Recognised:
         format = found.format
     settings = {**options, "root": str(root)}
     if format == "voc" and "first_pixel" not in options:
-        settings["first_pixel"] = _first_pixel(READERS[format](**settings))
+        settings["first_pixel"] = Voc(**settings).measured_first_pixel()
     notes = _complete(READERS[format], settings)
     source = READERS[format](**settings)
     return Recognised(format, settings, [*_lines(source, format), *notes, *_otherwise(format)])
@@ -149,7 +147,7 @@ def evidence(tree: Tree) -> list[Evidence]:
     """Of every format that has files below a root; most images first."""
     coco = {path: coco_places.count_images(path) for path in coco_places.annotation_files(tree)}
     voc = {f: len(names) for f, names in voc_places.Places(tree.root, tree).xml.items()}
-    yolo = yolo_places.label_folders(tree)
+    yolo = yolo_description.label_folders(tree)
     found = [Evidence("coco", coco), Evidence("voc", voc), Evidence("yolo_txt", yolo)]
     return sorted((e for e in found if e.places), key=lambda e: -e.images)
 
@@ -278,10 +276,7 @@ def _lines(source: Source, format: str) -> list[str]:
         what = f"{hits} of {of} images {FIT[format]}" if hits < of else f"{of} images"
         rows.append(f"  {split:6}{_shown(source.root, found)}: {what}")
     if wanted and not there:
-        raise DataError(
-            f"{source.root}: {TITLES[format]} about {wanted} images, and not one of them is below "
-            f"it:\n" + "\n".join(rows)
-        )
+        raise DataError(_none_there(source, format, wanted))
     sure = "sure" if there == wanted > 0 else "likely" if there >= 0.5 * wanted else "a guess"
     lines = [f"found: {TITLES[format]} in {source.root} ({sure})", *rows]
     for split, part in sorted(source.holdout.items(), reverse=True):
@@ -292,6 +287,16 @@ def _lines(source: Source, format: str) -> list[str]:
         edges = "numbered from 1" if source.first_pixel else "edges, counted from 0"
         lines.append(f"  boxes are {edges} (data.first_pixel={source.first_pixel})")
     return lines
+
+
+def _none_there(source: Source, format: str, wanted: int) -> str:
+    """What to say where annotations and images do not belong together."""
+    problems = source.read_found("train", source.find("train")).problems
+    first = f". First: {problems[0].where}: {problems[0].what}" if problems else ""
+    return (
+        f"{source.root}: {TITLES[format]} about {wanted} images, and of not one are both image and "
+        f"annotation there{first}"
+    )
 
 
 def _otherwise(format: str) -> list[str]:
@@ -306,25 +311,3 @@ def _shown(root: Path, found: Any) -> str:
     name = f"{first}/" if paths[0].is_dir() and first != "." else first
     name = "all of it" if name == "." else name
     return name + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
-
-
-def _first_pixel(source: Source) -> int:
-    """What the numbers in VOC files begin with: 1 in the challenges' own, else 0, which are edges.
-
-    A box that begins at 0 cannot count from 1. One that begins at 1 shows nothing: labelImg writes
-    edges, and never below 1.
-    """
-    found = source.find("train")
-    entries = source.entries("train", found) if found is not None else []
-    own = False
-    for entry in entries[:: max(1, len(entries) // LOOKED_AT)]:
-        path = entry.folder / entry.name
-        tree, objects, _ = voc_file.parse(path) if path.is_file() else (None, [], "")
-        if tree is None:
-            continue
-        own = own or bool(re.search(r"VOC ?20\d\d", voc_file.text(tree, "source/database")))
-        for item, _ in objects:
-            sides = (number(voc_file.text(item, f"bndbox/{side}")) for side in ("xmin", "ymin"))
-            if any(side < 1 for side in sides):
-                return 0
-    return int(own)

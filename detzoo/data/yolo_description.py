@@ -1,13 +1,15 @@
-"""What a YOLO data set says of itself: data.yaml, obj.data, and lists of class names and images."""
+"""What the text files of a YOLO data set are: data.yaml, obj.data, names, lists, labels."""
 
 from __future__ import annotations
 
+import codecs
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from detzoo.data.folders import below, hidden, image_suffixes, is_image
+from detzoo.data.folders import Tree, below, hidden, image_suffixes, is_image
 from detzoo.data.source import DataError
 from detzoo.files import read_json, read_text
 from detzoo.plain_yaml import read_yaml
@@ -20,6 +22,10 @@ NAMES = (
     *("train/_darknet.labels", "labels.txt", "predefined_classes.txt", "classes.names"),
     *("train/classes.txt", "labels/train/classes.txt", "train/labels/classes.txt"),
 )
+NO_LABELS = re.compile(  # text files that stand among labels and are none
+    r"(readme.*|license.*|classes|.*names|labels|notes|obj|train|val|valid|test)\.txt", re.I
+)
+LOOKED_AT = 50  # files of a folder; those of images without objects are empty
 
 
 def find_description(root: Path) -> tuple[Path, dict[str, Any]] | None:
@@ -75,6 +81,9 @@ def listed_names(root: Path) -> tuple[str, ...]:
         path = below(root, root, name)
         if path is not None and path.is_file() and not is_list(path):
             return distinct(stripped(path), path)
+    others = sorted(root.glob("*.names")) if root.is_dir() else []
+    if len(others) == 1 and not hidden(others[0].name):
+        return distinct(stripped(others[0]), others[0])
     notes = below(root, root, "notes.json")
     if notes is not None and (names := _notes(notes)):
         return distinct(names, notes)
@@ -92,14 +101,21 @@ def lines_of(path: Path) -> list[str]:
         raise DataError(str(error)) from error
 
 
+def head_of(path: Path) -> str:
+    """The first thousand bytes of a text file, of whichever encoding. Raises OSError."""
+    with open(path, "rb") as file:
+        data = file.read(1000)
+    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = data[: len(data) // 2 * 2].decode("utf-16" if marked else "utf-8-sig", "replace")
+    return text.strip()
+
+
 def is_list(path: Path) -> bool:
     """Whether the first line of a text file is the path of an image."""
     try:
-        with open(path, "rb") as file:
-            head = file.read(1000).decode("utf-8", "replace").lstrip("\ufeff").strip()
+        line = head_of(path).split("\n")[0].strip().strip("'\"")
     except OSError:
         return False
-    line = head.split("\n")[0].strip().strip("'\"")
     return os.path.splitext(line)[1].lower() in image_suffixes() and is_image(os.path.basename(line))
 
 
@@ -167,3 +183,29 @@ def distinct(names: Sequence[str], path: Path) -> tuple[str, ...]:
                 f"{label}; write one otherwise there, or give all with data.classes=[...]"
             )
     return tuple(names)
+
+
+def label_folders(tree: Tree) -> dict[Path, int]:
+    """Folder -> its label files, for folders in whose first files there is a box."""
+    found = {}
+    for folder, names in tree.with_suffix([".txt"]).items():
+        labels = [name for name in names if not NO_LABELS.fullmatch(name)]
+        if any(is_label(folder / name) for name in labels[:LOOKED_AT]):
+            found[folder] = len(labels)
+    return found
+
+
+def is_label(path: Path) -> bool:
+    """Whether a text file's first line is one of a label file: five numbers or more."""
+    try:
+        head = head_of(path).split("\n")[0].split()
+    except OSError:
+        return False
+    return len(head) >= 5 and all(map(_number, head[:5]))
+
+
+def _number(text: str) -> bool:
+    try:
+        return float(text) == float(text)
+    except ValueError:
+        return False

@@ -30,7 +30,10 @@ from detzoo.data.yolo_description import (
     description,
     distinct,
     find_description,
+    NO_LABELS,
+    is_label,
     is_list,
+    label_folders,
     lines_of,
     listed_names,
     named_places,
@@ -42,9 +45,6 @@ from detzoo.files import read_text
 
 FOLDERS_OF_LABELS = ("labels", "label", "annotations", "annots", "txt", "yolo")
 FOLDERS_OF_IMAGES = {"images", "image", "imgs", "img", "jpegimages", "photos", "pictures"}
-NO_LABELS = re.compile(  # text files that stand among labels and are none
-    r"(readme.*|license.*|classes|.*names|labels|notes|obj|train|val|valid|test)\.txt", re.I
-)
 
 
 class Places:
@@ -145,6 +145,7 @@ class Places:
 
     def _places_of_labels(self, folder: Path) -> list[Path]:
         parts = folder.relative_to(self.root).parts
+        split = self.tree.split_of(folder)
         places = []
         for index in reversed(range(len(parts))):
             if parts[index].lower() in FOLDERS_OF_IMAGES:
@@ -156,11 +157,16 @@ class Places:
             places += [folder / name, self.root.joinpath(name, *parts)]
             if parts:
                 places += [folder.parent / name, self.root.joinpath(name, parts[-1])]
-            if split := self.tree.split_of(folder):
+            if split:
                 places += [self.root / name / part for part in FOLDERS[split]]
             places.append(self.root / name)
         found = [located(place) or place for place in unique(places)]
-        return unique(found)
+        of_split = [f for f in self._label_folders if self.tree.split_of(f) == split]
+        return unique([*found, *of_split])
+
+    @cached_property
+    def _label_folders(self) -> list[Path]:
+        return list(label_folders(self.tree))
 
     @cached_property
     def keypoints(self) -> Keypoints | None:
@@ -185,9 +191,16 @@ class Places:
                 return distinct(yaml_names(content["names"], path), path)
         return listed_names(self.root)
 
-    def unread(self, folder: Path, labels: Path) -> list[str]:
-        """The label files of a folder that belong to no image that can be read."""
-        images = {os.path.splitext(name)[0] for name in self.tree.images.get(folder, ())}
+    def unread(self, folders: Sequence[Path], labels: Path) -> list[str]:
+        """The label files of a folder that belong to no image that can be read.
+
+        folders: where the images of these labels lie. Labels that lie outside of the folders of
+        their split may be of any image.
+        """
+        if any(self.tree.split_of(folder) != self.tree.split_of(labels) for folder in folders):
+            folders = list(self.tree.images)
+        names = (name for folder in folders for name in self.tree.images.get(folder, ()))
+        images = {os.path.splitext(name)[0] for name in names}
         return [
             name
             for name in self.tree.files.get(labels, ())
@@ -198,7 +211,6 @@ class Places:
         ]
 
 
-LOOKED_AT = 50  # files of a folder; those of images without objects are empty
 
 
 def root_of(path: Path) -> tuple[Path, Path | None]:
@@ -278,30 +290,3 @@ def listed(root: Path, path: Path) -> list[tuple[str, int, Path | None]]:
         (path, n, image(way, text))
         for path, text, (_, n) in zip(meant, texts, lines, strict=True)
     ]
-
-
-def label_folders(tree: Tree) -> dict[Path, int]:
-    """Folder -> its label files, for folders in whose first files there is a box."""
-    found = {}
-    for folder, names in tree.with_suffix([".txt"]).items():
-        labels = [name for name in names if not NO_LABELS.fullmatch(name)]
-        if any(is_label(folder / name) for name in labels[:LOOKED_AT]):
-            found[folder] = len(labels)
-    return found
-
-
-def is_label(path: Path) -> bool:
-    """Whether a text file's first line is one of a label file: five numbers or more."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(400).decode("utf-8", "replace").lstrip("\ufeff").split("\n")[0].split()
-        return len(head) >= 5 and all(map(_number, head[:5]))
-    except OSError:
-        return False
-
-
-def _number(text: str) -> bool:
-    try:
-        return float(text) == float(text)
-    except ValueError:
-        return False

@@ -81,8 +81,8 @@ class YoloTxt(Source):
                 file = label_file(labels[path.parent], path.stem)
                 collector.add(id, path, size, self._claims(path, file, size, collector))
         if all(place.is_dir() for place in found):  # a list leaves out on purpose
-            for folder, place in labels.items():
-                self._tell_unread(folder, place, collector)
+            for place in unique(labels.values()):
+                self._tell_unread([f for f, p in labels.items() if p == place], place, collector)
         category_ids = tuple(range(1, len(self.classes) + 1))
         return collector.dataset(self.name, split, self.classes, category_ids)
 
@@ -127,13 +127,14 @@ class YoloTxt(Source):
         keypoints = self.layout.keypoints
         return claims(text_of(labels), where, size, self.classes, collector, keypoints)
 
-    def _tell_unread(self, folder: Path, labels: Path, collector: Collector) -> None:
+    def _tell_unread(self, folders: list[Path], labels: Path, collector: Collector) -> None:
         """Warn of label files that belong to no image that can be read."""
-        lost = self.layout.unread(folder, labels)
+        lost = self.layout.unread(folders, labels)
         if not lost:
             return
         stems = {os.path.splitext(name)[0] for name in lost}
-        beside = (os.path.splitext(name) for name in self.tree.files.get(folder, ()))
+        names = (name for folder in folders for name in self.tree.files.get(folder, ()))
+        beside = map(os.path.splitext, names)
         ends = unique(end for stem, end in beside if stem in stems and end.lower() != ".txt")
         why = f"their images end in {', '.join(ends)}" if ends else "no image has their name"
         collector.warning(

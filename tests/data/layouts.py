@@ -406,6 +406,22 @@ def kaggle_yolo(root):
     return SPLITS
 
 
+def labels_of_the_split(root):
+    write(root / "animals.names", "cat\ndog\n")
+    for item in ITEMS:
+        image(root / f"{item.split}_images", item)
+        yolo(root / f"{item.split}_labels", item)
+    return SPLITS
+
+
+def labels_in_one_folder(root):
+    write(root / "classes.txt", "cat\ndog\n")
+    for item in ITEMS:
+        image(root / "images" / item.split, item)
+        yolo(root / "labels", item)
+    return SPLITS
+
+
 def yolo_test_without_labels(root):
     write(root / "data.yaml", "train: images/train\nval: images/val\nnames: [cat, dog]\n")
     for item in ITEMS:
@@ -429,6 +445,6 @@ LAYOUTS = {
         *(ultralytics, roboflow_yolo, yaml_other_names, yaml_lists, cvat_yolo_1_1),
         *(cvat_yolo_1_1_subsets, cvat_ultralytics, label_studio_yolo, notes_alone, labelimg_yolo),
         *(labelimg_yolo_classes_with_labels, makesense_yolo, darknet, kaggle_yolo),
-        *(yolo_test_without_labels,),
+        *(labels_of_the_split, labels_in_one_folder, yolo_test_without_labels),
     ),
 }

@@ -38,6 +38,8 @@ def test_a_layout_is_read_as_it_is_meant(tmp_path, format, layout):
         split: {i.stem: truth[i.stem] for i in ITEMS if of_split[i.split] == split}
         for split in SPLITS
     }
+    problems = [p for split in SPLITS for p in found.source.read(split).problems]
+    assert [p for p in problems if p.kind != "other folders"] == []
     cut = set(found.source.holdout)
     assert cut == {split for split in SPLITS if not given[split]}
     assert {s: boxes for s, boxes in read.items() if s not in {"train", *cut}} == {
