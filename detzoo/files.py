@@ -168,3 +168,16 @@ def read_json(path: str | Path) -> Any:
         raise ValueError(f"{path}: not valid JSON that can be read (nested too deep)") from None
     except ValueError as error:
         raise ValueError(f"{path}: not valid JSON ({error})") from error
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise ValueError unless a file `path` could be written; folders that lack are not made."""
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, where a file shall be written")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {folder}: {error.strerror}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from contextlib import redirect_stdout
+from difflib import get_close_matches
 from importlib import import_module
 
 from detzoo import __version__
@@ -58,6 +59,9 @@ def _main(arguments: list[str] | None) -> int:
         print(f"detzoo {__version__}")
         return 0
     if verb not in VERBS:
-        print(f"detzoo: no verb {verb!r}; choose one of {', '.join(VERBS)}", file=sys.stderr)
+        near = get_close_matches(verb.lower(), VERBS, 1, 0.5)
+        meant = f". Did you mean detzoo {near[0]}?" if near else ""
+        known = ", ".join(VERBS)
+        print(f"detzoo: no verb {verb!r}; choose one of {known}{meant}", file=sys.stderr)
         return 2
     return import_module(f"detzoo.cli.{verb}").main(rest)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import sys
 import traceback
@@ -18,11 +17,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from detzoo.cli.data import with_auto
+from detzoo.cli.overrides import judge, split
+from detzoo.cli.positional import apart, listed
 from detzoo.config import folder
 from detzoo.text import escaped
-
-# Settings of what has a constructor
-CONSTRUCTED = re.compile(r"(detector|backbone|proposals|data|resize|augment|recipe)\.[\w.]+=")
 
 Task = Callable[[DictConfig], "int | None"]
 
@@ -30,18 +28,34 @@ Task = Callable[[DictConfig], "int | None"]
 EXPECTED = (ValueError, OSError, ImportError, HydraException, OmegaConfBaseException)
 
 
-def app(verb: str) -> Callable[[Task], Callable[[Sequence[str]], int]]:
+# Flags with which Hydra shows something, or takes a configuration that is not ours
+HELP = {"-h", "--help", "--hydra-help", "--version", "--shell-completion", "-sc"}
+OTHER = {"--config-name", "-cn", "--config-path", "-cp", "--config-dir", "-cd"}
+
+
+def app(
+    verb: str,
+    *,
+    positional: str | Callable[[Sequence[str]], list[str]] | None = None,
+    config_name: Callable[[Sequence[str]], str] | None = None,
+    otherwise: Callable[[str], str | None] = lambda key: None,
+) -> Callable[[Task], Callable[[Sequence[str]], int]]:
     """Make `task` the Hydra app of conf/`verb`.yaml; gives main(arguments) -> exit code.
 
-    Under a multirun the task is called once per job: see detzoo.cli.sweep.
+    Every override is judged before anything is done: see detzoo.cli.overrides. Under a multirun the
+    task is called once per job: see detzoo.cli.sweep. positional: the setting that arguments
+    without a name belong to, or what makes settings of the arguments. config_name: of the
+    arguments, where the verb has several configurations. otherwise: what to say of a setting that
+    is not there.
     """
 
     def decorate(task: Task) -> Callable[[Sequence[str]], int]:
         def main(arguments: Sequence[str]) -> int:
             codes: list[int] = []
-            arguments = with_auto(verb, arguments)
+            typed = [f"detzoo {verb}", *arguments]
 
             def job(config: DictConfig) -> None:
+                sys.argv = typed
                 if config.get("journal"):
                     sweep.job(config, task, partial(tell, verb))
                 else:
@@ -61,10 +75,20 @@ def app(verb: str) -> Callable[[Task], Callable[[Sequence[str]], int]]:
                 from detzoo.cli import sweep
 
                 sweep.register()
-            rest = [_open(argument) for argument in arguments if argument not in multirun]
-            before, sys.argv = sys.argv, [f"detzoo {verb}", *multirun, *rest]
+            conf = config_name(arguments) if config_name else verb
+            flags, rest = split([text for text in arguments if text not in multirun])
+            if not (HELP | OTHER) & {flag.split("=")[0] for flag in flags}:
+                try:
+                    rest = with_auto(verb, _settings(positional, rest))
+                    rest = judge(
+                        verb, rest, config=conf, multirun=bool(multirun), otherwise=otherwise
+                    )
+                except EXPECTED as error:
+                    tell(verb, error)
+                    return 1
+            before, sys.argv = sys.argv, [f"detzoo {verb}", *multirun, *flags, *rest]
             try:
-                hydra.main(version_base="1.3", config_path=str(folder("conf")), config_name=verb)(
+                hydra.main(version_base="1.3", config_path=str(folder("conf")), config_name=conf)(
                     job
                 )()
             except SystemExit as end:  # hydra's way to end a help or a bad override
@@ -82,13 +106,16 @@ def app(verb: str) -> Callable[[Task], Callable[[Sequence[str]], int]]:
     return decorate
 
 
-def _open(argument: str) -> str:
-    """detector.gamma=0 as ++detector.gamma=0, Hydra's "set it, whether it is there or not".
-
-    A default lives in the constructor's signature alone, so that the configuration does not list
-    every parameter; and a name that the constructor does not know is refused when it is built.
-    """
-    return f"++{argument}" if CONSTRUCTED.match(argument) else argument
+def _settings(
+    positional: str | Callable[[Sequence[str]], list[str]] | None, arguments: Sequence[str]
+) -> list[str]:
+    """The arguments as settings, whatever has no name among them."""
+    if callable(positional):
+        return positional(arguments)
+    named, rest = apart(arguments)
+    if positional is None:
+        return [*named, *rest]
+    return listed(positional, named, rest)
 
 
 def _guarded(verb: str, task: Task, config: DictConfig) -> int:

@@ -13,13 +13,15 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from detzoo.cli.app import app, command
+from detzoo.cli.positional import data_root
 from detzoo.config import plain
+from detzoo.files import check_writable
 from detzoo.text import escaped
 
 TRIED = 16  # images on which the proposals are compared
 
 
-@app("bench")
+@app("bench", positional=data_root)
 def main(config: DictConfig) -> int:
     from detzoo.cli import runs, together
     from detzoo.cli.timing import time_runs
@@ -27,6 +29,9 @@ def main(config: DictConfig) -> int:
 
     start = time.monotonic()
     wanted = plain(config)
+    out = Path(wanted["reports"]) / wanted["name"]
+    check_writable(out / "index.html")
+    check_writable(Path(wanted["root"]) / wanted["name"] / "run" / "config.yaml")
     settings = [
         runs.settings_of(job) for job in jobs("bench", wanted["detectors"], wanted["seeds"])
     ]
@@ -49,9 +54,8 @@ def main(config: DictConfig) -> int:
     if scored:
         failed |= time_runs(scored, **wanted["speed"], evaluate=wanted["evaluate"], again=False)
 
-    out = Path(wanted["reports"]) / str(wanted["name"])
     page = build(
-        paths, out, title=str(wanted["name"]), command=command(), images=wanted["report"]["images"]
+        paths, out, title=wanted["name"], command=command(), images=wanted["report"]["images"]
     )
     print(f"\n{text_table(paths)}\n")
     for path, error in failed.items():

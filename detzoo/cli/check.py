@@ -9,8 +9,9 @@ from omegaconf import DictConfig
 
 from detzoo.cli.app import app
 from detzoo.cli.data import resolved
+from detzoo.cli.positional import data_root
 from detzoo.config import build, plain
-from detzoo.files import write_json
+from detzoo.files import check_writable, write_json
 
 if TYPE_CHECKING:
     from detzoo.data import Dataset
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
 PRIORS = 9  # of YOLOv3, three a map
 
 
-@app("check")
+@app("check", positional=data_root)
 def main(config: DictConfig) -> int:
     from detzoo.data import check
 
     wanted = plain(config)
+    if wanted["json"]:
+        check_writable(wanted["json"])
     source = build(resolved(wanted["data"]), "data")
     result = check(source, tuple(wanted["splits"]))
     print(result.table())

@@ -10,29 +10,35 @@ from typing import Any
 from omegaconf import DictConfig
 
 from detzoo.cli.app import app
+from detzoo.cli.positional import apart
+from detzoo.cli.values import quoted
 from detzoo.config import plain
 
 
-def main(arguments: Sequence[str]) -> int:
-    """`detzoo compare A B` is first=A second=B, which Hydra takes."""
-    sides = iter(("first", "second"))
-    given = []
-    for argument in arguments:
-        setting = argument.startswith("-") or ("=" in argument and not Path(argument).exists())
-        if setting or not (side := next(sides, "")):
-            given.append(argument)
-        else:
-            escaped = argument.replace("\\", "\\\\").replace("'", "\\'")
-            given.append(f"{side}='{escaped}'")
-    return _main(given)
+def placed(arguments: Sequence[str]) -> list[str]:
+    """`detzoo compare A B` is first=A second=B."""
+    named, given = apart(arguments)
+    free = [
+        side
+        for side in ("first", "second")
+        if not any(text.lstrip("+").startswith(f"{side}=") for text in given)
+    ]
+    if len(named) > len(free):
+        raise ValueError(
+            f"compare takes two detectors, not {', '.join(named)}; several seeds of one are a "
+            "pattern or first=[A,B]"
+        )
+    return [*given, *(f"{side}={quoted(text)}" for side, text in zip(free, named, strict=False))]
 
 
-@app("compare")
-def _main(config: DictConfig) -> None:
-    from detzoo.files import write_json
+@app("compare", positional=placed)
+def main(config: DictConfig) -> None:
+    from detzoo.files import check_writable, write_json
     from detzoo.report.versus import text, versus
 
     wanted = plain(config)
+    if wanted["out"]:
+        check_writable(wanted["out"])
     keys = ("seed", "flips", "swings")
     found = versus(
         *(_paths(wanted[side], side) for side in ("first", "second")),

@@ -11,7 +11,7 @@ from detzoo.config import plain
 from detzoo.text import escaped
 
 
-@app("evaluate")
+@app("evaluate", positional="runs")
 def main(config: DictConfig) -> int:
     from detzoo.cli.select import select
     from detzoo.cli.stages import evaluate_run
@@ -20,14 +20,23 @@ def main(config: DictConfig) -> int:
     wanted = plain(config)
     keys = ("split", "batch_size", "backend", "resamples", "device", "precision", "compile")
     paths = select(wanted["runs"])
-    failed = 0
+    options = {"again": True, "data_root": wanted["data"]["root"]}
+    found, failed = {}, 0
     for path in paths:
         print(f"evaluate {path}")
         try:
-            evaluate_run(path, again=True, **{key: wanted[key] for key in keys})
+            found[path] = evaluate_run(path, **options, **{key: wanted[key] for key in keys})
         except Exception as error:  # one run that cannot be scored stops no other
             print(escaped(f"{path}:", lines=True), file=sys.stderr)
             tell("evaluate", error)
             failed = 1
-    print(text_table(paths))
+    if wanted["split"] == "test":
+        print(text_table(paths))
+    else:  # a report is of the test split
+        for path, metrics in found.items():
+            low, high = metrics["intervals"]["AP"]
+            print(
+                f"{path}: {wanted['split']}: AP {metrics['AP']:.3f} [{low:.3f}, {high:.3f}]  "
+                f"AP50 {metrics['AP50']:.3f}"
+            )
     return failed

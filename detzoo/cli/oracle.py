@@ -14,23 +14,23 @@ from detzoo.cli.app import app
 from detzoo.config import plain
 from detzoo.detector import Detector
 from detzoo.files import write_json
-from detzoo.run_config import SCORED, read_run
+from detzoo.run_config import SCORED
 
 if TYPE_CHECKING:
     from detzoo.engine.precision import Mode
 
 
-@app("oracle")
+@app("oracle", positional="runs")
 def main(config: DictConfig) -> None:
     import detzoo
-    from detzoo.cli.runs import source
+    from detzoo.cli.runs import read_moved, source
     from detzoo.cli.select import select
     from detzoo.engine.precision import prepare
 
     wanted = plain(config)
     paths, scored = select(wanted["runs"]), 0
     for path in paths:
-        settings = read_run(path, SCORED)
+        settings = read_moved(path, SCORED, wanted["data"]["root"])
         given = {"device": wanted["device"]} if wanted["device"] else {}
         device, mode = computed(path, settings, given)
         detector = detzoo.load(path, device)

@@ -17,14 +17,15 @@ from detzoo.config import plain
 from detzoo.text import escaped
 
 
-@app("pool")
+@app("pool", positional="runs")
 def main(config: DictConfig) -> int:
     from detzoo.cli.select import select
-    from detzoo.files import read_json
+    from detzoo.files import check_writable, read_json
     from detzoo.report import text_table
 
     wanted = plain(config)
     made, failed = [], 0
+    check_writable(Path(wanted["out"]) / "config.yaml")
     for group in together(select(wanted["runs"])).values():
         try:
             made.append(pool(group, Path(wanted["out"]), wanted["resamples"]))

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from detzoo.cli.app import app
+from detzoo.cli.positional import apart, listed
+from detzoo.cli.values import quoted
 from detzoo.config import plain
-from detzoo.files import atomic, write_json
+from detzoo.files import atomic, check_writable, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,21 +22,46 @@ if TYPE_CHECKING:
     from detzoo.types import Detections
 
 
-@app("predict")
+def placed(arguments: Sequence[str]) -> list[str]:
+    """`detzoo predict RUN IMAGES...` is run=RUN images=[IMAGES,...]."""
+    named, given = apart(arguments)
+    if named and not any(text.lstrip("+").startswith("run=") for text in given):
+        run = next((text for text in named if _names_a_run(text)), named[0])
+        named.remove(run)
+        given.append(f"run={quoted(run)}")
+    return listed("images", named, given)
+
+
+def _names_a_run(text: str) -> bool:
+    from detzoo.cli.select import select
+
+    try:
+        return bool(select(text))
+    except ValueError:
+        return False
+
+
+@app("predict", positional=placed)
 def main(config: DictConfig) -> int:
     from tqdm import tqdm
 
     import detzoo
     from detzoo.cli.heatmaps import see
+    from detzoo.cli.select import select_one
     from detzoo.engine.precision import choose_device
     from detzoo.report.fonts import legend
 
     wanted = plain(config)
     if not wanted["run"]:
         raise ValueError("which detector? name a trained run: run=runs/default/centernet-0a1b2c3d")
-    paths = images_of(wanted["images"])
+    run, root = select_one(wanted["run"]), wanted["data"]["root"]
+    images = wanted["images"]
+    if root:
+        images = [below(root, text) for text in images] or images_of_test(run, root)
+    paths = images_of(images)
     out, size = Path(wanted["out"]), wanted["batch_size"]
-    detector = detzoo.load(wanted["run"], choose_device(wanted["device"]))
+    check_writable(out / "predictions.json")
+    detector = detzoo.load(run, choose_device(wanted["device"]))
     found: list[dict[str, Any]] = []
     broken: dict[Path, str] = {}
     for start in tqdm(range(0, len(paths), size), "predict", unit="batch", disable=None):
@@ -83,6 +110,21 @@ def readable(paths: Sequence[Path], broken: dict[Path, str]) -> dict[Path, np.nd
 def _shortened(stem: str, most: int = 120) -> str:
     """Short enough, in bytes, for any file system together with what is put around it."""
     return stem.encode()[:most].decode(errors="ignore")
+
+
+def below(root: str, text: str) -> str:
+    """What `text` names, which may lie below the data set's folder."""
+    inside = Path(root).expanduser() / text
+    return str(inside) if inside.exists() and not Path(text).exists() else text
+
+
+def images_of_test(run: Path, root: str) -> list[str]:
+    """The images of the run's test split, where the data set lies now."""
+    from detzoo.cli.runs import read_moved, source
+    from detzoo.run_config import SCORED
+
+    dataset = source(read_moved(run, SCORED, root)).read("test")
+    return [str(sample.path) for sample in dataset.samples]
 
 
 def images_of(wanted: str | Sequence[str]) -> list[Path]:

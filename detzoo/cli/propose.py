@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from detzoo.cli.app import app
 from detzoo.cli.data import resolved
 from detzoo.config import build, plain
-from detzoo.files import atomic
+from detzoo.files import atomic, check_writable
 
 IOUS = (0.5, 0.7)
 
@@ -19,6 +19,7 @@ def main(config: DictConfig) -> None:
     import pandas as pd
     import torch
 
+    from detzoo.cli.select import select_one
     from detzoo.data.proposed import propose
     from detzoo.metrics.proposals import recall
     from detzoo.report.charts import recall_curve
@@ -27,7 +28,11 @@ def main(config: DictConfig) -> None:
     counts = sorted(wanted["counts"])
     if not counts or counts[0] < 1:
         raise ValueError(f"counts is {wanted['counts']}; give numbers of proposals from 1 on")
-    proposer = build(wanted["proposals"], "proposals")
+    check_writable(Path(wanted["out"]) / "curve.csv")
+    node = wanted["proposals"]
+    if node.get("run"):
+        node = {**node, "run": str(select_one(node["run"]))}
+    proposer = build(node, "proposals")
     dataset = build(resolved(wanted["data"]), "data").read(wanted["split"])
     found = propose(dataset, proposer)
     boxes = [torch.from_numpy(b) for b in found.boxes]

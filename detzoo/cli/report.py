@@ -2,49 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from detzoo.cli.app import app, command
+from detzoo.cli.positional import apart, listed
+from detzoo.cli.values import exists, quoted
 from detzoo.config import folder, plain
-from detzoo.plain_yaml import read_yaml
+from detzoo.files import check_writable
 
 
-def main(arguments: Sequence[str]) -> int:
-    """`detzoo report RUNS... NAME=FILE.json` is runs=[...] results=[...], which Hydra takes."""
-    settings = set(read_yaml(folder("conf") / "report.yaml")) | {"hydra"}
-    runs, results, given = [], [], []
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if argument.startswith("-"):
-            given.append(argument)
-        elif not equals or Path(argument).exists():
-            runs.append(argument)
-        elif key.lstrip("+~").split(".")[0].split("@")[0] in settings:
-            given.append(argument)
-        elif value.endswith(".json") or Path(value).is_file():
-            results.append(argument)
-        else:
-            given.append(argument)
-    if runs:
-        given.append(f"runs=[{','.join(map(quoted, runs))}]")
-        if not any(text.startswith("name=") for text in given):
-            given.append(f"name={quoted(called(runs[0]))}")
-    if results:
-        given.append(f"results=[{','.join(map(quoted, results))}]")
-    return _main(given)
-
-
-def quoted(text: str) -> str:
-    """As Hydra reads it back whatever it holds."""
-    if re.fullmatch(r"[A-Za-z_.][\w./-]*", text) and text.lower() not in ("true", "false", "null"):
-        return text
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
-    return f"'{escaped}'"
+def placed(arguments: Sequence[str]) -> list[str]:
+    """`detzoo report RUNS... NAME=FILE.json` is runs=[...] results=[...]."""
+    settings = set(OmegaConf.load(folder("conf") / "report.yaml"))
+    runs, rest = apart(arguments)
+    results, given = [], []
+    for argument in rest:
+        key, _, value = argument.partition("=")
+        known = key.lstrip("+~").split(".")[0].split("@")[0] in settings
+        is_file = value.endswith(".json") or (exists(value) and Path(value).is_file())
+        (results if is_file and not known else given).append(argument)
+    given = listed("results", results, listed("runs", runs, given))
+    if runs and not any(text.lstrip("+").startswith("name=") for text in given):
+        given.append(f"name={quoted(called(runs[0]))}")
+    return given
 
 
 def called(path: str) -> str:
@@ -53,19 +37,17 @@ def called(path: str) -> str:
     return parts[-1]
 
 
-@app("report")
-def _main(config: DictConfig) -> None:
+@app("report", positional=placed)
+def main(config: DictConfig) -> None:
     from detzoo.cli.select import select
     from detzoo.report import gather, write
 
     wanted = plain(config)
     named = [wanted["runs"]] if isinstance(wanted["runs"], str) else list(wanted["runs"])
     for text in named:
-        path = Path(text)
-        if path.is_file():
+        if Path(text).is_file():
             raise ValueError(f"{text} is a file; COCO results need a name: theirs={text}")
-        if not path.exists() and not any(c in text for c in "*?["):
-            raise ValueError(f"there is no run directory {text}")
+    check_writable(Path(wanted["out"]) / "index.html")
     book = gather(select(named), results_of(wanted["results"]), resamples=wanted["resamples"])
     page = write(
         book,
@@ -73,6 +55,7 @@ def _main(config: DictConfig) -> None:
         title=str(wanted["title"]),
         command=command(),
         images=wanted["images"],
+        data_root=wanted["data"]["root"],
     )
     print(book.text())
     print(page)

@@ -8,6 +8,7 @@ import re
 import sys
 import traceback
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -17,11 +18,14 @@ import torch
 from omegaconf import DictConfig
 
 from detzoo.cli.data import resolved
+from detzoo.cli.select import select_one
 from detzoo.config import build, plain
 from detzoo.data import CheckResult, Source, check
+from detzoo.data.source import DataError
 from detzoo.engine import distributed, status
 from detzoo.engine import precision as precisions
 from detzoo.files import read_json, write_json
+from detzoo.run_config import read_run
 from detzoo.text import escaped
 
 Settings = dict[str, Any]
@@ -60,10 +64,35 @@ def checked(source: Source, splits: tuple[str, ...] = ("train", "val", "test")) 
     return result
 
 
+def read_moved(path: Path, needs: Sequence[str], root: str | Path | None) -> Settings:
+    """The settings of a run whose data set lies at `root` now; None: where it lay.
+
+    As `run_config.read_run`. Raises ValueError too where other images lie there than the run was
+    trained on, so far as training images lie there at all: the test split may have moved alone.
+    """
+    settings = read_run(path, needs, root and Path(root).expanduser().resolve())
+    known = settings.get("train_hash")
+    if root is None or known is None:
+        return settings
+    try:
+        found = source(settings).read("train").hash
+    except DataError:
+        return settings
+    if found != known:
+        raise ValueError(
+            f"{root} holds other images or boxes than {path.name} was trained on (their hash is "
+            f"{found}, and was {known}); data.root= is for a data set that was moved"
+        )
+    return settings
+
+
 def settings_of(config: DictConfig) -> Settings:
     """The plain settings of one run from a composed configuration, complete and without `auto`."""
     settings = plain(config)
     settings = {key: settings[key] for key in KEYS}
+    settings |= {key: str(settings[key]) for key in ("label", "name")}
+    for part in ("recipe", "resize", "augment"):  # a value that cannot be, before data are read
+        build(settings[part], part)
     settings["runtime"] = runtime(settings["runtime"])
     settings["data"] = resolved(settings["data"])
     if settings["data"].get("root"):  # so that a run can be scored from any folder
@@ -74,7 +103,7 @@ def settings_of(config: DictConfig) -> Settings:
     settings["detector"] = {**settings["detector"], "num_classes": len(data.classes)}
     proposer = settings["detector"].get("proposer") or {}
     if proposer.get("run"):  # likewise
-        run = str(Path(proposer["run"]).expanduser().resolve())
+        run = str(select_one(str(proposer["run"])).resolve())
         settings["detector"]["proposer"] = {**proposer, "run": run}
     # The files may change while their settings do not; a run belongs to the images that it saw.
     settings["train_hash"] = data.read("train").hash

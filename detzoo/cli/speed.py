@@ -1,8 +1,9 @@
-"""detzoo speed: time runs, or models as they are born, against one another."""
+"""detzoo speed: time runs, or models that were never trained, against one another."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -12,26 +13,45 @@ from detzoo.config import plain
 from detzoo.text import escaped
 
 KEYS = (
-    *("seconds", "rounds", "max_batch", "batches", "reference", "size"),
+    *("seconds", "rounds", "max_batch", "batches", "reference", "size", "lock"),
     *("device", "precision", "channels_last", "compile", "threads", "evaluate"),
 )
 
 
-@app("speed")
+def config_name(arguments: Sequence[str]) -> str:
+    """conf/untrained.yaml has the settings of a training too, which make the models."""
+    given = {text.lstrip("+") for text in arguments}
+    return "untrained" if "weights=none" in given else "speed"
+
+
+def otherwise(key: str) -> str | None:
+    """Why a setting of a training is none here."""
+    from detzoo.cli.schema import schema_of
+
+    if schema_of("untrained").find(key) or schema_of("untrained").groups.get(key):
+        return f"speed times runs as they were trained and has no {key} without weights=none"
+    return None
+
+
+@app("speed", positional="runs", config_name=config_name, otherwise=otherwise)
 def main(config: DictConfig) -> int:
     from detzoo.cli import studies
     from detzoo.cli.select import select
-    from detzoo.cli.timing import time_runs
+    from detzoo.cli.timing import BARE, time_runs
     from detzoo.report import speed_table
 
     wanted = plain(config)
     if wanted["study"] not in (None, *studies.STUDIES):
         known = ", ".join(studies.STUDIES)
         raise ValueError(f"study is {wanted['study']!r}; it must be one of {known}")
-    paths = bare(config) if wanted["weights"] is not None else select(wanted["runs"])
+    if wanted["weights"] not in (None, BARE):
+        raise ValueError(f"weights is {wanted['weights']!r}; it must be {BARE} or left out")
     options = {key: wanted[key] for key in KEYS}
-    if "lock" in wanted:
-        options["lock"] = wanted["lock"]
+    if wanted["weights"] == BARE:
+        paths = bare(config)
+    else:
+        paths = select(wanted["runs"])
+        options["data_root"] = wanted["data"]["root"]
     if wanted["study"] == "precision":
         failed = studies.precision(paths, wanted["precisions"], **options)
     else:
@@ -59,11 +79,9 @@ def bare(config: DictConfig) -> list[Path]:
     from detzoo.run_config import keep_proposer
 
     wanted = plain(config)
-    if wanted["weights"] != BARE:
-        raise ValueError(f"weights is {wanted['weights']!r}; it must be {BARE} or left out")
     several = wanted["detectors"]
     paths = []
-    for job in [config] if several is None else jobs("speed", several, [wanted["seed"]]):
+    for job in [config] if several is None else jobs("untrained", several, [wanted["seed"]]):
         settings = settings_of(job) | {"name": "bare", "weights": BARE}
         backbone = settings["detector"]["backbone"]
         begun = {"pretrained": False, "weights": None}  # nothing is downloaded for nothing

@@ -13,7 +13,7 @@ import yaml
 
 import detzoo
 from detzoo.cli import heatmaps
-from detzoo.cli.runs import Settings, read_or_empty, runtime, source, trained
+from detzoo.cli.runs import Settings, read_moved, read_or_empty, runtime, source, trained
 from detzoo.config import build
 from detzoo.data import Dataset, with_proposals
 from detzoo.data.loader import Batches
@@ -29,7 +29,7 @@ from detzoo.engine.train import train
 from detzoo.files import write_json, write_text
 from detzoo.metrics import bootstrap, coco
 from detzoo.metrics.proposals import recall
-from detzoo.run_config import SCORED, keep_proposer, read_run
+from detzoo.run_config import SCORED, keep_proposer
 from detzoo.speed.machine import environment
 
 VALIDATION_BATCH = 16
@@ -125,19 +125,22 @@ def evaluate_run(
     again: bool = False,
     compile: bool = False,
     timed: Detector | None = None,
+    data_root: str | None = None,
     **other: Any,
 ) -> dict[str, Any]:
     """Score a trained run on a split; writes predictions.json, dataset.json and metrics.json.
 
-    The same two files of the validation split, predictions-val.json and dataset-val.json, are for
-    what is chosen by score: a threshold chosen on the images it is judged on would flatter itself.
+    Those are of the test split, which reports read; of another one they are predictions-val.json
+    and so on, beside them. Whoever scores on test gets predictions-val.json and dataset-val.json
+    too, for what is chosen by score: a threshold chosen on the images it is judged on would flatter
+    itself. data_root: where the data set lies now, if it was moved.
 
     other: of the runtime (device, precision, channels_last), where it shall not be the training's.
     timed: the run's detector as the clock left it, to be scored as it stands, with the resize that
     it was timed with; else it is loaded. What was scored before, by the same protocol on the same
     images, is not scored again unless `again`.
     """
-    settings = read_run(path, SCORED)
+    settings = read_moved(path, SCORED, data_root)
     run = runtime(settings["runtime"] | {k: v for k, v in other.items() if v is not None})
     mode = Mode(run["precision"], run["channels_last"], compile)
     dataset = source(settings).read(split)
@@ -149,7 +152,8 @@ def evaluate_run(
         **provenance(settings, dataset),
         "batch": batch_size,
     }
-    before = read_or_empty(path / "metrics.json")
+    suffix = "" if split == "test" else f"-{split}"
+    before = read_or_empty(path / f"metrics{suffix}.json")
     if not again and before.get("fingerprint") == protocol:
         return before
     with stage(path, "evaluate"):
@@ -172,13 +176,16 @@ def evaluate_run(
             if found["proposals"]["recall50"] is not None:
                 found["notes"].append(PROPOSED.format(**found["proposals"]))
         found["fingerprint"] = protocol
-        if split != "val":
+        if split == "test":
             keep_val(path, detector, source(settings).read("val"), protocol, batch_size, mode)
         about = about_images(dataset)
-        write_json(path / "predictions.json", results, indent=None)
-        write_json(path / "dataset.json", about | truth, indent=None)
-        heatmaps.keep(detector, about | truth, path / "heatmaps.json")
-        write_json(path / "metrics.json", found)
+        if split != "test":
+            about["weights_hash"] = protocol["weights_hash"]
+        write_json(path / f"predictions{suffix}.json", results, indent=None)
+        write_json(path / f"dataset{suffix}.json", about | truth, indent=None)
+        if split == "test":
+            heatmaps.keep(detector, about | truth, path / "heatmaps.json")
+        write_json(path / f"metrics{suffix}.json", found)
     return found
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from detzoo.cli.runs import in_one_line, runtime, source
+from detzoo.cli.runs import in_one_line, read_moved, runtime, source
 from detzoo.cli.stages import provenance, score
 from detzoo.cli.timing import BARE, RUNTIME, detector_of
 from detzoo.engine.precision import PRECISIONS, Mode, choose_channels_last, choose_precision
 from detzoo.files import read_json, write_json
 from detzoo.report import studies as tables
-from detzoo.run_config import SCORED, read_run
+from detzoo.run_config import SCORED
 from detzoo.speed.clock import measure
 
 STUDIES = tables.STUDIES
@@ -50,6 +50,7 @@ def precision(
     size: int | Sequence[int] | None = None,
     reference: str | None = None,
     split: str = "test",
+    data_root: str | None = None,
     **options: Any,
 ) -> dict[Path, str]:
     """Each run by itself, in all precisions at once, interleaved; gives path -> error of failures.
@@ -65,7 +66,7 @@ def precision(
     failed: dict[Path, str] = {}
     for path in paths:
         try:
-            settings = read_run(path, SCORED)
+            settings = read_moved(path, SCORED, data_root)
             run = runtime(settings["runtime"] | {k: v for k, v in other.items() if v is not None})
             layout = "auto" if other["channels_last"] is None else other["channels_last"]
             modes = {

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import detzoo
-from detzoo.cli.runs import Settings, in_one_line, read_or_empty, runtime, source
+from detzoo.cli.runs import Settings, in_one_line, read_moved, read_or_empty, runtime, source
 from detzoo.cli.stages import evaluate_run, provenance
 from detzoo.config import build
 from detzoo.data import Dataset, Resize
@@ -41,6 +41,7 @@ def time_runs(
     compile: bool = False,
     reference: str | None = None,
     evaluate: Mapping[str, Any] | None = None,
+    data_root: str | None = None,
     **options: Any,
 ) -> dict[Path, str]:
     """Time runs against one another and write their speed.json; gives path -> error of failures.
@@ -49,6 +50,7 @@ def time_runs(
     budget. again=False leaves groups alone that were timed together since they were trained, and as
     is asked for now. size: other pixels than the training's. reference: a label or a directory's
     name, the row that all of its group are set against; the first where it is not among them.
+    data_root: where the data set lies now, if it was moved.
 
     AP and milliseconds of a run are of one object. When the clock stops, the run's metrics.json
     must be of the object that was timed: of these weights and thresholds, at these pixels, in this
@@ -64,7 +66,7 @@ def time_runs(
     known = reference is None
     for path in paths:
         try:
-            settings = read_run(path, ["recipe"])
+            settings = read_moved(path, ["recipe"], data_root)
             labels.append(settings["label"])
             known |= _is(reference, path, settings)
             run = runtime(settings["runtime"] | {k: v for k, v in other.items() if v is not None})
@@ -84,6 +86,7 @@ def time_runs(
         if again or not _timed_together(members, device, mode):
             torch.set_num_threads(threads)
             how = {"device": device, "mode": mode, "size": size, "reference": reference}
+            how["data_root"] = data_root
             failed |= _time_group(members, split, evaluate or {}, **how, **options)
     return failed
 
@@ -97,6 +100,7 @@ def _time_group(
     mode: Mode,
     size: int | Sequence[int] | None,
     reference: str | None,
+    data_root: str | None,
     **options: Any,
 ) -> dict[Path, str]:
     """Time runs that share everything but the detector; one that fails is left out, and told of."""
@@ -105,7 +109,8 @@ def _time_group(
     called = {path.name: path for path in paths}
     if len(called) < len(paths):
         called = {str(path): path for path in paths}
-    settings = {name: read_run(path, ["recipe"]) for name, path in called.items()}
+    settings = {name: read_moved(path, ["recipe"], data_root) for name, path in called.items()}
+    evaluate = {**evaluate, "data_root": data_root}
     for name, path in called.items():
         try:
             with stage(path, "speed"):

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from pathlib import Path
 
 from omegaconf import DictConfig
 
 from detzoo.cli.app import app
+from detzoo.cli.positional import data_root
+from detzoo.files import check_writable
 
 
-@app("train")
+@app("train", positional=data_root)
 def main(config: DictConfig) -> None:
     from detzoo.cli import runs, sweep
     from detzoo.cli.devices import own_gpu
     from detzoo.cli.stages import train_run
     from detzoo.engine import distributed
 
+    check_writable(Path(config.root) / config.name / "run" / "config.yaml")
     with distributed.joined(config.runtime.device):
         with distributed.first_alone():  # it may have to draw the data set
             settings = runs.settings_of(config)

@@ -15,7 +15,7 @@ from detzoo.files import read_json
 from detzoo.metrics import bootstrap, coco
 from detzoo.report.compare import Group, show
 from detzoo.report.results import read_results
-from detzoo.report.runs import Run, clean, dig, number, read
+from detzoo.report.runs import Run, clean, dig, number
 
 OF_IMAGES = ("dataset_hash", "split")
 
@@ -26,7 +26,7 @@ def ground_truth(runs: Sequence[Run]) -> tuple[dict[str, Any], str | None]:
     for run in runs:
         if run.external:
             continue
-        value, said = read(run.path, "dataset.json")
+        value, said = run.dataset()
         hash_ = dig(run.metrics, "fingerprint", "dataset_hash")
         if not isinstance(value, dict) or not isinstance(value.get("images"), list):
             problem = problem or said or f"{run.path.name} has no dataset.json with images"

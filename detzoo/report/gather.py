@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -56,9 +56,14 @@ def gather(
     results: Mapping[str, str | Path] | None = None,
     *,
     resamples: int = 1000,
+    data_root: str | None = None,
 ) -> Book:
-    """Read and compare all. results: name -> COCO result file. ValueError as `joined` has it."""
+    """Read and compare all. results: name -> COCO result file. data_root: where the data set lies
+    now, if it was moved. ValueError as `joined` has it.
+    """
     runs = load_all(run_dirs)
+    if data_root:
+        runs = [replace(run, data_root=data_root) for run in runs]
     found = joined(groups(runs), results or {}, n=resamples)
     inside = [run for group in found for run in group.runs if run.external]
     runs = [*runs, *inside]

@@ -206,7 +206,7 @@ def _dataset(runs: Sequence[Run], notes: list[str]) -> dict[str, Any]:
     for run in runs:
         if run.external:
             continue
-        value, problem = read(run.path, "dataset.json")
+        value, problem = run.dataset()
         if isinstance(value, dict) and isinstance(value.get("images"), list):
             return value
     notes.append(problem or "no run of this table has a dataset.json with images")

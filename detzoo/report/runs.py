@@ -79,6 +79,7 @@ class Run:
     state: done, running, failed, interrupted or unknown. ranked: whether it has an accuracy that
     may stand in a table. problems: why it is not ranked, or what of it is missing or damaged.
     external: the path is a file of COCO results that another program made, not a directory.
+    data_root: where the data set lies now, if it was moved since it was scored.
     """
 
     path: Path
@@ -92,6 +93,7 @@ class Run:
     status: dict[str, Any] = field(default_factory=dict)
     curve: tuple[dict[str, float], ...] = ()
     external: bool = False
+    data_root: str | None = None
     joined: list[dict[str, Any]] | None = field(default=None, repr=False)
 
     @property
@@ -116,6 +118,13 @@ class Run:
         if self.external:
             return self.joined, None
         return read(self.path, "predictions.json")
+
+    def dataset(self) -> tuple[Any, str | None]:
+        """Its dataset.json, with the folder where the images lie now, and why it is not read."""
+        value, problem = read(self.path, "dataset.json")
+        if self.data_root and isinstance(value, dict):
+            value["root"] = self.data_root
+        return value, problem
 
     @property
     def images_seen(self) -> float:

@@ -30,7 +30,7 @@ def environment(
 
     cores: logical processors that this process may use. memory_gb: of the machine, in 2^30 bytes.
     threads: torch's intra-op threads at the moment of the call. commit: of the checkout that detzoo
-    is imported from, with "+changes" behind it when tracked files differ; None when installed.
+    is imported from, with "+changes" behind it when tracked code differs; None when installed.
     """
     gpu = gpu_model(device)
     return {
@@ -88,6 +88,10 @@ def instruction_sets() -> list[str]:
     return [name for name in INSTRUCTION_SETS if name in cpu_flags()]
 
 
+# Tracked files on which no number can depend
+NO_CODE = (":(exclude)reports", ":(exclude)docs", ":(exclude)*.md", ":(exclude)LICENSE")
+
+
 def commit(root: Path | None = None) -> str | None:
     """The git commit of the checkout at `root` (the folder that holds the package, by default).
 
@@ -99,7 +103,8 @@ def commit(root: Path | None = None) -> str | None:
     if top is None or Path(top).resolve() != root:
         return None
     head = _git(root, "rev-parse", "HEAD")
-    if head and _git(root, "status", "--porcelain", "--untracked-files=no"):
+    changed = ("status", "--porcelain", "--untracked-files=no", "--", ".", *NO_CODE)
+    if head and _git(root, *changed):
         head += "+changes"
     return head
 

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import detzoo
 import detzoo.report
 from detzoo.cli import bench, main, stages
 from detzoo.cli.select import select
-from detzoo.config import folder
+from detzoo.config import build, folder
 
 pytestmark = pytest.mark.slow
 
@@ -212,7 +213,83 @@ def test_evaluate_speed_and_report_apart(capsys: pytest.CaptureFixture) -> None:
     assert "Two of them" in Path("reports/apart/index.html").read_text()
     capsys.readouterr()
     assert main(["evaluate", "runs=runs/nowhere"]) == 1
-    assert capsys.readouterr().err == "detzoo evaluate: no run directory in runs/nowhere\n"
+    said = capsys.readouterr().err
+    assert said.startswith("detzoo evaluate: no run directory in runs/nowhere; runs has default")
+
+
+def test_another_split_is_scored_beside_the_test_s(capsys: pytest.CaptureFixture) -> None:
+    run = select("runs/default")[0]
+    names = ("metrics.json", "predictions.json", "dataset.json", "heatmaps.json")
+    before = {name: (run / name).read_bytes() for name in names}
+    assert main(["evaluate", str(run), "split=val", "resamples=5"]) == 0
+    val = json_of(run / "metrics-val.json")
+    assert val["split"] == "val" and val["images"] == 6
+    assert f"{run}: val: AP {val['AP']:.3f} [" in capsys.readouterr().out
+    assert {name: (run / name).read_bytes() for name in names} == before
+    assert json_of(run / "dataset-val.json")["weights_hash"] == val["fingerprint"]["weights_hash"]
+
+
+def test_data_that_was_moved_is_named_by_its_root(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run = copied(select("runs/default")[0], tmp_path / "runs")
+    lost = {"root": str(tmp_path / "lost")}
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    settings["data"] |= {"_target_": "detzoo.data.Coco", "name": "moved"} | lost
+    keep = ("_target_", "name", "root")
+    settings["data"] = {key: settings["data"][key] for key in keep}
+    there = tmp_path / "it's [here], é"
+    as_coco(select("runs/default")[0], there)
+    settings["train_hash"] = detzoo.data.Coco(there).read("train").hash
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+
+    for verb in ("evaluate", "speed"):
+        assert main([verb, str(run)]) == 1
+        assert "lost" in capsys.readouterr().err
+    where = f"data.root={there}"
+    assert main(["evaluate", str(run), where, "resamples=5"]) == 0
+    assert json_of(run / "dataset.json")["root"] == str(there)
+    quick = ["rounds=1", "max_batch=1", "lock=false", "evaluate.resamples=5"]
+    assert main(["speed", str(run), where, *quick]) == 0
+    out = tmp_path / "out"
+    assert main(["predict", str(run), where, f"out={out}", "device=cpu"]) == 0
+    assert len(json_of(out / "predictions.json")) == 10
+    capsys.readouterr()
+    (there / "train.json").write_text((there / "val.json").read_text())
+    assert main(["evaluate", str(run), where, "resamples=5"]) == 1
+    assert "holds other images or boxes than this run was trained on" in capsys.readouterr().err
+
+
+def copied(run: Path, root: Path) -> Path:
+    return Path(shutil.copytree(run, root / run.name))
+
+
+def as_coco(run: Path, root: Path) -> None:
+    """The run's data set as COCO files in `root`."""
+    source = build(yaml.safe_load((run / "config.yaml").read_text())["data"])
+    for split in ("train", "val", "test"):
+        dataset = source.read(split)
+        truth = dataset.coco()
+        for image, sample in zip(truth["images"], dataset.samples, strict=True):
+            image["file_name"] = f"{split}-{sample.path.name}"
+            (root / image["file_name"]).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(sample.path, root / image["file_name"])
+        (root / f"{split}.json").write_text(json.dumps(truth))
+
+
+@pytest.mark.parametrize(
+    ("verb", "setting"),
+    [("bench", "reports"), ("bench", "root"), ("train", "root"), ("report", "out")],
+)
+def test_a_place_that_cannot_be_written_is_said_first(
+    verb: str, setting: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    asked = {"bench": [*SMALL, *BENCH], "train": SMALL, "report": ["runs/default"]}[verb]
+    assert main([verb, *asked, "name=unwritten", f"{setting}={tmp_path / 'file'}"]) == 1
+    said = capsys.readouterr()
+    assert "cannot be written" in said.err and str(tmp_path / "file") in said.err
+    assert not said.out and not Path("runs/unwritten").exists()
 
 
 def test_predict_writes_json_and_pictures(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_results_of_another_program_join_by_name(home: Path, capsys) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["runs/mine", "runs/typo"], "there is no run directory runs/typo"),
+        (["runs/mine", "runs/typo"], "no run directory in runs/typo; runs has mine"),
         (["theirs.json"], "theirs.json is a file; COCO results need a name: theirs=theirs.json"),
         (["runs/mine", "theirs=no.json"], "theirs=no.json: there is no such file"),
         (["runs/mine", "x=theirs.json", "x=theirs.json"], "x is given twice"),

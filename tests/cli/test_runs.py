@@ -10,12 +10,12 @@ import torch
 
 from detzoo.cli import runs
 from detzoo.cli.predict import images_of
-from detzoo.cli.select import select
+from detzoo.cli.select import select, select_one
 from detzoo.cli.stages import train_run
 from detzoo.data import CheckResult
 from detzoo.data.dataset import Problem
 from detzoo.engine import status
-from detzoo.files import read_json
+from detzoo.files import read_json, write_json
 
 
 def settings(**changes: Any) -> dict[str, Any]:
@@ -158,6 +158,49 @@ def test_runs_are_named_by_path_folder_or_pattern(
         str(some_runs.parent / w) for w in ([wanted] if isinstance(wanted, str) else wanted)
     ]
     assert select(absolute) == [some_runs / name for name in found]
+
+
+def test_the_beginning_of_a_path_names_the_runs_of_one_detector(some_runs: Path) -> None:
+    (some_runs / "mine" / "a-00000004").mkdir()
+    (some_runs / "mine" / "a-00000004" / "config.yaml").write_text("label: a\n")
+    (some_runs / "mine" / "bc-00000005").mkdir()
+    (some_runs / "mine" / "bc-00000005" / "config.yaml").write_text("label: bc\n")
+    assert [path.name for path in select("runs/mine/a")] == ["a-00000001", "a-00000004"]
+    assert [path.name for path in select("runs/mine/b-")] == ["b-00000002"]
+    assert [path.name for path in select("runs/oth")] == ["a-00000003"]
+    with pytest.raises(
+        ValueError, match=r"fits several: b-00000002, bc-00000005; name one, or all"
+    ):
+        select("runs/mine/b")
+    assert len(select("runs/mine/b*")) == 2
+    with pytest.raises(ValueError, match=r"runs/mine/d; runs/mine has a-00000001, a-0"):
+        select("runs/mine/d")
+    with pytest.raises(ValueError, match=r"runs/min0e; runs has mine$"):
+        select("runs/min0e")
+
+
+@pytest.mark.parametrize("name", ["a[1]", "it's", "*", "a=b, c", "写真"])
+def test_what_is_there_is_no_pattern(name: str, tmp_path: Path) -> None:
+    run = tmp_path / name / "a-1"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("label: a\n")
+    assert select(str(tmp_path / name)) == [run] == select(str(tmp_path / name / "a*"))
+    assert select_one(str(tmp_path / name / "a")) == run
+
+
+def test_of_several_runs_the_best_on_val_is_one(some_runs: Path, capsys) -> None:
+    with pytest.raises(
+        ValueError, match="names 2 runs and none was scored on val; name one of a-0"
+    ):
+        select_one("runs/mine")
+    for name, score in (("a-00000001", 0.5), ("b-00000002", 0.3)):
+        rows = f"images_seen,seconds,AP,AP50\n8,1,0.9,0.9\n16,2,{score},0.9\n"
+        (some_runs / "mine" / name / "curve.csv").write_text(rows)
+    assert select_one("runs/mine").name == "a-00000001"
+    assert "the best of 2 on val, AP 0.500" in capsys.readouterr().out
+    write_json(some_runs / "mine" / "b-00000002" / "metrics-val.json", {"AP": 0.6})
+    assert select_one("runs/mine/*").name == "b-00000002"
+    assert select_one("runs/other").name == "a-00000003"
 
 
 @pytest.mark.parametrize("wanted", ["runs/nothing", [], "runs/mine/empty", "runs/*/z-*"])

@@ -61,7 +61,10 @@ def repository(tmp_path):
 
     git("init", "-q")
     (tmp_path / "file").write_text("one")
-    git("add", "file")
+    (tmp_path / "notes.md").write_text("one")
+    (tmp_path / "reports" / "kept").mkdir(parents=True)
+    (tmp_path / "reports" / "kept" / "page").write_text("one")
+    git("add", ".")
     git("commit", "-q", "-m", "first")
     return tmp_path, git("rev-parse", "HEAD")
 
@@ -70,6 +73,9 @@ def test_the_commit_of_a_checkout(repository):
     root, head = repository
     assert commit(root) == head
     (root / "new").write_text("untracked files change nothing that runs")
+    assert commit(root) == head
+    (root / "reports" / "kept" / "page").write_text("a page is no code")
+    (root / "notes.md").write_text("a note is none")
     assert commit(root) == head
     (root / "file").write_text("two")
     assert commit(root) == f"{head}+changes"

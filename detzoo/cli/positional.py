@@ -1,0 +1,37 @@
+"""Arguments without a name: `detzoo report runs/mine` is runs=[runs/mine]."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from detzoo.cli.values import exists, quoted
+
+DELETION = re.compile(r"~[A-Za-z_][\w.@-]*")  # Hydra's ~key
+
+
+def apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments that are a path or a pattern, and the settings."""
+    named = [text for text in arguments if _is_positional(text)]
+    return named, [text for text in arguments if text not in named]
+
+
+def _is_positional(text: str) -> bool:
+    return exists(text) or ("=" not in text and not DELETION.fullmatch(text))
+
+
+def listed(key: str, named: Sequence[str], rest: Sequence[str]) -> list[str]:
+    """`rest` with the paths as one setting: key=[...]. ValueError where it is given already."""
+    if not named:
+        return list(rest)
+    if given := [text for text in rest if text.lstrip("+").startswith(f"{key}=")]:
+        raise ValueError(f"{', '.join(named)} and {given[0]}: name the {key} in one way")
+    return [*rest, f"{key}=[{','.join(map(quoted, named))}]"]
+
+
+def data_root(arguments: Sequence[str]) -> list[str]:
+    """`detzoo check DIR` is data.root=DIR."""
+    named, rest = apart(arguments)
+    if len(named) != 1 or not exists(named[0]):
+        return list(arguments)
+    return [*rest, f"data.root={quoted(named[0])}"]
