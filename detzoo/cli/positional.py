@@ -17,7 +17,9 @@ def apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _is_positional(text: str) -> bool:
-    return exists(text) or ("=" not in text and not DELETION.fullmatch(text))
+    key, equals, _ = text.partition("=")
+    in_folder = "/" in key and not key.lstrip("+~").startswith("hydra/")  # a=b/c is a setting
+    return exists(text) or in_folder or (not equals and not DELETION.fullmatch(text))
 
 
 def listed(key: str, named: Sequence[str], rest: Sequence[str]) -> list[str]:

@@ -18,13 +18,14 @@ from detzoo.files import check_writable
 def placed(arguments: Sequence[str]) -> list[str]:
     """`detzoo report RUNS... NAME=FILE.json` is runs=[...] results=[...]."""
     settings = set(OmegaConf.load(folder("conf") / "report.yaml"))
-    runs, rest = apart(arguments)
-    results, given = [], []
-    for argument in rest:
+    results, rest = [], []
+    for argument in arguments:
         key, _, value = argument.partition("=")
         known = key.lstrip("+~").split(".")[0].split("@")[0] in settings
         is_file = value.endswith(".json") or (exists(value) and Path(value).is_file())
-        (results if is_file and not known else given).append(argument)
+        is_result = is_file and not known and not exists(argument)
+        (results if is_result else rest).append(argument)
+    runs, given = apart(rest)
     given = listed("results", results, listed("runs", runs, given))
     if runs and not any(text.lstrip("+").startswith("name=") for text in given):
         given.append(f"name={quoted(called(runs[0]))}")

@@ -93,7 +93,7 @@ def read(name: str, text: str, kind: Kind, resolves: Callable[[str], bool]) -> s
     resolves: whether OmegaConf can resolve an interpolation (its text without `${` and `}`); what
     cannot be resolved is text. Raises ValueError in one sentence that names the setting.
     """
-    if kind.none and text.strip() in ("null", "None", "~"):
+    if kind.none and text.strip() == "null":
         return "null"
     mapping = kind.mapping and not exists(text)
     if kind.type == "any" or (mapping and text.lstrip().startswith("{")):

@@ -190,8 +190,9 @@ def test_flags_keep_their_values() -> None:
 def test_arguments_without_a_name(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a=b").mkdir()
-    given = ["a=b", "runs/*", "seed=1", "~c", "+d=1"]
-    assert apart(given) == (["a=b", "runs/*"], ["seed=1", "~c", "+d=1"])
+    given = ["a=b", "runs/*", "seed=1", "~c", "+d=1", "/x=y/ce*", "hydra/launcher=joblib"]
+    positional = ["a=b", "runs/*", "/x=y/ce*"]
+    assert apart(given) == (positional, ["seed=1", "~c", "+d=1", "hydra/launcher=joblib"])
     assert listed("runs", ["a", "b c"], ["x=1"]) == ["x=1", "runs=[a,'b c']"]
     with pytest.raises(ValueError, match="name the runs in one way"):
         listed("runs", ["a"], ["runs=b"])
