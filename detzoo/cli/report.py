@@ -34,6 +34,8 @@ def placed(arguments: Sequence[str]) -> list[str]:
 
 def called(path: str) -> str:
     """The last part of a path that is no pattern: runs/mine/* is mine."""
+    if exists(path):
+        return Path(path).expanduser().resolve().name
     parts = [part for part in Path(path).resolve().parts if not any(c in part for c in "*?[")]
     return parts[-1]
 
@@ -49,14 +51,18 @@ def main(config: DictConfig) -> None:
         if Path(text).is_file():
             raise ValueError(f"{text} is a file; COCO results need a name: theirs={text}")
     check_writable(Path(wanted["out"]) / "index.html")
-    book = gather(select(named), results_of(wanted["results"]), resamples=wanted["resamples"])
+    book = gather(
+        select(named),
+        results_of(wanted["results"]),
+        resamples=wanted["resamples"],
+        data_root=wanted["data"]["root"],
+    )
     page = write(
         book,
         Path(wanted["out"]),
         title=str(wanted["title"]),
         command=command(),
         images=wanted["images"],
-        data_root=wanted["data"]["root"],
     )
     print(book.text())
     print(page)
@@ -73,7 +79,8 @@ def results_of(wanted: Any) -> dict[str, Path]:
             raise ValueError(f"results={text}: it must be NAME=FILE, or results={{theirs:a.json}}")
         if name in found:
             raise ValueError(f"{name} is given twice: {found[name]} and {file}")
-        if not Path(file).is_file():
+        path = Path(file).expanduser()
+        if not path.is_file():
             raise ValueError(f"{name}={file}: there is no such file of COCO results")
-        found[name] = Path(file)
+        found[name] = path
     return found
