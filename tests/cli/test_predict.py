@@ -36,6 +36,7 @@ class Stub:
 def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
     found = Stub()
     monkeypatch.setattr(detzoo, "load", lambda *_: found)
+    monkeypatch.setattr("detzoo.cli.select.select_one", Path)  # there is no directory
     return found
 
 
