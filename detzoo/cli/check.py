@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -14,7 +15,7 @@ from detzoo.config import build, plain
 from detzoo.files import check_writable, write_json
 
 if TYPE_CHECKING:
-    from detzoo.data import Dataset
+    from detzoo.data import CheckResult, Dataset, Source
 
 PRIORS = 9  # of YOLOv3, three a map
 
@@ -37,7 +38,24 @@ def main(config: DictConfig) -> int:
         print(in_lines("anchors=" + str(found["anchors"]).replace(" ", "")))
     if wanted["json"]:
         write_json(wanted["json"], found)
+    if wanted["out"]:
+        print(f"\nTo look at: {look_at(wanted, source, result)}")
     return 1 if result.errors else 0
+
+
+def look_at(wanted: dict[str, Any], source: Source, result: CheckResult) -> Path:
+    """Write the contact sheets; gives the page's path."""
+    from detzoo.cli.sheets import write_sheets
+
+    return write_sheets(
+        source,
+        result,
+        wanted["splits"],
+        Path(wanted["out"]).expanduser(),
+        resize=build(wanted["resize"], "resize"),
+        augment=build(wanted["augment"], "augment"),
+        seed=wanted["seed"],
+    )
 
 
 def in_lines(setting: str, width: int = 79) -> str:
