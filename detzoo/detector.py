@@ -80,6 +80,7 @@ class Detector(nn.Module, abc.ABC):
     """
 
     needs_proposals = False
+    fixed_shapes = True  # what is convolved has one shape where the images have
     score_threshold: float
     nms_threshold: float | None
     max_detections: int

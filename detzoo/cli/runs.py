@@ -22,6 +22,7 @@ from detzoo.cli.select import select_one
 from detzoo.config import build, plain
 from detzoo.data import CheckResult, Source, check
 from detzoo.data.source import DataError
+from detzoo.data.workers import choose_workers
 from detzoo.engine import distributed, status
 from detzoo.engine import precision as precisions
 from detzoo.files import read_json, write_json
@@ -118,6 +119,9 @@ def runtime(wanted: dict[str, Any]) -> dict[str, Any]:
     precision = precisions.choose_precision(device, wanted["precision"])
     layout = precisions.choose_channels_last(device, wanted["channels_last"])
     chosen = {"device": str(device), "precision": precision, "channels_last": layout}
+    if "workers" in wanted:
+        processes = distributed.processes()
+        chosen["workers"] = choose_workers(device, wanted["workers"], processes)
     if distributed.processes() > 1:
         chosen["processes"] = distributed.processes()
     else:  # says nothing then, and shall not make another run of the same

@@ -81,6 +81,7 @@ def train_run(settings: Settings, path: Path) -> None:
             stride=detector.stride,
             seed=settings["seed"],
             workers=run["workers"],
+            pin=device.type == "cuda",
             cache_mb=run["cache_mb"],
             rank=distributed.rank(),
             processes=distributed.processes(),

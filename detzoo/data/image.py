@@ -172,7 +172,12 @@ def _rgb(image: Image.Image, where: str, orientation: int = 1) -> np.ndarray:
 
 
 class Resize(abc.ABC):
-    """A rule from an image's size to the size that the network sees, and the resampling itself."""
+    """A rule from an image's size to the size that the network sees, and the resampling itself.
+
+    fixed: every batch of as many images has one shape.
+    """
+
+    fixed = False
 
     @abc.abstractmethod
     def size(self, height: int, width: int) -> Size:
@@ -205,7 +210,7 @@ class Letterbox(Resize):
         if len(values) != 2 or any(not isinstance(v, int) or v < 1 for v in values):
             raise ValueError(f"size is {size!r}; give one positive number or [height, width]")
         self.target: Size = (values[0], values[1])
-        self.pad_to_size = pad_to_size
+        self.pad_to_size = self.fixed = pad_to_size
 
     def size(self, height: int, width: int) -> Size:
         scale = min(self.target[0] / height, self.target[1] / width)
@@ -228,6 +233,8 @@ class Stretch(Resize):
 
     size: (height, width), or one number for a square.
     """
+
+    fixed = True
 
     def __init__(self, size: int | Sequence[int]) -> None:
         self.target = Letterbox(size).target

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from detzoo.data.augment import Policy, View
 from detzoo.data.dataset import Dataset, Sample
@@ -22,6 +21,7 @@ from detzoo.data.image import (
     resize_boxes,
     resize_proposals,
 )
+from detzoo.data.workers import in_order
 from detzoo.types import Frame, Images, PaddedTargets, Target, pad_targets
 
 SPECK = 0.01  # pixels of the network; a narrower box has no logarithm to be regressed to
@@ -105,7 +105,7 @@ class Batches:
     the data set, cut into pieces of batch_size, and each image's augmentation from (seed, epoch,
     index). So a run can start at any step, and workers change nothing. resize and stride: the
     network's. augment: a Policy or None. cache_mb: bound of the cache in memory, for all workers
-    together; 0 for none. rank, processes: every `processes`-th image of each batch from the
+    together; 0 for none. pin: for a GPU. rank, processes: every `processes`-th image of each batch from the
     `rank`-th on, padded as the whole batch would be; all processes together have the batch.
     """
 
@@ -120,6 +120,7 @@ class Batches:
         stride: int,
         seed: int,
         workers: int = 0,
+        pin: bool = False,
         cache_mb: float = 2048,
         rank: int = 0,
         processes: int = 1,
@@ -136,7 +137,7 @@ class Batches:
         if not len(dataset):
             raise ValueError(f"{dataset.name}: the {dataset.split} split has no images to train on")
         self.dataset, self.batch_size, self.stride = dataset, batch_size, stride
-        self.augment, self.seed, self.workers = augment, seed, workers
+        self.augment, self.seed, self.workers, self.pin = augment, seed, workers, pin
         self.rank, self.processes = rank, processes
         self.steps = -(-images_seen // batch_size)
         self.cache = Cache(dataset, resize, cache_mb / max(1, workers))
@@ -148,7 +149,7 @@ class Batches:
 
     def iterate(self, start_step: int = 0) -> Iterator[tuple[Images, PaddedTargets]]:
         """Batches from start_step on."""
-        return _in_order(self, range(start_step, self.steps), self.workers)
+        return in_order(self, range(start_step, self.steps), self.workers, self.pin)
 
     def __getitem__(self, step: int) -> tuple[Images, PaddedTargets]:
         """Batch number `step`."""
@@ -203,7 +204,7 @@ class Batches:
 class EvaluationBatches:
     """Images in the order of the data set, not augmented; iterate as often as needed.
 
-    rank, processes: every `processes`-th batch from the `rank`-th on.
+    pin: for a GPU. rank, processes: every `processes`-th batch from the `rank`-th on.
     """
 
     def __init__(
@@ -214,13 +215,14 @@ class EvaluationBatches:
         resize: Resize,
         stride: int,
         workers: int = 0,
+        pin: bool = False,
         rank: int = 0,
         processes: int = 1,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
         self.dataset, self.batch_size, self.stride = dataset, batch_size, stride
-        self.resize, self.workers = resize, workers
+        self.resize, self.workers, self.pin = resize, workers, pin
         batches = -(-len(dataset) // batch_size)
         self.numbers = range(rank, batches, processes)
 
@@ -228,7 +230,7 @@ class EvaluationBatches:
         return len(self.numbers)
 
     def __iter__(self) -> Iterator[Images]:
-        return _in_order(self, self.numbers, self.workers)
+        return in_order(self, self.numbers, self.workers, self.pin)
 
     def __getitem__(self, number: int) -> Images:
         """Batch `number`; the last one may be smaller."""
@@ -255,6 +257,7 @@ def evaluation_batches(
     resize: Resize,
     stride: int,
     workers: int = 0,
+    pin: bool = False,
     rank: int = 0,
     processes: int = 1,
 ) -> EvaluationBatches:
@@ -265,26 +268,7 @@ def evaluation_batches(
         resize=resize,
         stride=stride,
         workers=workers,
+        pin=pin,
         rank=rank,
         processes=processes,
     )
-
-
-def _in_order(batches, numbers: range, workers: int) -> Iterator:
-    """batches[n] for n in numbers, computed ahead by worker processes if there are any."""
-    if not workers:
-        return (batches[number] for number in numbers)
-    return iter(
-        DataLoader(
-            batches,
-            sampler=numbers,
-            batch_size=None,  # every item is a batch already
-            collate_fn=_as_it_is,
-            num_workers=workers,
-            prefetch_factor=4,
-        )
-    )
-
-
-def _as_it_is(batch):
-    return batch

@@ -20,7 +20,6 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import generalized_box_iou_loss
 
 from detzoo.detector import Detector
 from detzoo.nn import Backbone
@@ -180,14 +179,16 @@ class DETR(Detector):
         l1 = torch.cdist(outputs.boxes, box_ops.to_cxcywh(wanted).expand(layers, -1, -1, -1), p=1)
         cost = cost + self.l1_weight * l1 - self.giou_weight * box_ops.giou(boxes, wanted[None])
         # Of a network that has diverged any assignment will do: its loss says so.
-        cost, single = cost.nan_to_num().mT.cpu().numpy(), truth.single.cpu().numpy()
+        single = truth.single.expand(layers, -1, -1)[..., None]  # beside them, to wait once
+        cost = torch.cat([cost.nan_to_num().mT, single], 3).cpu().numpy()  # (L, B, M, N + 1)
+        cost, single = cost[..., :-1], cost[0, ..., -1]
         chosen = torch.full(cost.shape[:3], -1)
         for layer in range(layers):
             for image in range(batch):
                 objects = single[image].nonzero()[0]
                 rows, columns = solve_assignment(cost[layer, image, objects])
                 chosen[layer, image, objects[rows]] = torch.from_numpy(columns)
-        return chosen.to(truth.boxes.device)
+        return chosen.to(truth.boxes.device, non_blocking=True)
 
     def losses(self, outputs: Outputs, targets: Sequence[Target]) -> dict[str, Tensor]:
         if not self.auxiliary:
@@ -208,11 +209,11 @@ class DETR(Detector):
         total = normaliser(weight.sum() / len(weight))  # every layer's loss is a weighted mean
 
         count = normaliser(truth.single.sum())
-        giou = generalized_box_iou_loss(box_ops.from_cxcywh(found), wanted, reduction="sum")
+        giou = box_ops.giou(box_ops.from_cxcywh(found)[:, None], wanted[:, None])  # (P, 1, 1)
         return {
             "class": (entropy.view_as(weight) * weight).sum() / total,
             "l1": self.l1_weight * (found - box_ops.to_cxcywh(wanted)).abs().sum() / count,
-            "giou": self.giou_weight * giou / count,
+            "giou": self.giou_weight * (1 - giou).sum() / count,
         }
 
     def candidates(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Candidates:

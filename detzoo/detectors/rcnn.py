@@ -41,6 +41,7 @@ class RCNN(RegionDetector):
     """
 
     needs_proposals = True
+    fixed_shapes = False  # the number of crops varies
 
     def __init__(
         self,

@@ -107,6 +107,20 @@ def _autocast(device_type: str, precision: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def fastest_convolutions(fixed_shapes: bool) -> Iterator[None]:
+    """Within it cuDNN tries out its algorithms at every new shape, where shapes are fixed.
+
+    That is a gain only where shapes come again; elsewhere, and afterwards, it is as it was.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = fixed_shapes or before
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
 def prepare(
     detector: Module,
     device: torch.device | str,

@@ -12,7 +12,7 @@ from detzoo.data.image import Resize, to_original
 from detzoo.data.loader import evaluation_batches
 from detzoo.detector import Detector, eval_mode
 from detzoo.engine import distributed
-from detzoo.engine.precision import autocast, prepare, transfer
+from detzoo.engine.precision import autocast, fastest_convolutions, prepare, transfer
 from detzoo.engine.progress import Progress
 from detzoo.types import Detections, Images, to_cpu
 
@@ -45,12 +45,14 @@ def predict_dataset(
         resize=resize,
         stride=detector.stride,
         workers=workers,
+        pin=torch.device(device).type == "cuda",
         rank=distributed.rank(),
         processes=distributed.processes(),
     )
     results: list[list[dict[str, Any]]] = []  # of every batch
     shown = Progress(len(dataset.samples), "predict", "images", show=progress)
-    with eval_mode(detector), shown as bar:
+    fixed = resize.fixed and detector.fixed_shapes
+    with eval_mode(detector), fastest_convolutions(fixed), shown as bar:
         for images in batches:
             with autocast(device, precision):
                 found = detector(transfer(images, device, channels_last))

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from detzoo.detector import Detector, eval_mode
 from detzoo.engine import checkpoint, distributed, status
-from detzoo.engine.precision import autocast, prepare, transfer
+from detzoo.engine.precision import autocast, fastest_convolutions, prepare, transfer
 from detzoo.engine.progress import Progress
 from detzoo.engine.recipe import Recipe
 from detzoo.engine.step import NonFiniteLoss, Step
@@ -76,7 +76,8 @@ def train(
     run_dir.mkdir(parents=True, exist_ok=True)
     # backward passes too, which run outside of `autocast`
     exact = float32_as(tf32=precision == "tf32")
-    with distributed.stage(run_dir, "train"), exact:
+    fastest = fastest_convolutions(detector.resize.fixed and detector.fixed_shapes)
+    with distributed.stage(run_dir, "train"), exact, fastest:
         if sync_batch_norm and distributed.processes() > 1:
             detector = distributed.synchronise_batch_norm(detector)
         run = _Run(detector, recipe, run_dir, len(batches), device, precision, channels_last, seed)

@@ -193,6 +193,16 @@ class TestBatches:
             len(batches(dataset, batch_size=16, images_seen=1)[0][1]) == 16
         )  # more than there are
 
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_a_batch_is_pinned_as_a_whole(self, dataset, workers, monkeypatch):
+        """Pixels, proposals and truth; torch pins nothing here, where there is no GPU."""
+        pinned = []
+        monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: pinned.append(x.dtype) or x)
+        ours = batches(dataset, workers=workers, pin=not workers).iterate()
+        assert_same(ours, batches(dataset).iterate())
+        if not workers:
+            assert {torch.uint8, torch.float32, torch.int64, torch.bool} <= set(pinned)
+
     def test_workers_change_nothing(self, dataset):
         alone = list(batches(dataset).iterate())
         for workers in (1, 2):

@@ -183,3 +183,12 @@ def test_whatever_changes_what_is_found_changes_the_identity(change, fields):
         change(detector)
         after = identity(detector)
     assert {key for key in before if before[key] != after[key]} == fields
+
+
+def test_cudnn_chooses_where_shapes_are_fixed_and_is_put_back() -> None:
+    before = torch.backends.cudnn.benchmark
+    with precision.fastest_convolutions(True):
+        assert torch.backends.cudnn.benchmark
+    with precision.fastest_convolutions(False):
+        assert torch.backends.cudnn.benchmark == before
+    assert torch.backends.cudnn.benchmark == before
