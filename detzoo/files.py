@@ -140,7 +140,7 @@ def read_text(path: str | Path, most_bytes: int | None = None) -> str:
     about = path.stat()
     if not stat.S_ISREG(about.st_mode):
         raise ValueError(
-            f"{path}: not a file but {_KINDS.get(stat.S_IFMT(about.st_mode), 'other')}"
+            f"{path}: not a file but {_KINDS.get(stat.S_IFMT(about.st_mode), 'a device')}"
         )
     if most_bytes is not None and about.st_size > most_bytes:
         raise ValueError(
