@@ -93,7 +93,8 @@ class Head(nn.Module):
 class FCOS(Detector):
     """See the module's text. Sizes are in input pixels.
 
-    levels: finest and coarsest pyramid level, strides 2^l. level_range: an object whose farthest
+    levels: finest and coarsest pyramid level, strides 2^l. upsample_by: how the pyramid's maps are
+    enlarged (nn.upsample.UPSAMPLES), by default nearest. level_range: an object whose farthest
     side is r away belongs to the level with level_range / 2 < r / stride <= level_range; the finest
     takes all that are smaller, the coarsest all that are larger. center_radius: positives lie at
     most so many strides from their object's centre; null: anywhere in it. distances: `exp` of a
@@ -114,6 +115,7 @@ class FCOS(Detector):
         tower_norm: bool = True,  # section 4: group norm in the heads
         levels: tuple[int, int] = (3, 7),  # section 3.2
         extra: str = "conv_p5",  # section 3.2: P6 and P7 are made of P5
+        upsample_by: str | None = None,
         level_range: float = 8.0,  # section 3.2: 64 pixels at stride 8, 128 at 16, ...
         center_radius: float | None = 1.5,  # table 3, ctr. sampling
         points_as_torchvision: bool = False,
@@ -152,6 +154,7 @@ class FCOS(Detector):
             min_level=levels[0],
             max_level=levels[1],
             extra=extra,
+            upsample_by=upsample_by or "nearest",  # 1612.03144, section 3
         )
         count = levels[1] - levels[0] + 1
         self.head = Head(
