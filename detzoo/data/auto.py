@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ class Recognised:
 
     @cached_property
     def source(self) -> Source:
-        return READERS[self.format](**self.settings)
+        return _reader(self.format, self.settings)
 
 
 class Auto(Source):
@@ -125,10 +126,22 @@ def recognise(root: str | Path, **options: Any) -> Recognised:
         format = found.format
     settings = {**options, "root": str(root)}
     if format == "voc" and "first_pixel" not in options:
-        settings["first_pixel"] = Voc(**settings).measured_first_pixel()
-    notes = _complete(READERS[format], settings)
-    source = READERS[format](**settings)
+        settings["first_pixel"] = _reader(format, settings).measured_first_pixel()
+    notes = _complete(_reader(format, settings), settings)
+    source = _reader(format, settings)
     return Recognised(format, settings, [*_lines(source, format), *notes, *_otherwise(format)])
+
+
+def _reader(format: str, settings: Mapping[str, Any]) -> Source:
+    """The reader of a format. Raises DataError for a setting that it does not have."""
+    kind = READERS[format]
+    known = {name for base in kind.__mro__ for name in signature(base.__init__).parameters}
+    if unknown := sorted(set(settings) - known):
+        raise DataError(
+            f"{settings['root']} is {TITLES[format]}, and data={format} has no setting "
+            + ", ".join(f"data.{name}" for name in unknown)
+        )
+    return kind(**settings)
 
 
 def _format_of_file(path: Path) -> str | None:
@@ -227,10 +240,9 @@ def _which(tree: Tree, found: Sequence[Evidence]) -> str:
     return f"{tree.root}: annotations in {len(found)} formats; say which:\n" + "\n".join(rows)
 
 
-def _complete(reader: type[Source], settings: dict[str, Any]) -> list[str]:
+def _complete(source: Source, settings: dict[str, Any]) -> list[str]:
     """Add to settings what splits lack; gives what was done, as lines."""
     notes: list[str] = []
-    source = reader(**settings)
     if settings.get("folds") is not None:
         return notes
     splits = dict(settings.get("splits") or {})
@@ -238,7 +250,7 @@ def _complete(reader: type[Source], settings: dict[str, Any]) -> list[str]:
     if places["train"] is None:
         there = ", ".join(split for split in SPLITS if places[split] is not None)
         raise DataError(
-            f"{source.root}: {TITLES[reader.format]}, but no train split"
+            f"{source.root}: {TITLES[source.format]}, but no train split"
             + (f" (there is {there})" if there else "")
             + f": {source.looked_for('train')}"
         )
@@ -268,9 +280,9 @@ def _lines(source: Source, format: str) -> list[str]:
     there = wanted = 0
     rows = []
     for split in SPLITS:
-        if source.folds is not None or split in source.holdout:
-            continue
         found = source.find(split)
+        if found is None:
+            continue
         hits, of = source.fit(split, found)
         there, wanted = there + hits, wanted + of
         what = f"{hits} of {of} images {FIT[format]}" if hits < of else f"{of} images"
@@ -283,6 +295,8 @@ def _lines(source: Source, format: str) -> list[str]:
         lines.append(
             f"  {split:6}{part:.0%} of train, chosen by the images' bytes (data.holdout.{split})"
         )
+    if source.folds is not None:
+        lines.append(f"  all of it is cut into {source.folds} folds, and fold {source.fold} is tested")
     if isinstance(source, Voc):
         edges = "numbered from 1" if source.first_pixel else "edges, counted from 0"
         lines.append(f"  boxes are {edges} (data.first_pixel={source.first_pixel})")

@@ -167,8 +167,7 @@ def located(path: Path) -> Path | None:
     except (OSError, ValueError):  # a name that is too long, or that holds a NUL
         return None
     exact, folded = names
-    key = unicodedata.normalize("NFC", path.name)
-    found = exact.get(key, []) or folded.get(key.casefold(), [])
+    found = exact.get(composed(path.name), []) or folded.get(spelling(path.name), [])
     return folder / found[0] if len(found) == 1 else None
 
 
@@ -178,10 +177,19 @@ def _spellings(folder: str, modified: int) -> tuple[dict[str, list[str]], dict[s
     exact: dict[str, list[str]] = {}
     folded: dict[str, list[str]] = {}
     for name in sorted(os.listdir(folder)):
-        key = unicodedata.normalize("NFC", name)
-        exact.setdefault(key, []).append(name)
-        folded.setdefault(key.casefold(), []).append(name)
+        exact.setdefault(composed(name), []).append(name)
+        folded.setdefault(spelling(name), []).append(name)
     return exact, folded
+
+
+def composed(name: str) -> str:
+    """The name with its letters composed (NFC): macOS writes them apart."""
+    return unicodedata.normalize("NFC", name)
+
+
+def spelling(name: str) -> str:
+    """What is equal for two names that differ in case or composition alone."""
+    return composed(composed(name).casefold())
 
 
 def inside(root: Path, folder: Path, name: str) -> Path | None:

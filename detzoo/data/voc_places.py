@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from detzoo.data.folders import Tree, below, image_suffixes, located, most, split_of, unique
+from detzoo.data.folders import Tree, below, image_suffixes, composed, located, most, spelling, split_of, unique
 from detzoo.data.source import FOLDERS, DataError
 from detzoo.files import read_text
 
@@ -181,7 +180,7 @@ class Places:
         if place.parent not in self._by_stem:
             self._by_stem[place.parent] = _by_stem(self.tree.images.get(place.parent, ()))
         names = self._by_stem[place.parent]
-        for key in (place.name, _plain(place.name), _plain(place.name).casefold()):
+        for key in (place.name, composed(place.name), spelling(place.name)):
             if key in names:
                 return place.parent / names[key]
         return None
@@ -199,14 +198,10 @@ def _by_stem(names: Sequence[str]) -> dict[str, str]:
 
     found: dict[str, str] = {}
     ordered = sorted(names, key=order)
-    for key in (str, _plain, lambda stem: _plain(stem).casefold()):
+    for key in (str, composed, spelling):
         for name in ordered:
             found.setdefault(key(os.path.splitext(name)[0]), name)
     return found
-
-
-def _plain(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
 
 
 def _named(root: Path, folder: Path, line: str) -> tuple[str, Path | None]:

@@ -21,6 +21,7 @@ from detzoo.data.folders import (
     located,
     most,
     shortened_ways,
+    spelling,
     split_of,
     unique,
 )
@@ -200,12 +201,12 @@ class Places:
         if any(self.tree.split_of(folder) != self.tree.split_of(labels) for folder in folders):
             folders = list(self.tree.images)
         names = (name for folder in folders for name in self.tree.images.get(folder, ()))
-        images = {os.path.splitext(name)[0] for name in names}
+        images = {spelling(os.path.splitext(name)[0]) for name in names}
         return [
             name
             for name in self.tree.files.get(labels, ())
             if name.lower().endswith(".txt")
-            and name[:-4] not in images
+            and spelling(name[:-4]) not in images
             and not NO_LABELS.fullmatch(name)
             and is_label(labels / name)
         ]
@@ -247,7 +248,7 @@ def _home(place: Path) -> Path:
 
 
 def _has_label(folder: Path, stem: str) -> bool:
-    return (folder / f"{stem}.txt").is_file()
+    return label_file(folder, stem).is_file()
 
 
 def label_file(folder: Path, stem: str) -> Path:

@@ -66,6 +66,14 @@ def test_several_data_sets_are_listed(tmp_path):
     assert f"data.root={tmp_path / 'birds'}" in str(raised.value)
 
 
+def test_a_setting_that_the_format_does_not_have(tmp_path):
+    layouts.roboflow_coco(tmp_path)
+    with pytest.raises(
+        DataError, match=r"COCO JSON, and data=coco has no setting data\.first_pixel"
+    ):
+        recognise(tmp_path, first_pixel=0)
+
+
 def test_two_formats_of_one_data_set_are_a_question(tmp_path):
     layouts.label_studio_yolo(tmp_path)
     layouts.label_studio_voc(tmp_path)
@@ -212,6 +220,13 @@ class TestYolo:
         assert (problem.kind, problem.where) == ("labels without images", "labels/val")
         assert "1 files with labels are not read" in problem.what and ".heic" in problem.what
 
+    def test_names_in_other_letters(self, root):
+        for kind, suffix, form in (("images", ".JPG", "NFC"), ("labels", ".txt", "NFD")):
+            path = next((root / kind / "val").glob("shot4*"))
+            path.rename(path.with_name(unicodedata.normalize(form, "Käfer") + suffix))
+        dataset = YoloTxt(root).read("val")
+        assert len(boxes_of(dataset)["Käfer"]) == 2 and not dataset.problems
+
     def test_hidden_and_side_files_are_no_images(self, root):
         for name in ("._shot4.jpg", ".DS_Store", "Thumbs.db", "desktop.ini"):
             (root / "images/val" / name).write_bytes(b"\0")
@@ -267,6 +282,16 @@ class TestVoc:
             Voc(tmp_path, annotations="boxes of mine", images="2025").read("train")
         with pytest.raises(DataError, match=r"\(data\.annotations\)"):
             Voc(tmp_path, annotations="../x").read("train")
+
+    @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+    def test_byte_order_marks(self, tmp_path, encoding):
+        layouts.cvat_voc(tmp_path)
+        for path in (tmp_path / "Annotations").iterdir():
+            path.write_bytes(path.read_text().encode(encoding))
+        list_ = tmp_path / "ImageSets/Main/default.txt"
+        list_.write_bytes(list_.read_text().encode(encoding))
+        found = recognise(tmp_path)
+        assert found.lines[0].endswith("(sure)") and found.source.classes == NAMES
 
     def test_a_devkit_of_several_years_is_a_question(self, tmp_path):
         layouts.voc_devkit(tmp_path)
