@@ -329,7 +329,9 @@ class _Run:
                 raise ValueError(
                     f"{self.run_dir} holds another training ({said}); train into another directory"
                 )
-        if self.writes and self.step < self.steps:
+        if self.step == self.steps:
+            return  # nothing is added to the log and the curve, whatever became of them
+        if self.writes:
             checkpoint.check_space(self.run_dir, self.size)
         self.log = _read_rows(self.run_dir / LOG, self.images_seen)
         self.curve = _read_rows(self.run_dir / CURVE, self.images_seen)

@@ -249,6 +249,105 @@ def test_a_disk_that_fills_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     assert not list(tmp_path.glob(".*.tmp"))
 
 
+def test_what_torch_says_of_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
+    def full(state, path):
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match=r"No space left on the disk, .* needed; make space"):
+        run(tmp_path, steps=2)
+    assert status.read(tmp_path)["state"] == "failed"
+    monkeypatch.undo()
+    run(tmp_path, steps=2)
+    assert status.read(tmp_path)["state"] == "done"
+
+
+def test_too_little_space_is_said_before_the_first_step(tmp_path, monkeypatch):
+    free = checkpoint.shutil.disk_usage(tmp_path)._replace(free=100)
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: free)
+    with pytest.raises(OSError, match=r"No space left .* and 1\.\d MB needed"):
+        run(tmp_path, on_progress=stop_at(1))
+    assert status.read(tmp_path)["state"] == "failed" and not (tmp_path / "log.csv").exists()
+
+
+def test_a_disk_without_a_free_byte_still_gets_the_state(tmp_path, monkeypatch):
+    update = status.update
+
+    def full(run_dir, **fields):
+        if fields.get("state") == "failed":
+            raise OSError(28, "No space left on device")
+        update(run_dir, **fields)
+
+    monkeypatch.setattr(status, "update", full)
+    with pytest.raises(Stop):
+        run(tmp_path, on_progress=stop_at(2))
+    found = status.read(tmp_path)
+    assert (found["state"], found["stage"]) == ("failed", "train") and "Stop" in found["error"]
+
+
+def spoil(state, key, value):
+    state[key] = value
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda state: state.pop("model"),
+        lambda state: state.pop("optimizer"),
+        lambda state: state.pop("random"),
+        lambda state: state.pop("steps"),
+        lambda state: spoil(state, "recipe", [1]),
+        lambda state: spoil(state, "step", "two"),
+        lambda state: spoil(state, "step", 10**6),
+        lambda state: spoil(state, "random", {"torch": torch.zeros(2)}),
+        lambda state: spoil(state, "ema", None),
+        lambda state: spoil(state["model"], "linear.weight", torch.full((3, 8), float("nan"))),
+        lambda state: spoil(state["model"], "linear.weight", torch.zeros(3, 8, dtype=torch.int64)),
+        lambda state: spoil(state["model"], "linear.weight", torch.zeros(1).expand(10**9)),
+        lambda state: spoil(state["optimizer"], "param_groups", []),
+        lambda state: [
+            spoil(moments, "exp_avg" if "exp_avg" in moments else "momentum_buffer", torch.ones(5))
+            for moments in state["optimizer"]["state"].values()
+        ],
+    ],
+)
+def test_a_checkpoint_damaged_in_any_way_is_one_error(tmp_path, damage):
+    with pytest.raises(Stop):
+        run(tmp_path, steps=4, checkpoint_seconds=0, on_progress=stop_at(3))
+    state = checkpoint.load(tmp_path)
+    damage(state)
+    torch.save(state, tmp_path / "checkpoint.pt")
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: .*remove it to train anew"):
+        run(tmp_path, steps=4)
+
+
+def test_a_recipe_of_before_it_had_a_key_goes_on(tmp_path):
+    with pytest.raises(Stop):
+        run(tmp_path, steps=4, checkpoint_seconds=0, on_progress=stop_at(3))
+    state = checkpoint.load(tmp_path)
+    assert state["recipe"].pop("ema_power")
+    torch.save(state, tmp_path / "checkpoint.pt")
+    run(tmp_path, steps=4)
+    assert status.read(tmp_path)["state"] == "done"
+
+
+@pytest.mark.parametrize("name", ["log.csv", "curve.csv"])
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe", b"a,b\n1,2\n", b"images_seen\nmany\n", b"x" * 200000]
+)
+def test_a_damaged_log_is_named_and_stops_no_finished_run(tmp_path, name, content):
+    with pytest.raises(Stop):
+        run(tmp_path, steps=4, checkpoint_seconds=0, on_progress=stop_at(3), validate=score)
+    (tmp_path / name).write_bytes(content + b"\n" + content)
+    with pytest.raises(ValueError, match=rf"{name}: .*remove it, and training goes on"):
+        run(tmp_path, steps=4)
+    (tmp_path / name).unlink()
+    run(tmp_path, steps=4, validate=score)
+    (tmp_path / name).write_bytes(content)
+    run(tmp_path, steps=4)  # is over, and says so
+    assert status.read(tmp_path)["state"] == "done"
+
+
 def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path):
     """SIGKILL between steps, in the middle of one, and while a checkpoint is written."""
     steps = 50
