@@ -142,7 +142,8 @@ class Collector:
                 "image too large",
                 claims[0].where if claims else path.relative_to(self.root).as_posix(),
                 f"{path.name} has {width} x {height} pixels, {height * width / 1e6:.0f} million; "
-                f"data.max_megapixels is {self.max_megapixels:g}",
+                f"data.max_megapixels is {self.max_megapixels:g}"
+                + (", Pillow's own limit" if self.max_megapixels == MAX_MEGAPIXELS else ""),
                 "image and boxes left out; cut it into tiles, or raise data.max_megapixels",
             )
             return
@@ -216,8 +217,8 @@ class Collector:
             self.warning(
                 "skipped image",
                 split,
-                f"{len(self._left_out)}: {names}" + (f" and {more} more" if more > 0 else ""),
-                "left out, as data.skip says",
+                f"{names} and {more} more" if more > 0 else names,
+                f"{len(self._left_out)} left out, as data.skip says",
             )
         if self._written and self.form is not None:
             written, sizes, places = zip(*self._written, strict=True)

@@ -23,6 +23,7 @@ from detzoo.data.check_table import CELL
 from detzoo.data.dataset import SPLITS, Dataset, Problem, Sample, content_hash
 from detzoo.data.image import load_image
 from detzoo.data.source import DataError, Source
+from detzoo.data.turned import measure
 from detzoo.imagefile import UNREADABLE, header, turned
 
 MOST_NAMES = 20  # of classes in one line
@@ -85,6 +86,8 @@ def check(
                 problems.append(problem)
     for split, dataset in datasets.items():
         found = [*dataset.problems, *_images(dataset, decode, progress), *_classes(dataset)]
+        if decode and any(problem.kind == "EXIF rotation" for problem in found):
+            found += _turned(dataset, source)
         problems += (replace(problem, split=split) for problem in found)
     problems += _copies(datasets)
     if len(datasets) == len(splits):
@@ -133,6 +136,22 @@ def _image(dataset: Dataset, sample: Sample, decode: bool) -> Iterator[Problem]:
             f"orientation {found.orientation}; stored as {is_}, annotated as {told} (width x height)",
             "turned upright, with its boxes" if turns else "pixels and boxes as stored",
         )
+
+
+def _turned(dataset: Dataset, source: Source) -> Iterator[Problem]:
+    fractions = source.form is not None and source.form.unit is not None
+    fit = measure(dataset.samples, in_fractions=fractions)
+    if fit.verdict is None:
+        return
+    what = f"boxes differ more from what is around them in {fit.as_read} of {fit.images} turned images"
+    action = "so they are right" if fit.verdict else f"data.exif={fit.exif} reads them the other way"
+    yield Problem(
+        "warning",
+        "EXIF rotation",
+        f"{dataset.name} {dataset.split}",
+        f"{what} as they are read, than the other way up",
+        action if fit.verdict else f"probably wrong boxes; {action}",
+    )
 
 
 def _unused(source: Source) -> Iterator[Problem]:

@@ -2,14 +2,18 @@
 
 import json
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
 from detzoo.data import Coco, Voc, YoloTxt, bounds, check
+from detzoo.data import kinds as kinds_module
 from detzoo.data.box_forms import PIXELS, XYWH, XYXY, YOLO, suspicion
 from detzoo.data.words import truth, whole
+from detzoo.imagefile import upright
 
 from .conftest import CocoFolder, write_image
 
@@ -448,6 +452,37 @@ class TestExif:
         with pytest.raises(ValueError, match=r"data\.exif"):
             self.yolo(tmp_path, 6, exif="sideways")
 
+    @pytest.mark.parametrize("orientation", [2, 3, 6, 8])
+    @pytest.mark.parametrize("drawn", ["upright", "stored"])
+    def test_what_fits_is_measured(self, tmp_path, orientation, drawn):
+        """A dark object, labelled in the image as it is shown or as it is stored."""
+        from PIL import Image
+
+        tags = Image.Exif()
+        tags[0x0112] = orientation
+        rng = np.random.default_rng(0)
+        (tmp_path / "labels" / "train").mkdir(parents=True)
+        (tmp_path / "images" / "train").mkdir(parents=True)
+        for number in range(8):
+            pixels = rng.integers(120, 256, (40, 60, 3), dtype=np.uint8)
+            pixels[4:14, 6:26] = 20
+            image = Image.fromarray(pixels)
+            if drawn == "upright":
+                back = {2: 2, 3: 3, 6: 8, 8: 6}[orientation]
+                image = upright(image, back)
+            image.save(tmp_path / "images" / "train" / f"{number}.png", exif=tags)
+            row = f"0 {16 / 60:.4f} {9 / 40:.4f} {20 / 60:.4f} {10 / 40:.4f}"
+            (tmp_path / "labels" / "train" / f"{number}.txt").write_text(row)
+        result = check(YoloTxt(tmp_path, classes=["x"]), ["train"], progress=False)
+        what, action = next(
+            (p.what, p.action) for p in result.problems if p.where == "yolo_txt train"
+        )
+        assert ("8 of 8" in what) == (drawn == "upright")
+        assert ("data.exif=stored" in action) == (drawn == "stored")
+        stored = YoloTxt(tmp_path, classes=["x"], exif="stored")
+        found = check(stored, ["train"], progress=False).problems
+        assert any("data.exif=upright" in p.action for p in found) == (drawn == "upright")
+
     @pytest.mark.parametrize(
         ("told", "exif", "size"),
         [
@@ -465,3 +500,16 @@ class TestExif:
         folder.content["images"][0].update(height=told[0], width=told[1])
         dataset = Coco(folder.write().root, exif=exif).read("train")
         assert dataset.samples[0].size == size
+
+
+def test_every_kind_of_problem_can_be_allowed_or_says_why_not():
+    """The kinds that the readers and the check name, read from their source."""
+    folder = Path(kinds_module.__file__).parent
+    named = r"""(?:\.error|\.warning|\.note)\(\s*"([^"]+)"|Problem\(\s*"\w+",\s*"([^"]+)\""""
+    found = {
+        first or second
+        for path in folder.glob("*.py")
+        for first, second in re.findall(named, path.read_text(encoding="utf-8"))
+    }
+    assert len(found) > 30
+    assert found - kinds_module.PASSABLE - set(kinds_module.IMPASSABLE) == set()
