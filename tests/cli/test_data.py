@@ -72,7 +72,7 @@ def test_a_run_directory_is_the_same_as_if_the_format_had_been_named(tmp_path):
 
 def test_what_is_given_stays(tmp_path):
     layouts.labelimg_voc(tmp_path)
-    given = ["data.holdout.test=0.4", "++data.first_pixel=1", "name=x", "data.name=mine"]
+    given = ["data.holdout.test=0.4", "++data.first_pixel=1", "data.name=mine"]
     found = resolved(node("data=auto", f"data.root={tmp_path}", *given))
     assert found["holdout"] == {"val": 0.1, "test": 0.4}
     assert found["first_pixel"] == 1 and found["name"] == "mine"
