@@ -38,6 +38,7 @@ ARROWS = {
         *("engine.precision", "engine.folded", "engine.cpu"),
     },
     "report": {"metrics"},
+    "ideal": {"types", "detector", "detectors"},
     "export": {"types", "detector"},
     "config": set(),
     "run_config": {"config"},

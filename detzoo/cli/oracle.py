@@ -26,6 +26,7 @@ def main(config: DictConfig) -> None:
     from detzoo.cli.runs import read_moved, source
     from detzoo.cli.select import select
     from detzoo.engine.precision import prepare
+    from detzoo.ideal import parts_of
 
     wanted = plain(config)
     paths, scored = select(wanted["runs"]), 0
@@ -34,7 +35,7 @@ def main(config: DictConfig) -> None:
         given = {"device": wanted["device"]} if wanted["device"] else {}
         device, mode = computed(path, settings, given)
         detector = detzoo.load(path, device)
-        if not hasattr(detector, "with_truth"):
+        if not parts_of(detector):
             print(f"{path}: a {type(detector).__name__} has no parts to replace")
             continue
         dataset = source(settings).read(wanted["split"])
@@ -70,7 +71,7 @@ def computed(path: Path, settings: Mapping[str, Any], given: Mapping[str, Any]) 
 def rescored(
     detector: Detector, dataset: Any, batch_size: int = 8, mode: Mode | None = None
 ) -> list[dict[str, Any]]:
-    """AP and AP50 with none of the detector's PARTS true, with the first, with the first two, ..
+    """AP and AP50 with none of the detector's parts true, with the first, with the first two, ..
 
     mode: how the detector is prepared, by default fp32.
     """
@@ -78,6 +79,7 @@ def rescored(
     from detzoo.data.loader import evaluation_batches
     from detzoo.engine.precision import Mode, autocast, transfer
     from detzoo.engine.predict import coco_results
+    from detzoo.ideal import parts_of, with_truth
     from detzoo.metrics import coco
     from detzoo.types import Target, pad_targets
 
@@ -86,7 +88,8 @@ def rescored(
         dataset, batch_size=batch_size, resize=detector.resize, stride=detector.stride
     )
     samples = {sample.id: sample for sample in dataset.samples}
-    stages = [detector.PARTS[:count] for count in range(len(detector.PARTS) + 1)]
+    parts = parts_of(detector)
+    stages = [parts[:count] for count in range(len(parts) + 1)]
     results: list[list[dict[str, Any]]] = [[] for _ in stages]
     for images in batches:
         of_batch = [(samples[frame.id], frame) for frame in images.frames]
@@ -98,7 +101,7 @@ def rescored(
         with autocast(device, mode.precision):
             outputs = detector.network(transfer(images, device, mode.channels_last))
             for stage, found in zip(stages, results, strict=True):
-                truer = detector.with_truth(outputs, targets, stage)
+                truer = with_truth(detector, outputs, targets, stage)
                 found += coco_results(detector.decode(truer, images.sizes), images, dataset)
     truth = dataset.coco()
     scores = [coco.evaluate(truth, found) for found in results]

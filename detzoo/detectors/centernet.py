@@ -81,8 +81,6 @@ class CenterNet(Detector):
     nms_threshold: none, as in the paper (section 5 tries it).
     """
 
-    PARTS = ("heatmap", "offset", "size")
-
     def __init__(
         self,
         *,
@@ -210,23 +208,6 @@ class CenterNet(Detector):
         centre = torch.stack([cells % width, cells // width], 1) + at_cells(offset, cells)
         boxes = torch.cat([centre - size / 2, centre + size / 2], 1).mT * STRIDE  # (B, P, 4)
         return Candidates(boxes, logits.sigmoid(), labels)
-
-    @torch.no_grad()
-    def with_truth(
-        self, outputs: Outputs, targets: Sequence[Target], parts: Sequence[str]
-    ) -> Outputs:
-        """These of PARTS as a perfect network would have them; crowds are left as they are."""
-        truth = self.assign(targets, outputs.heatmap.shape[-2:])
-        heat, size, offset = (x.float().clone() for x in outputs)
-        n = truth.weight > 0
-        at = (truth.image[n], slice(None), slice(None), truth.cell[n, 1], truth.cell[n, 0])
-        if "heatmap" in parts:
-            heat = truth.heatmap.logit(1e-6)
-        if "size" in parts:
-            size.unflatten(1, (-1, 2))[at] = truth.size[n, None]
-        if "offset" in parts:
-            offset[:, None][at] = truth.offset[n, None]
-        return Outputs(heat, size, offset)
 
     def heatmaps(self, outputs: Outputs) -> dict[str, Tensor]:
         return {"centres": outputs.heatmap.float().sigmoid().amax(1)}

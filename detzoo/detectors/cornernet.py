@@ -29,14 +29,13 @@ from torch import Tensor, nn
 
 from detzoo.detector import Detector
 from detzoo.nn.backbones import Backbone
-from detzoo.nn.blocks import convolution, normalised
+from detzoo.nn.corner import Corner
 from detzoo.nn.hourglass import Hourglass
-from detzoo.nn.point_head import EveryStack, PointHead
+from detzoo.nn.point_head import EveryStack
 from detzoo.nn.upsample import STRIDE, to_stride_4
 from detzoo.ops import gaussian
 from detzoo.ops.assign import gathered
 from detzoo.ops.constants import constant
-from detzoo.ops.corner_pool import corner_pool
 from detzoo.ops.losses import normaliser, penalty_reduced_focal, smooth_l1
 from detzoo.ops.nms import soft_nms
 from detzoo.ops.peaks import at_cells, top_peaks, without_padding
@@ -73,41 +72,6 @@ class Corners(NamedTuple):
     point: Tensor  # (B, 2, P) x and y, in output pixels
 
 
-class Corner(nn.Module):
-    """The prediction module (figure 7): corner pooling beside a skip, then the heads.
-
-    forward: (B, C, H, W) -> [(B, K, H, W), (B, E, H, W), (B, 2, H, W) if `offsets`].
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        head_channels: int,
-        num_classes: int,
-        embedding: int,
-        offsets: bool,
-        pooling: bool,
-        bottom_right: bool,
-    ) -> None:
-        super().__init__()
-        self.pooling = pooling
-        self.bottom_right = bottom_right
-        self.vertical = convolution(channels, channels // 2, 3)  # 128 of 256, section 3.4
-        self.horizontal = convolution(channels, channels // 2, 3)
-        self.pooled = normalised(channels // 2, channels, 3)
-        self.skip = normalised(channels, channels, 1)
-        self.merged = convolution(channels, channels, 3)
-        self.heads = PointHead(channels, head_channels, num_classes, [embedding] + [2] * offsets)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        vertical, horizontal = self.vertical(x), self.horizontal(x)
-        if self.pooling:
-            pooled = corner_pool(vertical, horizontal, bottom_right=self.bottom_right)
-        else:
-            pooled = vertical + horizontal
-        return self.heads(self.merged(F.relu(self.pooled(pooled) + self.skip(x))))
-
-
 class Head(nn.Module):
     """Both corners; without offsets a corner is the middle of its cell."""
 
@@ -132,8 +96,6 @@ class CornerNet(Detector):
     pair_score: of two corners' scores, `mean` or `geometric` mean. nms: `soft`, `hard` or `none`,
     within a class.
     """
-
-    PARTS = ("heatmap", "offset", "embedding")
 
     def __init__(
         self,
@@ -193,25 +155,15 @@ class CornerNet(Detector):
             Head(width, head_channels, num_classes, embedding, offsets, corner_pooling)
             for _ in range(getattr(backbone, "stacks", 1))
         )
-        self.penalty = penalty
-        self.overlap = overlap
-        self.radius = radius
-        self.focal_alpha = focal_alpha
-        self.focal_beta = focal_beta
-        self.offsets = offsets
-        self.offset_weight = offset_weight
-        self.pull_weight = pull_weight
-        self.push_weight = push_weight
-        self.margin = margin
-        self.top_k = top_k
-        self.max_distance = max_distance
-        self.pair_score = pair_score
-        self.max_pairs = max_pairs
-        self.nms = nms
-        self.nms_sigma = nms_sigma
+        self.penalty, self.overlap, self.radius = penalty, overlap, radius
+        self.focal_alpha, self.focal_beta = focal_alpha, focal_beta
+        self.offsets, self.offset_weight = offsets, offset_weight
+        self.pull_weight, self.push_weight, self.margin = pull_weight, push_weight, margin
+        self.top_k, self.max_distance = top_k, max_distance
+        self.pair_score, self.max_pairs = pair_score, max_pairs
+        self.nms, self.nms_sigma = nms, nms_sigma
         self.nms_threshold = nms_threshold if nms == "hard" else None
-        self.score_threshold = score_threshold
-        self.max_detections = max_detections
+        self.score_threshold, self.max_detections = score_threshold, max_detections
 
     def network(self, images: Images, targets: Sequence[Target] | None = None) -> Outputs:
         maps = self.neck(self.backbone(self.normalise(images)))
@@ -339,44 +291,6 @@ class CornerNet(Detector):
         )
         return replace(candidates, scores=scores)
 
-    @torch.no_grad()
-    def with_truth(
-        self, outputs: Outputs, targets: Sequence[Target], parts: Sequence[str]
-    ) -> Outputs:
-        """These of PARTS as a perfect network would have them; crowds are left as they are.
-
-        True embeddings are a number per object, one and the same for objects that have a corner's
-        cell in common, and agree nowhere else.
-        """
-        truth = self.assign(targets, outputs.heatmap.shape[-2:])
-        heat, embedding, offset = (x.float().clone() for x in outputs)
-        n = truth.weight > 0
-        which = torch.arange(2, device=heat.device)
-        at = (truth.image[n, None], which, slice(None), truth.cell[n, :, 1], truth.cell[n, :, 0])
-        if "heatmap" in parts:
-            heat = truth.heatmap.logit(1e-6)
-        if "embedding" in parts:
-            embedding[:, 0], embedding[:, 1] = -1e6, 1e6
-            embedding[at] = _tags(truth.image[n], truth.cell[n])[:, None, None]
-        if "offset" in parts:
-            offset[at] = truth.offset[n]
-        return Outputs(heat, embedding, offset)
-
     def heatmaps(self, outputs: Outputs) -> dict[str, Tensor]:
         heat = outputs.heatmap.float().sigmoid().amax(2)  # (B, 2, H, W)
         return {"top-left corners": heat[:, 0], "bottom-right corners": heat[:, 1]}
-
-
-def _tags(image: Tensor, cell: Tensor) -> Tensor:
-    """(N,), (N, 2, 2) -> (N,) float32: a number per object, shared by those that share a cell."""
-    corner = torch.arange(2, device=cell.device)[None, :, None].expand(len(cell), 2, 1)
-    place = torch.cat([image[:, None, None].expand_as(corner), corner, cell], 2)  # (N, 2, 4)
-    places, group = place.flatten(0, 1).unique(dim=0, return_inverse=True)
-    group, tag = group.view(-1, 2), torch.arange(len(image), device=image.device).float()
-    for _ in range(len(image)):  # until the least of every chain has gone along it
-        least = tag.new_full((len(places),), torch.inf)
-        least.scatter_reduce_(0, group.flatten(), tag.repeat_interleave(2), "amin")
-        before, tag = tag, least[group].amin(1)
-        if torch.equal(before, tag):
-            break
-    return tag

@@ -18,6 +18,7 @@ from detzoo.data import Letterbox
 from detzoo.engine import step, train
 from detzoo.engine.precision import prepare
 from detzoo.engine.recipe import Recipe
+from detzoo.ideal import parts_of, with_truth
 from detzoo.types import Detections, pad_targets, to_cpu
 
 REGIONS = ("rcnn", "fast_rcnn", "faster_rcnn")
@@ -142,11 +143,11 @@ def test_oracle(name: str) -> None:
     twin = move_module(copy.deepcopy(detector))
     images, truth = images_of(2), pad_targets(SOME)
     with torch.no_grad():
-        truer = detector.with_truth(detector.network(images), truth, detector.PARTS)
+        truer = with_truth(detector, detector.network(images), truth, parts_of(detector))
         expected = detector.decode(truer, images.sizes)
         with gpu():
             outputs = twin.network(images.to(CUDA))
-            truer = twin.with_truth(outputs, truth.to(CUDA), twin.PARTS)
+            truer = with_truth(twin, outputs, truth.to(CUDA), parts_of(twin))
             found = twin.decode(truer, images.sizes)
     for one, other in zip(found, expected, strict=True):
         assert_same(host(one), other)
