@@ -19,41 +19,30 @@ Shape letters: B images, K classes, N anchors of all levels, R regions of all im
 from __future__ import annotations
 
 import inspect
-from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
-from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.models.detection.ssd import SSD
-from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, box_iou
-from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
+from torchvision.ops import MultiScaleRoIAlign, box_iou
 
 from detzoo.detector import Detector
+from detzoo.nn import torchvision as parts
 from detzoo.nn.backbones import Backbone
-from detzoo.nn.blocks import Halving
 from detzoo.nn.norms import GroupNorm
-from detzoo.ops.select import top_candidates
 from detzoo.types import Candidates, Detections, Images, Target
 
-MODELS = {
-    "faster_rcnn": FasterRCNN,
-    "retinanet": RetinaNet,
-    "ssd": SSD,
-    "fcos": FCOS,
-}
+MODELS = {"faster_rcnn": FasterRCNN, "retinanet": RetinaNet, "ssd": SSD, "fcos": FCOS}
 LEVELS = {"faster_rcnn": (2, 6), "retinanet": (3, 7), "ssd": (3, 8), "fcos": (3, 7)}
 MOST = 1000  # candidates of an image
-SSD300_SCALES = (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05)  # of the image's side
 
 
 class DenseOutputs(NamedTuple):
@@ -75,52 +64,6 @@ class RegionOutputs(NamedTuple):
     roi_targets: list[Tensor] | None  # per image (R_b, 4) deltas; only with targets
     scores: Tensor  # (R, K + 1) logits
     deltas: Tensor  # (R, (K + 1) * 4)
-
-
-class Pyramid(nn.Module):
-    """torchvision's FPN over levels lo..hi; one level more is its max pool, two are P6 and P7."""
-
-    def __init__(self, backbone: Backbone, channels: int, levels: tuple[int, int]) -> None:
-        super().__init__()
-        self.used = _maps(backbone, levels)
-        beyond = levels[1] - (backbone.strides[self.used[-1]].bit_length() - 1)
-        if beyond not in (0, 1, 2):
-            raise ValueError(
-                f"levels is {levels}; torchvision's pyramid ends at the backbone's last map "
-                f"(stride {backbone.strides[-1]}) or one or two levels later"
-            )
-        extra = [None, LastLevelMaxPool(), LastLevelP6P7(channels, channels)][beyond]
-        widths = [backbone.channels[i] for i in self.used]
-        self.fpn = FeaturePyramidNetwork(widths, channels, extra)
-        self.channels = [channels] * (len(self.used) + beyond)
-
-    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        named = OrderedDict((str(i), maps[used]) for i, used in enumerate(self.used))
-        return list(self.fpn(named).values())
-
-
-class ExtraMaps(nn.Module):
-    """The backbone's maps and then ever smaller ones, each by a 1x1 and a stride-2 3x3 (SSD)."""
-
-    def __init__(self, backbone: Backbone, channels: int, levels: tuple[int, int]) -> None:
-        super().__init__()
-        self.used = _maps(backbone, levels)
-        self.channels = [backbone.channels[i] for i in self.used]
-        self.extra = nn.ModuleList()
-        while len(self.channels) < levels[1] - levels[0] + 1:
-            narrow = nn.Conv2d(self.channels[-1], channels // 2, 1)
-            halve = Halving(channels // 2, channels)
-            for layer in (narrow, halve):
-                nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)
-            self.extra.append(nn.Sequential(narrow, nn.ReLU(), halve, nn.ReLU()))
-            self.channels.append(channels)
-
-    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        maps = [maps[i] for i in self.used]
-        for layer in self.extra:
-            maps.append(layer(maps[-1]))
-        return maps
 
 
 class TorchvisionDetector(Detector):
@@ -173,7 +116,7 @@ class TorchvisionDetector(Detector):
         low, high = levels or LEVELS[kind]
         strides = [2**level for level in range(low, high + 1)]
         if anchor_sizes is None:
-            anchor_sizes = _anchor_sizes(kind, strides, smallest_anchor or 32.0)
+            anchor_sizes = parts.anchor_sizes_of(kind, strides, smallest_anchor or 32.0)
         if len(anchor_sizes) != len(strides):
             raise ValueError(f"anchor_sizes has {len(anchor_sizes)} levels, not {len(strides)}")
 
@@ -183,7 +126,9 @@ class TorchvisionDetector(Detector):
         # With a softmax, background is class 0; sigmoids need none.
         self.first_label = 1 if kind in ("faster_rcnn", "ssd") else 0
         self.backbone = backbone
-        self.neck = (ExtraMaps if kind == "ssd" else Pyramid)(backbone, channels, (low, high))
+        self.neck = (parts.ExtraMaps if kind == "ssd" else parts.Pyramid)(
+            backbone, channels, (low, high)
+        )
         stub = nn.Identity()  # their models want a backbone that tells its width
         stub.out_channels = self.neck.channels if kind == "ssd" else channels
         arguments = {"backbone": stub, "num_classes": num_classes + self.first_label}
@@ -198,17 +143,17 @@ class TorchvisionDetector(Detector):
             width = head_width or 1024
             pooled = [str(i) for i in range(len(self.neck.used))]
             arguments |= {
-                "rpn_anchor_generator": _anchors(anchor_sizes, (0.5, 1.0, 2.0)),
+                "rpn_anchor_generator": parts.anchor_generator(anchor_sizes, (0.5, 1.0, 2.0)),
                 "box_roi_pool": MultiScaleRoIAlign(pooled, output_size=7, sampling_ratio=2),
                 "box_head": TwoMLPHead(channels * 7 * 7, width),
                 "box_predictor": FastRCNNPredictor(width, num_classes + 1),
                 "num_classes": None,  # the predictor has them
             }
         elif kind == "ssd":
-            arguments |= {"anchor_generator": _default_boxes(len(strides)), "size": (1, 1)}
+            arguments |= {"anchor_generator": parts.default_boxes(len(strides)), "size": (1, 1)}
         else:
             ratios = (0.5, 1.0, 2.0) if kind == "retinanet" else (1.0,)
-            arguments["anchor_generator"] = generator = _anchors(anchor_sizes, ratios)
+            arguments["anchor_generator"] = generator = parts.anchor_generator(anchor_sizes, ratios)
             if tower_norm:
                 arguments["head"] = RetinaNetHead(
                     channels,
@@ -320,24 +265,13 @@ class TorchvisionDetector(Detector):
         """The MOST best-scored boxes of an image; `decode`, torchvision's own, does not ask."""
         model = self.rules[0]
         if self.kind == "faster_rcnn":
-            counts = [len(rois) for rois in outputs.rois]
-            scores = outputs.scores.softmax(1)[:, 1:].split(counts)
-            boxes = model.roi_heads.box_coder.decode(outputs.deltas, outputs.rois)[:, 1:]
-            scores = pad_sequence(scores, batch_first=True, padding_value=-1.0)  # (B, P, K)
-            boxes = pad_sequence(boxes.split(counts), batch_first=True)  # (B, P, K, 4)
-            scores, index, labels = top_candidates(scores, MOST)
-            image = torch.arange(len(counts), device=index.device)[:, None]
-            return Candidates(boxes[image, index, labels], scores, labels)
-        logits = outputs.head["cls_logits"]
-        scores = logits.softmax(2)[..., 1:] if self.kind == "ssd" else logits.sigmoid()
-        if self.kind == "fcos":
-            scores = (scores * outputs.head["bbox_ctrness"].sigmoid()).sqrt()
-        scores, index, labels = top_candidates(scores, MOST)
-        moves = outputs.head["bbox_regression"].gather(1, index[..., None].expand(-1, -1, 4))
-        anchors = outputs.anchors[index].flatten(0, 1)
-        coder = model.box_coder
-        decode = coder.decode if self.kind == "fcos" else coder.decode_single
-        return Candidates(decode(moves.flatten(0, 1), anchors).view_as(moves), scores, labels)
+            coder = model.roi_heads.box_coder
+            return parts.region_candidates(
+                coder, outputs.scores, outputs.deltas, outputs.rois, MOST
+            )
+        return parts.dense_candidates(
+            self.kind, model.box_coder, outputs.head, outputs.anchors, MOST
+        )
 
     @torch.no_grad()
     def decode(
@@ -364,31 +298,3 @@ class TorchvisionDetector(Detector):
             one = Detections(boxes=boxes, scores=scores, labels=labels - self.first_label)
             detections.append(one[(boxes[:, 2:] > boxes[:, :2]).all(1)])
         return detections
-
-
-def _maps(backbone: Backbone, levels: tuple[int, int]) -> list[int]:
-    """Which of the backbone's maps are among `levels`; the finest must be one of them."""
-    used = [i for i, s in enumerate(backbone.strides) if 2 ** levels[0] <= s <= 2 ** levels[1]]
-    if not used or backbone.strides[used[0]] != 2 ** levels[0]:
-        raise ValueError(f"levels is {levels}, but the backbone's strides are {backbone.strides}")
-    return used
-
-
-def _anchor_sizes(kind: str, strides: list[int], smallest: float) -> list[list[float]]:
-    base = [smallest * stride / strides[0] for stride in strides]
-    if kind == "retinanet":  # cut to whole pixels, as torchvision does
-        return [[int(size * 2 ** (i / 3)) for i in range(3)] for size in base]
-    if kind == "faster_rcnn":
-        return [[size] for size in base]
-    return [[stride] for stride in strides]  # FCOS's points
-
-
-def _anchors(sizes: Sequence[Sequence[float]], ratios: Sequence[float]) -> AnchorGenerator:
-    return AnchorGenerator(tuple(tuple(s) for s in sizes), (tuple(ratios),) * len(sizes))
-
-
-def _default_boxes(levels: int) -> DefaultBoxGenerator:
-    """SSD's, of 4 shapes on the first and the last two levels and 6 between (section 3.1)."""
-    ratios = [[2, 3] if 0 < i < levels - 2 else [2] for i in range(levels)]
-    scales = list(SSD300_SCALES) if levels + 1 == len(SSD300_SCALES) else None
-    return DefaultBoxGenerator(ratios, scales=scales)
