@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from detzoo.cli.app import app, command
+from detzoo.cli.colours import painted
 from detzoo.cli.positional import data_root
 from detzoo.config import plain
 from detzoo.files import check_writable
@@ -24,8 +25,10 @@ TRIED = 16  # images on which the proposals are compared
 @app("bench", positional=data_root)
 def main(config: DictConfig) -> int:
     from detzoo.cli import runs, together
+    from detzoo.cli.overall import Overall
     from detzoo.cli.timing import time_runs
-    from detzoo.report import build, text_table
+    from detzoo.engine.progress import note, part_of_others
+    from detzoo.report import gather, write
 
     start = time.monotonic()
     wanted = plain(config)
@@ -42,22 +45,24 @@ def main(config: DictConfig) -> int:
         runs.keep(checked, path)
 
     at_once = together.how_many(wanted["jobs"], settings, wanted["runtime"]["threads"])
-    if at_once > 1:
-        failed = together.side_by_side(settings, paths, wanted["evaluate"], at_once)
-    else:
-        failed = {}
-        for number, (job, path) in enumerate(zip(settings, paths, strict=True)):
-            print(together.announcement(number, settings, path), flush=True)
-            if error := together.train_and_score(job, path, wanted["evaluate"]):
-                failed[path] = error
+    with Overall(settings, paths, wanted["speed"]["seconds"]):
+        if at_once > 1:
+            failed = together.side_by_side(settings, paths, wanted["evaluate"], at_once)
+        else:
+            failed = {}
+            for number, (job, path) in enumerate(zip(settings, paths, strict=True)):
+                note(together.announcement(number, settings, path))
+                part_of_others(together.named(job))
+                if error := together.train_and_score(job, path, wanted["evaluate"]):
+                    failed[path] = error
+                part_of_others("")
     scored = [path for path in paths if path not in failed]
     if scored:
         failed |= time_runs(scored, **wanted["speed"], evaluate=wanted["evaluate"], again=False)
 
-    page = build(
-        paths, out, title=wanted["name"], command=command(), images=wanted["report"]["images"]
-    )
-    print(f"\n{text_table(paths)}\n")
+    book, name = gather(paths), str(wanted["name"])
+    page = write(book, out, title=name, command=command(), images=wanted["report"]["images"])
+    print(f"\n{painted(book.text())}\n")
     for path, error in failed.items():
         print(escaped(f"failed: {path}: {error}", lines=True), file=sys.stderr)
     print(f"{page}\n{len(paths) - len(failed)} of {len(paths)} runs done in {clock(start)}")

@@ -13,6 +13,7 @@ from detzoo.text import escaped
 
 @app("evaluate", positional="runs")
 def main(config: DictConfig) -> int:
+    from detzoo.cli.colours import painted
     from detzoo.cli.select import select
     from detzoo.cli.stages import evaluate_run
     from detzoo.report import text_table
@@ -31,7 +32,7 @@ def main(config: DictConfig) -> int:
             tell("evaluate", error)
             failed = 1
     if wanted["split"] == "test":
-        print(text_table(paths))
+        print(painted(text_table(paths)))
     else:  # a report is of the test split
         for path, metrics in found.items():
             low, high = metrics["intervals"]["AP"]

@@ -19,6 +19,7 @@ from detzoo.text import escaped
 
 @app("pool", positional="runs")
 def main(config: DictConfig) -> int:
+    from detzoo.cli.colours import painted
     from detzoo.cli.select import select
     from detzoo.files import check_writable, read_json
     from detzoo.report import text_table
@@ -33,7 +34,7 @@ def main(config: DictConfig) -> int:
             print(escaped(f"detzoo pool: {error}", lines=True), file=sys.stderr)
             failed = 1
     if made:
-        print(f"{text_table(made)}\n")
+        print(f"{painted(text_table(made))}\n")
     for path in made:
         of_folds = [f"{fold['AP']:.3f}" for fold in read_json(path / "metrics.json")["folds"]]
         print(f"{path}: AP of the folds {', '.join(of_folds)}")

@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from detzoo.cli.app import app, command
+from detzoo.cli.colours import painted
 from detzoo.cli.positional import apart, listed
 from detzoo.cli.values import exists, quoted
 from detzoo.config import folder, plain
@@ -64,7 +65,7 @@ def main(config: DictConfig) -> None:
         command=command(),
         images=wanted["images"],
     )
-    print(book.text())
+    print(painted(book.text()))
     print(page)
 
 

@@ -23,7 +23,7 @@ from detzoo.engine.checkpoint import seed_everything
 from detzoo.engine.folded import folding
 from detzoo.engine.precision import Mode, identity
 from detzoo.engine.predict import predict_dataset
-from detzoo.engine.progress import alone
+from detzoo.engine.progress import alone, note
 from detzoo.engine.status import stage
 from detzoo.engine.train import train
 from detzoo.files import write_json, write_text
@@ -114,6 +114,10 @@ def train_run(settings: Settings, path: Path) -> None:
             seed=settings["seed"],
             validate=validate,
         )
+    if first:
+        now = status.read(path) or {}
+        minutes, seen = now.get("train_seconds", 0) / 60, now.get("images_seen", 0)
+        note(f"trained on {seen:,} images in {minutes:.1f} min")
 
 
 def evaluate_run(
@@ -187,6 +191,8 @@ def evaluate_run(
         if split == "test":
             heatmaps.keep(detector, about | truth, path / "heatmaps.json")
         write_json(path / f"metrics{suffix}.json", found)
+    ap, ap50 = ("n/a" if found[k] is None else f"{found[k]:.3f}" for k in ("AP", "AP50"))
+    note(f"AP {ap}, AP50 {ap50} on {split}")
     return found
 
 

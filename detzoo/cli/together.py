@@ -13,12 +13,13 @@ from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 from detzoo.cli.runs import Settings, say, source
 from detzoo.config import build
 from detzoo.engine import status
+from detzoo.engine.progress import note
+from detzoo.speed.lock import begun_by, command_line
 from detzoo.speed.machine import cores
 
 MOST = 4  # at once: every one keeps its own images in memory
@@ -59,23 +60,18 @@ def side_by_side(
     """
     _propose_first(runs)
     context = get_context("spawn")
-    lock = context.RLock()  # of the terminal
-    places: SimpleQueue[int] = SimpleQueue()
-    for place in range(jobs):
-        places.put(place)
     living: set[BaseProcess] = set()
 
     def work(number: int) -> str | None:
         settings, path = runs[number], paths[number]
-        place = places.get()
-        arguments = (settings, path, evaluate, max(1, cores() // jobs), place, lock)
+        threads = max(1, cores() // jobs)
+        arguments = (settings, path, evaluate, threads, command_line())
         process = context.Process(target=_work, args=arguments)
-        print(announcement(number, runs, path), flush=True)
+        note(announcement(number, runs, path))
         process.start()
         living.add(process)
         process.join()
         living.discard(process)
-        places.put(place)
         if process.exitcode == 0:
             return None
         error = (status.read(path) or {}).get("error")
@@ -94,7 +90,12 @@ def side_by_side(
 
 def announcement(number: int, runs: Sequence[Settings], path: Path) -> str:
     run = runs[number]
-    return f"[{number + 1}/{len(runs)}] {run['label']}, seed {run['seed']}: {path}"
+    return f"[{number + 1}/{len(runs)}] {named(run)}: {path}"
+
+
+def named(run: Settings) -> str:
+    """A run for people, in front of what it prints."""
+    return f"{run['label']}, seed {run['seed']}"
 
 
 def _work(
@@ -102,18 +103,16 @@ def _work(
     path: Path,
     evaluate: dict[str, Any],
     threads: int,
-    place: int,
-    lock: Any,
+    command: str,
 ) -> None:
     """The life of one process."""
     import torch
-    from tqdm import tqdm
 
-    from detzoo.engine.progress import beside_others
+    from detzoo.engine.progress import part_of_others
 
+    begun_by(command)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    tqdm.set_lock(lock)
-    beside_others(settings["label"], place)
+    part_of_others(named(settings))
     torch.set_num_threads(threads)
     sys.exit(train_and_score(settings, path, {**evaluate, "threads": threads}) is not None)
 

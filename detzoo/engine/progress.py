@@ -10,19 +10,26 @@ from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 30.0
 
-# Of this process among others that share its terminal: what it works on, and its line there.
-_owner, _place = "", 0
+_owner = ""  # what this process works on, where one line elsewhere is for it and others
+WIPED = "\r\x1b[K"
 
 
-def beside_others(owner: str, place: int) -> None:
-    """Several processes show bars at once: put `owner` before this one's, on line `place`."""
-    global _owner, _place
-    _owner, _place = f"{owner}: ", place
+def part_of_others(owner: str) -> None:
+    """Show no bars: one line elsewhere is for all (`cli.overall`). Notes get `owner` in front."""
+    global _owner
+    _owner = owner and f"{owner}: "
 
 
 def alone() -> bool:
-    """Whether nobody else's bars are on this terminal, so that one may be drawn anywhere."""
+    """Whether nobody else's line is on this terminal, so that a bar may be drawn."""
     return not _owner
+
+
+def note(text: str) -> None:
+    """A line on stderr, above whatever bar or line is there."""
+    wiped = WIPED if sys.stderr.isatty() else ""
+    with tqdm.external_write_mode(sys.stderr):
+        print(f"{wiped}{_owner}{text}", file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -33,8 +40,9 @@ class Progress:
     """
 
     def __init__(self, total: int, name: str, unit: str, *, done: int = 0, show: bool = True):
-        self.total, self.name, self.unit = total, _owner + name, unit
+        self.total, self.name, self.unit = total, name, unit
         self.first, self.count, self.note = done, done, ""
+        show = show and alone()
         self.show = show
         self.started = self.printed = time.monotonic()
         self.bar = None
@@ -46,7 +54,6 @@ class Progress:
                 initial=done,
                 leave=False,
                 smoothing=0.05,
-                position=_place,
             )
 
     def advance(self, count: int, note: str = "") -> None:

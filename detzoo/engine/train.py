@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from detzoo.detector import Detector, eval_mode
 from detzoo.engine import checkpoint, distributed, status
 from detzoo.engine.precision import autocast, fastest_convolutions, prepare, transfer
-from detzoo.engine.progress import Progress
+from detzoo.engine.progress import Progress, note
 from detzoo.engine.recipe import Recipe
 from detzoo.engine.step import NonFiniteLoss, Step
 from detzoo.files import atomic
@@ -272,6 +272,19 @@ class _Run:
         row = {"images_seen": self.images_seen, "seconds": round(self.seconds, 4)}
         self.curve.append({**row, "AP": scores["AP"], "AP50": scores["AP50"]})
         self.write(CURVE, self.curve)
+        if self.writes:
+            note(self.point(scores))
+
+    def point(self, scores: Mapping[str, float | None]) -> str:
+        """A point of the curve as a line for people."""
+        total = self.steps * self.recipe.batch_size
+        told = ", ".join(
+            f"{key} {'n/a' if scores[key] is None else format(scores[key], '.3f')}"
+            for key in ("AP", "AP50")
+        )
+        return (
+            f"{self.images_seen:,} of {total:,} images: {told} on val, {self.seconds / 60:.1f} min"
+        )
 
     def save(self) -> None:
         self.check_gradient()
@@ -333,6 +346,9 @@ class _Run:
             return  # nothing is added to the log and the curve, whatever became of them
         if self.writes:
             checkpoint.check_space(self.run_dir, self.size)
+            if self.step:
+                total = self.steps * self.recipe.batch_size
+                note(f"goes on from {self.images_seen:,} of {total:,} images")
         self.log = _read_rows(self.run_dir / LOG, self.images_seen)
         self.curve = _read_rows(self.run_dir / CURVE, self.images_seen)
         self.write(LOG, self.log)

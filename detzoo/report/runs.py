@@ -25,6 +25,11 @@ OBJECT = (
     *("precision", "channels_last", "compile", "device"),
 )
 CURVE = ("images_seen", "seconds", "AP", "AP50")
+# Milliseconds of fewer passes, or of a machine of which others took more, say nothing
+LEAST_PASSES = 10
+BUSY = 0.2  # of all processors, taken by others
+OF_TIME = ("stages", "end_to_end", "overhead", "against", "throughput", "energy", "inner")
+OF_TIME += ("samples",)
 NAN = float("nan")
 
 
@@ -202,6 +207,7 @@ def load(path: str | Path) -> Run:
             f"{clean('; '.join(told), 300)}; detzoo speed makes them one again"
         )
         speed = {}
+    speed = trusted(speed)
     curve, problem = read_curve(path)
     if problem:
         damaged.append(problem)
@@ -217,6 +223,27 @@ def load(path: str | Path) -> Run:
         status=status,
         curve=curve,
     )
+
+
+def trusted(speed: dict[str, Any]) -> dict[str, Any]:
+    """speed.json without what was timed (n/a then) where that says nothing, and a warning why; what
+    does not hang on time, as parameters, stays."""
+    passes, others = number(speed, "n"), number(speed, "other_load")
+    why = []
+    if passes < LEAST_PASSES:
+        why.append(
+            f"latency n/a: {passes:.0f} timed passes, and fewer than {LEAST_PASSES} say nothing; "
+            "speed.seconds=120 gives it more (detzoo speed: seconds=120)"
+        )
+    if others > BUSY:
+        why.append(
+            f"latency n/a: other processes used {others:.0%} of the processors while timing ran; "
+            "time again on a quiet machine: detzoo speed RUNS"
+        )
+    if not why:
+        return speed
+    kept = {key: value for key, value in speed.items() if key not in OF_TIME}
+    return kept | {"warnings": why}
 
 
 def read(path: Path, name: str) -> tuple[Any, str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,12 @@ from typing import Any
 # leave none free, this much of one: all threads wait for the one that was held up. A neighbour with
 # 0.19 of one slows two threads on two processors visibly; an idle machine's own upkeep is 0.01.
 BUSY, HELD_UP = 0.05, 0.06
+
+
+def more_seconds(result: Mapping[str, Any], factor: float) -> str:
+    """The setting that gives a timing `factor` times what it had, as bench and speed call it."""
+    seconds = 30 * math.ceil(factor * result.get("seconds", 30) / 30)
+    return f"speed.seconds={seconds} gives it more (detzoo speed: seconds={seconds})"
 
 
 def warnings_about(result: Mapping[str, Any]) -> list[str]:
@@ -19,7 +26,7 @@ def warnings_about(result: Mapping[str, Any]) -> list[str]:
     if others > min(BUSY * processors, max(0, free) + HELD_UP):
         found.append(
             f"other processes used {result['other_load']:.0%} of the {processors} processors while "
-            "timing ran; time again on a quiet machine"
+            "timing ran; time again on a quiet machine: detzoo speed RUNS"
         )
     clocks = result["clocks"]
     if clocks["throttles"]:
@@ -32,13 +39,16 @@ def warnings_about(result: Mapping[str, Any]) -> list[str]:
     if not warmup["settled"]:
         found.append(
             f"warm-up did not settle in {warmup['seconds']:.1f} s and {warmup['passes']} passes "
-            f"({warmup['shapes_settled']} of {warmup['shapes']} input shapes did); allow more time"
+            f"({warmup['shapes_settled']} of {warmup['shapes']} input shapes did); "
+            f"{more_seconds(result, 2)}"
         )
     if result["n"] < 100:
-        found.append(f"p99 of {result['n']} passes says little more than their maximum")
+        more = more_seconds(result, 100 / max(1, result["n"]))
+        found.append(f"p99 of {result['n']} passes says little more than their maximum; {more}")
     timed = len(set(result["samples"]["image"]))
     if timed < result["images"]:
-        found.append(f"{timed} of {result['images']} images were timed; allow more seconds")
+        more = more_seconds(result, result["images"] / max(1, timed))
+        found.append(f"{timed} of {result['images']} images were timed; {more}")
     if result["shapes"] > 1:
         found.append(f"the input has {result['shapes']} shapes; the percentiles mix them")
     return found

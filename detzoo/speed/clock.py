@@ -228,6 +228,7 @@ def measure(
             "folding": folding(pipeline.detector).describe(),
             "shapes": len(set(shapes[name])),
             "warmup": warmups[name],
+            "seconds": seconds,
             "other_load": other_load,
             "processors": psutil.cpu_count() or 1,
             "clocks": clocked,

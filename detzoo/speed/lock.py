@@ -20,9 +20,24 @@ except ImportError:  # Windows
 LOCK = Path(tempfile.gettempdir()) / "detzoo-speed.lock"
 
 
+_begun_by = ""
+
+
 def command_line() -> str:
-    """How this process was started, as a shell would take it."""
-    return shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]])
+    """How this process was started, as a shell would take it: the user's own command, also where
+    the process is one that `detzoo bench` began (`begun_by`)."""
+    if _begun_by:
+        return _begun_by
+    started = [Path(sys.executable).name, *sys.orig_argv[1:]]
+    if len(started) > 1 and Path(started[1]).name == "detzoo":  # the console script
+        started = ["detzoo", *started[2:]]
+    return shlex.join(started)
+
+
+def begun_by(command: str) -> None:
+    """This process is a part of what `command` does."""
+    global _begun_by
+    _begun_by = command
 
 
 def _say(message: str) -> None:

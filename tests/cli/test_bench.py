@@ -109,7 +109,7 @@ def test_the_report_is_written_and_nothing_else() -> None:
 @pytest.fixture
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing the figures takes longest, and once is enough."""
-    monkeypatch.setattr(detzoo.report, "build", lambda paths, out, **about: out / "index.html")
+    monkeypatch.setattr(detzoo.report, "write", lambda book, out, **about: out / "index.html")
 
 
 @pytest.mark.usefixtures("no_page")

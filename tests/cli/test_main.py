@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from detzoo import __version__
-from detzoo.cli import VERBS, main
+from detzoo.cli import VERBS, WAITS, main, wait_asleep
 from detzoo.cli.app import app
 
 
@@ -145,3 +145,16 @@ def test_an_override_that_does_not_exist_is_told(
 ) -> None:
     assert small_app(seen)(["sead=1"]) == 1
     assert "sead" in capsys.readouterr().err and not seen
+
+
+@pytest.mark.parametrize("user", [None, "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"])
+def test_waiting_threads_sleep_unless_the_user_has_chosen(monkeypatch, user):
+    for name in WAITS:
+        monkeypatch.delenv(name, raising=False)
+    if user:
+        monkeypatch.setenv(user, "5")
+    before = dict(os.environ)
+    wait_asleep()
+    changed = {k: v for k, v in os.environ.items() if before.get(k) != v}
+    assert changed == ({} if user else {"OMP_WAIT_POLICY": "passive"})
+    monkeypatch.setenv("OMP_WAIT_POLICY", "x")  # so that it is put back

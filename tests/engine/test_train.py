@@ -4,6 +4,7 @@ import csv
 import multiprocessing
 import os
 import random
+import re
 import signal
 import time
 from contextlib import suppress
@@ -115,7 +116,7 @@ def test_without_average_validation_sees_the_weights_themselves(tmp_path):
 
 
 @pytest.mark.parametrize("layout", [False, True])
-def test_a_run_that_stops_goes_on_to_the_same_bits(tmp_path, layout):
+def test_a_run_that_stops_goes_on_to_the_same_bits(tmp_path, layout, capsys):
     options = {"steps": 20, "channels_last": layout, "validate": score}
     whole = run(tmp_path / "whole", **options)
     for step in (3, 10, 11, 20):
@@ -123,6 +124,10 @@ def test_a_run_that_stops_goes_on_to_the_same_bits(tmp_path, layout):
             run(tmp_path / "cut", checkpoint_seconds=0, on_progress=stop_at(step), **options)
         assert status.read(tmp_path / "cut")["state"] == "failed"
     detector = run(tmp_path / "cut", **options)
+    said = capsys.readouterr().err
+    assert re.search(r"^goes on from \d+ of 80 images$", said, re.MULTILINE)
+    point = r"^80 of 80 images: AP [01]\.\d{3}, AP50 [01]\.\d{3} on val, 0\.0 min$"
+    assert re.search(point, said, re.MULTILINE)
     assert_equal(whole.state_dict(), detector.state_dict())
     states = [checkpoint.load(tmp_path / name) for name in ("whole", "cut")]
     for name in ("model", "ema"):

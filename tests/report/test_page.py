@@ -150,6 +150,18 @@ def test_two_protocols_make_two_tables_and_say_why(tmp_path, monkeypatch):
     assert left == ["latency.svg", "notes.svg"]
 
 
+def test_the_runs_commands_are_the_user_s_own(quick, tmp_path):
+    data = fabricated_runs.dataset(tmp_path / "data", count=3)
+    runs = [fabricated_runs.run(tmp_path / "runs", name, data) for name in "AB"]
+    told = json.loads((runs[0] / "environment.json").read_text())
+    told["command"] = "python -c 'from multiprocessing.spawn import spawn_main; spawn_main()'"
+    (runs[0] / "environment.json").write_text(json.dumps(told))
+    page = build(runs, tmp_path / "out", title="t", command="c", images=False, resamples=20)
+    text = Reader(page.read_text()).all
+    assert "spawn_main" not in text and "not recorded" in text
+    assert text.count("detzoo train detector=b seed=0") == 2  # the list, and the run's row
+
+
 def test_only_failed_runs_still_make_a_page(quick, tmp_path):
     error = "Traceback (most recent call last):\n  File a\nRuntimeError: <out> of memory"
     run = fabricated_runs.failed(tmp_path, error=error)

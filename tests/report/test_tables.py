@@ -250,6 +250,25 @@ def test_a_busy_neighbour_is_in_every_table(make):
     assert f"note: A (seed 0): {busy}" in text_table([run])
 
 
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"n": 9}, "latency n/a: 9 timed passes, and fewer than 10 say nothing; speed.seconds=120"),
+        ({"other_load": 0.34}, "latency n/a: other processes used 34% of the processors"),
+    ],
+)
+def test_a_latency_that_says_nothing_is_n_a(make, changes, why):
+    run = make("A")
+    rewrite(run, **changes)
+    row = table([run]).iloc[0]
+    assert math.isnan(row["p50_ms"]) and math.isnan(row["images_per_second"])
+    assert (row["AP"], row["gmacs"], row["parameters"]) == (0.3, 2.0, 10_000_000)
+    for text in (text_table([run]), speed_table([run])):
+        assert why in text and "n/a" in text
+    rewrite(run, n=10, other_load=0.2)
+    assert table([run])["p50_ms"].iloc[0] > 0
+
+
 def test_what_is_true_of_all_rows_names_none(make):
     runs = [make(name) for name in "ABC"]
     for number, run in enumerate(runs):

@@ -26,8 +26,9 @@ def result(**changes):
     ("changes", "words"),
     [
         ({"other_load": 0.34}, "other processes used 34% of the 2 processors"),
-        ({"n": 40}, "p99 of 40 passes"),
-        ({"images": 9}, "1 of 9 images were timed"),
+        ({"n": 40}, "p99 of 40 passes says little more than their maximum; speed.seconds=90 gives"),
+        ({"n": 40, "seconds": 60.0}, "speed.seconds=150 gives it more (detzoo speed: seconds=150)"),
+        ({"images": 9}, "1 of 9 images were timed; speed.seconds=270"),
         ({"shapes": 3}, "the input has 3 shapes"),
         ({"clocks": {"throttles": ["power cap"]}}, "held back while timing ran: power cap"),
         ({"gpu": "H100"}, "NVML needs pip install"),

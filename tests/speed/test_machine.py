@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from detzoo.speed import machine
+from detzoo.speed import lock, machine
 from detzoo.speed.machine import Bystanders, commit, cpu_model, environment
 
 CPUINFO = (
@@ -50,6 +50,16 @@ def test_the_command_line_can_be_pasted():
     )
     words = shlex.split(done.stdout)
     assert words[1:] == ["-c", code, "a b", "c=[1,2]"]
+
+
+def test_the_command_is_the_user_s_own(monkeypatch):
+    argv = ["python3", "/opt/venv/bin/detzoo", "bench", "seeds=[0,1]"]
+    monkeypatch.setattr(lock.sys, "orig_argv", argv)
+    assert lock.command_line() == "detzoo bench 'seeds=[0,1]'"
+    monkeypatch.setattr(lock, "_begun_by", "")
+    monkeypatch.setattr(lock.sys, "orig_argv", ["python3", "-c", "spawn_main(parent_pid=7)"])
+    lock.begun_by("detzoo bench name=mine")  # in the process of one of its runs
+    assert lock.command_line() == "detzoo bench name=mine"
 
 
 @pytest.fixture
