@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -167,7 +168,8 @@ def names(runs: Sequence[Run]) -> dict[Run, str]:
     found: dict[Run, str] = {}
     for run in runs:
         if run not in traits:  # nothing says what it is, so it must not join those of its label
-            found[run] = f"{run.label} ({run.path.name})" if run.ranked else run.label
+            alone = not run.ranked or run.label == run.path.name
+            found[run] = run.label if alone else f"{run.label} ({run.path.name})"
             continue
         own, same = traits[run], [traits[other] for other in traits if other.label == run.label]
         keys = dict.fromkeys(key for other in same for key in other)
@@ -181,6 +183,13 @@ def names(runs: Sequence[Run]) -> dict[Run, str]:
             digest = hashlib.sha256(_canonical(own).encode()).hexdigest()[:6]
             found[run] = f"{run.label} ({digest})"
     return found
+
+
+def titled(run: Run, name: str) -> str:
+    """A run for a list of those left out, with one hash: its directory's."""
+    base = re.sub(r" \([0-9a-f]{6}\)$", "", name)
+    place = "" if run.path.name in base else f" ({run.path.name})"
+    return f"{base}, seed {run.seed}{place}"
 
 
 def _identity(run: Run) -> dict[str, Any]:

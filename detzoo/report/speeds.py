@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from detzoo.report.compare import differences, names, show, speed_groups, title
+from detzoo.report.compare import differences, names, show, speed_groups, title, titled
 from detzoo.report.runs import Run, clean, dig, interval, load_all, number, shorten
 from detzoo.report.tables import about, aligned, digits, warnings
 
@@ -41,7 +41,7 @@ def speed_table(run_dirs: Iterable[str | Path]) -> str:
     for run in runs:
         if not run.speed:
             reason = " ".join("; ".join(run.problems).split()) or "it was not timed"
-            lines.append(f"left out: {called[run]}, seed {run.seed} ({run.path.name}): {reason}")
+            lines.append(f"left out: {titled(run, called[run])}: {reason}")
     told_of = ((called[run], warnings(run)) for group in tables for run in group.runs)
     lines += [f"note: {rows}: {text}" for text, rows in about(list(told_of)).items()]
     return "\n".join(clean(line.rstrip(), 500) for line in lines).strip("\n") + "\n"

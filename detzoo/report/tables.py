@@ -21,6 +21,7 @@ from detzoo.report.compare import (
     groups,
     names,
     title,
+    titled,
 )
 from detzoo.report.runs import Run, clean, dig, interval, load_all, number, shorten
 
@@ -293,7 +294,7 @@ def text_of(
     for run in runs:
         if not run.ranked:
             reason = " ".join(run.problems[0].split())
-            lines.append(f"left out: {called[run]}, seed {run.seed} ({run.path.name}): {reason}")
+            lines.append(f"left out: {titled(run, called[run])}: {reason}")
     for text, rows in notes([run for run in runs if run.ranked], called).items():
         lines.append(f"note: {rows}: {text}")
     return "\n".join(clean(line.rstrip(), 500) for line in lines).strip("\n") + "\n"

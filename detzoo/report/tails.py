@@ -76,8 +76,9 @@ def _of_images(of: Passes) -> str:
     often = [i for i in always if (of.image == i).sum() > 1]
     if not often or np.isin(of.image[of.slow], often).mean() < MOST:
         return ""
-    images = f"{len(often)} image{'s' * (len(often) > 1)}"
-    return f"of the same {images} in every round, so that what is on them takes that long"
+    if len(often) == 1:
+        return "of one image in every round, so that what is on it takes that long"
+    return f"of the same {len(often)} images in every round, so that what is on them takes that long"
 
 
 def _of_rounds(of: Passes) -> str:

@@ -122,6 +122,79 @@ def test_names_with_html_in_them_are_shown_and_not_run(shown):
     assert shown.find_elements("css selector", "img[onerror], main b") == []
 
 
+ROBOFLOW = (
+    "Hard-Hat-Workers-v14i-raw-and-augmented-416x416_worker_without_helmet_or_reflective_vest",
+    "n02099601_golden_retriever.rf.5b7c0d1e2f3a4b5c6d7e8f90a1b2c3d4",
+    "自転車に乗っている人と歩行者と信号機と道路標識と横断歩道と自転車に乗っている人",
+)
+WHOLE_WORDS = r"""
+const broken = [];
+for (const cell of document.querySelectorAll(".list tbody th, .facts dt, .board small, thead th")) {
+  const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) for (const word of walker.currentNode.data.matchAll(/\S+/g)) {
+    if (word[0].length > 20) continue;
+    const range = document.createRange();
+    range.setStart(walker.currentNode, word.index);
+    range.setEnd(walker.currentNode, word.index + word[0].length);
+    const lines = new Set([...range.getClientRects()].map((box) => Math.round(box.top)));
+    if (lines.size > 1) broken.push(word[0]);
+  }
+}
+return broken;
+"""
+
+
+@pytest.fixture(scope="module")
+def long_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Names as they are in the field: of data sets, classes, detectors and files."""
+    root = tmp_path_factory.mktemp("long")
+    data = fabricated_runs.dataset(root / ROBOFLOW[0], classes=(*ROBOFLOW, "x"))
+    runs = [
+        fabricated_runs.run(
+            root / "runs", f"{name} {label}", data | {"name": ROBOFLOW[0]}, seed=seed
+        )
+        for name, label in zip(ROBOFLOW, ("ssd", "yolo", "centernet"), strict=True)
+        for seed in (0, 1)
+    ]
+    for run in runs:
+        fabricated_runs.score(run)
+    failed = fabricated_runs.failed(root / "runs", ROBOFLOW[1])
+    return build([*runs, failed], root / "out", title=ROBOFLOW[0], command=ROBOFLOW[0] * 3)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_long_names_make_no_page_wider_and_break_no_key(chromium, long_page, width):
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 640}
+    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    chromium.get(long_page.as_uri())
+    for everything in (False, True):
+        if everything:
+            chromium.execute_script(
+                "for (const d of document.querySelectorAll('details')) d.open = true;"
+                "for (const c of document.querySelectorAll('[type=checkbox]')) c.checked = true;"
+            )
+        assert chromium.execute_script("return document.documentElement.scrollWidth") <= width
+        assert chromium.execute_script(WHOLE_WORDS) == []
+
+
+def test_the_answers_are_on_the_first_screen_and_a_half(chromium, page: Path):
+    """Which, how sure, how fast, at which threshold, how many false alarms, which classes fail, is
+    training done, what data, what machine, how to repeat it."""
+    size = {"width": 1280, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    chromium.get(page.as_uri())
+    seen = chromium.execute_script(
+        "return [...document.querySelectorAll('.answer, .facts dt, .facts dd')].filter("
+        "  (e) => e.getBoundingClientRect().width && e.getBoundingClientRect().bottom < 1200"
+        ").map((e) => e.textContent).join(' ')"
+    )
+    for words in (
+        *("told apart from", "ms an image", "Deploy", "precision", "false alarms an image"),
+        *("is worst at", "curve", "test 12 images", "AMD EPYC 7B13, 2 threads", "the command"),
+    ):
+        assert words in seen, words
+
+
 def test_it_fits_the_screen_and_has_the_reader_s_colours(shown):
     """Nothing but the boxes that scroll by themselves is wider than the screen."""
     assert shown.execute_script("return document.documentElement.scrollWidth") <= shown.width

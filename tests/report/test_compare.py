@@ -1,10 +1,12 @@
 """What shares a table, what does not, and what detectors are called."""
 
+from pathlib import Path
+
 import fabricated_runs
 import pytest
 
-from detzoo.report.compare import ACCURACY, differences, groups, names, show, title
-from detzoo.report.runs import load
+from detzoo.report.compare import ACCURACY, differences, groups, names, show, title, titled
+from detzoo.report.runs import Run, load
 
 
 @pytest.fixture
@@ -97,3 +99,22 @@ def test_values_for_people():
     assert show({"kind": "letterbox", "size": [320, 320]}) == "letterbox, size 320 x 320"
     assert show("sha256:" + "ab" * 32) == "abababababab"
     assert (show(4000), show(0.001), show(True), show("cpu")) == ("4,000", "0.001", "yes", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("ssd", "ssd, seed 0 (ssd-1a2b3c4d)"),
+        ("ssd (5e6f70)", "ssd, seed 0 (ssd-1a2b3c4d)"),  # one hash, that of the directory
+        ("ssd (lr=0.1)", "ssd (lr=0.1), seed 0 (ssd-1a2b3c4d)"),
+        ("ssd-1a2b3c4d", "ssd-1a2b3c4d, seed 0"),
+    ],
+)
+def test_a_label_carries_one_hash(name, told):
+    run = Run(Path("runs/ssd-1a2b3c4d"), config={"seed": 0})
+    assert titled(run, name) == told
+
+
+def test_a_run_without_a_label_is_called_by_its_directory_once():
+    run = Run(Path("runs/ssd-1a2b3c4d"), ranked=True)
+    assert names([run]) == {run: "ssd-1a2b3c4d"}

@@ -28,7 +28,7 @@ def run(slow, **other):
 @pytest.mark.parametrize(
     ("slow", "told"),
     [
-        (lambda r, i: i == 2, "10 of 60 passes, of the same 1 image in every round, so that"),
+        (lambda r, i: i == 2, "10 of 60 passes, of one image in every round, so that"),
         (lambda r, i: r == 4, "6 of 60 passes, in 1 of 10 rounds, so that something else kept"),
         (lambda r, i: (r, i) in ((1, 2), (4, 5), (8, 0)), "3 of 60 passes, spread over rounds"),
         (lambda r, i: (r, i) == (3, 3), "1 of 60 passes, spread over rounds and images"),
