@@ -78,7 +78,8 @@ def _of_images(of: Passes) -> str:
         return ""
     if len(often) == 1:
         return "of one image in every round, so that what is on it takes that long"
-    return f"of the same {len(often)} images in every round, so that what is on them takes that long"
+    same = f"of the same {len(often)} images in every round"
+    return f"{same}, so that what is on them takes that long"
 
 
 def _of_rounds(of: Passes) -> str:
