@@ -243,7 +243,9 @@ def trusted(speed: dict[str, Any]) -> dict[str, Any]:
     if not why:
         return speed
     kept = {key: value for key, value in speed.items() if key not in OF_TIME}
-    return kept | {"warnings": why}
+    kept["against"] = {"reference": dig(speed, "against", "reference")}
+    before = speed.get("warnings")
+    return kept | {"warnings": [*why, *(before if isinstance(before, list) else [])]}
 
 
 def read(path: Path, name: str) -> tuple[Any, str | None]:
