@@ -61,8 +61,8 @@ def write_sheets(
         sections += [*_classes(dataset, first), _without(dataset)]
     found = [_counted(result.errors, "error"), _counted(result.warnings, "warning")]
     facts = [
-        f"{result.root}: {', '.join(found)}. Boxes are drawn as they were read; the suspicious come "
-        "first.",
+        f"{result.root}: {', '.join(found)}. Boxes are drawn as they were read; the suspicious "
+        "come first.",
         *filter(None, [legend(result.classes)]),
     ]
     shown = [section for section in sections if section.cells or section.slug == "batch"]

@@ -123,8 +123,9 @@ def _speed(rows: pd.DataFrame, by_name: Mapping[str, Sequence[Run]]) -> str:
 
 
 def overlap(a: pd.Series, b: pd.Series, key: str) -> bool:
-    """Whether the intervals of `key` overlap; True if either has none: nothing separates them."""
-    if not _known([a, b], key):
+    """Whether the intervals of `key` overlap; True if nothing separates them: if either has none,
+    and for AP on fewer than FEWEST images."""
+    if not _known([a, b], key) or (key != "p50_ms" and a.get("images", FEWEST) < FEWEST):
         return True
     return bool(a[f"{key}_low"] <= b[f"{key}_high"] and b[f"{key}_low"] <= a[f"{key}_high"])
 

@@ -51,6 +51,16 @@ def test_few_images_rank_nobody():
     assert "on this 1 image:" in answer(frame(A, C).assign(images=1))[0]
 
 
+def test_intervals_of_few_images_overlap_whatever_they_are():
+    """Also those that an earlier version wrote; times are of passes, not of images."""
+    one, other = (row for _, row in frame(A, C).assign(images=5).iterrows())
+    assert overlap(one, other, "AP")
+    more = [row for _, row in frame(A, C).iterrows()]
+    assert not overlap(*more, "AP")
+    slow = [row for _, row in frame(A, B).assign(images=5).iterrows()]
+    assert not overlap(*slow, "p50_ms")
+
+
 def test_apart_and_alike_in_one_sentence():
     accuracy, _ = answer(frame(C, B, A))
     assert "above C (0.300 [0.250, 0.350]), whose 95% intervals lie below, but it" in accuracy
