@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -10,46 +11,59 @@ from typing import TYPE_CHECKING, Any
 import torch
 from omegaconf import DictConfig
 
-from detzoo.cli.app import app
+from detzoo.cli.app import app, tell
 from detzoo.config import plain
 from detzoo.detector import Detector
 from detzoo.files import write_json
 from detzoo.run_config import SCORED
+from detzoo.text import escaped
 
 if TYPE_CHECKING:
     from detzoo.engine.precision import Mode
 
 
 @app("oracle", positional="runs")
-def main(config: DictConfig) -> None:
+def main(config: DictConfig) -> int:
+    from detzoo.cli.select import select
+
+    wanted = plain(config)
+    paths, scored, failed = select(wanted["runs"]), 0, 0
+    for path in paths:
+        try:
+            scored += score(path, wanted)
+        except Exception as error:  # one run that cannot be scored stops no other
+            print(escaped(f"{path}:"), file=sys.stderr)
+            tell("oracle", error)
+            failed += 1
+    if not scored and not failed:
+        raise ValueError(f"none of {', '.join(map(str, paths))} has parts that could be replaced")
+    return 1 if failed else 0
+
+
+def score(path: Path, wanted: Mapping[str, Any]) -> bool:
+    """Write oracle.json of a run and print it; False where the detector has no parts to replace."""
     import detzoo
     from detzoo.cli.runs import read_moved, source
-    from detzoo.cli.select import select
     from detzoo.engine.precision import prepare
     from detzoo.ideal import parts_of
 
-    wanted = plain(config)
-    paths, scored = select(wanted["runs"]), 0
-    for path in paths:
-        settings = read_moved(path, SCORED, wanted["data"]["root"])
-        given = {"device": wanted["device"]} if wanted["device"] else {}
-        device, mode = computed(path, settings, given)
-        detector = detzoo.load(path, device)
-        if not parts_of(detector):
-            print(f"{path}: a {type(detector).__name__} has no parts to replace")
-            continue
-        dataset = source(settings).read(wanted["split"])
-        prepare(detector, device, mode.channels_last, mode.compile, inference=True)
-        rows = rescored(detector, dataset, wanted["batch_size"], mode)
-        found = {"split": wanted["split"], "device": device, **asdict(mode), "parts": rows}
-        write_json(path / "oracle.json", found)
-        print(f"{path} ({mode})")
-        for row in rows:
-            what = f"true {', '.join(row['true'])}" if row["true"] else "as predicted"
-            print(f"  {what:<36}AP {row['AP']:.3f}  AP50 {row['AP50']:.3f}")
-        scored += 1
-    if not scored:
-        raise ValueError(f"none of {', '.join(map(str, paths))} has parts that could be replaced")
+    settings = read_moved(path, SCORED, wanted["data"]["root"])
+    given = {"device": wanted["device"]} if wanted["device"] else {}
+    device, mode = computed(path, settings, given)
+    detector = detzoo.load(path, device)
+    if not parts_of(detector):
+        print(f"{path}: a {type(detector).__name__} has no parts to replace")
+        return False
+    dataset = source(settings).read(wanted["split"])
+    prepare(detector, device, mode.channels_last, mode.compile, inference=True)
+    rows = rescored(detector, dataset, wanted["batch_size"], mode)
+    found = {"split": wanted["split"], "device": device, **asdict(mode), "parts": rows}
+    write_json(path / "oracle.json", found)
+    print(f"{path} ({mode})")
+    for row in rows:
+        what = f"true {', '.join(row['true'])}" if row["true"] else "as predicted"
+        print(f"  {what:<36}AP {row['AP']:.3f}  AP50 {row['AP50']:.3f}")
+    return True
 
 
 def computed(path: Path, settings: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[str, Mode]:

@@ -189,6 +189,9 @@ def open_image(
         path = inside(Path(root), name)
         if path is None:
             return None, "refused: its path leaves the data set's folder"
+        if path.suffix.lower() not in Image.registered_extensions() or not path.is_file():
+            # Whoever wrote dataset.json says where to read: nothing but images is opened for that.
+            return None, "the image file is not there"
         size = (number(record, "height"), number(record, "width"))
         with imagefile.open_image(path) as image:
             found = imagefile.Header((image.height, image.width), imagefile.orientation(image))
