@@ -80,8 +80,8 @@ def suspicion(written: np.ndarray, sizes: np.ndarray, expected: Form) -> Suspici
     # Fractions above 2 are none, however few: a box of two images' size is nobody's.
     nonsense = expected.unit == 1 and bool((np.abs(written).max(1) > 2).all())
     if not nonsense and (len(written) < FEW or share >= (0.9 if len(written) >= MANY else 0.75)):
-        return None
-    others = [*FRACTIONS, *PIXELS, *PERCENT] if expected.unit else PIXELS
+        return _in_a_corner(written, sizes, expected)
+    others = [*FRACTIONS, *PIXELS, *PERCENT] if expected.unit else [*PIXELS, *PERCENT]
     fits = [form for form in others if form != expected and _plausible(written, sizes, form)]
     out = round((1 - share) * len(written))
     seen = f"{out} of {len(written)} boxes leave their images as {expected.name}"
@@ -107,15 +107,28 @@ def _within_a_pixel(written: np.ndarray, sizes: np.ndarray, expected: Form) -> S
     return _error(f"{seen}; {named}", expected)
 
 
+def _in_a_corner(written: np.ndarray, sizes: np.ndarray, expected: Form) -> Suspicion | None:
+    """Many boxes, all in the upper left quarter of their images: they are of smaller ones."""
+    if len(written) < MANY or _reach(written, sizes, expected) > 0.5:
+        return None
+    fits = [form for form in PERCENT if _plausible(written, sizes, form)]
+    guess = f"they would fit as {fits[0].name}" if fits else "are they of smaller images?"
+    what = f"all {len(written)} boxes lie in the upper left quarter of their images; {guess}"
+    return "warning", what, f"taken as {expected.name}"
+
+
+def _reach(written: np.ndarray, sizes: np.ndarray, form: Form) -> float:
+    """How far right or down the boxes go, as a part of the sides."""
+    return float((form.boxes(written, sizes)[:, 2:] / sizes[:, ::-1]).max())
+
+
 def _error(what: str, expected: Form) -> Suspicion:
     return "error", what, f"wrong boxes; write them as {expected.name}"
 
 
 def _plausible(written: np.ndarray, sizes: np.ndarray, form: Form) -> bool:
     """Whether nearly all boxes fit as that form, and do not all crowd into one corner."""
-    boxes = form.boxes(written, sizes)
-    reach = (boxes[:, 2:] / sizes[:, ::-1]).max()
-    return _share(written, sizes, form) >= FITS and bool(reach > 0.5)
+    return _share(written, sizes, form) >= FITS and _reach(written, sizes, form) > 0.5
 
 
 def _share(written: np.ndarray, sizes: np.ndarray, form: Form) -> float:

@@ -31,6 +31,7 @@ PASSABLE = frozenset(
         "form of boxes",
         "image ids",
         "image too large",
+        "images without annotation",
         "inverted box",
         "labels without images",
         "malformed entry",

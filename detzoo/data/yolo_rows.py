@@ -20,6 +20,8 @@ from detzoo.data.collect import Claim, Collector
 from detzoo.data.words import number, whole
 
 Keypoints = tuple[int, int]  # how many, and the numbers of each: x, y and perhaps v
+Polygons = list[tuple[list[float], str]]  # the numbers of a row and its place
+MANY = 16  # rows from which it is no chance that all would fit otherwise
 
 
 def keypoints(content: Mapping[str, Any]) -> Keypoints | None:
@@ -40,10 +42,11 @@ def claims(
     classes: Sequence[str],
     collector: Collector,
     keypoints: Keypoints | None = None,
+    polygons: Polygons | None = None,
 ) -> list[Claim]:
     """The boxes of an image of `size` (height, width); where: the file, as problems name it.
 
-    keypoints: what boxes have behind them.
+    keypoints: what boxes have behind them. polygons: where to add what was read as polygons.
     """
     found = []
     height, width = size
@@ -62,6 +65,8 @@ def claims(
                 "dropped",
             )
             continue
+        if polygons is not None and len(values) >= 7 and box != _centred(values):
+            polygons.append((values, place))
         x1, y1, x2, y2 = box
         known = values[0] in range(len(classes))
         label = int(values[0]) if known else None
@@ -70,6 +75,30 @@ def claims(
         written = ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1)
         found.append(Claim(pixels, label, name, place, written=written))
     return found
+
+
+def ask_about(polygons: Polygons, collector: Collector) -> None:
+    """Warn of polygons that look like boxes with keypoints.
+
+    All have as many numbers, and in all the first four are a box inside the image that holds the
+    points behind it. Of polygons some lie where the first two points are no such box.
+    """
+    counts = {len(values) for values, _ in polygons}
+    if len(polygons) < MANY or len(counts) > 1 or min(counts) % 2 == 0:
+        return
+    for values, _ in polygons:
+        x1, y1, x2, y2 = _centred(values)
+        inside = x1 >= -0.01 and y1 >= -0.01 and x2 <= 1.01 and y2 <= 1.01
+        xs, ys = values[5::2], values[6::2]
+        if not (inside and x1 <= min(xs) and max(xs) <= x2 and y1 <= min(ys) and max(ys) <= y2):
+            return
+    number = (min(counts) - 5) // 2
+    collector.warning(
+        "extra columns",
+        polygons[0][1],
+        f"all {len(polygons)} rows of {min(counts)} numbers would fit as boxes with keypoints",
+        f"taken as polygons; `kpt_shape: [{number}, 2]` in data.yaml makes them boxes",
+    )
 
 
 def _box(

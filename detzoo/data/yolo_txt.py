@@ -15,7 +15,7 @@ from detzoo.data.dataset import Dataset
 from detzoo.data.folders import images_in, unique
 from detzoo.data.source import DataError, Source
 from detzoo.data.yolo_places import Places, label_file, listed, root_of, text_of
-from detzoo.data.yolo_rows import claims
+from detzoo.data.yolo_rows import Polygons, ask_about, claims
 
 
 class YoloTxt(Source):
@@ -75,11 +75,13 @@ class YoloTxt(Source):
         collector = self.collector()
         images = self._images(found, collector)
         labels = self._labels(split, [path for path, _ in images])
+        polygons: Polygons = []
         for id, (path, where) in enumerate(images, 1):
             size = None if collector.skips(path) else collector.size(path, where)
             if size is not None:
                 file = label_file(labels[path.parent], path.stem)
-                collector.add(id, path, size, self._claims(path, file, size, collector))
+                collector.add(id, path, size, self._claims(path, file, size, collector, polygons))
+        ask_about(polygons, collector)
         if all(place.is_dir() for place in found):  # a list leaves out on purpose
             for place in unique(labels.values()):
                 self._tell_unread([f for f, p in labels.items() if p == place], place, collector)
@@ -113,7 +115,12 @@ class YoloTxt(Source):
         }
 
     def _claims(
-        self, path: Path, labels: Path, size: tuple[int, int], collector: Collector
+        self,
+        path: Path,
+        labels: Path,
+        size: tuple[int, int],
+        collector: Collector,
+        polygons: Polygons,
     ) -> list[Claim]:
         where = labels.relative_to(self.root).as_posix()
         if not labels.is_file():
@@ -125,7 +132,9 @@ class YoloTxt(Source):
             )
             return []
         keypoints = self.layout.keypoints
-        return claims(text_of(labels), where, size, self.classes, collector, keypoints)
+        return claims(
+            text_of(labels), where, size, self.classes, collector, keypoints, polygons
+        )
 
     def _tell_unread(self, folders: list[Path], labels: Path, collector: Collector) -> None:
         """Warn of label files that belong to no image that can be read."""

@@ -264,6 +264,18 @@ class TestRows:
         dataset = yolo(f"{self.BOX} 0.9 0.9 2 0.1 0.1 0")
         assert np.allclose(boxes(dataset), [self.PIXELS], atol=1e-5)
 
+    def test_keypoints_that_nothing_tells_are_asked_about(self, yolo):
+        rng = np.random.default_rng(0)
+        rows, polygons = [], []
+        for x, y in rng.uniform(0.2, 0.8, (20, 2)):
+            points = rng.uniform(-0.05, 0.05, (2, 2)) + (x, y)
+            rows.append(f"0 {x} {y} 0.2 0.2 " + " ".join(map(str, points.ravel())))
+            corners = rng.uniform(-0.1, 0.1, (4, 2)) + (x, y)
+            polygons.append("0 " + " ".join(map(str, corners.ravel())))
+        (problem,) = [p for p in yolo(*rows).problems if p.kind == "extra columns"]
+        assert "kpt_shape: [2, 2]" in problem.action and "all 20 rows" in problem.what
+        assert "extra columns" not in kinds(yolo(*polygons))
+
     @pytest.mark.parametrize("behind", ["0.87", "12", "0.87 12"])
     def test_what_predictions_have_behind_the_box(self, yolo, behind):
         dataset = yolo(f"{self.BOX} {behind}")
@@ -355,6 +367,14 @@ class TestForms:
     def test_large_objects_from_the_corner_on_are_no_corners(self):
         boxes = np.tile([3.0, 2.0, 620.0, 470.0], (30, 1))
         assert suspicion(as_form(boxes, "xywh"), np.tile([480, 640], (30, 1)), XYWH) is None
+
+    @pytest.mark.parametrize("scale", ["percent", "a quarter"])
+    def test_boxes_of_smaller_images_are_a_warning(self, scale):
+        boxes, sizes = scattered()
+        boxes = boxes / sizes[:, [1, 0, 1, 0]] * 100 if scale == "percent" else boxes / 4
+        severity, what, _ = suspicion(as_form(boxes, "xywh"), sizes, XYWH)
+        assert severity == "warning" and "upper left quarter" in what
+        assert ("in percent" in what) == (scale == "percent")
 
     def test_a_pixel_in_the_corner_is_one(self):
         assert suspicion(np.array([[0.0, 0, 1, 1]]), np.array([[480, 640]]), XYWH) is None
