@@ -15,6 +15,7 @@ from detzoo.metrics.errors import FALSE_ALARMS, fates
 from detzoo.metrics.matching import assign, overlaps
 from detzoo.report.analysis import Detail
 from detzoo.report.drawing import TRUTH, Box, as_uri, draw
+from detzoo.report.fonts import legend, legible
 from detzoo.report.palette import Style
 from detzoo.report.pictures import Gallery, Strip, Tile, open_image
 from detzoo.report.runs import clean, shorten
@@ -113,7 +114,13 @@ def close_ups(
             tiles.append(_tile(truth, record, lost, shown, caption, colour, side, quality))
         if tiles:
             strips.append(Strip(name, tuple(tiles)))
-    return Gallery(strips)
+    return Gallery(strips, [numbers] if (numbers := legend(_names(truth))) else [])
+
+
+def _names(truth: Mapping[str, Any]) -> list[str]:
+    """The classes as they are written on a tile, in the order of their ids."""
+    categories = sorted(truth["categories"], key=lambda category: category["id"])
+    return [shorten(str(category["name"]), 22) for category in categories]
 
 
 def _detected(detail: Detail, detection: int, colour: str) -> Box:
@@ -158,12 +165,13 @@ def _tile(
     scale = side / size
     grown = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
     part = image.crop((left, top, right, bottom)).resize(grown, Image.Resampling.LANCZOS)
+    names = _names(truth)
     inside = []
     for box in boxes:
         x1, y1, x2, y2 = box.xyxy
         if x1 < right and x2 > left and y1 < bottom and y2 > top:
             moved = (x1 - left, y1 - top, x2 - left, y2 - top)
-            inside.append(Box(moved, box.text, box.crowd, box.colour))
+            inside.append(Box(moved, legible(box.text, names), box.crowd, box.colour))
     drawn = draw(part, inside, factor=(scale, scale), size=14)
     return Tile(caption, colour, as_uri(drawn, quality))
 

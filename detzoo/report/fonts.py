@@ -106,6 +106,14 @@ def drawable(names: Sequence[str]) -> dict[str, str]:
     return {name: name if face(name) else f"#{i}" for i, name in enumerate(names, 1)}
 
 
+def legible(text: str, names: Sequence[str]) -> str:
+    """The text with the name that it begins with as it is drawn."""
+    for name, drawn in drawable(names).items():
+        if drawn != name and text.startswith(name):
+            return drawn + text.removeprefix(name)
+    return text
+
+
 def legend(names: Sequence[str]) -> str:
     """What the numbers of `drawable` stand for, in a sentence; empty where there are none."""
     numbered = [f"{drawn} {name}" for name, drawn in drawable(names).items() if drawn != name]

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 from detzoo.metrics import conventions
 from detzoo.report.runs import clean
@@ -177,9 +178,10 @@ def _spellings(depth: int) -> tuple[tuple[str, Callable[[str], Any]], ...]:
         ("file name", lambda name: _parts(name)[:depth]),
         ("file name without suffix", lambda name: (_stem(_parts(name)[0]), *_parts(name)[1:depth])),
         (
-            "file name without suffix and case",
+            "file name without suffix, case and %20",
             lambda name: tuple(
-                p.casefold() for p in (_stem(_parts(name)[0]), *_parts(name)[1:depth])
+                p.casefold()
+                for p in (_stem(_parts(unquote(name))[0]), *_parts(unquote(name))[1:depth])
             ),
         ),
     )

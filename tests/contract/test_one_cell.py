@@ -38,8 +38,10 @@ def losses(detector, side: int):
     return detector(images, [target]), images
 
 
-@pytest.mark.parametrize("norm", ["bn", "gn"])
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [(name, norm) for name in CONFIGS for norm in ("bn", "gn") if norm == "bn" or "/" not in name],
+)
 def test_a_batch_of_one_small_image_trains(name, norm):
     torch.manual_seed(0)
     channels = 64 if "/" in name else 32

@@ -12,7 +12,7 @@ from PIL import Image
 
 from detzoo.report import fonts
 from detzoo.report.drawing import Box, draw
-from detzoo.report.fonts import drawable, face, families, legend, pillow_font
+from detzoo.report.fonts import drawable, face, families, legend, legible, pillow_font
 
 
 @pytest.fixture(autouse=True)
@@ -106,19 +106,25 @@ def test_fonts_that_matplotlib_has_not_heard_of_yet_are_found(cat_font, monkeypa
     assert not any("last resort" in one.family.lower() for one in fonts.faces())
 
 
-def test_the_report_says_what_its_numbers_are(tmp_path, dejavu):
-    from detzoo.report.figures import draw as figures
+def test_the_report_says_what_its_numbers_are(tmp_path, dejavu, monkeypatch):
+    from detzoo.report import figures
+    from detzoo.report.closer import close_ups
     from detzoo.report.gather import gather
     from detzoo.report.palette import styles
-    from detzoo.report.pictures import gallery
 
     data = fabricated_runs.dataset(tmp_path / "data", classes=("猫", "dog", "none"))
     run = fabricated_runs.score(fabricated_runs.run(tmp_path / "runs", "A", data))
     (table,) = gather([run], resamples=5).tables
     called = {r: "A" for r in table.group.runs}
     looks = styles(["A"])
-    strips = gallery(table.group.runs, called, looks)
-    assert any("#1 猫" in note for note in strips.notes)
-    drawn = figures(table.group.runs, table.frame, called, looks, details=table.analysis.of)
+    found = close_ups(data, table.analysis.of, looks)
+    assert any("#1 猫" in note for note in found.notes)
+    assert (
+        legible("猫 0.50", ["猫", "dog"]) == "#1 0.50"
+        and legible("dog 1", ["猫", "dog"]) == "dog 1"
+    )
+    for name, nothing in (("_svg", ""), ("_png", b""), ("inline", "")):  # captions are looked at
+        monkeypatch.setattr(figures, name, lambda *_, nothing=nothing: nothing)
+    drawn = figures.draw(table.group.runs, table.frame, called, looks, details=table.analysis.of)
     captions = {one.name: one.caption for one in drawn}
     assert "#1 猫" in captions["classes"] and "#1 猫" in captions["confusion"]

@@ -66,6 +66,7 @@ def stem(id):
         ({"image_id": None, "image": FILES.get}, "joined by file name"),
         ({"image_id": None, "path": lambda id: f"/tmp/{STEMS[id]}.png"}, "without suffix"),
         ({"image_id": None, "file_name": lambda id: f"{STEMS[id]}.JPG"}, "without suffix"),
+        ({"image_id": None, "path": lambda id: f"/a/{STEMS[id]}%2Ejpg"}, "case and %20"),
         ({"file_name": FILES.get, "image_id": lambda id: id - 1}, "another numbering (of 12 of 12"),
         ({"category_name": lambda id: ["cat", "Dog", "é"][id % 3], "category_id": 7}, None),
         ({"class": lambda id: ["cat", "Dog", "é"][id % 3], "category_id": None}, "by name"),
