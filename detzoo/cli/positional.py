@@ -34,6 +34,6 @@ def listed(key: str, named: Sequence[str], rest: Sequence[str]) -> list[str]:
 def data_root(arguments: Sequence[str]) -> list[str]:
     """`detzoo check DIR` is data.root=DIR."""
     named, rest = apart(arguments)
-    if len(named) != 1 or not exists(named[0]):
+    if len(named) != 1 or not (exists(named[0]) or "://" in named[0]):
         return list(arguments)
     return [*rest, f"data.root={quoted(named[0])}"]

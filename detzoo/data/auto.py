@@ -152,7 +152,9 @@ def _format_of_file(path: Path) -> str | None:
         if coco_places.is_annotation_file(path):
             return "coco"
         told = other_formats([path])
-        raise DataError(told[0] if told else f"{path}: not COCO's form; data.root=DIR names a folder")
+        raise DataError(
+            told[0] if told else f"{path}: not COCO's form; data.root=DIR names a folder"
+        )
     return None
 
 
@@ -202,8 +204,14 @@ def _homes(tree: Tree, found: Sequence[Evidence]) -> list[Path]:
 
 def _describes(name: str) -> bool:
     """Whether a file of that name beside folders makes them one data set."""
-    return bool(re.search(r"\.(ya?ml|names|data)$|^(classes|labels|train|test|valid?|trainval)\.txt$"
-                          r"|^notes\.json$", name, re.I)) and not hidden(name)
+    return bool(
+        re.search(
+            r"\.(ya?ml|names|data)$|^(classes|labels|train|test|valid?|trainval)\.txt$"
+            r"|^notes\.json$",
+            name,
+            re.I,
+        )
+    ) and not hidden(name)
 
 
 def _nothing(tree: Tree) -> str:
@@ -261,7 +269,7 @@ def _complete(source: Source, settings: dict[str, Any]) -> list[str]:
             same = "train" if places[split] == places["train"] else "test"
             splits[split] = "none"
             notes.append(f"  {split} is described as the same images as {same}: not used twice")
-        else:
+        elif source.format == "yolo_txt":  # whose folders of images alone make a split
             annotated, images = source.fit(split, places[split])
             if not annotated:
                 splits[split] = "none"
@@ -296,7 +304,9 @@ def _lines(source: Source, format: str) -> list[str]:
             f"  {split:6}{part:.0%} of train, chosen by the images' bytes (data.holdout.{split})"
         )
     if source.folds is not None:
-        lines.append(f"  all of it is cut into {source.folds} folds, and fold {source.fold} is tested")
+        lines.append(
+            f"  all of it is cut into {source.folds} folds, and fold {source.fold} is tested"
+        )
     if isinstance(source, Voc):
         edges = "numbered from 1" if source.first_pixel else "edges, counted from 0"
         lines.append(f"  boxes are {edges} (data.first_pixel={source.first_pixel})")
@@ -321,7 +331,9 @@ def _otherwise(format: str) -> list[str]:
 def _shown(root: Path, found: Any) -> str:
     """Places relative to root, the first of them where there are several."""
     paths = [found] if isinstance(found, Path) else list(found)
-    first = paths[0].relative_to(root).as_posix() if paths[0].is_relative_to(root) else str(paths[0])
+    first = (
+        paths[0].relative_to(root).as_posix() if paths[0].is_relative_to(root) else str(paths[0])
+    )
     name = f"{first}/" if paths[0].is_dir() and first != "." else first
     name = "all of it" if name == "." else name
     return name + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")

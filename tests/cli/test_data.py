@@ -89,5 +89,6 @@ def test_check_by_the_root_alone(tmp_path, capsys):
 
 def test_what_is_no_data_set_is_one_line(tmp_path, capsys):
     for root, says in (("https://a.b/c.zip", "is a URL"), (str(tmp_path), "no annotations of")):
-        assert main(["check", f"data.root={root}"]) == 1
-        assert says in capsys.readouterr().err
+        for argument in (f"data.root={root}", root):
+            assert main(["check", argument]) == 1
+            assert says in capsys.readouterr().err

@@ -363,6 +363,16 @@ class TestCoco:
         auto = recognise(tmp_path, splits={"val": "none"})
         assert boxes_of(auto.source.read("test")) == boxes_of(source.read("test"))
 
+    def test_a_published_split_without_its_images_is_not_replaced(self, tmp_path):
+        layouts.coco_2017(tmp_path)
+        for path in (tmp_path / "test2017").iterdir():
+            path.unlink()
+        found = recognise(tmp_path)
+        assert not found.source.holdout
+        assert "  test  annotations/instances_test2017.json: 0 of 2 images are there" in found.lines
+        with pytest.raises(DataError, match="the test split has no images that can be used"):
+            found.source.read("test")
+
     def test_the_root_may_be_a_json(self, tmp_path):
         layouts.cvat_coco(tmp_path)
         file = tmp_path / "annotations/instances_default.json"
