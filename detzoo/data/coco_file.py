@@ -189,6 +189,20 @@ def claims(
     return found
 
 
+def _numbers(bbox: Any) -> list[float]:
+    """The numbers of a bbox, which tables write as text, and some tools in a list of one."""
+    if isinstance(bbox, str) and bbox.strip():
+        values = [number(value) for value in bbox.strip(" []()").replace(",", " ").split()]
+        if any(map(math.isnan, values)):
+            raise ValueError(f"its bbox is {bbox!r:.60}")
+        return values
+    if isinstance(bbox, list) and len(bbox) == 1 and isinstance(bbox[0], list):
+        bbox = bbox[0]
+    if bbox and not isinstance(bbox, list):
+        raise ValueError(f"its bbox is {bbox!r:.60}")
+    return [number(value) for value in bbox or []]
+
+
 def _box(
     annotation: Entry, where: str, collector: Collector
 ) -> tuple[bounds.Box, tuple[float, ...] | None]:
@@ -199,7 +213,7 @@ def _box(
     the corners; CVAT writes the unturned box, and the angle beside it.
     """
     bbox, drawing = annotation.get("bbox"), annotation.get("segmentation")
-    values = [number(value) for value in bbox] if bbox else []
+    values = _numbers(bbox)
     if not any(values) and drawing:
         try:
             box = bounds.segmentation(drawing)

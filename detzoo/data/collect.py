@@ -22,6 +22,7 @@ from detzoo.data.words import number, truth
 from detzoo.imagefile import MAX_MEGAPIXELS, UNREADABLE, Exif, Header, Size, header, turned
 
 OVERSHOOT = 0.01  # pixels outside the image that are the rounding of whoever wrote the file
+MOST_AREA = 1.1  # of an object, as a part of its box's; more is of another image size
 SLIVER = 1e-3  # pixels; a narrower box is a slip of the mouse, and vanishes when it is resized
 
 
@@ -168,6 +169,10 @@ class Collector:
             whole = (box[2] - box[0]) * (box[3] - box[1])
             told = claim.area if box == claim.box else None
             area = told if told is not None and 0 < told < math.inf else whole
+            if area > MOST_AREA * whole + 1:
+                what = "an area is larger than that of its box"
+                self.note("area too large", claim.where, what, "the box's area")
+                area = whole
             kept[box, claim.label] = claim.crowd is not None, area
         boxes, labels = [box for box, _ in kept], [label for _, label in kept]
         crowd, areas = [crowd for crowd, _ in kept.values()], [area for _, area in kept.values()]

@@ -17,6 +17,7 @@ IMPASSABLE = {
 PASSABLE = frozenset(
     {
         "EXIF rotation",
+        "area too large",
         "box outside the image",
         "class left out",
         "crowd",

@@ -194,6 +194,20 @@ class TestMasks:
         assert kinds(dataset) == ["malformed entry"] and "bbox" in dataset.problems[0].what
 
     @pytest.mark.parametrize(
+        "bbox", [[10, 5, 20, 30], ["10", "5", "20", "30.0"], "[10, 5, 20, 30]", [[10, 5, 20, 30]]]
+    )
+    def test_four_numbers_however_they_are_written(self, coco, bbox):
+        coco.content["annotations"] = [coco.annotation(1, 7, 20, bbox)]
+        dataset = Coco(coco.write().root).read("train")
+        assert boxes(dataset) == [[10, 5, 30, 35]] and not dataset.problems
+
+    @pytest.mark.parametrize("bbox", [7, True, {"x": 1, "y": 2, "w": 3, "h": 4}, "a box", [1, 2]])
+    def test_what_is_no_box_is_an_error(self, coco, bbox):
+        coco.content["annotations"] = [coco.annotation(1, 7, 20, bbox)]
+        dataset = Coco(coco.write().root).read("train")
+        assert [(p.severity, p.kind) for p in dataset.problems] == [("error", "malformed entry")]
+
+    @pytest.mark.parametrize(
         ("annotation", "box"),
         [
             ({"bbox": [30, 20, 20, 10, 90]}, [25, 10, 35, 30]),  # detectron2's, in degrees
@@ -305,6 +319,22 @@ class TestRows:
         assert [(p.kind, p.where) for p in dataset.problems] == [
             ("duplicate box", "labels/train/a.txt:2")
         ]
+
+
+class TestAreas:
+    @pytest.mark.parametrize(
+        ("area", "taken", "kind"),
+        [
+            (300, 300, []),
+            (620, 620, []),
+            (2400, 600, ["area too large"]),
+            *((value, 600, []) for value in (0, -1, None, "x", math.nan)),
+        ],
+    )
+    def test_an_object_is_no_larger_than_its_box(self, coco, area, taken, kind):
+        coco.content["annotations"] = [coco.annotation(1, 7, 20, [10, 5, 20, 30], area=area)]
+        dataset = Coco(coco.write().root).read("train")
+        assert dataset.samples[0].areas.tolist() == [taken] and kinds(dataset) == kind
 
 
 class TestSlivers:
