@@ -134,6 +134,19 @@ def test_every_part_of_the_training_is_built(group: str, choice: str, kind: type
     assert isinstance(build(plain(train(f"{group}={choice}"))[group]), kind)
 
 
+@pytest.mark.parametrize("name", ["centernet", "faster_rcnn", "yolov3"])
+def test_a_run_of_before_there_was_upsample_by_is_built_as_it_was(name: str) -> None:
+    node = plain(train(f"detector={name}", "backbone=resnet10t_half"))["detector"]
+    assert node["upsample_by"] is None
+    built = []
+    for missing in ((), ("upsample_by",)):
+        torch.manual_seed(0)
+        settings = {key: value for key, value in node.items() if key not in missing}
+        built.append(build(settings, num_classes=3).state_dict())
+    assert list(built[0]) == list(built[1])
+    assert all(torch.equal(a, b) for a, b in zip(*(s.values() for s in built), strict=True))
+
+
 def test_every_paper_has_a_recipe() -> None:
     papers = {name for name in list_detectors() if "/" not in name}
     assert {name.split("/")[1] for name in choices("recipe") if "/" in name} == papers

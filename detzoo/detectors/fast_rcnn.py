@@ -5,8 +5,8 @@ fully connected layers name and move the region. The proposals come from outside
 
 Where we depart: RoI Align is the default (1703.06870), `region_features: pool` is the paper's; the
 true boxes join the proposals in training. Deltas are over fixed deviations of 0.1 and 0.2, as in
-the published code's successors, where section 2.3 normalises by the training set's own. No
-truncated SVD (section 3.1).
+the published code's successors, where section 2.3 normalises by the training set's own. No dropout
+unless `dropout` says so, which VGG16 has. No truncated SVD (section 3.1).
 
 Shape letters: B images, K classes, R regions of all images.
 """

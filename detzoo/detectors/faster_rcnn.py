@@ -10,11 +10,12 @@ Where we depart: joint instead of 4-step alternating training; RoI Align is the 
 (1703.06870), `region_features: pool` is the paper's. On a pyramid anchors that cross the image's
 edge are trained on, as in the code of its followers; on one map they are left out as in the paper
 (section 3.1.3). Proposals are clipped in training and at test and dropped only where they have no
-sides, not below 16 px. The true boxes join the proposals in training, as in the published code.
-Both terms of equation 1 are over the sampled anchors, with a weight of 1 (the paper: over 256
-anchors and 2400 cells, with a lambda of 10, which is about the same). Deltas of the second stage
-are over fixed deviations of 0.1 and 0.2; smooth L1's beta is 1/9 in both stages, torchvision's (the
-code: in the RPN; 1 in the second stage, where `rpn_beta` and `box_beta` tell them apart).
+sides, not below 16 px. No dropout unless `dropout` says so, which VGG16 has. The true boxes join
+the proposals in training, as in the published code. Both terms of equation 1 are over the sampled
+anchors, with a weight of 1 (the paper: over 256 anchors and 2400 cells, with a lambda of 10, which
+is about the same). Deltas of the second stage are over fixed deviations of 0.1 and 0.2; smooth L1's
+beta is 1/9 in both stages, torchvision's (the code: in the RPN; 1 in the second stage, where
+`rpn_beta` and `box_beta` tell them apart).
 
 Shape letters: B images, K classes, A anchors a cell, N anchors in all, R regions of all images.
 """

@@ -7,8 +7,9 @@ Where we depart: a softmax and a regression per class, trained with the backbone
 the place of the linear SVMs and the ridge regressors that were fitted afterwards (appendix B gives
 the softmax 3.3 mAP less), so positives are regions with an IoU of 0.5 for the boxes too, not 0.6.
 Their loss is Fast R-CNN's, smooth L1 of deltas over deviations of 0.1 and 0.2, where appendix C
-fits squares of plain deltas. The true boxes join the proposals in training. A region is cut out of
-the image as it is resized, padded with its mean colour.
+fits squares of plain deltas. No dropout unless `dropout` says so, which VGG16 has. The true boxes
+join the proposals in training. A region is cut out of the image as it is resized, padded with its
+mean colour.
 
 Shape letters: B images, K classes, R regions of all images, S side of a crop.
 """
