@@ -16,6 +16,8 @@ from detzoo.cli.app import EXPECTED, app
 from detzoo.config import plain
 from detzoo.text import escaped
 
+FINGERPRINT = ("dataset_hash", "weights_hash", "max_dets", "score_threshold")
+
 
 @app("pool", positional="runs")
 def main(config: DictConfig) -> int:
@@ -136,6 +138,12 @@ def _scored(path: Path) -> dict[str, Any]:
     metrics = read_or_empty(path / "metrics.json")
     if metrics.get("split") != "test":
         raise ValueError(f"{path} was not scored on its test split: detzoo evaluate runs=[{path}]")
+    known = metrics.get("fingerprint")
+    lacks = [key for key in FINGERPRINT if not isinstance(known, dict) or key not in known]
+    if lacks or "AP" not in metrics:
+        raise ValueError(
+            f"{path / 'metrics.json'} lacks {', '.join(lacks) or 'AP'}: detzoo evaluate {path}"
+        )
     return metrics
 
 

@@ -170,9 +170,10 @@ def keep(result: CheckResult, path: Path) -> None:
 def read_or_empty(path: Path) -> dict[str, Any]:
     """What the file holds; {} where it is not there or damaged, so that it is made anew."""
     try:
-        return read_json(path)
+        found = read_json(path)
     except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def say(path: Path, error: Exception) -> str:

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from detzoo.data.dataset import Dataset, Sample, content_hash
 from detzoo.data.loader import load_sample
 from detzoo.data.proposals import Proposer
-from detzoo.files import atomic, write_json
+from detzoo.files import atomic, remove_leftovers, write_json
 
 ROOT = Path("data") / "proposals"
 SHARD = 16  # images in a file: what a kill can cost
@@ -84,6 +84,7 @@ def propose(
     paths = [folder / f"{key}.npz" for key in keys]
     missing = [i for i, path in enumerate(paths) if not path.is_file()]
     if missing:
+        remove_leftovers(folder)
         write_json(folder / "parameters.json", proposer.describe())
         jobs = [(proposer, parts[i], paths[i], keys[i]) for i in missing]
         images = sum(len(parts[i]) for i in missing)

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 import detzoo
-from detzoo.files import atomic, read_json, write_json, write_text
+from detzoo.files import atomic, read_json, remove_leftovers, write_json, write_text
 from detzoo.report.analysis import Analysis
 from detzoo.report.answer import answer
 from detzoo.report.beyond import facts
@@ -60,6 +60,8 @@ def build(
 def write(book: Book, out: str | Path, *, title: str, command: str, images: bool = True) -> Path:
     """As `build`, of what is gathered already."""
     out, runs, called = Path(out), book.runs, book.called
+    if out.is_dir():
+        remove_leftovers(out)
     tables = [table.group for table in book.tables]
     looks = styles(called.values())
     sections = []
