@@ -174,7 +174,7 @@ def is_annotation_file(path: Path) -> bool:
     )
 
 
-NAME = re.compile(r'"file_name"\s*:\s*("(?:[^"\\\\]|\\\\.)*")')
+NAME = re.compile(r'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 
 def file_names(path: Path) -> list[str]:

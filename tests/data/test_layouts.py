@@ -1,11 +1,13 @@
 """Every layout that a tool writes is read as it is meant, by its root alone."""
 
+import json
 import re
 import unicodedata
 
 import pytest
 
 from detzoo.data import Coco, DataError, Voc, YoloTxt, recognise
+from detzoo.data.coco_places import file_names
 
 from . import layouts
 from .layouts import ITEMS, NAMES, SPLITS
@@ -425,3 +427,13 @@ def test_what_is_no_data_set_is_one_sentence(tmp_path, name, says):
     root = name if "://" in name else tmp_path / name
     with pytest.raises(DataError, match=re.escape(says)):
         recognise(root)
+
+
+@pytest.mark.parametrize("name", ["é 1.jpg", "写真.jpg", 'a"b.jpg', "a\\b.jpg", "a.jpg"])
+@pytest.mark.parametrize("escaped", [True, False])
+def test_names_of_images_are_read_as_json_writes_them(tmp_path, name, escaped):
+    """Python's json writes é as \\u00e9; such names were passed over, and splits seemed empty."""
+    file = tmp_path / "a.json"
+    entries = [{"id": 1, "file_name": name}, {"file_name": "b.jpg"}]
+    file.write_text(json.dumps({"images": entries}, ensure_ascii=escaped), encoding="utf-8")
+    assert file_names(file) == [name, "b.jpg"]
