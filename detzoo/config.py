@@ -104,7 +104,7 @@ def _texts(node: Any, where: str) -> Iterator[tuple[str, str]]:
             if isinstance(key, str):
                 yield where, key
             yield from _texts(child, f"{where}: {key}")
-    elif isinstance(node, list):
+    elif isinstance(node, list | tuple):
         for index, child in enumerate(node):
             yield from _texts(child, f"{where}[{index}]")
     elif isinstance(node, str):
