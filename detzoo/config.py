@@ -159,7 +159,7 @@ def _check(node: Any, where: str, parts: Sequence[str]) -> None:
             if not isinstance(key, str) or (key.startswith("_") and key != "_target_"):
                 raise ValueError(f"{where}: {key!r:.80} is no name of a setting")
             _check(child, f"{where}.{key}", parts)
-    elif isinstance(node, list):
+    elif isinstance(node, list | tuple):
         for index, child in enumerate(node):
             _check(child, f"{where}[{index}]", parts)
     elif isinstance(node, str) and "${" in node:

@@ -205,3 +205,9 @@ def test_a_bad_yaml_file_says_which_and_why(text: str, said: str, tmp_path: Path
     path.write_text(text)
     with pytest.raises(ValueError, match=rf"config\.yaml: .*{said}"):
         load_yaml(path)
+
+
+def test_a_tuple_is_a_list_of_settings() -> None:
+    """As whoever composes a node in Python writes it."""
+    node = {"_target_": "detzoo.data.Letterbox", "size": (64, 96)}
+    assert build(node, "resize").describe() == build(node | {"size": [64, 96]}, "resize").describe()
