@@ -31,7 +31,7 @@ KINDS = {
     **dict.fromkeys(("first", "second"), "Sequence[str | Path] | None"),
     **dict.fromkeys(("runs",), "Sequence[str | Path]"),
     **dict.fromkeys(("detectors", "precisions"), "Sequence[str] | None"),
-    **dict.fromkeys(("runtime.channels_last", "channels_last", "jobs"), "Any"),
+    **dict.fromkeys(("runtime.channels_last", "channels_last", "runtime.workers", "jobs"), "Any"),
     "results": "Sequence[str] | Mapping[str, str] | None",
     "speed.reference": "str | None",
 }

@@ -221,3 +221,9 @@ def test_a_run_and_images_by_position(tmp_path: Path, monkeypatch) -> None:
     assert positional("predict", ["run=r", "x y.jpg"]) == ["run=r", "images=['x y.jpg']"]
     assert positional("compare", ["a", "b*"]) == ["first=a", "second='b*'"]
     assert positional("compare", ["second=a", "b"]) == ["second=a", "first=b"]
+
+
+@pytest.mark.parametrize(("written", "wanted"), [("0", 0), ("2", 2), ("auto", "auto")])
+def test_workers_are_a_number_or_auto(written: str, wanted: object) -> None:
+    found = composed("train", "detector=yolo", "data=shapes", f"runtime.workers={written}")
+    assert found["runtime"]["workers"] == wanted
