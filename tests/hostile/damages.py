@@ -195,7 +195,7 @@ def _set(value: Callable[[torch.Tensor], Any]) -> Callable[[dict[str, torch.Tens
 
 
 def _nan(tensor: torch.Tensor) -> torch.Tensor:
-    spoilt = tensor.clone()
+    spoilt = tensor.clone(memory_format=torch.contiguous_format)
     spoilt.view(-1)[7] = float("nan")
     return spoilt
 
