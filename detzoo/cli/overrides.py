@@ -8,12 +8,14 @@ there or not", since a constructor's default lives in its signature alone.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 from detzoo.cli import values
-from detzoo.cli.schema import Schema, choices_of, parameters, schema_of
+from detzoo.cli.schema import Schema, choices_of, parameters, schema_of, value_of
 from detzoo.cli.values import FUNCTION, Kind
 
 OVERRIDE = re.compile(r"(?P<sign>\+\+|\+|~|)(?P<key>[^=]*?)(?:=(?P<value>.*))?", re.S)
@@ -21,6 +23,12 @@ OVERRIDE = re.compile(r"(?P<sign>\+\+|\+|~|)(?P<key>[^=]*?)(?:=(?P<value>.*))?",
 VALUED = {
     *("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn"),
     *("--config-dir", "-cd", "--experimental-rerun", "--info", "-i"),
+}
+# Settings that only some detectors have a use for
+FOR_SOME = {
+    *("channels", "head_width", "smallest_anchor", "finest_level", "cell", "octave_scales"),
+    *("max_proposals", "crop", "crop_context", "crop_batch", "anchors", "size_weight"),
+    *("proposals", "grid_smallest", "grid_growth", "grid_ratios", "grid_step"),
 }
 EPOCHS = {"epochs", "epoch", "max_epochs", "num_epochs", "n_epochs", "total_epochs"}
 STEPS = {"steps", "max_steps", "iterations", "iters", "max_iter", "max_iters", "num_steps"}
@@ -118,7 +126,10 @@ def judge(
             schemas.append(
                 schema_of(config or verb, *first[:place], f"{key}={name}", *first[place + 1 :])
             )
-    schemas = _of_detectors(config or verb, found, first, schemas[0]) or schemas
+    several = _of_detectors(config or verb, found, first, schemas[0])
+    if any(one.key.startswith("detector.") for one in found):
+        schemas = several or schemas
+    say_without_effect(found, several or schemas)
     taken = []
     for one in found:
         if (
@@ -142,8 +153,9 @@ def judge(
 def _of_detectors(
     config: str, found: Sequence[Override], first: Sequence[str], schema: Schema
 ) -> list[Schema]:
-    """One schema more for each of `detectors`, where a setting is the detector's own."""
-    if not any(one.key.startswith("detector.") for one in found) or "detector" not in schema.groups:
+    """One schema for each of `detectors`, where a setting is the detector's own or may be."""
+    own = any(one.key.split(".")[0] in {"detector", *FOR_SOME} for one in found)
+    if not own or "detector" not in schema.groups:
         return []
     wanted = schema.tree.get("detectors")
     for one in found:
@@ -152,6 +164,18 @@ def _of_detectors(
             wanted = [values.unquoted(name) for name in values.elements(text)]
     known = set(choices_of("detector"))
     return [schema_of(config, *first, f"detector={name}") for name in wanted or () if name in known]
+
+
+def say_without_effect(found: Sequence[Override], schemas: Sequence[Schema]) -> None:
+    """A line on stderr for each setting that none of the detectors has a use for."""
+    given = [name for one in found if (name := one.key.split(".")[0]) in FOR_SOME]
+    if not given or "recipe" not in schemas[0].tree:
+        return
+    used = set().union(*(schema.used() for schema in schemas))
+    labels = ", ".join(dict.fromkeys(str(schema.tree["label"]) for schema in schemas))
+    for name in dict.fromkeys(given):
+        if name not in used:
+            print(f"note: {name} has no effect on {labels}", file=sys.stderr)
 
 
 def is_group(key: str, schema: Schema) -> bool:
@@ -171,6 +195,8 @@ def choose(verb: str, one: Override, multirun: bool) -> list[str]:
     names = [values.unquoted(name) for name in names]
     for name in names:
         if name not in known:
+            if one.group == "backbone" and is_backbone(name):
+                raise Refused(f"there is no backbone {name!r} in conf; use backbone.name={name}")
             raise Refused(f"there is no {one.group} {name!r}{nearest(name, known)}")
     if (len(names) > 1 or value.startswith("[")) and not multirun:
         several = ",".join(names)
@@ -180,6 +206,13 @@ def choose(verb: str, one: Override, multirun: bool) -> list[str]:
             + (f", or {one.group}s=[{several}] of detzoo bench" if one.group == "detector" else "")
         )
     return names
+
+
+def is_backbone(name: str) -> bool:
+    """Whether timm has a network of that name."""
+    import timm
+
+    return timm.is_model(name)
 
 
 def _setting(
@@ -206,7 +239,30 @@ def _setting(
         for name in values.elements(value.strip("[]")):
             if (name := values.unquoted(name)) not in known:
                 raise Refused(f"detectors: there is no detector {name!r}{nearest(name, known)}")
+    try:
+        parsed = value_of(f"{one.key}={value}")
+    except ValueError as error:
+        raise Refused(str(error)) from None
+    _check_keys(verb, one.key, parsed, schemas, otherwise)
     return f"++{one.key}={value}"
+
+
+def _check_keys(
+    verb: str,
+    key: str,
+    value: Any,
+    schemas: Sequence[Schema],
+    otherwise: Callable[[str], str | None],
+) -> None:
+    """Refuse a mapping with a key that is no setting: data.splits={tset:a}."""
+    if not isinstance(value, dict) or key == "results":
+        return
+    for name, child in value.items():
+        below = Override("", "", f"{key}.{name}", "")
+        for schema in schemas:
+            if schema.find(below.key) is None:
+                raise Refused(unknown(verb, below, schema, schemas, otherwise))
+        _check_keys(verb, below.key, child, schemas, otherwise)
 
 
 def read(verb: str, one: Override, kind: Kind, schema: Schema, multirun: bool) -> str:

@@ -26,7 +26,7 @@ from detzoo.data.workers import choose_workers
 from detzoo.engine import distributed, status
 from detzoo.engine import precision as precisions
 from detzoo.files import read_json, write_json
-from detzoo.run_config import read_run
+from detzoo.run_config import BEGUN, read_run
 from detzoo.text import escaped
 
 Settings = dict[str, Any]
@@ -92,8 +92,7 @@ def settings_of(config: DictConfig) -> Settings:
     settings = plain(config)
     settings = {key: settings[key] for key in KEYS}
     settings |= {key: str(settings[key]) for key in ("label", "name")}
-    for part in ("recipe", "resize", "augment"):  # a value that cannot be, before data are read
-        build(settings[part], part)
+    check_buildable(settings)
     settings["runtime"] = runtime(settings["runtime"])
     settings["data"] = resolved(settings["data"])
     if settings["data"].get("root"):  # so that a run can be scored from any folder
@@ -109,6 +108,24 @@ def settings_of(config: DictConfig) -> Settings:
     # The files may change while their settings do not; a run belongs to the images that it saw.
     settings["train_hash"] = data.read("train").hash
     return settings
+
+
+def check_buildable(settings: Settings) -> None:
+    """Raise ValueError for a value that cannot be, before any data are read.
+
+    The detector is built without memory for its weights, and for as many classes as there may be.
+    """
+    for part in ("recipe", "resize", "augment"):
+        build(settings[part], part)
+    detector = {**settings["detector"], "num_classes": 2}
+    proposer = detector.pop("proposer", None)
+    if proposer and "run" not in proposer:
+        build(proposer, "proposals")
+    backbone = detector.get("backbone")
+    if isinstance(backbone, dict):
+        detector["backbone"] = backbone | {key: BEGUN[key] for key in BEGUN if key in backbone}
+    with torch.device("meta"):
+        build(detector, "detector")
 
 
 def runtime(wanted: dict[str, Any]) -> dict[str, Any]:

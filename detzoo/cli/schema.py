@@ -5,12 +5,14 @@ it, and from the signatures of what that configuration builds.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator, Sequence
 from functools import cache, cached_property
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
@@ -35,6 +37,10 @@ KINDS = {
     "results": "Sequence[str] | Mapping[str, str] | None",
     "speed.reference": "str | None",
 }
+# What a training is made of, and what is read beside it
+PARTS = ("label", "name", "root", "seed", "lr", "detector", "data", "resize", "augment")
+PARTS += ("recipe", "runtime")
+REFERENCE = re.compile(r"\$\{(?:oc\.select:)?([\w.]+)")
 # Constructor parameters that the program fills in
 FILLED = {"num_classes"}
 # A mapping whose keys are a data set's splits
@@ -85,6 +91,8 @@ class Schema:
                 if last:
                     return ANY
                 node = node[int(part)]
+            elif node == {} and place:  # free: label -> value
+                return ANY
             elif not isinstance(node, dict) or (part not in node and part not in known):
                 return None
             elif last:
@@ -119,6 +127,16 @@ class Schema:
         except OmegaConfBaseException:  # an interpolation of what must be given
             value = default
         return kind_like(OmegaConf.to_object(value) if OmegaConf.is_config(value) else value, leaf)
+
+    def used(self) -> set[str]:
+        """What the parts of a training refer to, by ${...}, and they themselves."""
+        found: set[str] = set()
+        new = {name for name in PARTS if name in self.tree}
+        while new:
+            found |= new
+            text = str([self.tree.get(name) for name in new])
+            new = {name.split(".")[0] for name in REFERENCE.findall(text)} - found
+        return found
 
     def training_images(self) -> int | None:
         """How many images the data set of this configuration trains on; None if that is not known.
@@ -179,6 +197,19 @@ def parameters(target: Any) -> dict[str, str]:
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in of_base):
             break
     return {name: text for name, text in found.items() if name not in FILLED}
+
+
+def value_of(override: str) -> Any:
+    """The value of `key=value` by Hydra's grammar; None for a sweep. ValueError in one sentence."""
+    try:
+        found = OverridesParser.create().parse_override(override)
+        return None if found.is_sweep_override() else found.value()
+    except (HydraException, RecursionError):
+        key, _, value = override.partition("=")
+        raise ValueError(
+            f"{key}={value} cannot be read: lists are [a,b], mappings {{a:b}}, and text with other "
+            "signs in it is quoted once more: 'a: b'"
+        ) from None
 
 
 def choices_of(group: str) -> list[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import torch
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, list_optimizers
 from timm.utils import ModelEmaV3
 from torch import nn
 
@@ -53,6 +54,12 @@ class Recipe:
             value = getattr(self, name)
             if value < 0:
                 raise ValueError(f"recipe.{name} is {value}; it must not be negative")
+        if self.optimizer not in (known := list_optimizers()):
+            near = get_close_matches(str(self.optimizer), known, 3) or ["adamw", "sgd", "momentum"]
+            raise ValueError(
+                f"recipe.optimizer is {self.optimizer!r}, which timm.optim does not know; there is "
+                f"{', '.join(near)}"
+            )
         if self.schedule not in SCHEDULES:
             raise ValueError(f"recipe.schedule is {self.schedule!r}; known: {', '.join(SCHEDULES)}")
         ordered = [0.0, *self.milestones, 1.0] == sorted([0.0, *self.milestones, 1.0])

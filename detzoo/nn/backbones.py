@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Container
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,11 @@ class Backbone(nn.Module):
         if norm not in NORMS:
             raise ValueError(f"backbone.norm is {norm!r}; choose one of {', '.join(NORMS)}")
         if not timm.is_model(name):
-            near = ", ".join(timm.list_models(f"*{name[:6]}*")[:5]) or "see timm.list_models()"
-            raise ValueError(f"backbone.name is {name!r}, which timm does not know ({near})")
+            near = ", ".join(get_close_matches(name, timm.list_models(), 5))
+            raise ValueError(
+                f"backbone.name is {name!r}, which timm does not know "
+                f"({near or 'see timm.list_models()'})"
+            )
         if norm == "gn" and (pretrained or weights):
             raise ValueError(
                 "backbone.norm is gn, but ImageNet weights were trained with batch norm and mean "

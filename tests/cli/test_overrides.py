@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,6 +59,9 @@ def composed(verb: str, *arguments: str, **options: object) -> dict:
         ("train", "imgsz=640", "train has no imgsz; use resize.size=640"),
         ("train", "batch=8", "train has no batch; use recipe.batch_size=8"),
         ("train", "device=cpu", "train has no device; use runtime.device=cpu"),
+        ("train", "runtime={thread:1}", "there is no runtime '{thread:1}'"),
+        ("train", "anchors=[[1,2", "anchors=[[1,2 cannot be read: lists are [a,b]"),
+        ("train", "backbone=resnet34", "use backbone.name=resnet34"),
         ("train", "ssd", "ssd: did you mean detector=ssd?"),
         ("train", "seed", "seed: a setting is KEY=VALUE: seed=..."),
         ("train", "nonsense", "train takes settings, KEY=VALUE; 'nonsense' is none"),
@@ -180,6 +184,48 @@ def test_every_setting_of_every_file_and_experiment_is_one() -> None:
     for config in (*VERBS, "untrained"):
         schema = Schema(config)
         assert schema.keys and all(schema.find(key) for key in schema.keys), config
+
+
+def test_the_keys_of_a_mapping_are_settings_too() -> None:
+    data = ["data=coco", "data.root=x"]
+    with pytest.raises(
+        Refused, match=r"data\.splits has no 'tset'; did you mean data\.splits\.test"
+    ):
+        judge("check", [*data, "data.splits={tset:a}"])
+    assert judge("check", [*data, "data.splits={test:a}"])[-1] == "++data.splits={test:a}"
+    assert judge("train", ["rates={ssd:0.1}", "rates.yolo=0.2"])[-1] == "++rates.yolo=0.2"
+
+
+def test_a_setting_that_no_detector_has_a_use_for_is_said(capsys) -> None:
+    judge("train", ["detector=ssd", "crop=32", "channels=16", "proposals=edge_boxes"])
+    said = capsys.readouterr().err
+    assert said == "note: crop has no effect on ssd\nnote: proposals has no effect on ssd\n"
+    judge("bench", ["detectors=[ssd,rcnn]", "crop=32", "grid_step=0.5"])
+    judge("check", ["data=coco"])
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("recipe.optimizer=adamm", "recipe.optimizer is 'adamm', which timm.optim does not know"),
+        ("recipe.warmup=1", "recipe.warmup is 1"),
+        ("backbone.name=resnet81", "backbone.name is 'resnet81', which timm does not know (resnet"),
+        ("detector.box_loss=l2", "box_loss is 'l2'; choose one of l1, smooth_l1"),
+    ],
+)
+def test_a_value_that_cannot_be_is_said_before_data_are_read(setting, said, capsys) -> None:
+    assert main(["train", "data=coco", "data.root=/nowhere", setting]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_made_pages_are_ignored_and_kept_ones_are_not() -> None:
+    root = Path(__file__).resolve().parents[2]
+    ask = ["git", "-C", str(root), "check-ignore", "-q"]
+    if not (root / ".git").exists():
+        pytest.skip("no checkout")
+    assert subprocess.run([*ask, "reports/shapes/index.html"], check=False).returncode == 0
+    assert subprocess.run([*ask, "reports/kept/shapes/new.html"], check=False).returncode == 1
 
 
 def test_flags_keep_their_values() -> None:
