@@ -215,7 +215,7 @@ def test_without_a_single_proposal(detector):
 def test_errors():
     with pytest.raises(ValueError, match="fpn, one_map"):
         make(neck="bifpn")
-    with pytest.raises(ValueError, match="align, align_max, pool"):
+    with pytest.raises(ValueError, match="align, pool"):
         make(region_features="warp")
 
 
