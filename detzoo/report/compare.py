@@ -45,7 +45,9 @@ SPEED = {
     "cpu": "CPU",
     "gpu": "GPU",
 }
-OWN_TO_A_DETECTOR = ("lr",)  # keys of a recipe that may differ inside a table
+# Keys of a recipe that may differ inside a table: each detector has its own rate, and how often a
+# training is looked at changes nothing.
+OWN_TO_A_DETECTOR = ("lr", "val_points")
 
 
 def accuracy_fingerprint(run: Run) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def test_every_field_of_the_fingerprint_parts_tables(make, field):
 
 
 def test_seeds_and_learning_rates_share_a_table(make):
-    recipe = fabricated_runs.FINGERPRINT["recipe"] | {"lr": 0.3}
+    recipe = fabricated_runs.FINGERPRINT["recipe"] | {"lr": 0.3, "val_points": 2}
     runs = [make("A"), make("A", seed=1), make("B", fingerprint={"recipe": recipe})]
     assert len(groups(runs)) == 1
     assert differences(groups(runs)) == {}
