@@ -1,7 +1,13 @@
 """One look per kind of detector, everywhere; visible on white and on dark paper."""
 
-import pytest
+import re
+from importlib.resources import files
 
+import pytest
+from matplotlib import colormaps
+from matplotlib.colors import to_hex, to_rgb
+
+from detzoo.report.charts import text_on
 from detzoo.report.palette import COLOURS, KINDS, kind, styles
 
 
@@ -46,5 +52,26 @@ def luminance(colour):
 @pytest.mark.parametrize("paper", ["#ffffff", "#14181d"])
 def test_marks_stand_out_from_light_and_dark_paper(paper):
     for colour in COLOURS:
-        light, dark = sorted((luminance(colour), luminance(paper)), reverse=True)
-        assert (light + 0.05) / (dark + 0.05) >= 3, colour
+        assert contrast(colour, paper) >= 3, colour
+
+
+def contrast(one, other):
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_text_can_be_read_on_light_dark_and_printed_paper():
+    css = files("detzoo.report").joinpath("page.css").read_text()
+    schemes = re.findall(r":root \{([^}]*)\}", css)
+    assert len(schemes) == 3
+    for scheme in schemes:
+        colour = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", scheme))
+        for text in ("ink", "soft", "mark", "warn"):
+            for paper in ("paper", "raised"):
+                assert contrast(colour[text], colour[paper]) >= 4.5, (text, paper)
+
+
+def test_numbers_in_coloured_cells_and_dots_can_be_read():
+    shades = [colormaps["cividis"](x / 50) for x in range(51)] + [to_rgb(c) for c in COLOURS]
+    for rgb in shades:
+        assert contrast(to_hex(text_on(rgb)), to_hex(rgb)) >= 4.5
