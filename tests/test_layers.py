@@ -135,3 +135,8 @@ def test_what_an_import_does_not_bring(statement: str, absent: list[str]) -> Non
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "detectors").glob("*.py")), ids=lambda p: p.stem)
+def test_a_detector_is_a_page(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
