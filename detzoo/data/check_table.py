@@ -87,11 +87,18 @@ def _kinds(problems: Sequence[Problem], width: int) -> list[str]:
         lines = [textwrap.fill(lines[0], width, subsequent_indent="  ")]
         for problem in of_kind[:EXAMPLES]:
             action = f" ({escaped(problem.action)})" if len(actions) > 1 else ""
-            lines.append(_example(escaped(problem.where), escaped(problem.what) + action, width))
+            lines.append(_example(escaped(_where(problem)), escaped(problem.what) + action, width))
         if len(of_kind) > EXAMPLES:
             lines.append(f"  and {len(of_kind) - EXAMPLES} more")
         parts.append("\n".join(lines))
     return parts
+
+
+def _where(problem: Problem) -> str:
+    """The place, with the split before it where its name does not tell that."""
+    if not problem.where or not problem.split or problem.split in problem.where:
+        return problem.where
+    return f"{problem.split}: {problem.where}"
 
 
 def _example(where: str, what: str, width: int) -> str:

@@ -85,9 +85,10 @@ def check(
             if problem not in problems:
                 problems.append(problem)
     for split, dataset in datasets.items():
-        found = [*dataset.problems, *_images(dataset, decode, progress), *_classes(dataset)]
-        if decode and any(problem.kind == "EXIF rotation" for problem in found):
-            found += _turned(dataset, source)
+        of_images = list(_images(dataset, decode, progress))
+        turned_ones = any(problem.kind == "EXIF rotation" for problem in of_images)
+        measured = _turned(dataset, source) if decode and turned_ones else ()
+        found = [*dataset.problems, *measured, *of_images, *_classes(dataset)]
         problems += (replace(problem, split=split) for problem in found)
     problems += _copies(datasets)
     if len(datasets) == len(splits):
