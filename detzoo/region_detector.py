@@ -1,4 +1,4 @@
-"""The second look at regions, which R-CNN, Fast R-CNN and Faster R-CNN have in common.
+"""The second stage of R-CNN, Fast R-CNN and Faster R-CNN, which classifies and refines regions.
 
 Shape letters: B images, K classes, R regions of all images, R_b of one.
 """
@@ -26,7 +26,7 @@ class RegionOutputs(NamedTuple):
 
 
 class RegionDetector(Detector):
-    """A detector that names and moves regions; who writes one gives it `look`.
+    """A detector that names and moves regions; a subclass writes `classify`.
 
     roi_positive: a region is one from this IoU with an object on; roi_background: and background
     from this one on, below it it is not trained on. roi_batch: regions of an image that are trained
@@ -66,18 +66,18 @@ class RegionDetector(Detector):
         self.score_threshold, self.top_k = score_threshold, top_k
         self.nms_threshold, self.max_detections = nms_threshold, max_detections
 
-    def look(self, features: Any, rois: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def classify(self, features: Any, rois: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """What `network` knows of the images, per image (R_b, 4) -> (R, K + 1), (R, K, 4)."""
         raise NotImplementedError
 
     def second_stage(
         self, features: Any, rois: list[Tensor], targets: Sequence[Target] | None
     ) -> RegionOutputs:
-        """A look at all regions or, with targets, at some to train on."""
+        """The second stage of all regions or, with targets, of a sample to train on."""
         labels = boxes = None
         if targets is not None:
             rois, labels, boxes = self.assign(rois, targets)
-        return RegionOutputs(rois, labels, boxes, *self.look(features, rois))
+        return RegionOutputs(rois, labels, boxes, *self.classify(features, rois))
 
     def assign(
         self, rois: list[Tensor], targets: Sequence[Target]

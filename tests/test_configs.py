@@ -149,7 +149,7 @@ def test_a_run_of_before_there_was_upsample_by_is_built_as_it_was(name: str) -> 
 
 def test_every_paper_has_a_recipe() -> None:
     papers = {"rcnn", "fast_rcnn", "faster_rcnn", "yolo", "yolov3", "ssd", "retinanet"}
-    papers |= {"cornernet", "centernet"}
+    papers |= {"cornernet", "centernet", "fcos", "detr"}
     assert papers <= {name.split("/")[1] for name in choices("recipe") if "/" in name}
 
 

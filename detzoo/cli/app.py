@@ -121,6 +121,9 @@ def _settings(
 def _guarded(verb: str, task: Task, config: DictConfig) -> int:
     try:
         return task(config) or 0
+    except BrokenPipeError:  # who reads has seen enough, as in `detzoo check ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python says so once more when it ends
+        return 1
     except EXPECTED as error:
         tell(verb, error)
         return 1

@@ -81,7 +81,7 @@ def check(
         try:
             datasets[split] = source.read(split)
         except DataError as error:
-            problem = Problem("error", "no such split", str(source.root), str(error), "cannot run")
+            problem = Problem("error", "unreadable split", str(source.root), str(error), "cannot run")
             if problem not in problems:
                 problems.append(problem)
     for split, dataset in datasets.items():

@@ -12,7 +12,7 @@ IMPASSABLE = {
         "correct the annotation, leave such images out with data.skip=[NAME,...], or say with "
         "data.exif=upright or data.exif=stored which way up they were annotated"
     ),
-    "no such split": "name its place with data.splits, or cut it with data.holdout",
+    "unreadable split": "name its place with data.splits, or cut it with data.holdout",
 }
 PASSABLE = frozenset(
     {

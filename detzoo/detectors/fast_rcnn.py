@@ -105,6 +105,6 @@ class FastRCNN(RegionDetector):
         maps = self.neck(self.backbone(self.normalise(images)))  # per level (B, C, h, w)
         return self.second_stage(maps, given(images, self.max_proposals), targets)
 
-    def look(self, features: Sequence[Tensor], rois: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def classify(self, features: Sequence[Tensor], rois: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         pooled = self.regions(features[: len(self.regions.strides)], rois)  # (R, C, 7, 7)
         return self.head(pooled)  # (R, K + 1), (R, K, 4)

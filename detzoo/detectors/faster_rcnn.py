@@ -172,7 +172,7 @@ class FasterRCNN(RegionDetector):
         gradient = self.box_gradient and training
         return maps, first, self.rpn.propose(first, images.sizes, training, gradient)
 
-    def look(self, features: Sequence[Tensor], rois: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def classify(self, features: Sequence[Tensor], rois: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         pooled = self.regions(features[: len(self.regions.strides)], rois)  # (R, C, 7, 7)
         return self.head(pooled)  # (R, K + 1), (R, K, 4)
 

@@ -95,7 +95,7 @@ class RCNN(RegionDetector):
         pixels = self.normalise(images)  # outside of an image it is 0, the mean colour (appendix A)
         return self.second_stage(pixels, given(images, self.max_proposals), targets)
 
-    def look(self, features: Tensor, rois: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def classify(self, features: Tensor, rois: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) pixels, per image (R_b, 4) -> scores (R, K + 1), deltas (R, K, 4)."""
         regions = with_image(rois)  # (R, 5)
         chunks = max(1, -(-len(regions) // self.chunk))

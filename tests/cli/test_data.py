@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from data import layouts
 from hydra import compose, initialize_config_dir
 
+from data import layouts
 from detzoo.cli import main
 from detzoo.cli.data import resolved, with_auto
 from detzoo.cli.runs import directory, settings_of

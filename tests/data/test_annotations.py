@@ -442,7 +442,7 @@ class TestSkip:
         (folder / "a.jpg").rename(folder / "a[1].jpg")
         assert len(Coco(coco.write().root, skip=["a[1].jpg"]).read("train")) == 1
 
-    @pytest.mark.parametrize("kind", ["unreadable image", "size mismatch", "no such split"])
+    @pytest.mark.parametrize("kind", ["unreadable image", "size mismatch", "unreadable split"])
     def test_what_training_cannot_pass_cannot_be_allowed(self, coco, kind):
         with pytest.raises(ValueError, match="training stops at"):
             Coco(coco.root, allow=[kind])

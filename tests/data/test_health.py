@@ -124,11 +124,11 @@ def test_classes_and_splits_without_boxes(folders):
 def test_a_split_that_is_not_there(folders):
     (folders["train"].root / "val.json").unlink()
     result = run(folders)
-    assert found(result) == [("error", "no such split")]
+    assert found(result) == [("error", "unreadable split")]
     assert "data.holdout.val" in result.errors[0].what
     assert list(result.statistics) == ["train", "test"]
     shutil.rmtree(folders["train"].root)
-    assert found(run(folders)) == [("error", "no such split")]  # told once, not three times
+    assert found(run(folders)) == [("error", "unreadable split")]  # told once, not three times
 
 
 def test_the_table_has_errors_first_and_the_json_has_everything(folders):
