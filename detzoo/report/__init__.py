@@ -5,6 +5,7 @@ from __future__ import annotations
 from detzoo.report.build import build, write
 from detzoo.report.gather import gather
 from detzoo.report.speeds import speed_table
-from detzoo.report.tables import table, text_table
+from detzoo.report.tables import table
+from detzoo.report.terminal import text_table
 
 __all__ = ["build", "gather", "speed_table", "table", "text_table", "write"]

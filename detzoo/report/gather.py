@@ -16,8 +16,9 @@ from detzoo.report.external import joined
 from detzoo.report.ratios import Ratio, ratio
 from detzoo.report.runs import Run, dig, load_all, number
 from detzoo.report.summary import Known, Point, Sentence, summary
-from detzoo.report.tables import contenders, group_frame, text_of
+from detzoo.report.tables import contenders, group_frame
 from detzoo.report.tails import reason
+from detzoo.report.terminal import text_of
 from detzoo.report.training import curve_of
 
 
