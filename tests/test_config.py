@@ -112,7 +112,9 @@ def test_keys_that_steer_an_instantiation_are_refused(key: object, deep: bool) -
         build(node, "resize")
 
 
-@pytest.mark.parametrize("value", [(), set(), b"", object(), {"a": ()}, [{1}]], ids=repr)
+@pytest.mark.parametrize(
+    "value", [(), set(), b"", object(), {"a": ()}, [{1}]], ids=lambda value: type(value).__name__
+)
 def test_what_a_file_of_settings_cannot_hold_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="which no setting is"):
         build({"_target_": "detzoo.data.Letterbox", "size": value}, "resize")
