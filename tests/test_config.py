@@ -113,11 +113,18 @@ def test_keys_that_steer_an_instantiation_are_refused(key: object, deep: bool) -
 
 
 @pytest.mark.parametrize(
-    "value", [(), set(), b"", object(), {"a": ()}, [{1}]], ids=lambda value: type(value).__name__
+    "value", [set(), b"", object(), {"a": b""}, [{1}]], ids=lambda value: type(value).__name__
 )
 def test_what_a_file_of_settings_cannot_hold_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="which no setting is"):
         build({"_target_": "detzoo.data.Letterbox", "size": value}, "resize")
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_a_target_in_a_list_or_tuple_is_judged(kind: type) -> None:
+    hidden = kind([{"_target_": "os.system", "command": "true"}])
+    with pytest.raises(ValueError, match=r"os\.system"):
+        build({"_target_": "detzoo.data.Letterbox", "size": hidden}, "resize")
 
 
 def test_the_list_of_targets_is_complete_and_without_surplus() -> None:

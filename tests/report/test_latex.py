@@ -18,7 +18,7 @@ from detzoo.report.latex import escaped, latex
         (r"\input{/etc/passwd}", r"\textbackslash{}input\{/etc/passwd\}"),
         ("~^<b>|", r"\textasciitilde{}\textasciicircum{}$<$b$>$$|$"),
         ("[1] *", "{[}1] {*}"),
-        ("two\nlines\x1b", "two lines"),
+        ("two\nlines\x1b", r"two lines\textbackslash{}x1b"),
     ],
 )
 def test_names_are_printed_as_they_are(text, expected):
