@@ -109,6 +109,8 @@ def _check_types(settings: dict[str, Any], file: Path) -> None:
         value = settings.get(key)
         if key in settings and (not isinstance(value, kind) or isinstance(value, bool)):
             raise ValueError(f"{file}: {key} is {shortened(repr(value), 80)}; it must be {wanted}")
+    if "recipe" in settings and "images_seen" not in settings["recipe"]:
+        raise ValueError(f"{file}: recipe lacks images_seen, which every result is said with")
     for name in settings.get("classes") or ():
         if not isinstance(name, str):
             raise ValueError(f"{file}: the class {shortened(repr(name), 80)} is not a name")

@@ -84,6 +84,7 @@ def test_what_an_older_version_did_not_write_is_as_it_was_then(
         (("classes", ["cat"]), "num_classes is 2, and there are 1 classes"),
         (("runtime", "cpu"), "runtime is 'cpu'; it must be a mapping"),
         (("recipe", [1]), "recipe is .1.; it must be a mapping"),
+        (("recipe", {"lr": 1}), "recipe lacks images_seen"),
         (("data", None), "data has no _target_"),
         (("detector", 3), "detector has no _target_"),
         (("label", ["\x1b"]), r"label is \['\\x1b'\]; it must be a name"),

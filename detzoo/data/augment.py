@@ -126,8 +126,7 @@ def look(
         for (low, high), side in zip(source, (height, width), strict=True)
     )
     at = tuple(
-        (low - first, high - first)
-        for (low, high), (first, _) in zip(seen, source, strict=True)
+        (low - first, high - first) for (low, high), (first, _) in zip(seen, source, strict=True)
     )
     image = draw(view.image, seen, at, window, fill)
     image = transforms.resize(image, [height, width], antialias=True)

@@ -60,9 +60,7 @@ def turn_hue(image: Tensor, part: float) -> Tensor:
     high, low = pixels.amax(0), pixels.amin(0)
     chroma = high - low
     least = chroma.clamp(min=1)  # grey has no hue; any will do
-    after_green = torch.where(
-        high == green, 2 + (blue - red) / least, 4 + (red - green) / least
-    )
+    after_green = torch.where(high == green, 2 + (blue - red) / least, 4 + (red - green) / least)
     hue = torch.where(high == red, (green - blue) / least, after_green)  # in sixths of the circle
     turned = (hue + 6 * part) + torch.tensor([[0.0], [4.0], [2.0]])
     turned -= torch.floor(turned / 6).mul_(6)

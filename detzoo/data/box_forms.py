@@ -136,5 +136,7 @@ def _share(written: np.ndarray, sizes: np.ndarray, form: Form) -> float:
     boxes = form.boxes(written, sizes)
     sides = sizes[:, ::-1]
     slack = TOLERANCE * sides + 1
-    fits = (boxes[:, 2:] > boxes[:, :2]) & (boxes[:, :2] >= -slack) & (boxes[:, 2:] <= sides + slack)
+    fits = (
+        (boxes[:, 2:] > boxes[:, :2]) & (boxes[:, :2] >= -slack) & (boxes[:, 2:] <= sides + slack)
+    )
     return float(fits.all(1).mean())

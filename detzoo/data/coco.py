@@ -14,6 +14,7 @@ from detzoo.data.coco_places import FILES, Images, Places, file_names, root_of
 from detzoo.data.dataset import Dataset
 from detzoo.data.source import DataError, Source
 
+
 class Coco(Source):
     """A folder with COCO annotation files and images.
 

@@ -64,7 +64,9 @@ def categories(content: Entry, where: str, collector: Collector) -> Categories:
             continue
         if id in names:
             place = f"{where}: categories[{index}]"
-            collector.error("duplicate id", place, f"category {id} {name!r} came before", "left out")
+            collector.error(
+                "duplicate id", place, f"category {id} {name!r} came before", "left out"
+            )
             continue
         names[id], above[id] = name, str(category.get("supercategory"))
     names = dict(sorted(names.items()))
@@ -85,8 +87,10 @@ def categories(content: Entry, where: str, collector: Collector) -> Categories:
 def _is_root(id: int, names: dict[int, str], above: dict[int, str]) -> bool:
     """Whether a category is the group that all others are in, as Roboflow writes one."""
     others = [other for other in names if other != id]
-    return bool(others) and above[id] in ("none", "None", "") and all(
-        above[other] == names[id] for other in others
+    return (
+        bool(others)
+        and above[id] in ("none", "None", "")
+        and all(above[other] == names[id] for other in others)
     )
 
 

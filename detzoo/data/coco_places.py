@@ -68,7 +68,7 @@ class Places:
 
     @cached_property
     def _told(self) -> dict[str, Path]:
-        """Split -> the one file whose name, or whose folder's, tells it; a single file is train's."""
+        """Split -> the one file that its name or its folder's tells; a single one is train's."""
         files: dict[str, list[Path]] = {}
         for path in annotation_files(self.tree):
             split = split_of(path.stem) or self.tree.split_of(path.parent) or ""
@@ -107,7 +107,7 @@ class Places:
         return path is not None and path.is_file()
 
     def _folders(self, split: str, file: Path, names: Sequence[str]) -> Iterator[Images]:
-        """Where images may lie: what the split is called, what the file is, where their names are."""
+        """Where images may lie: by the split's name, the file's, and their own."""
         called = list(FOLDERS[split]) + _called(file)
         folders = [self.root / "images" / name for name in FOLDERS[split]]
         folders += [self.root / name for name in FOLDERS[split]]

@@ -71,7 +71,7 @@ class Collector:
         self._notes.setdefault((kind, what, action), [where, 0])[1] += 1
 
     def flag(self, value: Any, word: str, where: str) -> str | None:
-        """`word` if the flag of that name is set; a value that is no flag is noted and sets none."""
+        """`word` if the flag of that name is set; a value that is no flag is noted, and unset."""
         is_set = truth(value)
         if is_set is None:
             what = f"{word} is {value!r:.40}, neither yes nor no"

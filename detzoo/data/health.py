@@ -62,9 +62,7 @@ class CheckResult:
 
     def table(self) -> str:
         """Text for a terminal: the numbers, then the problems by kind with the first examples."""
-        return check_table.table(
-            self.name, self.root, self.classes, self.statistics, self.problems
-        )
+        return check_table.table(self.name, self.root, self.classes, self.statistics, self.problems)
 
 
 def check(
@@ -81,7 +79,9 @@ def check(
         try:
             datasets[split] = source.read(split)
         except DataError as error:
-            problem = Problem("error", "unreadable split", str(source.root), str(error), "cannot run")
+            problem = Problem(
+                "error", "unreadable split", str(source.root), str(error), "cannot run"
+            )
             if problem not in problems:
                 problems.append(problem)
     for split, dataset in datasets.items():
@@ -107,7 +107,12 @@ def _images(dataset: Dataset, decode: bool, progress: bool) -> Iterator[Problem]
         found = pool.map(look, dataset.samples)
         label = f"checking {dataset.name} {dataset.split}"
         for some in tqdm(
-            found, label, len(dataset), unit="image", leave=False, disable=None if progress else True
+            found,
+            label,
+            len(dataset),
+            unit="image",
+            leave=False,
+            disable=None if progress else True,
         ):
             yield from some
 
@@ -134,7 +139,8 @@ def _image(dataset: Dataset, sample: Sample, decode: bool) -> Iterator[Problem]:
             "warning",
             "EXIF rotation",
             where,
-            f"orientation {found.orientation}; stored as {is_}, annotated as {told} (width x height)",
+            f"orientation {found.orientation}; stored as {is_}, annotated as {told} "
+            "(width x height)",
             "turned upright, with its boxes" if turns else "pixels and boxes as stored",
         )
 
@@ -144,8 +150,12 @@ def _turned(dataset: Dataset, source: Source) -> Iterator[Problem]:
     fit = measure(dataset.samples, in_fractions=fractions)
     if fit.verdict is None:
         return
-    what = f"boxes differ more from what is around them in {fit.as_read} of {fit.images} turned images"
-    action = "so they are right" if fit.verdict else f"data.exif={fit.exif} reads them the other way"
+    what = (
+        f"boxes differ more from what is around them in {fit.as_read} of {fit.images} turned images"
+    )
+    action = (
+        "so they are right" if fit.verdict else f"data.exif={fit.exif} reads them the other way"
+    )
     yield Problem(
         "warning",
         "EXIF rotation",

@@ -61,9 +61,10 @@ def load_image(source: Any, size: Size | None = None, exif: Exif = "auto") -> np
     """(H, W, 3) uint8 RGB of a path, encoded bytes, a PIL image or an (H, W, 3) uint8 RGB array.
 
     size: the (height, width) that the annotation gives; it decides whether a file's EXIF tag turns
-    the image, where `exif` does not (see `detzoo.imagefile`), and how many pixels it may have, where
-    that is more than Pillow's limit. A PIL image and an array are taken as they are. Raises FileNotFoundError for a path that is
-    not there and ValueError for what is no whole image or an array of another form.
+    the image, where `exif` does not (see `detzoo.imagefile`), and how many pixels it may have,
+    where that is more than Pillow's limit. A PIL image and an array are taken as they are. Raises
+    FileNotFoundError for a path that is not there and ValueError for what is no whole image or an
+    array of another form.
     """
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
@@ -94,15 +95,17 @@ def load_picture(
     return Picture(pixels, (pixels.shape[0], pixels.shape[1]))
 
 
-def _load(source: bytes | str | Path, size: Size | None, resize: Resize | None, exif: Exif) -> Picture:
+def _load(
+    source: bytes | str | Path, size: Size | None, resize: Resize | None, exif: Exif
+) -> Picture:
     where = "the encoded image" if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else _read(Path(source))
     try:
         return _decode(data, where, size, resize, exif)
     except Image.DecompressionBombError as error:
         raise ValueError(
-            f"{where}: too large ({error}); cut it into tiles, or raise data.max_megapixels if it is "
-            "one of a data set"
+            f"{where}: too large ({error}); cut it into tiles, or raise data.max_megapixels if it "
+            "is one of a data set"
         ) from error
     except (OSError, SyntaxError) as error:
         raise ValueError(

@@ -105,8 +105,8 @@ class Batches:
     the data set, cut into pieces of batch_size, and each image's augmentation from (seed, epoch,
     index). So a run can start at any step, and workers change nothing. resize and stride: the
     network's. augment: a Policy or None. cache_mb: bound of the cache in memory, for all workers
-    together; 0 for none. pin: for a GPU. rank, processes: every `processes`-th image of each batch from the
-    `rank`-th on, padded as the whole batch would be; all processes together have the batch.
+    together; 0 for none. pin: for a GPU. rank, processes: every `processes`-th image of each batch
+    from the `rank`-th on, padded as the whole batch would be; all processes together have it.
     """
 
     def __init__(

@@ -156,7 +156,12 @@ class Source(abc.ABC):
                 raise DataError(f"data.splits.{split} names {len(paths)} places; it takes one")
             return paths if self.several else paths[0]
         found = self.search(split)
-        if found is None and split == "test" and "val" in self.unused and not self.holdout.get(split):
+        if (
+            found is None
+            and split == "test"
+            and "val" in self.unused
+            and not self.holdout.get(split)
+        ):
             return self.search("val")
         return found
 
@@ -180,7 +185,9 @@ class Source(abc.ABC):
 
     def place(self, path: Path) -> str:
         """A path as problems name it: relative to root where it lies there."""
-        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+        return (
+            path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+        )
 
     def folder(self, chosen: str | Mapping[str, str] | None, split: str, key: str) -> Path | None:
         """The folder that a setting names, one for all splits or one per split; None for none.

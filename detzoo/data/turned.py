@@ -39,8 +39,8 @@ class Fit(NamedTuple):
 def measure(samples: Sequence[Sample], *, in_fractions: bool) -> Fit:
     """The fit of those images among these that have an orientation.
 
-    in_fractions: whether the annotations' numbers are of the image's sides, so that a box is another
-    one where the sides are swapped.
+    in_fractions: whether the annotations' numbers are of the image's sides, so that a box is
+    another one where the sides are swapped.
     """
     better, count, other = 0, 0, "stored"
     for sample in samples:

@@ -24,7 +24,7 @@ JSON = (  # words in the beginning of a file that only this program's have, and 
 
 
 def other_formats(paths: Iterable[Path]) -> list[str]:
-    """A sentence for each kind of annotations, archives and videos among the files, no kind twice."""
+    """A sentence for each kind of annotations, archives and videos among the files."""
     told: dict[str, str] = {}
     for number, path in enumerate(paths):
         suffix = os.path.splitext(path.name)[1].lower()
@@ -38,9 +38,8 @@ def other_formats(paths: Iterable[Path]) -> list[str]:
             told.setdefault("csv", f"{path.name} is a table; if it holds the boxes, {EXPORT}")
         elif suffix in (".tfrecord", ".record"):
             told.setdefault("tf", f"{path.name} is a TFRecord; {EXPORT}")
-        elif suffix in (".json", ".xml") and number < LOOKED_AT:
-            if whose := _whose(path, suffix):
-                told.setdefault(whose, f"{path.name} is {whose}; {EXPORT}")
+        elif suffix in (".json", ".xml") and number < LOOKED_AT and (whose := _whose(path, suffix)):
+            told.setdefault(whose, f"{path.name} is {whose}; {EXPORT}")
     return list(told.values())
 
 

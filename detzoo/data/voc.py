@@ -17,6 +17,7 @@ from detzoo.data.dataset import Dataset
 from detzoo.data.folders import below, unique
 from detzoo.data.source import DataError, Source
 from detzoo.data.voc_places import LISTS, Entry, Places
+
 LOOKED_AT = 500  # annotations in which pixels' numbers are looked at
 Parsed = tuple[ElementTree.Element | None, voc_file.Objects, str]  # as voc_file.parse gives it
 
@@ -69,10 +70,10 @@ class Voc(Source):
         return sum(there), len(entries)
 
     def measured_first_pixel(self) -> int:
-        """What the numbers in VOC files begin with: 1 in the challenges' own, else 0, which are edges.
+        """What the numbers in VOC files begin with: 1 in the challenges' own, else 0: edges.
 
-        A box that begins at 0 cannot count from 1. One that begins at 1 shows nothing: labelImg writes
-        edges, and never below 1.
+        A box that begins at 0 cannot count from 1. One that begins at 1 shows nothing: labelImg
+        writes edges, and never below 1.
         """
         found = self.find("train")
         entries = self.entries("train", found) if found is not None else []
@@ -130,7 +131,9 @@ class Voc(Source):
         labels = {name: label for label, name in enumerate(self.classes)}
         entries = self.entries(split, found)
         parsed = [self._parsed(entry) for entry in entries]
-        told = [voc_file.text(tree, "filename") if tree is not None else "" for tree, _, _ in parsed]
+        told = [
+            voc_file.text(tree, "filename") if tree is not None else "" for tree, _, _ in parsed
+        ]
         folders = self._image_folders(split, entries, told)
         claimed: list[Claim] = []
         for id, (entry, (tree, objects, wrong)) in enumerate(zip(entries, parsed, strict=True), 1):
@@ -164,9 +167,7 @@ class Voc(Source):
         category_ids = tuple(range(1, len(self.classes) + 1))
         return collector.dataset(self.name, split, self.classes, category_ids)
 
-    def _image_folders(
-        self, split: str, entries: list[Entry], told: list[str]
-    ) -> dict[Path, Path]:
+    def _image_folders(self, split: str, entries: list[Entry], told: list[str]) -> dict[Path, Path]:
         """Folder of annotations -> the folder of their images."""
         chosen = self.folder(self.images, split, "images")
         of: dict[Path, list[tuple[Entry, str]]] = defaultdict(list)
@@ -212,7 +213,7 @@ class Voc(Source):
         return collector.path(folder, name, where)
 
     def _tell_first_pixel(self, claims: list[Claim], collector: Collector) -> None:
-        """Warn where boxes contradict `first_pixel`: none begins at 0 in files that count from 1."""
+        """Warn where boxes contradict `first_pixel`: counted from 1, none begins at 0."""
         begins = [min(claim.box[:2]) + self.first_pixel for claim in claims]
         if self.first_pixel == 1 and (zeros := sum(begin == 0 for begin in begins)):
             collector.warning(

@@ -14,6 +14,7 @@ from detzoo.data.words import number
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 
+
 def text(item: ElementTree.Element, path: str) -> str:
     return (item.findtext(path) or "").strip()
 
@@ -45,8 +46,9 @@ def claim(
     where: str,
     collector: Collector,
 ) -> Claim | None:
-    """One object; None and a noted error if it has no box. labels: name -> label. first_pixel: see Voc.
+    """One object; None and a noted error if it has no box.
 
+    labels: name -> label. first_pixel: see Voc.
     Without a <bndbox> it is the upright box around its <polygon> or <robndbox>.
     """
     name = text(item, "name")
@@ -58,8 +60,12 @@ def claim(
             collector.error("malformed entry", where, what, "dropped")
             return None
         kind, written = drawn
-        collector.note(f"{kind} box" if kind == "rotated" else "mask without box", where,
-                       f"an object has a {kind} outline and no bndbox", "the upright box around it")
+        collector.note(
+            f"{kind} box" if kind == "rotated" else "mask without box",
+            where,
+            f"an object has a {kind} outline and no bndbox",
+            "the upright box around it",
+        )
     x1, y1, x2, y2 = written
     degrees = _rotation(item)
     if degrees % 180 and x2 > x1 and y2 > y1:
@@ -70,9 +76,7 @@ def claim(
     if x2 > x1 and y2 > y1:  # a box without area stays one, so that it is noted
         x1, y1 = x1 - first_pixel, y1 - first_pixel
     difficult = collector.flag(text(item, "difficult"), "difficult", where)
-    return Claim(
-        (x1, y1, x2, y2), labels.get(name), name, where, difficult, written=tuple(written)
-    )
+    return Claim((x1, y1, x2, y2), labels.get(name), name, where, difficult, written=tuple(written))
 
 
 def _drawn(item: ElementTree.Element) -> tuple[str, bounds.Box] | None:

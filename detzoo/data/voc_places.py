@@ -9,7 +9,16 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from detzoo.data.folders import Tree, below, image_suffixes, composed, located, most, spelling, split_of, unique
+from detzoo.data.folders import (
+    Tree,
+    below,
+    composed,
+    image_suffixes,
+    located,
+    most,
+    spelling,
+    unique,
+)
 from detzoo.data.source import FOLDERS, DataError
 from detzoo.files import read_text
 
@@ -239,4 +248,3 @@ def is_annotation_file(path: Path) -> bool:
             return re.search(rb"<annotation[\s>]", file.read(4096).replace(b"\0", b"")) is not None
     except OSError:
         return False
-

@@ -51,8 +51,7 @@ def find_description(root: Path) -> tuple[Path, dict[str, Any]] | None:
     if len(others) > 1:
         names = ", ".join(path.name for path, _ in others)
         raise DataError(
-            f"{root}: {names} describe data sets; say which: "
-            f"data.root={root / others[0][0].name}"
+            f"{root}: {names} describe data sets; say which: data.root={root / others[0][0].name}"
         )
     if others:
         return others[0]
@@ -116,7 +115,9 @@ def is_list(path: Path) -> bool:
         line = head_of(path).split("\n")[0].strip().strip("'\"")
     except OSError:
         return False
-    return os.path.splitext(line)[1].lower() in image_suffixes() and is_image(os.path.basename(line))
+    return os.path.splitext(line)[1].lower() in image_suffixes() and is_image(
+        os.path.basename(line)
+    )
 
 
 def description(path: Path) -> dict[str, Any]:
@@ -137,7 +138,7 @@ def _darknet(path: Path) -> dict[str, Any]:
 
 
 def stripped(path: Path) -> list[str]:
-    """The lines of a list of names, without blanks around them and without empty ones at the end."""
+    """The lines of a list of names, without blanks around them and empty ones at the end."""
     names = [line.strip() for line in lines_of(path)]
     while names and not names[-1]:
         names.pop()
@@ -167,7 +168,11 @@ def _notes(path: Path) -> list[str]:
         numbered = {int(entry["id"]): str(entry["name"]) for entry in entries}
     except (ValueError, OSError, KeyError, TypeError):
         return []
-    return [numbered[i] for i in range(len(numbered))] if set(numbered) == {*range(len(numbered))} else []
+    return (
+        [numbered[i] for i in range(len(numbered))]
+        if set(numbered) == {*range(len(numbered))}
+        else []
+    )
 
 
 def distinct(names: Sequence[str], path: Path) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ path tells a split; and where nothing at all tells one, every image is a trainin
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -28,10 +27,10 @@ from detzoo.data.folders import (
 from detzoo.data.source import FOLDERS, DataError
 from detzoo.data.yolo_description import (
     KEYS,
+    NO_LABELS,
     description,
     distinct,
     find_description,
-    NO_LABELS,
     is_label,
     is_list,
     label_folders,
@@ -212,8 +211,6 @@ class Places:
         ]
 
 
-
-
 def root_of(path: Path) -> tuple[Path, Path | None]:
     """(the folder of the data set, its description) of a root that may be a data.yaml.
 
@@ -288,6 +285,5 @@ def listed(root: Path, path: Path) -> list[tuple[str, int, Path | None]]:
     way, _ = most(ways, texts, lambda way, text: image(way, text) is not None)
     meant = [(shortened_ways(text)[way[1] :] or [text])[0] for text in texts]
     return [
-        (path, n, image(way, text))
-        for path, text, (_, n) in zip(meant, texts, lines, strict=True)
+        (path, n, image(way, text)) for path, text, (_, n) in zip(meant, texts, lines, strict=True)
     ]

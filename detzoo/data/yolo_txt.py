@@ -13,7 +13,7 @@ from detzoo.data.box_forms import YOLO
 from detzoo.data.collect import Claim, Collector
 from detzoo.data.dataset import Dataset
 from detzoo.data.folders import images_in, unique
-from detzoo.data.source import DataError, Source
+from detzoo.data.source import Source
 from detzoo.data.yolo_places import Places, label_file, listed, root_of, text_of
 from detzoo.data.yolo_rows import Polygons, ask_about, claims
 
@@ -63,7 +63,7 @@ class YoloTxt(Source):
         return (
             (f"{named[1]} names {', '.join(named[0])}, which is not there; " if named else "")
             + f"looked in {self.root} for images/{split}, {split}/images and {split}.txt; name the "
-            + f"image folder, or a text file with an image path per line, with "
+            + "image folder, or a text file with an image path per line, with "
             + f"data.splits.{split}=PLACE"
         )
 
@@ -132,9 +132,7 @@ class YoloTxt(Source):
             )
             return []
         keypoints = self.layout.keypoints
-        return claims(
-            text_of(labels), where, size, self.classes, collector, keypoints, polygons
-        )
+        return claims(text_of(labels), where, size, self.classes, collector, keypoints, polygons)
 
     def _tell_unread(self, folders: list[Path], labels: Path, collector: Collector) -> None:
         """Warn of label files that belong to no image that can be read."""

@@ -15,9 +15,9 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from composed import CONFIGS, described
 from torch import Tensor, nn
 
+from composed import CONFIGS, described
 from detzoo import config, detectors
 from detzoo.data import Letterbox
 from detzoo.detector import Detector

@@ -6,10 +6,10 @@ import inspect
 
 import pytest
 import torch
-from composed import CONFIGS, described
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from composed import CONFIGS, described
 from detzoo import config, detectors
 from detzoo.nn.norms import GroupNorm
 from detzoo.types import Frame, Images, Target

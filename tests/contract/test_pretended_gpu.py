@@ -10,16 +10,16 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from composed import CONFIGS
-from pretended import CUDA, OnGPU, gpu, move_module, on_host
 from test_contract import SOME, WIDTH, assert_same, batch, build
 
+from composed import CONFIGS
 from detzoo.data import Letterbox
 from detzoo.engine import step, train
 from detzoo.engine.precision import prepare
 from detzoo.engine.recipe import Recipe
 from detzoo.ideal import parts_of, with_truth
 from detzoo.types import Detections, pad_targets, to_cpu
+from pretended import CUDA, OnGPU, gpu, move_module, on_host
 
 REGIONS = ("rcnn", "fast_rcnn", "faster_rcnn")
 PEERS = [name for name in CONFIGS if "/" in name]  # torchvision's code waits as it likes

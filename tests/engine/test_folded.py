@@ -6,9 +6,9 @@ import copy
 
 import pytest
 import torch
-from composed import CONFIGS, described
 from torch import Tensor, nn
 
+from composed import CONFIGS, described
 from detzoo import config
 from detzoo.engine import folded, precision
 from detzoo.nn import Backbone

@@ -9,9 +9,9 @@ import inspect
 
 import pytest
 import torch
-from composed import CONFIGS, described
 from torch import Tensor
 
+from composed import CONFIGS, described
 from detzoo import config, detectors
 from detzoo.detector import Detector
 from detzoo.metrics.coco import evaluate
