@@ -30,7 +30,7 @@ from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import per_anchor
 from detzoo.ops.assign import BACKGROUND, IGNORE
 from detzoo.ops.losses import normaliser, sigmoid_focal
-from detzoo.ops.select import top_candidates
+from detzoo.ops.select import top_of_levels
 from detzoo.types import Candidates, Images, PaddedTargets, Target, pad_targets
 
 DISTANCES = ("exp", "relu")
@@ -224,12 +224,7 @@ class FCOS(Detector):
         scores = outputs.logits.float().sigmoid() * central  # section 3.2
         if self.score == "geometric_mean":
             scores = scores.sqrt()
-        parts, start = [], 0
-        for level in scores.split(outputs.counts, 1):
-            best, index, labels = top_candidates(level, self.top_k)
-            parts.append((best, index + start, labels))
-            start += level.shape[1]
-        scores, index, labels = (torch.cat(part, 1) for part in zip(*parts, strict=True))
+        scores, index, labels = top_of_levels(scores, outputs.counts, self.top_k)
         distances = outputs.distances.gather(1, index[..., None].expand(-1, -1, 4))
         sides = distances * outputs.strides[index, None]
         points = outputs.points[index]

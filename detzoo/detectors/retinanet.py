@@ -29,7 +29,7 @@ from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import per_anchor
 from detzoo.ops.assign import BACKGROUND, IGNORE, match
 from detzoo.ops.losses import hard_negatives, normaliser, sigmoid_focal, smooth_l1
-from detzoo.ops.select import top_candidates
+from detzoo.ops.select import top_of_levels
 from detzoo.types import Candidates, Images, Target, pad_targets
 
 LOSSES = ("focal", "ce", "balanced_ce", "ohem")
@@ -185,11 +185,6 @@ class RetinaNet(Detector):
         }
 
     def candidates(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Candidates:
-        parts, start = [], 0
-        for logits in outputs.logits.split(outputs.counts, 1):
-            scores, index, labels = top_candidates(logits, self.top_k)
-            parts.append((scores.sigmoid(), index + start, labels))
-            start += logits.shape[1]
-        scores, index, labels = (torch.cat(part, 1) for part in zip(*parts, strict=True))
+        logits, index, labels = top_of_levels(outputs.logits, outputs.counts, self.top_k)
         deltas = outputs.deltas.gather(1, index[..., None].expand(-1, -1, 4))
-        return Candidates(box_ops.decode(outputs.anchors[index], deltas), scores, labels)
+        return Candidates(box_ops.decode(outputs.anchors[index], deltas), logits.sigmoid(), labels)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -15,6 +17,22 @@ def top_candidates(scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     classes = scores.shape[2]
     scores, index = fast.topk(scores.flatten(1), min(count, scores[0].numel()))
     return scores, index // classes, index % classes
+
+
+def top_of_levels(
+    scores: Tensor, counts: Sequence[int], count: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`top_candidates` of each level, the best `count` of one beside those of the next.
+
+    scores: (B, N, K), the levels one after the other; counts: of each, how many of the N.
+    """
+    parts, start = [], 0
+    for level in scores.split(tuple(counts), 1):
+        best, index, labels = top_candidates(level, count)
+        parts.append((best, index + start, labels))
+        start += level.shape[1]
+    scores, index, labels = (torch.cat(part, 1) for part in zip(*parts, strict=True))
+    return scores, index, labels
 
 
 def boxes_above(scores: Tensor, threshold: float) -> Tensor:
