@@ -25,13 +25,13 @@ from lib import begin, interleaved, ratio, timing_lock
 from torch import Tensor
 
 from detzoo.api import load
-from detzoo.cli.runs import source
 from detzoo.config import load_yaml
 from detzoo.data import with_proposals
 from detzoo.engine import folded
 from detzoo.engine.predict import predict_dataset
 from detzoo.engine.winograd import winograd, winograd_filters, winograd_pays
 from detzoo.metrics import coco
+from detzoo.workflow.settings import source
 
 MAPS = [(64, 200), (128, 150), (128, 100), (256, 100), (256, 50), (256, 25), (256, 13)]
 MAPS += [(512, 38), (512, 25), (512, 10)]  # channels, side

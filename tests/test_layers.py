@@ -44,6 +44,10 @@ ARROWS = {
     "run_config": {"config"},
 }
 TOP = {"cli", "api"}  # may import everything; only they may be imported by nobody
+HOUSE = {"workflow"}  # imports everything below; imported by TOP alone
+
+# report's rooms, in this order: each imports itself and those before it
+ROOMS = ["load", "tables", "analysis", "figures", "book", "images", "page", "build"]
 LAZY = {"__init__", "__main__"}
 HYDRA = {"cli", "config"}
 
@@ -68,6 +72,16 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
                 yield node.lineno, module
 
 
+def room_too_late(path: Path, names: list[str]) -> str:
+    """Why a module of the report must not import another, or "": see ROOMS."""
+    here = path.relative_to(PACKAGE / "report").with_suffix("").parts[0]
+    if here in LAZY or len(names) < 3:
+        return ""
+    if names[2] in ROOMS and ROOMS.index(names[2]) <= ROOMS.index(here):
+        return ""
+    return f"{here} may import {', '.join(ROOMS[: ROOMS.index(here) + 1])}"
+
+
 def wrong_arrows(path: Path) -> list[str]:
     part = part_of(path)
     wrong = []
@@ -81,6 +95,12 @@ def wrong_arrows(path: Path) -> list[str]:
         if names[0] != "detzoo" or part in TOP | LAZY or len(names) == 1:
             continue
         target = names[1]
+        if part in HOUSE:
+            if target in TOP:
+                wrong.append(f"{where}; {part} imports nothing above it")
+            continue
+        if part == target == "report" and (late := room_too_late(path, names)):
+            wrong.append(f"{where}; {late}")
         allowed = ARROWS.get(part, set()) | {part} | LOWEST
         if part == "detectors" and target == "detectors" and path.name != "__init__.py":
             wrong.append(f"{where}; detectors never import one another")
@@ -99,7 +119,12 @@ def test_no_import_against_the_arrows(path: Path) -> None:
 
 def test_every_part_has_its_arrows() -> None:
     parts = {part_of(path) for path in FILES}
-    assert parts == set(ARROWS) | TOP | LAZY
+    assert parts == set(ARROWS) | HOUSE | TOP | LAZY
+
+
+def test_every_room_of_the_report_has_its_place() -> None:
+    rooms = {p.stem for p in (PACKAGE / "report").iterdir() if not p.name.startswith("__")}
+    assert rooms == set(ROOMS)
 
 
 def test_a_wrong_arrow_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,6 +138,8 @@ def test_a_wrong_arrow_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "report/a.py": "import torch.nn",
         "data/a.py": "from omegaconf import OmegaConf",
         "metrics/a.py": "from ..cli import main",
+        "workflow/a.py": "from detzoo.cli import main",
+        "report/load/a.py": "from detzoo.report.page.render import render",
     }.items():
         path = tmp_path / "detzoo" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +151,10 @@ def test_a_wrong_arrow_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ("statement", "absent"),
     [
         ("import detzoo", ["torch", "hydra", "pandas"]),
-        ("import detzoo.report.build, detzoo.report.tables", ["torch", "torchvision", "timm"]),
+        (
+            "import detzoo.report.build, detzoo.report.tables.leaderboard",
+            ["torch", "torchvision", "timm"],
+        ),
         ("import detzoo.cli", ["torch", "hydra"]),
         ("import detzoo.api", ["hydra", "omegaconf"]),
         ("import detzoo.detectors, detzoo.engine, detzoo.data", ["hydra", "omegaconf"]),

@@ -16,11 +16,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from detzoo.cli.data import with_auto
 from detzoo.cli.overrides import judge, split
 from detzoo.cli.positional import apart, listed
 from detzoo.config import folder
 from detzoo.text import escaped
+from detzoo.workflow.datasets import with_auto
 
 Task = Callable[[DictConfig], "int | None"]
 

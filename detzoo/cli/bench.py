@@ -24,36 +24,35 @@ TRIED = 16  # images on which the proposals are compared
 
 @app("bench", positional=data_root)
 def main(config: DictConfig) -> int:
-    from detzoo.cli import runs, together
-    from detzoo.cli.overall import Overall
-    from detzoo.cli.timing import time_runs
     from detzoo.engine.progress import note, part_of_others
     from detzoo.report import gather, write
+    from detzoo.workflow import parallel
+    from detzoo.workflow.overall import Overall
+    from detzoo.workflow.settings import check_source, directory, keep, settings_of, source, tell
+    from detzoo.workflow.timing import time_runs
 
     start = time.monotonic()
     wanted = plain(config)
     out = Path(wanted["reports"]) / wanted["name"]
     check_writable(out / "index.html")
     check_writable(Path(wanted["root"]) / wanted["name"] / "run" / "config.yaml")
-    settings = [
-        runs.settings_of(job) for job in jobs("bench", wanted["detectors"], wanted["seeds"])
-    ]
-    checked = runs.checked(runs.source(settings[0]))
-    runs.tell(checked)
-    paths = [runs.directory(job, wanted["root"]) for job in settings]
+    settings = [settings_of(job) for job in jobs("bench", wanted["detectors"], wanted["seeds"])]
+    checked = check_source(source(settings[0]))
+    tell(checked)
+    paths = [directory(job, wanted["root"]) for job in settings]
     for path in paths:
-        runs.keep(checked, path)
+        keep(checked, path)
 
-    at_once = together.how_many(wanted["jobs"], settings, wanted["runtime"]["threads"])
+    at_once = parallel.how_many(wanted["jobs"], settings, wanted["runtime"]["threads"])
     with Overall(settings, paths, wanted["speed"]["seconds"]):
         if at_once > 1:
-            failed = together.side_by_side(settings, paths, wanted["evaluate"], at_once)
+            failed = parallel.side_by_side(settings, paths, wanted["evaluate"], at_once)
         else:
             failed = {}
             for number, (job, path) in enumerate(zip(settings, paths, strict=True)):
-                note(together.announcement(number, settings, path))
-                part_of_others(together.named(job))
-                if error := together.train_and_score(job, path, wanted["evaluate"]):
+                note(parallel.announcement(number, settings, path))
+                part_of_others(parallel.named(job))
+                if error := parallel.train_and_score(job, path, wanted["evaluate"]):
                     failed[path] = error
                 part_of_others("")
     scored = [path for path in paths if path not in failed]
@@ -121,11 +120,11 @@ def better_proposals(overrides: list[str], detectors: list[str]) -> list[str]:
 
 def coverage(config: DictConfig) -> float:
     """Recall of the configured proposals, the mean over IoUs of 0.5 and 0.7, on TRIED images."""
-    from detzoo.cli.runs import source
     from detzoo.config import build
     from detzoo.data import with_proposals
     from detzoo.metrics.proposals import recall
     from detzoo.speed.clock import thinned
+    from detzoo.workflow.settings import source
 
     settings = plain(config)
     dataset = source(settings).read("val")

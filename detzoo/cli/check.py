@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from detzoo.cli.app import app
-from detzoo.cli.data import resolved
 from detzoo.cli.positional import data_root
 from detzoo.config import build, plain
 from detzoo.files import check_writable, write_json
+from detzoo.workflow.datasets import resolved
 
 if TYPE_CHECKING:
     from detzoo.data import CheckResult, Dataset, Source
@@ -45,7 +45,7 @@ def main(config: DictConfig) -> int:
 
 def look_at(wanted: dict[str, Any], source: Source, result: CheckResult) -> Path:
     """Write the contact sheets; gives the page's path."""
-    from detzoo.cli.sheets import write_sheets
+    from detzoo.workflow.sheets import write_sheets
 
     return write_sheets(
         source,

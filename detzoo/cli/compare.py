@@ -34,7 +34,7 @@ def placed(arguments: Sequence[str]) -> list[str]:
 @app("compare", positional=placed)
 def main(config: DictConfig) -> None:
     from detzoo.files import check_writable, write_json
-    from detzoo.report.versus import text, versus
+    from detzoo.report.analysis.pairwise import text, versus
 
     wanted = plain(config)
     if wanted["out"]:
@@ -52,7 +52,7 @@ def main(config: DictConfig) -> None:
 
 def _paths(named: Any, side: str) -> list[Path]:
     """A result file as it is, anything else as the run directories that it names."""
-    from detzoo.cli.select import select
+    from detzoo.workflow.select import select
 
     if not named:
         raise ValueError(f"no {side} detector: detzoo compare A B takes two run directories")

@@ -14,9 +14,9 @@ from detzoo.text import escaped
 @app("evaluate", positional="runs")
 def main(config: DictConfig) -> int:
     from detzoo.cli.colours import painted
-    from detzoo.cli.select import select
-    from detzoo.cli.stages import evaluate_run
     from detzoo.report import text_table
+    from detzoo.workflow.select import select
+    from detzoo.workflow.stages import evaluate_run
 
     wanted = plain(config)
     keys = ("split", "batch_size", "backend", "resamples", "device", "precision", "compile")

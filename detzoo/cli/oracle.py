@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @app("oracle", positional="runs")
 def main(config: DictConfig) -> int:
-    from detzoo.cli.select import select
+    from detzoo.workflow.select import select
 
     wanted = plain(config)
     paths, scored, failed = select(wanted["runs"]), 0, 0
@@ -43,9 +43,9 @@ def main(config: DictConfig) -> int:
 def score(path: Path, wanted: Mapping[str, Any]) -> bool:
     """Write oracle.json of a run and print it; False where the detector has no parts to replace."""
     import detzoo
-    from detzoo.cli.runs import read_moved, source
     from detzoo.engine.precision import prepare
     from detzoo.ideal import parts_of
+    from detzoo.workflow.settings import read_moved, source
 
     settings = read_moved(path, SCORED, wanted["data"]["root"])
     given = {"device": wanted["device"]} if wanted["device"] else {}
@@ -71,8 +71,8 @@ def computed(path: Path, settings: Mapping[str, Any], given: Mapping[str, Any]) 
 
     given: what is to be otherwise, the device. Raises ValueError for a precision that it has not.
     """
-    from detzoo.cli.runs import read_or_empty, runtime
     from detzoo.engine.precision import Mode
+    from detzoo.workflow.settings import read_or_empty, runtime
 
     scored = read_or_empty(path / "metrics.json").get("fingerprint") or {}
     fields = ("device", "precision", "channels_last")

@@ -22,9 +22,9 @@ FINGERPRINT = ("dataset_hash", "weights_hash", "max_dets", "score_threshold")
 @app("pool", positional="runs")
 def main(config: DictConfig) -> int:
     from detzoo.cli.colours import painted
-    from detzoo.cli.select import select
     from detzoo.files import check_writable, read_json
     from detzoo.report import text_table
+    from detzoo.workflow.select import select
 
     wanted = plain(config)
     made, failed = [], 0
@@ -71,11 +71,11 @@ def pool(paths: Sequence[Path], out: Path, resamples: int = 1000) -> Path:
     stand beside it. Raises ValueError, naming the run, where a fold is missing, is there twice, was
     not scored on its test split, or was scored otherwise than the first.
     """
-    from detzoo.cli.runs import directory
     from detzoo.engine.status import stage
     from detzoo.files import read_json, write_json, write_text
     from detzoo.metrics import bootstrap, coco
     from detzoo.run_config import read_run
+    from detzoo.workflow.settings import directory
 
     settings = [read_run(path, ["data"], data=False) for path in paths]
     label, folds = settings[0]["label"], settings[0]["data"]["folds"]
@@ -133,7 +133,7 @@ def _shared(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _scored(path: Path) -> dict[str, Any]:
-    from detzoo.cli.runs import read_or_empty
+    from detzoo.workflow.settings import read_or_empty
 
     metrics = read_or_empty(path / "metrics.json")
     if metrics.get("split") != "test":

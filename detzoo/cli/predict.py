@@ -33,7 +33,7 @@ def placed(arguments: Sequence[str]) -> list[str]:
 
 
 def _names_a_run(text: str) -> bool:
-    from detzoo.cli.select import select
+    from detzoo.workflow.select import select
 
     try:
         return bool(select(text))
@@ -46,10 +46,10 @@ def main(config: DictConfig) -> int:
     from tqdm import tqdm
 
     import detzoo
-    from detzoo.cli.heatmaps import see
-    from detzoo.cli.select import select_one
     from detzoo.engine.precision import choose_device
-    from detzoo.report.fonts import legend
+    from detzoo.report.figures.fonts import legend
+    from detzoo.workflow.heatmaps import see
+    from detzoo.workflow.select import select_one
 
     wanted = plain(config)
     if not wanted["run"]:
@@ -120,8 +120,8 @@ def below(root: str, text: str) -> str:
 
 def images_of_test(run: Path, root: str) -> list[str]:
     """The images of the run's test split, where the data set lies now."""
-    from detzoo.cli.runs import read_moved, source
     from detzoo.run_config import SCORED
+    from detzoo.workflow.settings import read_moved, source
 
     dataset = source(read_moved(run, SCORED, root)).read("test")
     return [str(sample.path) for sample in dataset.samples]
@@ -187,9 +187,9 @@ def save_pictures(
     from matplotlib.colors import to_hex
     from PIL import Image
 
-    from detzoo.cli.heatmaps import overlay
-    from detzoo.report.drawing import Box, draw
-    from detzoo.report.fonts import drawable
+    from detzoo.report.figures.fonts import drawable
+    from detzoo.report.images.drawing import Box, draw
+    from detzoo.workflow.heatmaps import overlay
 
     for name, heat in heatmaps.items():
         overlay(image, heat, path.with_name(f"{path.stem}.{name.replace(' ', '-')}.jpg"))

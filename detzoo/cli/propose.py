@@ -7,9 +7,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from detzoo.cli.app import app
-from detzoo.cli.data import resolved
 from detzoo.config import build, plain
 from detzoo.files import atomic, check_writable
+from detzoo.workflow.datasets import resolved
 
 IOUS = (0.5, 0.7)
 
@@ -19,10 +19,10 @@ def main(config: DictConfig) -> None:
     import pandas as pd
     import torch
 
-    from detzoo.cli.select import select_one
     from detzoo.data.proposed import propose
     from detzoo.metrics.proposals import recall
-    from detzoo.report.charts import recall_curve
+    from detzoo.report.figures.overview import recall_curve
+    from detzoo.workflow.select import select_one
 
     wanted = plain(config)
     counts = sorted(wanted["counts"])

@@ -43,8 +43,8 @@ def called(path: str) -> str:
 
 @app("report", positional=placed)
 def main(config: DictConfig) -> None:
-    from detzoo.cli.select import select
     from detzoo.report import gather, write
+    from detzoo.workflow.select import select
 
     wanted = plain(config)
     named = [wanted["runs"]] if isinstance(wanted["runs"], str) else list(wanted["runs"])

@@ -35,10 +35,10 @@ def otherwise(key: str) -> str | None:
 
 @app("speed", positional="runs", config_name=config_name, otherwise=otherwise)
 def main(config: DictConfig) -> int:
-    from detzoo.cli import studies
-    from detzoo.cli.select import select
-    from detzoo.cli.timing import BARE, time_runs
     from detzoo.report import speed_table
+    from detzoo.workflow import studies
+    from detzoo.workflow.select import select
+    from detzoo.workflow.timing import BARE, time_runs
 
     wanted = plain(config)
     if wanted["study"] not in (None, *studies.STUDIES):
@@ -73,10 +73,10 @@ def bare(config: DictConfig) -> list[Path]:
     import yaml
 
     from detzoo.cli.bench import jobs
-    from detzoo.cli.runs import directory, settings_of
-    from detzoo.cli.timing import BARE
     from detzoo.files import write_text
     from detzoo.run_config import keep_proposer
+    from detzoo.workflow.settings import directory, settings_of
+    from detzoo.workflow.timing import BARE
 
     wanted = plain(config)
     several = wanted["detectors"]

@@ -27,11 +27,11 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper as HydraSweeper
 from omegaconf import DictConfig, OmegaConf
 
-from detzoo.cli.runs import in_one_line, read_or_empty
-from detzoo.cli.together import MOST
 from detzoo.config import folder
 from detzoo.files import write_json
 from detzoo.speed.machine import cores
+from detzoo.workflow.parallel import MOST
+from detzoo.workflow.settings import in_one_line, read_or_empty
 
 EXTRAS = {
     "hydra_joblib_launcher": "joblib",

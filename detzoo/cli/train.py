@@ -14,22 +14,31 @@ from detzoo.files import check_writable
 
 @app("train", positional=data_root)
 def main(config: DictConfig) -> None:
-    from detzoo.cli import runs, sweep
-    from detzoo.cli.devices import own_gpu
-    from detzoo.cli.stages import train_run
+    from detzoo.cli import sweep
     from detzoo.engine import distributed
+    from detzoo.workflow.devices import own_gpu
+    from detzoo.workflow.settings import (
+        check_source,
+        directory,
+        keep,
+        settings_of,
+        source,
+        tell,
+        trained,
+    )
+    from detzoo.workflow.stages import train_run
 
     check_writable(Path(config.root) / config.name / "run" / "config.yaml")
     with distributed.joined(config.runtime.device):
         with distributed.first_alone():  # it may have to draw the data set
-            settings = runs.settings_of(config)
-            checked = runs.checked(runs.source(settings))
-        path = runs.directory(settings, config.root)
+            settings = settings_of(config)
+            checked = check_source(source(settings))
+        path = directory(settings, config.root)
         if distributed.is_first():
-            runs.tell(checked)
-            runs.keep(checked, path)
+            tell(checked)
+            keep(checked, path)
         total = settings["recipe"]["images_seen"]
-        sweep.note(config, path=str(path.resolve()), total=total, before=runs.trained(path))
+        sweep.note(config, path=str(path.resolve()), total=total, before=trained(path))
         with own_gpu(settings["runtime"]["device"]) if config.get("journal") else nullcontext():
             train_run(settings, path)
         if distributed.is_first():

@@ -172,8 +172,8 @@ def identity(
     """All that decides what this detector finds in an image, for a scoring's and a timing's record.
 
     A row of a table shows AP and milliseconds together only where both records say the same here
-    (detzoo.report.runs checks it), so the two are of one object. weights_hash: 16 hex digits over
-    every weight and buffer. resize: the rule with its pixels. score_threshold: None where the
+    (detzoo.report.load.runs checks it), so the two are of one object. weights_hash: 16 hex digits
+    over every weight and buffer. resize: the rule with its pixels. score_threshold: None where the
     detector has none; max_dets: then COCO's 100.
     """
     digest = hashlib.blake2b(digest_size=8)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from detzoo.report.book import gather
 from detzoo.report.build import build, write
-from detzoo.report.gather import gather
-from detzoo.report.speeds import speed_table
-from detzoo.report.tables import table
-from detzoo.report.terminal import text_table
+from detzoo.report.tables.latency import speed_table
+from detzoo.report.tables.leaderboard import table
+from detzoo.report.tables.terminal import text_table
 
 __all__ = ["build", "gather", "speed_table", "table", "text_table", "write"]

@@ -14,19 +14,19 @@ import pandas as pd
 
 import detzoo
 from detzoo.files import atomic, read_json, remove_leftovers, write_json, write_text
-from detzoo.report.analysis import Analysis
-from detzoo.report.answer import answer
-from detzoo.report.beyond import facts
-from detzoo.report.closer import close_ups, disputed
-from detzoo.report.compare import differences, title
-from detzoo.report.figures import draw
-from detzoo.report.gather import Book, Table, gather
-from detzoo.report.latex import latex
-from detzoo.report.page import Galleries, Section, render
-from detzoo.report.palette import Style, styles
-from detzoo.report.pictures import COUNT, gallery, sheet
-from detzoo.report.runs import Run, clean
-from detzoo.report.tables import concat, csv, escaped, markdown, noise, notes
+from detzoo.report.analysis.detectors import Analysis
+from detzoo.report.analysis.rows import facts
+from detzoo.report.analysis.verdict import answer
+from detzoo.report.book import Book, Table, gather
+from detzoo.report.figures.palette import Style, styles
+from detzoo.report.figures.render import draw
+from detzoo.report.images.failures import close_ups, disputed
+from detzoo.report.images.side_by_side import COUNT, gallery, sheet
+from detzoo.report.load.protocols import differences, title
+from detzoo.report.load.runs import Run, clean
+from detzoo.report.page.render import Galleries, Section, render
+from detzoo.report.tables.latex import latex
+from detzoo.report.tables.leaderboard import concat, csv, escaped, markdown, noise, notes
 
 MOST_BYTES = 5_000_000
 PICTURES = ((640, 82), (480, 72), (360, 65), (240, 60))  # (side, JPEG quality), until the page fits

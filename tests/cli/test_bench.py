@@ -17,9 +17,10 @@ from PIL import Image
 
 import detzoo
 import detzoo.report
-from detzoo.cli import bench, main, stages
-from detzoo.cli.select import select
+from detzoo.cli import bench, main
 from detzoo.config import build, folder
+from detzoo.workflow import stages
+from detzoo.workflow.select import select
 
 pytestmark = pytest.mark.slow
 

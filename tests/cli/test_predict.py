@@ -13,7 +13,7 @@ from PIL import Image
 import detzoo
 from detzoo.cli import main
 from detzoo.cli.predict import images_of
-from detzoo.report import fonts
+from detzoo.report.figures import fonts
 from detzoo.types import Detections
 
 
@@ -36,7 +36,7 @@ class Stub:
 def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
     found = Stub()
     monkeypatch.setattr(detzoo, "load", lambda *_: found)
-    monkeypatch.setattr("detzoo.cli.select.select_one", Path)  # there is no directory
+    monkeypatch.setattr("detzoo.workflow.select.select_one", Path)  # there is no directory
     return found
 
 

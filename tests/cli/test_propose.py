@@ -10,7 +10,7 @@ import pytest
 
 import detzoo
 from detzoo.cli import main
-from detzoo.cli.select import select
+from detzoo.workflow.select import select
 
 pytestmark = pytest.mark.slow
 

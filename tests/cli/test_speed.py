@@ -11,11 +11,12 @@ import pytest
 import torch
 import yaml
 
-from detzoo.cli import main, stages, timing
-from detzoo.cli.select import select
-from detzoo.cli.timing import resized
-from detzoo.report import runs as report_runs
-from detzoo.report.runs import OBJECT
+from detzoo.cli import main
+from detzoo.report.load import runs as report_runs
+from detzoo.report.load.runs import OBJECT
+from detzoo.workflow import stages, timing
+from detzoo.workflow.select import select
+from detzoo.workflow.timing import resized
 
 pytestmark = pytest.mark.slow
 

@@ -15,9 +15,9 @@ from omegaconf import DictConfig
 
 from detzoo.cli import sweep
 from detzoo.cli.app import app
-from detzoo.cli.devices import free_device
 from detzoo.cli.sweep import Row, Table, line, summary, time_left
 from detzoo.files import write_json
+from detzoo.workflow.devices import free_device
 
 
 @pytest.fixture(autouse=True)

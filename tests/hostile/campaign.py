@@ -69,7 +69,7 @@ class Verbs:
             detzoo.load(run)
             return 0
         if verb == "train":  # what `detzoo train` does once it knows the run's directory
-            from detzoo.cli.stages import train_run
+            from detzoo.workflow.stages import train_run
 
             train_run(self.settings, run)
             return 0

@@ -1,0 +1,122 @@
+"""The analysis of a table as rows for the page and as facts for report.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from detzoo.metrics.paired import Pair
+from detzoo.report.analysis.detectors import Analysis, Detail
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Number:
+    """A column beside the leaderboard. value(Detail) -> number or None."""
+
+    title: str
+    help: str
+    higher_is_better: bool | None
+    value: Any
+
+
+NUMBERS = (
+    Number(
+        "threshold", "score threshold with the best F1 on val", None, lambda d: d.point.threshold
+    ),
+    Number("F1 val", "F1 there, on val, mean over classes", True, lambda d: d.point.val),
+    Number("F1", "F1 there, on the test set", True, lambda d: d.point.test),
+    Number(
+        "precision", "precision on the test set from the threshold on", True, lambda d: d.precision
+    ),
+    Number("recall", "recall on the test set from the threshold on", True, lambda d: d.recall),
+    Number("D-ECE", "score against precision, mean distance", False, lambda d: d.d_ece.error),
+    Number("LaECE0", "score against IoU, mean distance by class", False, lambda d: d.laece0.error),
+    Number("oLRP", "optimal localisation recall precision error", False, lambda d: d.lrp["oLRP"]),
+    Number("of it 1 - IoU", "of what is found there", False, lambda d: d.lrp["localisation"]),
+    Number("1 - precision", "at oLRP's threshold", False, lambda d: d.lrp["false_positive"]),
+    Number("1 - recall", "at oLRP's threshold", False, lambda d: d.lrp["false_negative"]),
+)
+
+
+def p_text(p: float | None) -> str:
+    """A p-value for people: three digits, and no more than it can say."""
+    return "n/a" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def apart(pair: Pair) -> bool:
+    return pair.p_holm is not None and pair.p_holm < ALPHA
+
+
+def pair_rows(pairs: Sequence[Pair]) -> list[dict[str, str]]:
+    """Better and worse, the difference with its interval, p, and whether they can be told apart."""
+    rows = []
+    for pair in pairs:
+        if pair.difference is None:
+            continue
+        better, worse, sign = pair.first, pair.second, 1
+        if pair.difference < 0:
+            better, worse, sign = worse, better, -1
+        low, high = sorted((sign * pair.low, sign * pair.high))
+        rows.append(
+            {
+                "better": better,
+                "worse": worse,
+                "difference": f"{abs(pair.difference):.3f}",
+                "limits": f"[{low:.3f}, {high:.3f}]",
+                "p": p_text(pair.p),
+                "p_holm": p_text(pair.p_holm),
+                "apart": "yes" if apart(pair) else "no",
+            }
+        )
+    return rows
+
+
+def why_no_threshold(details: Mapping[str, Detail]) -> dict[str, list[str]]:
+    """reason -> the detectors without a threshold chosen on val."""
+    told: dict[str, list[str]] = {}
+    for name, detail in details.items():
+        if detail.point.reason:
+            told.setdefault(detail.point.reason, []).append(name)
+    return told
+
+
+def facts(analysis: Analysis | str) -> dict[str, Any]:
+    """For report.json: the tests and, by detector, all that the figures are drawn from."""
+    if isinstance(analysis, str):
+        return {"reason": analysis}
+    return {
+        "method": analysis.method,
+        "pairs": [asdict(pair) for pair in analysis.pairs],
+        "ranks": {name: list(of) for name, of in analysis.ranks.items()},
+        "left_out": list(analysis.notes),
+        "detectors": {
+            name: {
+                "errors": {kind: asdict(of) for kind, of in detail.errors.items()},
+                "operating_point": asdict(detail.point) | {"used": detail.score},
+                "precision": detail.precision,
+                "recall": detail.recall,
+                "f1": _listed(detail.f1),
+                "precision_at_recall": {
+                    "IoU 0.50": _listed(detail.pr[0]),
+                    "IoU 0.75": _listed(detail.pr[1]),
+                },
+                "confusion": {
+                    "classes": [*detail.problem.class_names, "background"],
+                    "counts": detail.confusion.tolist(),
+                },
+                "d_ece": detail.d_ece.error,
+                "laece0": detail.laece0.error,
+                "lrp": dict(detail.lrp),
+            }
+            for name, detail in analysis.of.items()
+        },
+    }
+
+
+def _listed(values: np.ndarray) -> list[float | None]:
+    return [round(float(v), 6) if np.isfinite(v) else None for v in values]

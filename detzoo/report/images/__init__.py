@@ -1,0 +1,1 @@
+"""Test images with what was found in them."""

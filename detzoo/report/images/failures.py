@@ -1,0 +1,188 @@
+"""Where to look: images on which detectors disagree, worst misses, most confident false alarms.
+
+Everything is at IoU 0.50 and counts detections from each detector's own threshold on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from detzoo.metrics.errors import FALSE_ALARMS, fates
+from detzoo.metrics.matching import assign, overlaps
+from detzoo.report.analysis.detectors import Detail
+from detzoo.report.figures.fonts import legend, legible
+from detzoo.report.figures.palette import Style
+from detzoo.report.images.drawing import TRUTH, Box, as_uri, draw
+from detzoo.report.images.side_by_side import Gallery, Strip, Tile, open_image
+from detzoo.report.load.runs import clean, shorten
+
+EACH = 3  # misses, and false alarms, of a detector
+AROUND = 2.4  # sides of a close-up over the longer side of its box
+LIES_ON = 0.1  # IoU, TIDE's limit between background and a badly placed box
+LEAST = 40  # pixels that it shows at least
+
+
+def found_boxes(detail: Detail) -> np.ndarray:
+    """(G,) bool: the boxes that the detector finds; a crowd is never found."""
+    problem = detail.problem.above(detail.score)
+    taken = assign(problem, overlaps(problem, 0.5), np.array([0.5]))[0]
+    found = np.zeros(len(problem.boxes), bool)
+    found[taken[taken >= 0]] = True
+    return found & ~problem.crowd
+
+
+def disagreement(details: Mapping[str, Detail]) -> np.ndarray:
+    """(I,) int64: the pairs of detectors of which one finds a box and the other does not, summed
+    over the boxes of each image."""
+    first = next(iter(details.values())).problem
+    finders = np.sum([found_boxes(detail) for detail in details.values()], axis=0)
+    pairs = np.where(first.crowd, 0, finders * (len(details) - finders))
+    return np.bincount(first.box_image, pairs, len(first.image_ids)).astype(np.int64)
+
+
+def disputed(details: Mapping[str, Detail], count: int) -> list[int]:
+    """The ids of the images with the largest disagreement, none without any."""
+    if len(details) < 2:
+        return []
+    of = disagreement(details)
+    ids = next(iter(details.values())).problem.image_ids
+    return [int(ids[i]) for i in np.argsort(-of, kind="stable")[:count] if of[i]]
+
+
+def misses(details: Mapping[str, Detail], name: str, count: int = EACH) -> list[tuple[int, int]]:
+    """(box, how many other detectors find it) of the worst misses: what most others find comes
+    first, of these the largest."""
+    finders = np.sum([found_boxes(detail) for detail in details.values()], axis=0)
+    problem, found = details[name].problem, found_boxes(details[name])
+    lost = np.flatnonzero(~found & ~problem.crowd)
+    order = lost[np.lexsort((lost, -problem.area[lost], -finders[lost]))][:count]
+    return [(int(box), int(finders[box])) for box in order]
+
+
+def instead(detail: Detail, box: int) -> list[int]:
+    """The detections from the threshold on that lie on the box at all, of any class, best first."""
+    problem = detail.problem
+    pairs = overlaps(problem, LIES_ON, across=True)
+    near = pairs.detection[pairs.box == box]
+    near = near[problem.score[near] >= detail.score]
+    return near[np.argsort(-problem.score[near], kind="stable")].tolist()
+
+
+def false_alarms(detail: Detail, count: int = EACH) -> list[tuple[int, str]]:
+    """(detection, kind of error) of the best scored false alarms, one an image."""
+    problem, of = detail.problem, fates(detail.problem)
+    wrong = np.flatnonzero(of.kind >= 0)
+    wrong = wrong[np.argsort(-problem.score[wrong], kind="stable")]
+    _, first = np.unique(problem.image[wrong], return_index=True)
+    return [(int(d), FALSE_ALARMS[of.kind[d]]) for d in wrong[np.sort(first)[:count]]]
+
+
+def close_ups(
+    truth: Mapping[str, Any],
+    details: Mapping[str, Detail],
+    styles: Mapping[str, Style],
+    *,
+    side: int = 220,
+    quality: int = 80,
+) -> Gallery:
+    """A strip for each detector: its false alarms, then its misses. side: of a tile in pixels."""
+    records = {record.get("id"): record for record in truth["images"]}
+    strips = []
+    for name, detail in details.items():
+        problem, colour = detail.problem, styles[name].colour
+        tiles = []
+        for detection, kind in false_alarms(detail):
+            image = int(problem.image[detection])
+            alarm = _detected(detail, detection, colour)
+            caption = f"false alarm: {alarm.text}, {kind}"
+            shown = [alarm, *_true(detail, image, plain=True)]
+            record = records[int(problem.image_ids[image])]
+            tiles.append(_tile(truth, record, alarm, shown, caption, colour, side, quality))
+        for box, finders in misses(details, name):
+            image = int(problem.box_image[box])
+            lost = _box(detail, box)
+            shown = [lost, *(_detected(detail, d, colour) for d in instead(detail, box))]
+            others = (
+                f", found by {finders} of {len(details) - 1} others" if len(details) > 1 else ""
+            )
+            record = records[int(problem.image_ids[image])]
+            caption = f"missed: {lost.text}{others}"
+            tiles.append(_tile(truth, record, lost, shown, caption, colour, side, quality))
+        if tiles:
+            strips.append(Strip(name, tuple(tiles)))
+    return Gallery(strips, [numbers] if (numbers := legend(_names(truth))) else [])
+
+
+def _names(truth: Mapping[str, Any]) -> list[str]:
+    """The classes as they are written on a tile, in the order of their ids."""
+    categories = sorted(truth["categories"], key=lambda category: category["id"])
+    return [shorten(str(category["name"]), 22) for category in categories]
+
+
+def _detected(detail: Detail, detection: int, colour: str) -> Box:
+    problem = detail.problem
+    name = shorten(problem.class_names[problem.label[detection]], 22)
+    text = f"{name} {problem.score[detection]:.2f}"
+    return Box(_xyxy(problem.detections[detection]), text, colour=colour)
+
+
+def _box(detail: Detail, box: int, plain: bool = False) -> Box:
+    problem = detail.problem
+    name = "" if plain else shorten(problem.class_names[problem.box_label[box]], 22)
+    return Box(_xyxy(problem.boxes[box]), name, bool(problem.crowd[box]), TRUTH)
+
+
+def _true(detail: Detail, image: int, plain: bool) -> list[Box]:
+    where = np.flatnonzero(detail.problem.box_image == image)
+    return [_box(detail, int(box), plain) for box in where]
+
+
+def _xyxy(box: np.ndarray) -> tuple[float, float, float, float]:
+    x, y, w, h = (float(v) for v in box)
+    return x, y, x + w, y + h
+
+
+def _tile(
+    truth: Mapping[str, Any],
+    record: Mapping[str, Any],
+    about: Box,
+    boxes: list[Box],
+    caption: str,
+    colour: str,
+    side: int,
+    quality: int,
+) -> Tile:
+    caption = f"{caption}; {clean(record.get('file_name', record.get('id')), 200)}"
+    image, problem = open_image(truth, record)
+    if image is None:
+        return Tile(caption, colour, note=problem)
+    left, top, size = window(about.xyxy, image.size)
+    right, bottom = min(left + size, image.width), min(top + size, image.height)
+    scale = side / size
+    grown = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
+    part = image.crop((left, top, right, bottom)).resize(grown, Image.Resampling.LANCZOS)
+    names = _names(truth)
+    inside = []
+    for box in boxes:
+        x1, y1, x2, y2 = box.xyxy
+        if x1 < right and x2 > left and y1 < bottom and y2 > top:
+            moved = (x1 - left, y1 - top, x2 - left, y2 - top)
+            inside.append(Box(moved, legible(box.text, names), box.crowd, box.colour))
+    drawn = draw(part, inside, factor=(scale, scale), size=14)
+    return Tile(caption, colour, as_uri(drawn, quality))
+
+
+def window(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[int, int, int]:
+    """(left, top, side) of the square around a box that lies inside the image as far as it can."""
+    x1, y1, x2, y2 = box
+    side = max(LEAST, round(AROUND * max(x2 - x1, y2 - y1)))
+    side = min(side, max(size))
+    corner = ((x1 + x2 - side) / 2, (y1 + y2 - side) / 2)
+    left, top = (
+        round(min(max(0, c), max(0, length - side))) for c, length in zip(corner, size, strict=True)
+    )
+    return left, top, side

@@ -1,0 +1,209 @@
+"""What may stand side by side: fingerprints, the tables they make, names of detectors.
+
+Rows whose protocol differs never share a table. Seeds may differ inside one, and so may the
+learning rate: the matched recipe allows each detector its own, found by the same search.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from detzoo.report.load.runs import Run, clean, dig
+
+# The field in metrics.json's fingerprint -> how the page calls it.
+ACCURACY = {
+    "dataset_hash": "data set and image list (hash)",
+    "split": "split",
+    "resize": "pixels and resize",
+    "score_threshold": "score threshold",
+    "max_dets": "detections per image",
+    "precision": "precision",
+    "compile": "compiled",
+    "device": "device",
+    "batch": "batch",
+    "recipe": "recipe",
+    "images_seen": "images seen",
+}
+# The same of speed.json's fingerprint; a run that was not timed fits any of them.
+SPEED = {
+    "images_hash": "timed images (hash)",
+    "resize": "timed pixels and resize",
+    "score_threshold": "timed score threshold",
+    "max_dets": "timed detections per image",
+    "precision": "timed precision",
+    "compile": "timed compiled",
+    "device": "timed on",
+    "threads": "threads",
+    "batch": "latency batch",
+    "channels_last": "channels last",
+    "decoder": "decoder",
+    "cpu": "CPU",
+    "gpu": "GPU",
+}
+# Keys of a recipe that may differ inside a table: each detector has its own rate, and how often a
+# training is looked at changes nothing.
+OWN_TO_A_DETECTOR = ("lr", "val_points")
+
+
+def accuracy_fingerprint(run: Run) -> dict[str, Any]:
+    """The fields of ACCURACY as the run recorded them; None for what it did not record."""
+    found = {key: dig(run.metrics, "fingerprint", key) for key in ACCURACY}
+    if isinstance(found["recipe"], dict):
+        found["recipe"] = {k: v for k, v in found["recipe"].items() if k not in OWN_TO_A_DETECTOR}
+    found["compile"] = bool(found["compile"])  # before it was recorded, nothing was compiled
+    return found
+
+
+def speed_fingerprint(run: Run) -> dict[str, Any]:
+    """The fields of SPEED as the run recorded them: in the fingerprint, else beside it.
+
+    A timing of before it named the processor is taken to be of the one that the run was trained on.
+    """
+    places = (run.speed.get("fingerprint"), run.speed, run.environment)
+    found: dict[str, Any] = dict.fromkeys(SPEED)
+    for key in SPEED:
+        for place in places if key in ("cpu", "gpu") else places[:2]:
+            if isinstance(place, dict) and key in place:
+                found[key] = place[key]
+                break
+    found["compile"] = bool(found["compile"])
+    return found
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one protocol: one table. fields: "accuracy.x" or "speed.x" -> value."""
+
+    runs: tuple[Run, ...]
+    fields: dict[str, Any]
+
+
+def title(field: str) -> str:
+    """The page's name of a Group's field."""
+    part, _, key = field.partition(".")
+    return (ACCURACY if part == "accuracy" else SPEED)[key]
+
+
+def groups(runs: Sequence[Run]) -> list[Group]:
+    """The ranked runs by protocol, the largest table first (and in the order given for equals)."""
+    tables: list[Group] = []
+    for same in _by(accuracy_fingerprint, [run for run in runs if run.ranked]):
+        timed = _by(speed_fingerprint, [run for run in same if run.speed])
+        timed.sort(key=len, reverse=True)
+        untimed = [run for run in same if not run.speed]
+        for index, members in enumerate(timed or [[]]):
+            together = members + (untimed if index == 0 else [])
+            fields = {f"accuracy.{k}": v for k, v in accuracy_fingerprint(together[0]).items()}
+            if members:
+                fields |= {f"speed.{k}": v for k, v in speed_fingerprint(members[0]).items()}
+            ordered = tuple(run for run in same if run in together)
+            tables.append(Group(ordered, fields))
+    return sorted(tables, key=lambda group: -len(group.runs))
+
+
+def speed_groups(runs: Sequence[Run]) -> list[Group]:
+    """The timed runs, scored or not, by how and in which session they were timed."""
+    timed = [run for run in runs if run.speed]
+    together = _by(lambda run: [speed_fingerprint(run), run.speed.get("session")], timed)
+    return [
+        Group(tuple(same), {f"speed.{k}": v for k, v in speed_fingerprint(same[0]).items()})
+        for same in sorted(together, key=len, reverse=True)
+    ]
+
+
+def _by(key: Any, runs: Sequence[Run]) -> list[list[Run]]:
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(_canonical(key(run)), []).append(run)
+    return list(found.values())
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def differences(tables: Sequence[Group]) -> dict[str, list[str]]:
+    """The fields that differ between tables -> their value in each, as text."""
+    fields = dict.fromkeys(field for table in tables for field in table.fields)
+    told = {field: [show(table.fields.get(field)) for table in tables] for field in fields}
+    return {field: values for field, values in told.items() if len(set(values)) > 1}
+
+
+def show(value: Any) -> str:
+    """A fingerprint's value for people; a hash is told by its first 12 digits."""
+    if value is None:
+        return "not recorded"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) < 1e18 else str(value)
+    if isinstance(value, dict):
+        parts = [
+            show(v) if k in ("kind", "name") else f"{clean(k, 60).replace('_', ' ')} {show(v)}"
+            for k, v in value.items()
+            if k != "_target_"
+        ]
+        return ", ".join(parts)
+    if isinstance(value, list):
+        numbers = all(isinstance(item, int | float) for item in value)
+        return (" x " if numbers else ", ").join(map(show, value))
+    text = clean(value, 200)
+    hexadecimal = len(text) > 16 and all(
+        c in "0123456789abcdef" for c in text.removeprefix("sha256:")
+    )
+    return text.removeprefix("sha256:")[:12] if hexadecimal else text
+
+
+def names(runs: Sequence[Run]) -> dict[Run, str]:
+    """run -> the detector's name: its label, and what tells apart those that share one.
+
+    Runs that differ in their seed alone get the same name; two detectors never do.
+    """
+    traits = {run: _flat(_identity(run)) for run in runs if run.config.get("detector")}
+    found: dict[Run, str] = {}
+    for run in runs:
+        if run not in traits:  # nothing says what it is, so it must not join those of its label
+            alone = not run.ranked or run.label == run.path.name
+            found[run] = run.label if alone else f"{run.label} ({run.path.name})"
+            continue
+        own, same = traits[run], [traits[other] for other in traits if other.label == run.label]
+        keys = dict.fromkeys(key for other in same for key in other)
+        differing = [key for key in keys if len({other.get(key) for other in same}) > 1]
+        if not differing:
+            found[run] = run.label
+        elif len(differing) <= 2:
+            told = (f"{key.rpartition('.')[2]}={own.get(key, 'n/a')}" for key in differing)
+            found[run] = f"{run.label} ({', '.join(told)})"
+        else:
+            digest = hashlib.sha256(_canonical(own).encode()).hexdigest()[:6]
+            found[run] = f"{run.label} ({digest})"
+    return found
+
+
+def titled(run: Run, name: str) -> str:
+    """A run for a list of those left out, with one hash: its directory's."""
+    base = re.sub(r" \([0-9a-f]{6}\)$", "", name)
+    place = "" if run.path.name in base else f" ({run.path.name})"
+    return f"{base}, seed {run.seed}{place}"
+
+
+def _identity(run: Run) -> dict[str, Any]:
+    """What makes it this detector and no other: all that one configures but the seed."""
+    identity = {key: run.config.get(key) for key in ("detector", "augment", "train_hash")}
+    return identity | {"lr": dig(run.config, "recipe", "lr")}
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, str]:
+    if not isinstance(value, dict):
+        return {prefix: clean(value, 40)}
+    pairs: dict[str, str] = {}
+    for key, child in value.items():
+        pairs |= _flat(child, f"{prefix}.{key}" if prefix else str(key))
+    return pairs

@@ -1,0 +1,110 @@
+"""Rows of the page's tables as plain values for the template."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+import pandas as pd
+
+from detzoo.report.analysis.detectors import Detail
+from detzoo.report.analysis.rows import NUMBERS
+from detzoo.report.figures.palette import Style
+from detzoo.report.images.overlay import dot
+from detzoo.report.load.runs import Run, clean, shorten
+from detzoo.report.page import protocol
+from detzoo.report.tables.leaderboard import Column, cell, limits, seed_text
+
+
+def run_row(run: Run, name: str, out: Path) -> dict[str, str]:
+    """A run as a row with links that work where the page lies beside its runs."""
+    folder = run.path.parent if run.external else run.path
+    results = run.path if run.external else run.path / "predictions.json"
+    return {
+        "name": shorten(name, 60),
+        "seed": run.title,
+        "run": clean(run.path.name, 200),
+        "link": _link(folder, out),
+        "predictions": _link(results, out) if results.is_file() else "",
+        "command": protocol.made_by(run),
+    }
+
+
+def _link(path: Path, out: Path) -> str:
+    """A relative address that is nothing but a path; empty where there is none."""
+    try:
+        return quote(Path(os.path.relpath(path.resolve(), out.resolve())).as_posix())
+    except (OSError, ValueError):  # another drive
+        return ""
+
+
+def beyond_row(name: str, detail: Detail, styles: Mapping[str, Style]) -> dict[str, object]:
+    values = [number.value(detail) for number in NUMBERS]
+    return {
+        "detector": name,
+        "shown": shorten(name, 40),
+        "mark": dot(styles[name].colour, styles[name].marker),
+        "cells": [
+            {
+                "text": "n/a" if v is None else f"{v:.3f}",
+                "value": "" if v is None else repr(float(v)),
+            }
+            for v in values
+        ],
+    }
+
+
+def board_row(
+    row: pd.Series, styles: Mapping[str, Style], shown: Sequence[Column], means: Collection[str]
+) -> dict[str, object]:
+    cells = []
+    for column in shown:
+        value = row[column.key]
+        cells.append(
+            {
+                "text": cell(column, row),
+                "limits": limits(column, row),
+                "main": column.main,
+                "value": "" if pd.isna(value) else repr(_order(column, row)),
+            }
+        )
+    return {
+        "detector": row["detector"],
+        "shown": shorten(row["detector"], 40),
+        "mark": dot(styles[row["detector"]].colour, styles[row["detector"]].marker),
+        "seed": _seed(row),
+        "kind": "seed" if row["kind"] == "run" and row["detector"] in means else row["kind"],
+        "state": row["state"],
+        "cells": cells,
+    }
+
+
+def _order(column: Column, row: pd.Series) -> float:
+    """What a column is sorted by; of equal best ranks the better worst one comes first."""
+    more = row["rank_worst"] / 1e4 if column.kind == "rank" else 0
+    return float(row[column.key] + more)
+
+
+def _seed(row: pd.Series) -> str:
+    if row["kind"] == "mean" or row["seed"] == "external":
+        return "external results" if row["seed"] == "external" else seed_text(row)
+    return f"seed {row['seed']}"
+
+
+def left_out_row(run: Run, name: str) -> dict[str, object]:
+    """The reason's last line is the error itself where it is a traceback; the rest on request."""
+    first, *more = run.problems
+    lines = [line for line in first.splitlines() if line.strip()]
+    long = len(lines) > 1
+    reason = f"{lines[0]} … {lines[-1].strip()}" if long else first
+    return {
+        "name": name,
+        "seed": run.seed,
+        "run": run.path.name,
+        "state": run.state,
+        "reason": reason,
+        "full": first if long else "",
+        "more": more,
+    }

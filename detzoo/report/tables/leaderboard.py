@@ -1,0 +1,296 @@
+"""One row a run, and a mean where a detector has several, as DataFrame, CSV, Markdown and text.
+
+Accuracies are in [0, 1], times in ms (training: s), memory in MB, intervals 95% and (low, high).
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from detzoo.report.load.protocols import (
+    Group,
+    groups,
+    names,
+)
+from detzoo.report.load.runs import Run, clean, dig, interval, load_all, number
+
+LEAST = 0.001  # an AP below it is no result, whatever its interval
+ACCURACIES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One number of a row. key: in the DataFrame; scale: shown = value / scale.
+
+    main: one of the few that most ask for; the page has the others behind "all columns".
+    """
+
+    key: str
+    title: str
+    help: str
+    higher_is_better: bool | None
+    kind: str = "plain"  # accuracy | plain | whole | rank
+    scale: float = 1.0
+    main: bool = False
+
+
+def _accuracy(key: str, text: str, main: bool = False) -> Column:
+    return Column(key, key, text, True, "accuracy", main=main)
+
+
+COLUMNS = (
+    Column(
+        "rank",
+        "rank",
+        "by AP; a range where the paired test cannot separate (Holm's correction, 5%)",
+        False,
+        "rank",
+        main=True,
+    ),
+    _accuracy("AP", "average precision in [0, 1], mean over classes and IoU 0.50 to 0.95", True),
+    _accuracy("AP50", "average precision at IoU 0.50", True),
+    _accuracy("F1", "at the detector's own score threshold, mean over classes, IoU 0.50", True),
+    _accuracy("AP75", "average precision at IoU 0.75"),
+    _accuracy("APs", "AP of objects below 32 x 32 pixels"),
+    _accuracy("APm", "AP of objects from 32 x 32 to 96 x 96 pixels"),
+    _accuracy("APl", "AP of objects above 96 x 96 pixels"),
+    _accuracy("AR100", "average recall at 100 detections an image"),
+    Column(
+        "p50_ms", "p50 ms", "median latency from encoded bytes to boxes, batch 1", False, main=True
+    ),
+    Column("p90_ms", "p90 ms", "90th percentile of the latency", False),
+    Column("p99_ms", "p99 ms", "99th percentile of the latency", False),
+    Column("proposals_ms", "prop. ms", "of that, external proposals (median)", False),
+    Column("images_per_second", "img/s", "images a second at the best batch size", True, main=True),
+    Column(
+        "overhead",
+        "overhead",
+        "end to end without JPEG decoding over network alone, median over passes",
+        False,
+    ),
+    Column("gmacs", "GMACs", "multiply-accumulates of the network, in 1e9", False),
+    Column("parameters", "M params", "parameters, in millions", None, scale=1e6),
+    Column("peak_memory_mb", "peak MB", "peak memory while timed", False),
+    Column("train_seconds", "train min", "training time in minutes", False, scale=60, main=True),
+    Column("images_seen", "images seen", "images that the training saw", None, "whole"),
+)
+_LIMITS = tuple(f"{key}_{side}" for key in (*ACCURACIES, "p50_ms") for side in ("low", "high"))
+_WHOLE = ("table", "runs", "images", "throughput_batch", "parameters", "images_seen")
+_WHOLE += ("rank", "rank_worst")
+ORDER = ("table", "detector", "kind", "seed", "runs", "state", *(c.key for c in COLUMNS), *_LIMITS)
+ORDER += (
+    "threshold",
+    "precision",
+    "recall",
+    "rank_worst",
+    "AP_sd",
+    "throughput_batch",
+    "network_ms",
+    "images",
+    "run",
+    "path",
+)
+
+
+def _row(run: Run, name: str) -> dict[str, object]:
+    """One run as the DataFrame's row."""
+    metrics, speed = run.metrics, run.speed
+    row: dict[str, object] = {key: number(metrics, key) for key in ACCURACIES}
+    for key in ACCURACIES:
+        low, high = interval(metrics, "intervals", key)
+        # Scored before few images were thought of: a point is no interval, `told_in` makes one.
+        row[f"{key}_low"], row[f"{key}_high"] = (low, high) if high > low else (math.nan, math.nan)
+    for p in ("p50", "p90", "p99"):
+        row[f"{p}_ms"] = number(speed, "end_to_end", p)
+    row["p50_ms_low"], row["p50_ms_high"] = interval(speed, "end_to_end", "interval")
+    row |= {
+        # who needs none has taken none, but the clock's own microseconds are in that stage too
+        "proposals_ms": number(speed, "stages", "proposals", "p50")
+        if dig(speed, "proposer")
+        else math.nan,
+        "network_ms": number(speed, "stages", "network", "p50"),
+        "overhead": number(speed, "overhead", "p50"),
+        "images_per_second": number(speed, "throughput", "images_per_second"),
+        "throughput_batch": number(speed, "throughput", "batch"),
+        "train_seconds": number(run.status, "train_seconds"),
+        "images_seen": run.images_seen,
+        "images": number(metrics, "images"),
+        "AP_sd": math.nan,
+        "rank": math.nan,
+        "rank_worst": math.nan,
+        **dict.fromkeys(("F1", "threshold", "precision", "recall"), math.nan),
+    }
+    row |= {key: number(speed, key) for key in ("gmacs", "parameters", "peak_memory_mb")}
+    seed = "external" if run.external else run.seed
+    told = {"detector": name, "kind": "run", "seed": seed, "runs": 1, "state": run.state}
+    return row | told | {"run": clean(run.path.name, 200), "path": clean(run.path, 1000)}
+
+
+def _mean(rows: Sequence[dict[str, object]]) -> dict[str, object]:
+    """Several runs of one detector as one row.
+
+    A number that any run lacks is n/a. The interval is the envelope of the runs' own: never
+    narrower than one of them, and it covers what a change of seed did. `Analysis.told_in` puts
+    the bootstrap over images and seeds in its place.
+    """
+    frame = pd.DataFrame(list(rows))
+    numbers = frame.select_dtypes("number")
+    row: dict[str, object] = dict(numbers.mean(skipna=False))
+    for key in _LIMITS:
+        row[key] = (frame[key].min if key.endswith("_low") else frame[key].max)(skipna=False)
+    row |= {"AP_sd": frame["AP"].std(ddof=1, skipna=False), "runs": len(rows), "kind": "mean"}
+    row |= {"detector": rows[0]["detector"], "seed": ", ".join(str(r["seed"]) for r in rows)}
+    states = dict.fromkeys(str(r["state"]) for r in rows)
+    return row | {"state": ", ".join(states), "run": "", "path": ""}
+
+
+def group_frame(group: Group, called: dict[Run, str], index: int = 1) -> pd.DataFrame:
+    """One table: detectors by falling AP (n/a last); a detector's mean stands before its runs."""
+    by_detector: dict[str, list[dict[str, object]]] = {}
+    for run in group.runs:
+        by_detector.setdefault(called[run], []).append(_row(run, called[run]))
+    blocks = [[_mean(rows), *rows] if len(rows) > 1 else rows for rows in by_detector.values()]
+    blocks.sort(key=lambda rows: (math.isnan(rows[0]["AP"]), -rows[0]["AP"]))  # type: ignore
+    frame = pd.DataFrame([row for rows in blocks for row in rows])
+    frame["table"] = index
+    for key in _WHOLE:
+        values = frame[key].dropna()
+        if (values % 1 == 0).all() and (values.abs() < 2**53).all():
+            frame[key] = frame[key].astype("Int64")
+    return frame[list(ORDER)]
+
+
+def table(run_dirs: Iterable[str | Path]) -> pd.DataFrame:
+    """Every run that has an accuracy, full precision, columns ORDER; `table` numbers the protocols.
+
+    Rows of different `table` must not be compared. kind is "run" or, where a detector has several
+    runs, also "mean". Raises ValueError if no run directory is given.
+    """
+    runs = load_all(run_dirs)
+    called = names(runs)
+    return concat([group_frame(g, called, i) for i, g in enumerate(groups(runs), start=1)])
+
+
+def concat(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """All tables in one frame; with its columns even when there is no row."""
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(ORDER))
+
+
+def contenders(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a detector: its mean where it has one, its only run otherwise."""
+    several = frame.loc[frame["kind"] == "mean", "detector"]
+    return frame[(frame["kind"] == "mean") | ~frame["detector"].isin(several)]
+
+
+def noise(frame: pd.DataFrame) -> bool:
+    """Whether there are APs and all are below LEAST."""
+    known = frame["AP"].dropna()
+    return len(known) > 0 and bool((known < LEAST).all())
+
+
+def seed_text(row: pd.Series) -> str:
+    return f"mean of {row['runs']}" if row["kind"] == "mean" else str(row["seed"])
+
+
+def columns(frame: pd.DataFrame) -> list[Column]:
+    """COLUMNS, without ranks, F1 and proposals where nobody has any."""
+    rare = ("rank", "F1", "proposals_ms")
+    return [c for c in COLUMNS if c.key not in rare or frame[c.key].notna().any()]
+
+
+def cell(column: Column, row: pd.Series) -> str:
+    """A row's number as the tables print it; a rank as `2` or `2-4`."""
+    if column.kind != "rank" or pd.isna(row["rank"]):
+        return shown(column, row[column.key])
+    best, worst = int(row["rank"]), int(row["rank_worst"])
+    return str(best) if best == worst else f"{best}-{worst}"
+
+
+def shown(column: Column, value: object) -> str:
+    """A number as the tables print it; n/a for what is none."""
+    if value is None or pd.isna(value):
+        return "n/a"
+    number_ = float(value) / column.scale  # type: ignore[arg-type]
+    if column.kind == "accuracy":
+        return f"{number_:.3f}"
+    if column.kind in ("whole", "rank"):
+        return f"{number_:,.0f}"
+    return digits(number_)
+
+
+def digits(value: float) -> str:
+    """Three significant digits without an exponent: 0.123, 1.23, 12.3, 1,234."""
+    places = 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2 if abs(value) >= 1 else 3
+    return f"{value:,.{places}f}"
+
+
+def limits(column: Column, row: pd.Series) -> str:
+    """The interval as `[low, high]`, empty where there is none."""
+    low, high = row.get(f"{column.key}_low"), row.get(f"{column.key}_high")
+    if low is None or pd.isna(low) or pd.isna(high):
+        return ""
+    return f"[{shown(column, low)}, {shown(column, high)}]"
+
+
+def csv(frame: pd.DataFrame) -> str:
+    """The frame at full precision (floats round-trip); n/a for what is none."""
+    return frame.to_csv(index=False, na_rep="n/a", lineterminator="\n")
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """One table as Markdown, intervals beside the values, names unable to break it."""
+    shown_columns = columns(frame)
+    heads = ["detector", "seed", *(column.title for column in shown_columns)]
+    lines = [heads, ["---", "---", *("--:" for _ in shown_columns)]]
+    for _, row in frame.iterrows():
+        cells = [f"{cell(c, row)} {limits(c, row)}".strip() for c in shown_columns]
+        lines.append([escaped(str(row["detector"])), escaped(seed_text(row)), *cells])
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown prints as it is."""
+    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
+
+
+def aligned(rows: Sequence[Sequence[str]], left: int) -> list[str]:
+    """Rows of cells as lines, columns as wide as they must be; the first `left` to the left."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        " ".join(
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def notes(runs: Sequence[Run], called: Mapping[Run, str]) -> dict[str, str]:
+    """What is wrong with a row or must be known of it -> the rows that it is about."""
+    return about([(f"{called[r]} ({r.title})", [*r.problems, *warnings(r)]) for r in runs])
+
+
+def about(told: Sequence[tuple[str, Sequence[str]]]) -> dict[str, str]:
+    """(row, what is told of it) -> text: its rows, or `all rows` where they are more than two."""
+    rows_of: dict[str, list[str]] = {}
+    for row, texts in told:
+        for text in texts:
+            rows_of.setdefault(text, []).append(row)
+    return {
+        text: "all rows" if len(rows) == len(told) > 2 else ", ".join(rows)
+        for text, rows in rows_of.items()
+    }
+
+
+def warnings(run: Run) -> list[str]:
+    """What the clock warned of, and what scoring noted."""
+    found = (run.speed.get("warnings"), run.metrics.get("notes"))
+    texts = [text for part in found if isinstance(part, list) for text in part]
+    return list(dict.fromkeys(clean(text, 500) for text in texts))

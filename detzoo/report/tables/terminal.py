@@ -1,0 +1,75 @@
+"""The tables for a terminal of 80 columns, with what is said of them."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from detzoo.report.load.protocols import Group, differences, groups, names, title, titled
+from detzoo.report.load.runs import Run, clean, load_all, shorten
+from detzoo.report.tables.leaderboard import (
+    aligned,
+    cell,
+    columns,
+    contenders,
+    group_frame,
+    limits,
+    notes,
+)
+
+NAME_WIDTH = 24  # of a detector in the terminal's table
+
+
+def text_table(run_dirs: Iterable[str | Path]) -> str:
+    """The tables for a terminal of 80 columns, then the runs that are in none, with reasons."""
+    runs = load_all(run_dirs)
+    called, tables = names(runs), groups(runs)
+    frames = [group_frame(group, called, index) for index, group in enumerate(tables, start=1)]
+    return text_of(runs, called, tables, frames)
+
+
+def text_of(
+    runs: Sequence[Run],
+    called: Mapping[Run, str],
+    tables: Sequence[Group],
+    frames: Sequence[pd.DataFrame],
+    said: Sequence[Sequence[str]] = (),
+) -> str:
+    """As `text_table`, of tables that are made already. said: sentences below each."""
+    lines: list[str] = []
+    for index, frame in enumerate(frames, start=1):
+        if len(tables) > 1:
+            lines.append(f"Table {index} of {len(tables)}: not to be compared with the others")
+        lines += [*_text(frame), ""]
+        for text in said[index - 1] if said else ():
+            lines += textwrap.wrap(text, 80)
+        lines += [""] * bool(said)
+    for field, values in differences(tables).items():
+        lines.append(f"the tables differ in {title(field)}: {' | '.join(values)}")
+    for run in runs:
+        if not run.ranked:
+            reason = " ".join(run.problems[0].split())
+            lines.append(f"left out: {titled(run, called[run])}: {reason}")
+    for text, rows in notes([run for run in runs if run.ranked], called).items():
+        lines.append(f"note: {rows}: {text}")
+    return "\n".join(clean(line.rstrip(), 500) for line in lines).strip("\n") + "\n"
+
+
+def _text(frame: pd.DataFrame) -> list[str]:
+    """One table, a detector a row, at most 80 columns wide."""
+    short = [column for column in columns(frame) if column.main]
+    heads = [column.title.replace("train ", "") for column in short]
+    rows = [
+        [*heads[:1], "detector", *heads[1:]] if short[0].key == "rank" else ["detector", *heads]
+    ]
+    first = int(short[0].key == "rank")
+    for _, row in contenders(frame).iterrows():
+        cells = [cell(column, row) for column in short]
+        cells[first] = f"{cells[first]} {limits(short[first], row)}".strip()
+        name = f" ({row['runs']} seeds)" if row["kind"] == "mean" else ""
+        cells.insert(first, shorten(str(row["detector"]), NAME_WIDTH - len(name)) + name)
+        rows.append(cells)
+    return aligned(rows, left=1 + first)

@@ -1,0 +1,114 @@
+"""One line for all that bench does: what is done, what is at work, the time left for everything."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TextIO
+
+from tqdm import tqdm
+
+from detzoo.engine import status
+from detzoo.engine.progress import SECONDS_BETWEEN_LINES, WIPED, part_of_others
+from detzoo.workflow.settings import Settings
+
+SCORING = 0.15  # of a run's work is scoring: the test and the val split
+EVERY = 1.0  # seconds between two looks at status.json, which is written every five
+
+
+def done_part(now: dict | None, images: int) -> float:
+    """How much of a run is done, from its status.json: 0 to 1."""
+    if not now:
+        return 0.0
+    if now.get("stage") != "train":
+        over = now.get("stage") == "speed" or now.get("state") in ("done", "failed")
+        return 1.0 if over else 1 - SCORING
+    if now.get("state") == "failed":
+        return 1.0
+    seen = (now.get("images_seen") or 0) / max(1, images)
+    return (1 - SCORING) * min(1.0, seen)
+
+
+def seconds_left(parts: Sequence[float], at_start: Sequence[float], elapsed: float) -> float | None:
+    """Of runs that are equally much work; None until enough of this call's own work is done."""
+    own = sum(parts) - sum(at_start)
+    left = len(parts) - sum(parts)
+    return elapsed * left / own if own > 0.01 * len(parts) else None
+
+
+def line(labels: Sequence[str], parts: Sequence[float], left: float | None, timing: float) -> str:
+    """The line itself. left: seconds of training and scoring; timing: what comes after them."""
+    at_work = [f"{n} {p:.0%}" for n, p in zip(labels, parts, strict=True) if 0 < p < 1]
+    finished = sum(part >= 1 for part in parts)
+    text = f"{finished} of {len(parts)} runs done"
+    text += f", at work: {', '.join(at_work)}" if at_work else ""
+    if left is None:
+        return text
+    return f"{text}; {tqdm.format_interval(left + timing)} left for everything"
+
+
+class Overall:
+    """Shows the line while it is entered: on a terminal one that is rewritten, in a log a new one
+    every 30 s. Bars and notes of this process make room for it."""
+
+    def __init__(
+        self,
+        runs: Sequence[Settings],
+        paths: Sequence[Path],
+        timing: float,
+        stream: TextIO | None = None,
+    ) -> None:
+        self.stream = sys.stderr if stream is None else stream
+        self.labels = [run["label"] for run in runs]
+        self.images = [run["recipe"]["images_seen"] for run in runs]
+        self.paths, self.timing = paths, timing
+        self.start, self.at_start = time.monotonic(), self.parts()
+        self.end = threading.Event()
+        self.thread = threading.Thread(target=self._show, daemon=True)
+
+    def parts(self) -> list[float]:
+        both = zip(self.paths, self.images, strict=True)
+        return [done_part(status.read(path), images) for path, images in both]
+
+    def text(self) -> str:
+        parts = self.parts()
+        left = seconds_left(parts, self.at_start, time.monotonic() - self.start)
+        return line(self.labels, parts, left, self.timing)
+
+    def __enter__(self) -> Overall:
+        self.thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.end.set()
+        self.thread.join()
+        part_of_others("")
+        if self.stream.isatty():
+            self.stream.write(WIPED)
+            self.stream.flush()
+
+    def _show(self) -> None:
+        terminal = self.stream.isatty()
+        every = EVERY if terminal else SECONDS_BETWEEN_LINES
+        while not self.end.wait(every):
+            text = self.text()
+            if terminal:
+                self.stream.write(f"{WIPED}{text[: _columns() - 1]}")
+            else:
+                self.stream.write(f"bench: {text}\n")
+            self.stream.flush()
+
+
+def _columns() -> int:
+    import shutil
+
+    return shutil.get_terminal_size().columns

@@ -1,0 +1,205 @@
+"""A run: its settings, its data set, its directory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from detzoo.config import build, plain
+from detzoo.data import CheckResult, Source, check
+from detzoo.data.source import DataError
+from detzoo.data.workers import choose_workers
+from detzoo.engine import distributed, status
+from detzoo.engine import precision as precisions
+from detzoo.files import read_json, write_json
+from detzoo.run_config import BEGUN, read_run
+from detzoo.text import escaped
+from detzoo.workflow.datasets import resolved
+from detzoo.workflow.select import select_one
+
+Settings = dict[str, Any]
+
+DEFAULT_THREADS = torch.get_num_threads()
+
+KEYS = ("label", "name", "seed", "detector", "data", "resize", "augment", "recipe", "runtime")
+# What changes where a run lies or how fast it goes, but not what comes out of it.
+WITHOUT_EFFECT = {"runtime": ("threads", "workers", "cache_mb"), "data": ("root",)}
+
+
+def source(settings: Settings) -> Source:
+    """The data set of `settings`; the same object for the same settings, so it is read once."""
+    if "data" not in settings:
+        raise ValueError("config.yaml lacks data, which says where the images are")
+    return _source(json.dumps(settings["data"], sort_keys=True))
+
+
+@cache
+def _source(text: str) -> Source:
+    return build(json.loads(text), "data")
+
+
+@cache
+def check_source(source: Source, splits: tuple[str, ...] = ("train", "val", "test")) -> CheckResult:
+    """What is wrong with the data. Raises ValueError with all errors if there is one."""
+    result = check(source, splits)
+    if result.errors:
+        said = "\n".join(escaped(f"  {p.where}: {p.kind}: {p.what}") for p in result.errors[:20])
+        more = len(result.errors) - 20
+        said += f"\n  and {more} more" if more > 0 else ""
+        raise ValueError(
+            f"{source.name} has errors, so nothing was started; mend them or see "
+            f"detzoo check:\n{said}"
+        )
+    return result
+
+
+def read_moved(path: Path, needs: Sequence[str], root: str | Path | None) -> Settings:
+    """The settings of a run whose data set lies at `root` now; None: where it lay.
+
+    As `run_config.read_run`. Raises ValueError too where other images lie there than the run was
+    trained on, so far as training images lie there at all: the test split may have moved alone.
+    """
+    settings = read_run(path, needs, root and Path(root).expanduser().resolve())
+    known = settings.get("train_hash")
+    if root is None or known is None:
+        return settings
+    try:
+        found = source(settings).read("train").hash
+    except DataError:
+        return settings
+    if found != known:
+        raise ValueError(
+            f"{root} holds other images or boxes than {path.name} was trained on (their hash is "
+            f"{found}, and was {known}); data.root= is for a data set that was moved"
+        )
+    return settings
+
+
+def settings_of(config: Mapping[str, Any]) -> Settings:
+    """The plain settings of one run from a composed configuration, complete and without `auto`."""
+    settings = plain(config)
+    settings = {key: settings[key] for key in KEYS}
+    settings |= {key: str(settings[key]) for key in ("label", "name")}
+    check_buildable(settings)
+    settings["runtime"] = runtime(settings["runtime"])
+    settings["data"] = resolved(settings["data"])
+    if settings["data"].get("root"):  # so that a run can be scored from any folder
+        root = str(Path(settings["data"]["root"]).expanduser().resolve())
+        settings["data"] = {**settings["data"], "root": root}
+    data = source(settings)
+    settings["classes"] = list(data.classes)
+    settings["detector"] = {**settings["detector"], "num_classes": len(data.classes)}
+    proposer = settings["detector"].get("proposer") or {}
+    if proposer.get("run"):  # likewise
+        run = str(select_one(str(proposer["run"])).resolve())
+        settings["detector"]["proposer"] = {**proposer, "run": run}
+    # The files may change while their settings do not; a run belongs to the images that it saw.
+    settings["train_hash"] = data.read("train").hash
+    return settings
+
+
+def check_buildable(settings: Settings) -> None:
+    """Raise ValueError for a value that cannot be, before any data are read.
+
+    The detector is built without memory for its weights, and for as many classes as there may be.
+    """
+    for part in ("recipe", "resize", "augment"):
+        build(settings[part], part)
+    detector = {**settings["detector"], "num_classes": 2}
+    proposer = detector.pop("proposer", None)
+    if proposer and "run" not in proposer:
+        build(proposer, "proposals")
+    backbone = detector.get("backbone")
+    if isinstance(backbone, dict):
+        detector["backbone"] = backbone | {key: BEGUN[key] for key in BEGUN if key in backbone}
+    with torch.device("meta"):
+        build(detector, "detector")
+
+
+def runtime(wanted: dict[str, Any]) -> dict[str, Any]:
+    """`auto` and null replaced by what this machine has; torch's threads are set to it."""
+    device = precisions.choose_device(wanted["device"])
+    threads = wanted["threads"] or DEFAULT_THREADS
+    torch.set_num_threads(threads)
+    precision = precisions.choose_precision(device, wanted["precision"])
+    layout = precisions.choose_channels_last(device, wanted["channels_last"])
+    chosen = {"device": str(device), "precision": precision, "channels_last": layout}
+    if "workers" in wanted:
+        processes = distributed.processes()
+        chosen["workers"] = choose_workers(device, wanted["workers"], processes)
+    if distributed.processes() > 1:
+        chosen["processes"] = distributed.processes()
+    else:  # says nothing then, and shall not make another run of the same
+        wanted = {key: value for key, value in wanted.items() if key != "sync_batch_norm"}
+    return {**wanted, **chosen, "threads": threads}
+
+
+def directory(settings: Settings, root: str | Path) -> Path:
+    """root/name/label-hash, the hash over every setting that decides the result."""
+    decisive = {key: value for key, value in settings.items() if key != "name"}
+    for key, ignored in WITHOUT_EFFECT.items():
+        decisive[key] = {k: v for k, v in decisive[key].items() if k not in ignored}
+    text = json.dumps(decisive, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    label = re.sub(r"[^\w.+]+", "-", settings["label"]).strip("-.") or "run"
+    return Path(root) / settings["name"] / f"{label}-{digest}"
+
+
+def trained(path: Path) -> bool:
+    """Whether the training is over; what came after it may have failed."""
+    now = status.read(path)
+    return now is not None and (now["stage"] != "train" or now["state"] == "done")
+
+
+def tell(result: CheckResult) -> None:
+    """The warnings of a check in one line."""
+    warnings = Counter(p.kind for p in result.problems if p.severity == "warning")
+    if warnings:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in warnings.most_common())
+        print(f"{sum(warnings.values())} warnings about the data ({kinds}): see detzoo check")
+
+
+def keep(result: CheckResult, path: Path) -> None:
+    """Write what the check counted into the run directory, for the report: data.json.
+
+    Of each kind of problem its number and the first one; `detzoo check` lists them all.
+    """
+    kinds: dict[tuple[str, str], dict[str, Any]] = {}
+    for problem in result.problems:
+        first = asdict(problem) | {"number": 0}
+        kinds.setdefault((problem.severity, problem.kind), first)["number"] += 1
+    told = {key: value for key, value in result.json().items() if key != "problems"}
+    write_json(path / "data.json", {**told, "kinds": list(kinds.values())})
+
+
+def read_or_empty(path: Path) -> dict[str, Any]:
+    """What the file holds; {} where it is not there or damaged, so that it is made anew."""
+    try:
+        found = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def say(path: Path, error: Exception) -> str:
+    """Tell of a failure now, with its traceback unless it explains itself; gives it in one line."""
+    if not isinstance(error, ValueError | OSError):
+        traceback.print_exception(error)
+    text = f"{type(error).__name__}: {error}"
+    print(escaped(f"failed, going on with the others: {path}: {text}", lines=True), file=sys.stderr)
+    return in_one_line(error)
+
+
+def in_one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".split("\n")[0]

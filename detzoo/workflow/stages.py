@@ -1,0 +1,289 @@
+"""The stages of one run that go through a data set: training and scoring."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+import detzoo
+from detzoo.config import build
+from detzoo.data import Dataset, with_proposals
+from detzoo.data.loader import Batches
+from detzoo.detector import Detector
+from detzoo.engine import distributed, status
+from detzoo.engine.checkpoint import seed_everything
+from detzoo.engine.folded import folding
+from detzoo.engine.precision import Mode, identity
+from detzoo.engine.predict import predict_dataset
+from detzoo.engine.progress import alone, note
+from detzoo.engine.status import stage
+from detzoo.engine.train import train
+from detzoo.files import write_json, write_text
+from detzoo.metrics import bootstrap, coco
+from detzoo.metrics.proposals import recall
+from detzoo.run_config import SCORED, keep_proposer
+from detzoo.speed.machine import environment
+from detzoo.workflow import heatmaps
+from detzoo.workflow.settings import Settings, read_moved, read_or_empty, runtime, source, trained
+
+VALIDATION_BATCH = 16
+RECALL_AT = (0.5, 0.7)  # IoU of a region and an object that it covers
+PROPOSED = (
+    "its regions come from {kind}, {regions:.0f} an image, which cover {recall50:.3f} of the "
+    "objects at an IoU of 0.5 and {recall70:.3f} at 0.7"
+)
+
+
+def train_run(settings: Settings, path: Path) -> None:
+    """Train into `path`; a run that was cut off goes on, one that is done is left alone.
+
+    Raises ValueError where another process on this machine is training into it.
+    """
+    first = distributed.is_first()
+    if trained(path):
+        if first:
+            print(f"{path}: trained already")
+        return
+    if first:
+        now = status.read(path) or {}
+        if now.get("state") == "running":
+            raise ValueError(f"{path} is being trained already, by {status.who(now)}")
+        write_text(path / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
+    with distributed.stage(path, "train"):
+        data = source(settings)
+        run = settings["runtime"]
+        device = torch.device(run["device"])
+        if first:
+            write_json(path / "environment.json", environment(device, run["precision"]))
+        recipe = build(settings["recipe"], "recipe")
+        seed_everything(settings["seed"])
+        detector = build(settings["detector"], "detector")
+        detector.check_trainable()
+        if first:
+            keep_proposer(settings, path)
+        detector.resize = build(settings["resize"], "resize")
+        with distributed.first_alone():  # proposals are computed once and kept
+            training, validation = (
+                with_proposals(data.read(split), detector.proposer) for split in ("train", "val")
+            )
+        batches = Batches(
+            training,
+            batch_size=recipe.batch_size,
+            images_seen=recipe.images_seen,
+            resize=detector.resize,
+            augment=build(settings["augment"], "augment"),
+            stride=detector.stride,
+            seed=settings["seed"],
+            workers=run["workers"],
+            pin=device.type == "cuda",
+            cache_mb=run["cache_mb"],
+            rank=distributed.rank(),
+            processes=distributed.processes(),
+        )
+        truth = validation.coco()
+
+        def validate(detector: Detector) -> dict[str, float]:
+            results = predict_dataset(
+                detector,
+                validation,
+                resize=detector.resize,
+                batch_size=VALIDATION_BATCH,
+                device=device,
+                precision=run["precision"],
+                channels_last=run["channels_last"],
+                progress=False,
+            )
+            found = coco.evaluate(truth, results)
+            return {"AP": found["AP"], "AP50": found["AP50"]}
+
+        train(
+            detector,
+            batches,
+            recipe,
+            path,
+            device=device,
+            precision=run["precision"],
+            channels_last=run["channels_last"],
+            sync_batch_norm=run.get("sync_batch_norm", False),
+            seed=settings["seed"],
+            validate=validate,
+        )
+    if first:
+        now = status.read(path) or {}
+        minutes, seen = now.get("train_seconds", 0) / 60, now.get("images_seen", 0)
+        note(f"trained on {seen:,} images in {minutes:.1f} min")
+
+
+def evaluate_run(
+    path: Path,
+    *,
+    split: str = "test",
+    batch_size: int = 8,
+    backend: str = "auto",
+    resamples: int = 1000,
+    again: bool = False,
+    compile: bool = False,
+    timed: Detector | None = None,
+    data_root: str | None = None,
+    **other: Any,
+) -> dict[str, Any]:
+    """Score a trained run on a split; writes predictions.json, dataset.json and metrics.json.
+
+    Those are of the test split, which reports read; of another one they are predictions-val.json
+    and so on, beside them. Whoever scores on test gets predictions-val.json and dataset-val.json
+    too, for what is chosen by score: a threshold chosen on the images it is judged on would flatter
+    itself. data_root: where the data set lies now, if it was moved.
+
+    other: of the runtime (device, precision, channels_last), where it shall not be the training's.
+    timed: the run's detector as the clock left it, to be scored as it stands, with the resize that
+    it was timed with; else it is loaded. What was scored before, by the same protocol on the same
+    images, is not scored again unless `again`.
+    """
+    settings = read_moved(path, SCORED, data_root)
+    run = runtime(settings["runtime"] | {k: v for k, v in other.items() if v is not None})
+    mode = Mode(run["precision"], run["channels_last"], compile)
+    dataset = source(settings).read(split)
+    if not trained(path):
+        raise ValueError(f"{path} is not trained to its end, so it is not scored")
+    detector = detzoo.load(path, run["device"]) if timed is None else timed
+    protocol = {
+        **identity(detector, detector.resize, run["device"], mode),
+        **provenance(settings, dataset),
+        "batch": batch_size,
+    }
+    suffix = "" if split == "test" else f"-{split}"
+    before = read_or_empty(path / f"metrics{suffix}.json")
+    if not again and before.get("fingerprint") == protocol:
+        return before
+    with stage(path, "evaluate"):
+        truth, results, found = score(
+            detector,
+            dataset,
+            run["device"],
+            mode,
+            batch_size=batch_size,
+            backend=backend,
+            resamples=resamples,
+            max_dets=protocol["max_dets"],
+        )
+        found |= {"split": split, "score_threshold": protocol["score_threshold"]}
+        folded = folding(detector)
+        found["folding"] = folded.describe()
+        found["notes"] = [folded.said] if folded.said else []
+        if detector.proposer is not None:
+            found["proposals"] = proposed(dataset, detector)
+            if found["proposals"]["recall50"] is not None:
+                found["notes"].append(PROPOSED.format(**found["proposals"]))
+        found["fingerprint"] = protocol
+        if split == "test":
+            keep_val(path, detector, source(settings).read("val"), protocol, batch_size, mode)
+        about = about_images(dataset)
+        if split != "test":
+            about["weights_hash"] = protocol["weights_hash"]
+        write_json(path / f"predictions{suffix}.json", results, indent=None)
+        write_json(path / f"dataset{suffix}.json", about | truth, indent=None)
+        if split == "test":
+            heatmaps.keep(detector, about | truth, path / "heatmaps.json")
+        write_json(path / f"metrics{suffix}.json", found)
+    ap, ap50 = ("n/a" if found[k] is None else f"{found[k]:.3f}" for k in ("AP", "AP50"))
+    note(f"AP {ap}, AP50 {ap50} on {split}")
+    return found
+
+
+def keep_val(
+    path: Path,
+    detector: Detector,
+    dataset: Dataset,
+    protocol: dict[str, Any],
+    batch_size: int,
+    mode: Mode,
+) -> None:
+    """Write what the detector finds on val; the truth beside it says by which weights."""
+    results = predict_dataset(
+        detector,
+        with_proposals(dataset, detector.proposer),
+        resize=detector.resize,
+        batch_size=batch_size,
+        device=protocol["device"],
+        **asdict(mode),
+    )
+    weights = {"weights_hash": protocol["weights_hash"]}
+    write_json(path / "predictions-val.json", results, indent=None)
+    write_json(
+        path / "dataset-val.json", about_images(dataset) | weights | dataset.coco(), indent=None
+    )
+
+
+def proposed(dataset: Dataset, detector: Detector) -> dict[str, Any]:
+    """Who proposes this detector's regions, and how many of the data set's objects they cover."""
+    samples = with_proposals(dataset, detector.proposer).samples
+    truths = [sample.boxes[~sample.crowd] for sample in samples]
+    regions = [sample.proposals[: detector.max_proposals] for sample in samples]
+    covered = recall(regions, truths, [detector.max_proposals], RECALL_AT)[:, 0]
+    return {
+        **detector.proposer.describe(),
+        "regions": sum(map(len, regions)) / max(1, len(regions)),
+        **{
+            f"recall{100 * iou:.0f}": None if math.isnan(part) else float(part)
+            for iou, part in zip(RECALL_AT, covered, strict=True)
+        },
+    }
+
+
+def about_images(dataset: Dataset) -> dict[str, Any]:
+    """What dataset.json says beside COCO's ground truth."""
+    return {
+        "name": dataset.name,
+        "split": dataset.split,
+        "hash": dataset.hash,
+        "root": str(dataset.root.resolve()),
+        "classes": dataset.classes,
+        "category_ids": dataset.category_ids,
+    }
+
+
+def score(
+    detector: Detector,
+    dataset: Dataset,
+    device: str,
+    mode: Mode,
+    *,
+    batch_size: int = 8,
+    backend: str = "auto",
+    resamples: int = 1000,
+    max_dets: int = 100,
+) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
+    """The truth, the results (both COCO's) and the metrics of this detector, as it stands."""
+    truth = dataset.coco()
+    coco.self_check(truth, backend=backend)
+    results = predict_dataset(
+        detector,
+        with_proposals(dataset, detector.proposer),
+        resize=detector.resize,
+        batch_size=batch_size,
+        device=device,
+        **asdict(mode),
+    )
+    found = coco.evaluate(truth, results, backend=backend, max_dets=max_dets)
+    found["intervals"] = bootstrap.interval(
+        truth, results, n=resamples, progress=sys.stderr.isatty() and alone()
+    )
+    found["interval_method"] = bootstrap.METHOD.format(n=resamples)
+    return truth, results, found
+
+
+def provenance(settings: Settings, dataset: Dataset) -> dict[str, Any]:
+    """What every number's fingerprint says of the images and of the training behind it."""
+    return {
+        "dataset_hash": dataset.hash,
+        "split": dataset.split,
+        "recipe": settings["recipe"],
+        "images_seen": settings["recipe"]["images_seen"],
+        "seed": settings["seed"],
+    }

@@ -1,0 +1,228 @@
+"""The stage that several runs go through together: timing, and scoring what was timed."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import detzoo
+from detzoo.config import build
+from detzoo.data import Dataset, Resize
+from detzoo.detector import Detector
+from detzoo.engine.checkpoint import seed_everything
+from detzoo.engine.precision import Mode
+from detzoo.engine.status import stage
+from detzoo.files import write_json
+from detzoo.report.load.runs import OBJECT
+from detzoo.run_config import SCORED, read_run
+from detzoo.speed.clock import TimingError, measure
+from detzoo.workflow.settings import (
+    Settings,
+    in_one_line,
+    read_moved,
+    read_or_empty,
+    runtime,
+    source,
+)
+from detzoo.workflow.stages import evaluate_run, provenance
+
+RUNTIME = ("device", "precision", "channels_last", "threads")
+BARE = "none"  # the `weights` of a model that is timed as it was born
+RANDOM_WEIGHTS = (
+    "random weights, never trained: no AP, and postprocessing has not the boxes of a trained one"
+)
+
+
+def time_runs(
+    paths: Sequence[Path],
+    *,
+    again: bool = True,
+    split: str = "test",
+    size: int | Sequence[int] | None = None,
+    compile: bool = False,
+    reference: str | None = None,
+    evaluate: Mapping[str, Any] | None = None,
+    data_root: str | None = None,
+    **options: Any,
+) -> dict[Path, str]:
+    """Time runs against one another and write their speed.json; gives path -> error of failures.
+
+    Runs that differ in device, precision or test images are timed apart, each group with the whole
+    budget. again=False leaves groups alone that were timed together since they were trained, and as
+    is asked for now. size: other pixels than the training's. reference: a label or a directory's
+    name, the row that all of its group are set against; the first where it is not among them.
+    data_root: where the data set lies now, if it was moved.
+
+    AP and milliseconds of a run are of one object. When the clock stops, the run's metrics.json
+    must be of the object that was timed: of these weights and thresholds, at these pixels, in this
+    precision and layout, compiled or not, on this device and these images: OBJECT. Where it is not,
+    the timed object itself is scored, before it is let go; `evaluate` are settings of
+    `evaluate_run` for that. Whoever scores or times a run otherwise later makes the two differ, and
+    then the report leaves the milliseconds out and says why.
+    """
+    other = {key: options.pop(key, None) for key in RUNTIME}
+    groups: dict[str, list[Path]] = {}
+    failed: dict[Path, str] = {}
+    labels: list[str] = []
+    known = reference is None
+    for path in paths:
+        try:
+            settings = read_moved(path, ["recipe"], data_root)
+            labels.append(settings["label"])
+            known |= _is(reference, path, settings)
+            run = runtime(settings["runtime"] | {k: v for k, v in other.items() if v is not None})
+            if other["precision"] and other["channels_last"] is None:
+                run = runtime(run | {"channels_last": "auto"})
+            key = json.dumps([*(run[key] for key in RUNTIME), source(settings).read(split).hash])
+        except Exception as error:
+            failed[path] = in_one_line(error)
+        else:
+            groups.setdefault(key, []).append(path)
+    if not known:
+        rows = ", ".join(dict.fromkeys(labels))
+        raise ValueError(f"reference is {reference!r}; it must be one of the rows: {rows}")
+    for key, members in groups.items():
+        device, precision, channels_last, threads, _ = json.loads(key)
+        mode = Mode(precision, channels_last, compile)
+        if again or not _timed_together(members, device, mode):
+            torch.set_num_threads(threads)
+            how = {"device": device, "mode": mode, "size": size, "reference": reference}
+            how["data_root"] = data_root
+            failed |= _time_group(members, split, evaluate or {}, **how, **options)
+    return failed
+
+
+def _time_group(
+    paths: list[Path],
+    split: str,
+    evaluate: Mapping[str, Any],
+    *,
+    device: str,
+    mode: Mode,
+    size: int | Sequence[int] | None,
+    reference: str | None,
+    data_root: str | None,
+    **options: Any,
+) -> dict[Path, str]:
+    """Time runs that share everything but the detector; one that fails is left out, and told of."""
+    failed: dict[Path, str] = {}
+    models: dict[str, Detector] = {}
+    called = {path.name: path for path in paths}
+    if len(called) < len(paths):
+        called = {str(path): path for path in paths}
+    settings = {name: read_moved(path, ["recipe"], data_root) for name, path in called.items()}
+    evaluate = {**evaluate, "data_root": data_root}
+    for name, path in called.items():
+        try:
+            with stage(path, "speed"):
+                models[name] = detector_of(path, size)
+        except Exception as error:
+            failed[path] = in_one_line(error)
+    session = uuid.uuid4().hex
+    while models:
+        dataset = source(settings[next(iter(models))]).read(split)
+        images = [sample.path for sample in dataset.samples]
+        named = [name for name in models if _is(reference, called[name], settings[name])]
+        against = named[0] if named else None  # it may be of another group, or have failed
+        try:
+            results = measure(
+                models, images, device=device, mode=mode, reference=against, **options
+            )
+        except Exception as error:
+            # One that fails goes, the others are timed again; what concerns all ends the timing.
+            for name in [error.name] if isinstance(error, TimingError) else list(models):
+                with suppress(Exception), stage(called[name], "speed"):
+                    raise
+                failed[called[name]] = in_one_line(error)
+                del models[name]
+            continue
+        for name, result in results.items():
+            path = called[name]
+            result |= {"session": session, "label": settings[name]["label"]}
+            result["fingerprint"] |= provenance(settings[name], dataset)
+            try:
+                if settings[name].get("weights") == BARE:
+                    result["warnings"].append(RANDOM_WEIGHTS)
+                else:
+                    _score_timed(path, models[name], result["fingerprint"], dataset, mode, evaluate)
+            except Exception as error:
+                failed[path] = in_one_line(error)
+            with stage(path, "speed"):
+                write_json(path / "speed.json", result)
+        break
+    return failed
+
+
+def detector_of(path: Path, size: int | Sequence[int] | None = None) -> Detector:
+    """The detector of a run directory, as it was trained, or as it was born where it is bare.
+
+    size: pixels that its resize is set to instead of the training's.
+    """
+    settings = read_run(path, SCORED)
+    if settings.get("weights") == BARE:
+        seed_everything(settings["seed"])
+        detector = build(settings["detector"], "detector").eval()
+    else:
+        detector = detzoo.load(path)
+    detector.resize = resized(settings["resize"], size)
+    return detector
+
+
+def resized(node: Mapping[str, Any], size: int | Sequence[int] | None) -> Resize:
+    """The resize that `node` describes, at other pixels: the square, or the shorter side."""
+    node = dict(node)
+    if size is not None and "shortest" in node:
+        if not isinstance(size, int):
+            raise ValueError(f"size is {size}; of resize=shortest_side it is one number")
+        node |= {"shortest": size, "longest": round(node["longest"] * size / node["shortest"])}
+    elif size is not None:
+        node["size"] = size
+    return build(node, "resize")
+
+
+def _score_timed(
+    path: Path,
+    detector: Detector,
+    timed: Mapping[str, Any],
+    dataset: Dataset,
+    mode: Mode,
+    evaluate: Mapping[str, Any],
+) -> None:
+    """Score the timed object, unless metrics.json is of just that one already."""
+    scored = read_or_empty(path / "metrics.json").get("fingerprint")
+    if isinstance(scored, dict) and all(
+        key in scored and scored[key] == timed[key] for key in OBJECT
+    ):
+        return
+    print(f"{path}: scoring what was timed ({mode})")
+    options = {"split": dataset.split, "device": timed["device"], "precision": mode.precision}
+    options |= {"channels_last": mode.channels_last, "compile": mode.compile}
+    evaluate_run(path, timed=detector, again=True, **{**evaluate, **options})
+
+
+def _is(wanted: str | None, path: Path, settings: Settings) -> bool:
+    """Whether `wanted` names this run, by its directory's name or its label."""
+    return wanted in (path.name, str(path), settings["label"])
+
+
+def _timed_together(paths: Sequence[Path], device: str, mode: Mode) -> bool:
+    """Whether one session timed exactly these, in this way, and none was trained since."""
+    found = [read_or_empty(path / "speed.json") for path in paths]
+    sessions = {speed.get("session") for speed in found}
+    wanted = (device, mode.precision, mode.channels_last, mode.compile)
+    keys = ("device", "precision", "channels_last", "compile")
+    return (
+        len(sessions) == 1
+        and None not in sessions
+        and all(tuple(speed.get(key) for key in keys) == wanted for speed in found)
+        and all(
+            (path / "speed.json").stat().st_mtime >= (path / "checkpoint.pt").stat().st_mtime
+            for path in paths
+        )
+    )

@@ -1,0 +1,120 @@
+"""What shares a table, what does not, and what detectors are called."""
+
+from pathlib import Path
+
+import fabricated_runs
+import pytest
+
+from detzoo.report.load.protocols import ACCURACY, differences, groups, names, show, title, titled
+from detzoo.report.load.runs import Run, load
+
+
+@pytest.fixture
+def make(tmp_path):
+    data = fabricated_runs.dataset(tmp_path / "data", count=2)
+    return lambda label, **other: load(fabricated_runs.run(tmp_path / "runs", label, data, **other))
+
+
+DIFFERENT = {
+    "dataset_hash": "00",
+    "split": "val",
+    "images_hash": "11",
+    "resize": {"kind": "letterbox", "size": [320, 320]},
+    "score_threshold": 0.05,
+    "max_dets": 300,
+    "precision": "bf16",
+    "compile": True,
+    "device": "cuda:0",
+    "batch": 8,
+    "recipe": "paper",
+    "images_seen": 8000,
+}
+
+
+@pytest.mark.parametrize("field", sorted(ACCURACY))
+def test_every_field_of_the_fingerprint_parts_tables(make, field):
+    same, other = make("A"), make("B", fingerprint={field: DIFFERENT[field]})
+    again = make("C")
+    tables = groups([same, other, again])
+    assert [table.runs for table in tables] == [(same, again), (other,)]
+    assert f"accuracy.{field}" in differences(tables)
+
+
+def test_seeds_and_learning_rates_share_a_table(make):
+    recipe = fabricated_runs.FINGERPRINT["recipe"] | {"lr": 0.3, "val_points": 2}
+    runs = [make("A"), make("A", seed=1), make("B", fingerprint={"recipe": recipe})]
+    assert len(groups(runs)) == 1
+    assert differences(groups(runs)) == {}
+
+
+def test_timings_of_two_machines_never_share_a_table(make):
+    slow, fast, untimed = make("A"), make("B"), make("C", speed=False)
+    fast.speed["fingerprint"]["cpu"] = "another"
+    tables = groups([untimed, slow, fast])
+    assert [table.runs for table in tables] == [(untimed, slow), (fast,)]
+    assert differences(tables) == {"speed.cpu": ["AMD EPYC 7B13", "another"]}
+    assert title("speed.cpu") == "CPU" and title("accuracy.batch") == "batch"
+
+
+def test_runs_that_recorded_nothing_stay_apart(make):
+    known, unknown = make("A"), make("B")
+    unknown.metrics["fingerprint"] = None
+    assert len(groups([known, unknown])) == 2
+
+
+def test_names_tell_apart_what_differs_in_more_than_the_seed(make):
+    target = {"_target_": "x", "backbone": {"name": "resnet18"}}
+    runs = [
+        make("A", detector=target),
+        make("A", detector=target, seed=1),
+        make("A", detector=target | {"backbone": {"name": "resnet34"}}, seed=2),
+        make("B", detector=target),
+    ]
+    expected = ["A (name=resnet18)", "A (name=resnet18)", "A (name=resnet34)", "B"]
+    assert list(names(runs).values()) == expected
+
+
+def test_names_of_detectors_that_differ_in_many_ways(make):
+    runs = [make("A", detector={"a": i, "b": i, "c": i}, seed=i) for i in (1, 2)]
+    first, second = names(runs).values()
+    assert first != second and all(len(name) == len("A (123456)") for name in (first, second))
+
+
+def test_a_run_whose_configuration_is_lost_joins_nobody(make):
+    whole, lost = make("A"), make("A", seed=1)
+    del lost.config["detector"]
+    assert names([whole, lost]) == {whole: "A", lost: f"A ({lost.path.name})"}
+
+
+def test_another_training_set_makes_another_detector(make):
+    first, second = make("A"), make("A", seed=1)
+    first.config["train_hash"], second.config["train_hash"] = "aa", "bb"
+    assert names([first, second]) == {first: "A (train_hash=aa)", second: "A (train_hash=bb)"}
+
+
+def test_values_for_people():
+    assert show({"_target_": "detzoo.x", "lr": 0.1}) == "lr 0.1"
+    assert show(["avx2", "fma"]) == "avx2, fma"
+    assert show(None) == "not recorded"
+    assert show({"kind": "letterbox", "size": [320, 320]}) == "letterbox, size 320 x 320"
+    assert show("sha256:" + "ab" * 32) == "abababababab"
+    assert (show(4000), show(0.001), show(True), show("cpu")) == ("4,000", "0.001", "yes", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("ssd", "ssd, seed 0 (ssd-1a2b3c4d)"),
+        ("ssd (5e6f70)", "ssd, seed 0 (ssd-1a2b3c4d)"),  # one hash, that of the directory
+        ("ssd (lr=0.1)", "ssd (lr=0.1), seed 0 (ssd-1a2b3c4d)"),
+        ("ssd-1a2b3c4d", "ssd-1a2b3c4d, seed 0"),
+    ],
+)
+def test_a_label_carries_one_hash(name, told):
+    run = Run(Path("runs/ssd-1a2b3c4d"), config={"seed": 0})
+    assert titled(run, name) == told
+
+
+def test_a_run_without_a_label_is_called_by_its_directory_once():
+    run = Run(Path("runs/ssd-1a2b3c4d"), ranked=True)
+    assert names([run]) == {run: "ssd-1a2b3c4d"}
