@@ -2,7 +2,8 @@
 
 Every branch that asks `is_cuda` is taken, a tensor of the CPU among them is refused as CUDA refuses
 it, and whatever would make the host wait for the device is counted, with the line that asked. What
-runs inside torch (a backward pass, a kernel) is not looked into.
+runs inside torch (a backward pass, a kernel) is not looked into; but the operations that its
+functions are made of are counted, each of which launches a kernel.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
 CUDA = torch.device("cuda", 0)
@@ -34,6 +36,7 @@ WAITS = {
         "count_nonzero_",
     ),
 }
+FREE = {"empty.memory_format", "empty_strided.default", "empty_like.default", "new_empty.default"}
 COPIES = {"to", "copy_", "type_as", "__set__"}
 
 
@@ -65,14 +68,29 @@ def on_host(x: torch.Tensor) -> torch.Tensor:
         return x.as_subclass(torch.Tensor)
 
 
+class Launches(TorchDispatchMode):
+    """Counts the operations that compute or copy; views launch nothing."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        views = [r for r in func._schema.returns if r.alias_info and not r.alias_info.is_write]
+        self.count += not views and func.__name__ not in FREE
+        return func(*args, **(kwargs or {}))
+
+
 class Waits(TorchFunctionMode):
-    """Counts, by what was asked and where, what the host waits for while it is entered."""
+    """Counts, by what was asked and where, what the host waits for while it is entered.
+
+    launches: how many kernels a GPU would have been given.
+    """
 
     current: Waits | None = None
 
     def __init__(self) -> None:
         super().__init__()
         self.where: Counter[str] = Counter()
+        self.launches = 0
         self.lenient = False  # autograd gives gradients that know of no pretence
 
     @property
@@ -166,9 +184,11 @@ class Waits(TorchFunctionMode):
         return on_gpu(moved) if target == "cuda" else moved
 
     def compute(self, func, args, kwargs, ours: bool):
-        out = func(*args, **kwargs)
         if not ours:
-            return out
+            return func(*args, **kwargs)
+        with Launches() as launched:
+            out = func(*args, **kwargs)
+        self.launches += launched.count
 
         def mark(x: Any) -> Any:
             return on_gpu(x) if isinstance(x, torch.Tensor) else x

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import nms
 
+from detzoo.ops import boxes as box_ops
+
 GROUP = 64
 FEW = 512  # boxes; comparing all of them takes less than calling NMS for every group
 PIECE = 2**18  # numbers at a time, a megabyte, which stays in a CPU's cache
@@ -42,6 +44,13 @@ def in_pieces(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     if x.is_cuda or x.numel() <= PIECE:
         return function(x)
     return torch.cat([function(part) for part in x.split(max(1, PIECE // row))])
+
+
+def self_iou(boxes: Tensor) -> Tensor:
+    """(B, N, 4) -> (B, N, N): `iou(boxes, boxes)`; on a CPU image by image, in its cache."""
+    if boxes.is_cuda:
+        return box_ops.iou(boxes, boxes)
+    return torch.cat([box_ops.iou(one, one) for one in boxes.split(1)])
 
 
 def max_pool2d(x: Tensor) -> Tensor:

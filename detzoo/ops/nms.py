@@ -135,47 +135,19 @@ def soft_nms(candidates: Candidates, *, sigma: float, count: int, threshold: flo
     Bodla 2017 (arXiv:1704.04503): the best box is taken, all others of its class are multiplied by
     exp(-iou^2 / sigma), and so on. What is not among the first `count` taken, or is at most
     `threshold` when its turn comes, gets -1, as has what does not exist (a score below 0).
+
+    Boxes are taken one after the other, so a GPU would be given some kernels for each; it computes
+    the overlaps of all pairs, which are copied once, and the loop runs on the CPU.
     """
     boxes, scores, labels = candidates.boxes, candidates.scores, candidates.labels
     alike = labels[:, :, None] == labels[:, None]
-    square = torch.cat([box_ops.iou(b, b) for b in boxes.split(1)]).square() * alike  # (B, N, N)
-    count = min(count, scores.shape[1])
-    compute = soft_nms_in_rounds if scores.is_cuda else soft_nms_one_by_one
-    return compute(square / sigma, scores, count, threshold)
-
-
-def soft_nms_one_by_one(square: Tensor, scores: Tensor, count: int, threshold: float) -> Tensor:
-    """`soft_nms` for a CPU: `count` times the best box of every image. square: iou^2 / sigma."""
-    kept, batch = torch.exp(-square), torch.arange(len(scores), device=scores.device)
-    left, out = scores.clone(), torch.full_like(scores, -1.0)
-    for _ in range(count):
+    square = fast.self_iou(boxes).square() * alike  # (B, N, N)
+    table = torch.cat([torch.exp(square / -sigma), scores[..., None]], 2).cpu()  # (B, N, N + 1)
+    decay, left = table[..., :-1], table[..., -1].clone()
+    batch, out = torch.arange(len(left)), torch.full_like(left, -1.0)
+    for _ in range(min(count, left.shape[1])):
         value, best = left.max(1)
         out[batch, best] = torch.where(value > threshold, value, out[batch, best])
-        left = left * kept[batch, best]
+        left = left * decay[batch, best]
         left[batch, best] = -1.0
-    return out
-
-
-def soft_nms_in_rounds(square: Tensor, scores: Tensor, count: int, threshold: float) -> Tensor:
-    """`soft_nms` for a GPU, without a launch for each box.
-
-    A box that no better one overlaps is taken as it stands, whatever happens elsewhere; so in each
-    round all of these are taken together, and there are as many rounds as a crowd has boxes. Scores
-    only fall, so the first taken are those with the highest.
-    """
-    left, place = scores, torch.arange(scores.shape[1], device=scores.device)
-    meets = (square > 0) & (place[:, None] != place)
-    earlier = place[:, None] > place  # [i, j]: j goes first of two that are equal
-    waiting, out = left > threshold, torch.full_like(left, -1.0)
-    while True:
-        for _ in range(ROUNDS):
-            one, other = left[:, :, None], left[:, None]  # (B, N, 1), (B, 1, N)
-            better = (other > one) | ((other == one) & earlier)
-            taken = waiting & ~(meets & better & waiting[:, None]).any(2)
-            out = torch.where(taken, left, out)
-            left = left * torch.exp(-(square * taken[:, None]).sum(2))
-            waiting = waiting & ~taken & (left > threshold)
-        if not bool(waiting.any()):
-            break
-    best, index = out.topk(count, dim=1)
-    return torch.full_like(out, -1.0).scatter(1, index, best)
+    return out.to(scores.device, non_blocking=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from unittest import mock
 
 import pytest
@@ -15,10 +16,9 @@ from detzoo.ops.nms import (
     nms_in_blocks,
     nms_row_by_row,
     soft_nms,
-    soft_nms_in_rounds,
-    soft_nms_one_by_one,
 )
 from detzoo.types import Candidates
+from pretended import OnGPU, gpu, on_gpu, on_host
 
 BOXES = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 9], [30, 30, 40, 40]]])
 SCORES = torch.tensor([[0.5, 0.9, 0.8, 0.3]])
@@ -118,22 +118,34 @@ def test_soft_nms_is_the_loop_in_every_image_of_a_batch(seed, number, count):
     scores = torch.rand(3, number, generator=generator)
     scores[1, number // 2 :] = -1  # candidates that do not exist
     labels = torch.randint(0, 2, (3, number), generator=generator)
-    for compute in (soft_nms_one_by_one, soft_nms_in_rounds):  # a CPU's and a GPU's
-        with mock.patch.object(ops_nms, "soft_nms_one_by_one", compute):
-            candidates = Candidates(boxes, scores, labels)
+    for context in (nullcontext(), gpu()):
+        with context as waits:
+            move = on_gpu if waits else (lambda x: x)
+            candidates = Candidates(move(boxes), move(scores), move(labels))
             found = soft_nms(candidates, sigma=0.5, count=count, threshold=0.0)
+        assert isinstance(found, OnGPU) == bool(waits)
+        found = on_host(found)
         for i in range(3):
             expected = soft_nms_of_one(boxes[i], scores[i], labels[i], 0.5, count)
             torch.testing.assert_close(found[i], torch.tensor(expected), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("compute", [soft_nms_one_by_one, soft_nms_in_rounds])
-def test_soft_nms_of_boxes_all_alike(compute):
+@pytest.mark.parametrize("batch, number", [(1, 40), (1, 300), (16, 300)])
+def test_soft_nms_needs_few_launches_and_one_wait_on_a_gpu(batch, number):
+    """However many boxes and images there are, and however much they overlap."""
+    boxes, scores, labels, _ = crowd(0, batch, number, 5.0)
+    with gpu() as waits:
+        candidates = Candidates(on_gpu(boxes), on_gpu(scores), on_gpu(labels))
+        soft_nms(candidates, sigma=0.5, count=100, threshold=0.0)
+    assert 10 < waits.launches <= 30
+    assert waits.count == 1, waits.where
+
+
+def test_soft_nms_of_boxes_all_alike():
     """Forty of equal scores: the first goes first, each is exp(-2) of the one before."""
     boxes = torch.tensor([[[0.0, 0, 10, 10]]]).expand(1, 40, 4)
     candidates = Candidates(boxes, torch.full((1, 40), 0.9), torch.zeros(1, 40).long())
-    with mock.patch.object(ops_nms, "soft_nms_one_by_one", compute):
-        found = soft_nms(candidates, sigma=0.5, count=9, threshold=1e-3)
+    found = soft_nms(candidates, sigma=0.5, count=9, threshold=1e-3)
     expected = [0.9 * math.exp(-2 * i) for i in range(4)] + [-1.0] * 36
     torch.testing.assert_close(found[0], torch.tensor(expected))
 
