@@ -112,10 +112,13 @@ def pool(paths: Sequence[Path], out: Path, resamples: int = 1000) -> Path:
             write_json(path / f"predictions{suffix}.json", results, indent=None)
             write_json(path / f"dataset{suffix}.json", truth, indent=None)
         found = coco.evaluate(truth, results, max_dets=first["max_dets"])
-        found["intervals"] = bootstrap.interval(
-            truth, results, n=resamples, progress=sys.stderr.isatty()
+        found |= bootstrap.uncertainty(
+            truth,
+            results,
+            n=resamples,
+            max_dets=first["max_dets"],
+            progress=sys.stderr.isatty(),
         )
-        found["interval_method"] = bootstrap.METHOD.format(n=resamples)
         found |= {"split": "test", "score_threshold": first["score_threshold"]}
         found["folds"] = [
             {"run": run.name, "AP": of["AP"]} for run, of in zip(paths, metrics, strict=True)

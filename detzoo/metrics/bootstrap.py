@@ -1,25 +1,20 @@
 """How sure an average precision is: the bootstrap over images, exact to the metric.
 
 A resample draws as many images as there are, with replacement, and is scored as COCO scores a set
-in which an image that was drawn m times stands m times. Matching detections to boxes happens within
-an image, so it is done once; a resample only weighs the rows of the match table.
+in which an image that was drawn m times stands m times. Where images come in groups (the frames of
+a video), whole groups are drawn, as many as there are: frames of one video say hardly more than one
+of them, and drawn one by one they would pass for independent. Matching detections to boxes happens
+within an image, so it is done once; a resample only weighs the rows of the match table.
 
 What makes it quick: only a hit can raise recall, and precision falls between hits, so that a curve
 needs its values at the hits alone; and an image drawn m times is one row of weight m, since of its
 m copies the last has the highest precision.
-
-Few images: a resample shows no image that was not drawn into the test set, so that the bootstrap is
-too sure of itself, the more so the fewer they are, and of a single one it is certain. `Samples`
-therefore knows its units, the images that have a box to find (copies of one would count once, and
-groups of images as one, where data has them), and three things are added, all of which vanish as
-units grow; see `Samples.interval` and `Samples.p_value`.
 
 Letters: I images, K classes, T IoU thresholds, N detections, S resamples.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,13 +23,11 @@ import numpy as np
 from tqdm import tqdm
 
 from detzoo.metrics.coco import IOU_THRESHOLDS
-from detzoo.metrics.matching import SIZES, Problem, arrays, assign, overlaps
+from detzoo.metrics.matching import SIZES, Problem, arrays, assign, group_numbers, overlaps
+from detzoo.metrics.samples import Samples, draw_sets, method, units_of
 
-METHOD = "percentile bootstrap over images, {n} resamples"
-FEWEST = 6  # units from which a two-sided sign test can reach 5%: 2^(1 - 5) is 0.0625
 NAMES = ("AP", "AP50", "AP75", "AR100", "APs", "APm", "APl")
 RECALLS = np.linspace(0, 1, 101)
-LEAST_P = 1e-9  # smaller ones would say more of the normal distribution than of the data
 _CELLS = 1 << 20  # rows times resamples at once: what a processor's cache holds
 
 
@@ -44,7 +37,7 @@ class Matches:
 
     label, image: (N,) int64; score: (N,) float64; ordered by class, then falling score, then image.
     hit, miss: (T, N) bool; what lies on an ignored box is neither. positives: (K, I) int64, the
-    boxes to find.
+    boxes to find. group: (I,) int64, the group of each image, None where images stand alone.
     """
 
     label: np.ndarray
@@ -53,10 +46,20 @@ class Matches:
     hit: np.ndarray
     miss: np.ndarray
     positives: np.ndarray
+    group: np.ndarray | None = None
 
     @property
     def images(self) -> int:
         return self.positives.shape[1]
+
+    @property
+    def units(self) -> int:
+        """The images, or groups of images, that have a box to find."""
+        return units_of(self.positives, self.group)
+
+    def sets(self, n: int, seed: int = 0) -> np.ndarray:
+        """(1 + n, I) int32: the whole set and n resamples of its images, or groups of images."""
+        return draw_sets(self.images, n, seed, self.group)
 
 
 def match(
@@ -91,7 +94,8 @@ def table(
     label = problem.label if label is None else label
     order = np.lexsort((problem.image, -problem.score, label))
     parts = (label, problem.image, problem.score)
-    return Matches(*(a[order] for a in parts), hit[:, order], miss[:, order], positives)
+    parts = [a[order] for a in parts]
+    return Matches(*parts, hit[:, order], miss[:, order], positives, problem.group)
 
 
 def precision_and_recall(
@@ -144,151 +148,6 @@ def over_classes(values: np.ndarray) -> np.ndarray:
     return np.where(known, values, 0).sum(axis=1) / np.where(count, count, np.nan)
 
 
-@dataclass(frozen=True)
-class Samples:
-    """A number on the whole set and on resamples of it.
-
-    estimate: (...); samples: (S, ...) float64, NaN where a set has nothing to say. What is given to
-    `interval` and `p_value` is one number, not several. units: the images that it rests on, None
-    where that is not known: then nothing is done about few. limits: what it lies between.
-    """
-
-    estimate: np.ndarray
-    samples: np.ndarray
-    units: int | None = None
-    limits: tuple[float, float] = (-math.inf, math.inf)
-
-    @classmethod
-    def of(cls, values: np.ndarray, units: int | None = None) -> Samples:
-        """Of numbers in [0, 1]. values: (1 + S, ...), what the sets of `draw_sets` gave."""
-        return cls(values[0], values[1:], units, (0.0, 1.0))
-
-    def __getitem__(self, index: Any) -> Samples:
-        """Of some of the numbers: index goes to the axes behind the first."""
-        index = index if isinstance(index, tuple) else (index,)
-        some = self.samples[(slice(None), *index)]
-        return replace(self, estimate=self.estimate[index], samples=some)
-
-    def __sub__(self, other: Samples) -> Samples:
-        """The difference on the same sets: what a paired test looks at."""
-        known = [of.units for of in (self, other) if of.units is not None]
-        low, high = self.limits[0] - other.limits[1], self.limits[1] - other.limits[0]
-        return Samples(
-            self.estimate - other.estimate,
-            self.samples - other.samples,
-            min(known, default=None),
-            (low, high),
-        )
-
-    def interval(self, level: float = 0.95) -> list[float] | None:
-        """[low, high], between which `level` of the samples lie; None without a finite sample.
-
-        Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 13. BCa was tried as
-        well and covered the truth of simulated detectors no better (93.9% of the time where these
-        did 93.8%, at 100 images): what it corrects is small beside its own noise. Of few units the
-        samples are spread as `_widening` says. Below FEWEST units, and where all samples agree, the
-        interval reaches at least as far as `_unseen` does; of one unit it is all of `limits`.
-        """
-        samples = self._finite()
-        if samples is None:
-            return None
-        tails = [(1 - level) / 2, (1 + level) / 2]
-        # The (S + 1) q-th of the S samples: numpy's default is narrower, the more so the fewer.
-        found = np.quantile(samples, tails, method="weibull").clip(*self.limits)
-        low, high = (float(q) for q in found)
-        if self.units is not None and (self.units < FEWEST or high - low < 1e-12):
-            least, most = self._unseen(level)
-            low, high = min(low, max(least, self.limits[0])), max(high, min(most, self.limits[1]))
-        return [low, high]
-
-    def p_value(self) -> float | None:
-        """Two-sided, that the number is 0: 1 - the level at which the interval begins to hold 0.
-
-        S samples cannot show a p below 2 / (S + 1), which Holm's correction for the 36 pairs of
-        nine detectors makes 0.07 of 1,000. Where all lie on one side of 0, the tail of a normal
-        distribution with their standard deviation stands in, if it is the smaller one.
-
-        It is never below 2^(1 - units): were there no difference, each image would have favoured
-        one side or the other by the toss of a coin, and n coins agree that often (Good, Permutation
-        Tests (2000), section 3). So fewer than FEWEST images tell nothing apart at 5%.
-        """
-        samples = self._finite()
-        if samples is None:
-            return None
-        floor = LEAST_P if self.units is None else max(LEAST_P, 2.0 ** (1 - max(self.units, 1)))
-        zero = np.isclose(samples, 0, rtol=0, atol=1e-12)
-        below, above = (((samples * sign > 0) & ~zero).sum() for sign in (-1, 1))
-        least = min(below, above) + zero.sum() / 2
-        # The whole set is one of the S + 1 that count, so that no p is 0.
-        p = min(1.0, float(2 * (least + 1) / (len(samples) + 1)))
-        if not least and (deviation := float(samples.std())) >= 1e-12:
-            p = min(p, math.erfc(abs(float(self.estimate)) / deviation / math.sqrt(2)))
-        return max(p, floor)
-
-    def _finite(self) -> np.ndarray | None:
-        """The samples that are numbers, (s,), spread for few units."""
-        finite = self.samples[np.isfinite(self.samples)]
-        if not len(finite) or not np.isfinite(self.estimate):
-            return None
-        return self.estimate + (finite - self.estimate) * _widening(self.units)
-
-    def _unseen(self, level: float) -> tuple[float, float]:
-        """What the units cannot rule out: that in a share of all images the number is otherwise.
-
-        A kind of image that n draws all miss with probability (1 - level) / 2 may be as frequent as
-        q = 1 - ((1 - level) / 2)^(1/n), the exact binomial bound (Clopper & Pearson, Biometrika 26
-        (1934)). There a number in [0, 1] may be 0 or 1, and a difference the other way round, which
-        turns its sign below FEWEST units, as the test has it.
-        """
-        if self.units <= 1:
-            return self.limits
-        unseen = 1 - ((1 - level) / 2) ** (1 / self.units)
-        value = float(self.estimate)
-        if self.limits[0] < 0 and abs(value) > 1e-12:
-            return value - 2 * unseen * abs(value), value + 2 * unseen * abs(value)
-        low, high = self.limits
-        return value + unseen * (low - value), value + unseen * (high - value)
-
-
-def _widening(units: int | None) -> float:
-    """By how much deviations from the estimate are multiplied: the bootstrap's own are those of a
-    variance divided by n, not n - 1, and of a normal distribution, not Student's t.
-
-    Hesterberg, What Teachers Should Know About the Bootstrap, The American Statistician 69 (2015),
-    section 5.3. 1.44 at 6, 1.05 at 40, 1.01 at 200 units. Student's quantile by the expansion of
-    Fisher & Cornish, Technometrics 2 (1960), to 1/f^3: 2.570 for 2.571 at f = 5, 7.9 for 12.7 at 1.
-    """
-    if units is None or units < 2:
-        return 1.0
-    z, f = 1.959964, units - 1
-    terms = (
-        (z**2 + 1) / 4,
-        (5 * z**4 + 16 * z**2 + 3) / 96,
-        (3 * z**6 + 19 * z**4 + 17 * z**2 - 15) / 384,
-    )
-    student = 1 + sum(term / f**power for power, term in enumerate(terms, 1))
-    return student * math.sqrt(units / f)
-
-
-def units_of(positives: np.ndarray) -> int:
-    """How many images have a box to find. positives: (K, I) or, of one class, (I,)."""
-    return int((np.atleast_2d(positives) > 0).any(axis=0).sum())
-
-
-def draw_sets(images: int, n: int, seed: int = 0) -> np.ndarray:
-    """(1 + S = n, I) int32: how often each image stands in the whole set and in each resample.
-
-    The same for any detector.
-    """
-    if n < 1:
-        raise ValueError(f"n is {n}; a bootstrap needs at least one resample")
-    generator = np.random.default_rng(seed)
-    drawn = [
-        np.bincount(generator.integers(images, size=images), minlength=images) for _ in range(n)
-    ]
-    return np.stack([np.ones(images, np.int32), *drawn]).astype(np.int32)
-
-
 def interval(
     gt: Mapping[str, Any],
     results: Sequence[Mapping[str, Any]],
@@ -301,11 +160,47 @@ def interval(
 ) -> dict[str, list[float] | None]:
     """{"AP": [low, high], ...} for every one of NAMES; None where no resample has any box.
 
-    METHOD says how. The same seed draws the same images for any detector.
+    `samples.method` says how. The same seed draws the same images for any detector.
     """
     problem = arrays(gt, results, max_dets=max_dets)
-    sampled = sample_numbers(problem, draw_sets(len(problem.image_ids), n, seed), progress=progress)
+    sets = draw_sets(len(problem.image_ids), n, seed, problem.group)
+    sampled = sample_numbers(problem, sets, progress=progress)
     return {name: sampled[name].interval(level) for name in NAMES}
+
+
+def uncertainty(
+    gt: Mapping[str, Any],
+    results: Sequence[Mapping[str, Any]],
+    *,
+    n: int = 1000,
+    max_dets: int = 100,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """What metrics.json says of it: intervals, interval_method and, of images in groups, groups.
+
+    groups: how many groups and images have a box to find, and `widening`, how many times as wide
+    AP's interval is as if the images were independent; None where there is no interval.
+    """
+    found = {"intervals": interval(gt, results, n=n, max_dets=max_dets, progress=progress)}
+    group = group_numbers(gt["images"])
+    found["interval_method"] = method(n, group)
+    if group is not None:
+        matches = match(gt, results, max_dets=max_dets)
+        found["groups"] = {
+            "number": matches.units,
+            "images": units_of(matches.positives),
+            "widening": widening(matches, found["intervals"]["AP"], n),
+        }
+    return found
+
+
+def widening(matches: Matches, by_groups: Sequence[float] | None, n: int = 1000) -> float | None:
+    """By what the 95% interval of AP by groups is wider than the one by images."""
+    alone = replace(matches, group=None)
+    by_images = Samples.of(average_precision(alone, alone.sets(n))[:, 0], alone.units).interval()
+    if by_groups is None or by_images is None or by_images[1] <= by_images[0]:
+        return None
+    return (by_groups[1] - by_groups[0]) / (by_images[1] - by_images[0])
 
 
 def sample_numbers(
@@ -316,7 +211,7 @@ def sample_numbers(
     for size, letter in (("all", ""), ("small", "s"), ("medium", "m"), ("large", "l")):
         matches = match_problem(problem, size=size)
         precision, recall = precision_and_recall(matches, sets, progress=progress)
-        units = units_of(matches.positives)
+        units = matches.units
         found[f"AP{letter}"] = Samples.of(over_classes(precision).mean(1), units)
         if size == "all":
             for name, values in zip(("AP50", "AP75"), means(precision).T[1:], strict=True):

@@ -38,7 +38,8 @@ class Problem:
     box_image, box_label (G,) int64, area (G,) float64 and crowd (G,) bool; a class's boxes of an
     image stand together in the order of the file. detections: (N, 4) float64, with image, label
     (N,) int64 and score (N,) float64, ordered by class, image and falling score, and cut to
-    max_dets an image and class.
+    max_dets an image and class. group: (I,) int64 in [0, G), which images belong together (the
+    frames of a video); None where the ground truth names no `group` of an image.
     """
 
     image_ids: np.ndarray
@@ -53,6 +54,7 @@ class Problem:
     image: np.ndarray
     label: np.ndarray
     score: np.ndarray
+    group: np.ndarray | None = None
 
     def count(self, which: np.ndarray) -> np.ndarray:
         """(K, I) int64: how many boxes `which` (G,) bool each class has in each image."""
@@ -98,7 +100,24 @@ def arrays(
         tuple(str(category["name"]) for category in categories),
         *(a[by_group] for a in (boxes, box_image, box_label, area, crowd)),
         *(a[ranked] for a in (detections, image, label, score)),
+        group_numbers(truth["images"]),
     )
+
+
+def group_numbers(images: Sequence[Mapping[str, Any]]) -> np.ndarray | None:
+    """(I,) int64: the number of each image's `group`, by rising image id; None if none has any.
+
+    Groups are numbered as they come; an image without a group is one by itself.
+    """
+    if all(image.get("group") is None for image in images):
+        return None
+    numbers: dict[Any, int] = {}
+    found = []
+    for image in sorted(images, key=lambda image: image["id"]):
+        told = image.get("group")
+        key = ("image", image["id"]) if told is None else ("group", str(told))
+        found.append(numbers.setdefault(key, len(numbers)))
+    return np.array(found, np.int64)
 
 
 @dataclass(frozen=True)

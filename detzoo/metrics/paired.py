@@ -1,8 +1,9 @@
 """Which detectors can be told apart: paired tests on the same images.
 
-The bootstrap draws the same images for both detectors and looks at the difference of their AP; what
-makes an image hard for both cancels. Where a detector was trained several times, its seeds are
-drawn as well, so that a verdict is about the method and not about one lucky training.
+The bootstrap draws the same images, or groups of images, for both detectors and looks at the
+difference of their AP; what makes an image hard for both cancels. Where a detector was trained
+several times, its seeds are drawn as well, so that a verdict is about the method and not about one
+lucky training.
 """
 
 from __future__ import annotations
@@ -15,15 +16,11 @@ import numpy as np
 
 from detzoo.metrics.bootstrap import (
     Matches,
-    Samples,
     average_precision,
-    draw_sets,
     means,
     precision_and_recall,
-    units_of,
 )
-
-METHOD = "paired percentile bootstrap over images{seeds}, {n} resamples"
+from detzoo.metrics.samples import Samples
 
 
 @dataclass(frozen=True)
@@ -89,10 +86,9 @@ def sample(
 
     The same `seed` draws the same images for every detector; `seeds_seed` should differ.
     """
-    sets = draw_sets(tables[0].images, n, seed)
+    sets = tables[0].sets(n, seed)
     values = [means(precision_and_recall(table, sets)[0]) for table in tables]
-    units = units_of(tables[0].positives)
-    return over_seeds([Samples.of(value, units) for value in values], seed=seeds_seed)
+    return over_seeds([Samples.of(v, tables[0].units) for v in values], seed=seeds_seed)
 
 
 def over_seeds(runs: Sequence[Samples], *, seed: int = 0) -> Samples:
@@ -117,11 +113,12 @@ def sign_flip(
     first: Sequence[Matches], second: Sequence[Matches], *, n: int = 1000, seed: int = 0
 ) -> float | None:
     """Two-sided p of the permutation test: were the results swapped image by image, for each image
-    by the toss of a coin, how often would the difference in AP be as large as it is?
+    by the toss of a coin, how often would the difference in AP be as large as it is? Of images in
+    groups, each group is swapped as a whole.
 
     It takes the trained detectors as they are; several seeds are swapped together, one by one, and
     must be as many on both sides (None otherwise). Good, Permutation Tests (2000), section 3. n:
-    swaps that are drawn; of so few images that there are no more in all, each is tried once.
+    swaps that are drawn; of so few that there are no more in all, each is tried once.
 
     What is swapped has its rank in its class for a score (see `_ranked`): of YOLO and Fast R-CNN,
     whose scores are of different scales, swaps of the scores themselves differed in AP by 0.018
@@ -130,18 +127,20 @@ def sign_flip(
     """
     if len(first) != len(second):
         return None
-    images = first[0].images
-    every = images < 63 and 2**images <= max(n, 64)  # few enough to try all swaps, not a sample
+    group = np.arange(first[0].images) if first[0].group is None else first[0].group
+    units = len(np.unique(group))
+    every = units < 63 and 2**units <= max(n, 64)  # few enough to try all swaps, not a sample
     if every:
-        swap = (np.arange(1, 2**images)[:, None] >> np.arange(images)) % 2 == 1
+        swap = (np.arange(1, 2**units)[:, None] >> np.arange(units)) % 2 == 1
     else:
-        swap = np.random.default_rng(seed).integers(0, 2, (n, images)) == 0
+        swap = np.random.default_rng(seed).integers(0, 2, (n, units)) == 0
+    swap = swap[:, group]
     differences = _swapped(first, second, swap)
     if not np.isfinite(differences[0]):
         return None
     as_large = np.abs(differences[1:]) >= abs(differences[0]) - 1e-12
     p = float((1 + as_large.sum()) / (1 + len(as_large)))
-    return max(p, 2.0 ** (1 - images))  # a sample of all swaps may miss those that are as large
+    return max(p, 2.0 ** (1 - units))  # a sample of all swaps may miss those that are as large
 
 
 def swings(first: Sequence[Matches], second: Sequence[Matches]) -> np.ndarray:

@@ -271,10 +271,13 @@ def score(
         **asdict(mode),
     )
     found = coco.evaluate(truth, results, backend=backend, max_dets=max_dets)
-    found["intervals"] = bootstrap.interval(
-        truth, results, n=resamples, progress=sys.stderr.isatty() and alone()
+    found |= bootstrap.uncertainty(
+        truth,
+        results,
+        n=resamples,
+        max_dets=max_dets,
+        progress=sys.stderr.isatty() and alone(),
     )
-    found["interval_method"] = bootstrap.METHOD.format(n=resamples)
     return truth, results, found
 
 

@@ -8,11 +8,23 @@ from detzoo.metrics.bootstrap import Matches
 from detzoo.metrics.coco import IOU_THRESHOLDS
 
 
-def scenes(draw: np.random.Generator, images: int, classes: int = 2) -> dict[str, np.ndarray]:
-    """What is there to be found: boxes of images that are easy or hard for any detector."""
+def scenes(
+    draw: np.random.Generator,
+    images: int,
+    classes: int = 2,
+    group: np.ndarray | None = None,
+    within: float = 0.2,
+) -> dict[str, np.ndarray]:
+    """What is there to be found: boxes of images that are easy or hard for any detector.
+
+    group: (I,) int64, whose images are about as easy as one another, `within` their deviation.
+    """
     count = draw.poisson(4, images)
     image = np.repeat(np.arange(images), count)
-    ease = draw.normal(0, 0.7, images)
+    if group is None:
+        ease = draw.normal(0, 0.7, images)
+    else:
+        ease = draw.normal(0, 0.7, group.max() + 1)[group] + draw.normal(0, within, images)
     label = draw.choice(classes, len(image), p=np.arange(classes, 0, -1) / sum(range(classes + 1)))
     return {"image": image, "label": label, "ease": ease, "own": draw.normal(0, 0.7, len(image))}
 
@@ -37,3 +49,20 @@ def detect(
     positives = np.zeros((classes, images), np.int64)
     np.add.at(positives, (scene["label"], scene["image"]), 1)
     return Matches(label[order], image[order], score[order], hit, ~hit, positives)
+
+
+def copied(table: Matches, copies: int) -> Matches:
+    """Every image that many times, all of its copies in one group."""
+    which = np.repeat(np.arange(len(table.label)), copies)
+    image = table.image[which] * copies + np.tile(np.arange(copies), len(table.label))
+    score, label = table.score[which], table.label[which]
+    order = np.lexsort((image, -score, label))
+    return Matches(
+        label[order],
+        image[order],
+        score[order],
+        table.hit[:, which][:, order],
+        table.miss[:, which][:, order],
+        np.repeat(table.positives, copies, axis=1),
+        np.repeat(np.arange(table.images), copies),
+    )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,17 +10,17 @@ from hypothesis import strategies as st
 from detzoo.metrics import bootstrap
 from detzoo.metrics.bootstrap import (
     NAMES,
-    Samples,
     average_precision,
-    draw_sets,
     interval,
     match,
     match_problem,
     over_classes,
     precision_and_recall,
+    uncertainty,
 )
 from detzoo.metrics.coco import evaluate
 from detzoo.metrics.matching import arrays
+from detzoo.metrics.samples import Samples, draw_sets
 
 from .problems import box, find, problem, repeated, truth
 
@@ -116,81 +118,12 @@ def test_resamples_of_a_coin():
     assert interval(gt, one_found, n=2000)["AP"] == pytest.approx([0, 1])
 
 
-def test_sets_of_images():
-    sets = draw_sets(3, 500)
-    assert sets[0].tolist() == [1, 1, 1] and (sets.sum(axis=1) == 3).all() and len(sets) == 501
-    np.testing.assert_allclose(sets[1:].mean(axis=0), 1, atol=0.15)
-
-
 def test_seed_decides():
     gt, results = problem(5, images=20)
     assert interval(gt, results, n=30, seed=1) == interval(gt, results, n=30, seed=1)
     assert interval(gt, results, n=30, seed=1) != interval(gt, results, n=30, seed=2)
     low, high = interval(gt, results, n=200)["AP"]
     assert 0 <= low < evaluate(gt, results)["AP"] < high <= 1
-
-
-LINE = np.arange(1, 1000) / 1000  # of S = 999 samples the 1000 q-th is q
-
-
-def test_percentiles_and_p_by_hand():
-    found = Samples(np.array(0.5), LINE)
-    assert found.interval() == pytest.approx([0.025, 0.975])
-    assert found.interval(0.5) == pytest.approx([0.25, 0.75])
-    above = Samples(np.array(0.5), LINE - 0.02)  # 2% are below 0
-    assert above.p_value() == pytest.approx(0.04, abs=0.002)
-    below = Samples(np.array(-0.5), 0.02 - LINE)
-    assert below.p_value() == pytest.approx(above.p_value())
-    unknown = Samples(np.array(0.5), np.append(LINE, np.nan))
-    assert unknown.interval() == found.interval()
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    units=st.integers(1, 30),
-    values=st.lists(st.floats(0, 1), min_size=2, max_size=12),
-    same=st.booleans(),
-)
-def test_few_units_never_make_a_number_certain(units, values, same):
-    """Whatever the samples: an interval with a width that holds the estimate and lies in the range,
-    p no smaller than 2^(1 - units), and below 6 units 0 is inside the difference's interval."""
-    values = np.array(values[:1] * 5 if same else values)
-    number = Samples.of(values, units)
-    difference = number - Samples.of(np.roll(values, 1) / 2, units)
-    for found, (least, most) in ((number, (0, 1)), (difference, (-1, 1))):
-        low, high = found.interval()
-        assert least <= low < high <= most
-        if units < 6:
-            assert low <= found.estimate <= high
-    assert difference.p_value() >= 2.0 ** (1 - units)
-    if units < 6:
-        low, high = difference.interval()
-        assert low <= 0 <= high and difference.p_value() > 0.05
-
-
-def test_one_image_says_nothing_and_six_that_agree_something():
-    """0.5 on every image and resample; the other way round it may be on 1 - 0.025^(1/6) of all."""
-    certain = np.full(1001, 0.5)
-
-    def difference(units):
-        return Samples.of(certain, units) - Samples.of(certain * 0, units)
-
-    assert Samples.of(certain, 1).interval() == [0, 1]
-    assert difference(1).interval() == [-1, 1] and difference(1).p_value() == 1
-    assert difference(5).p_value() == 1 / 16
-    six = difference(6)
-    assert six.p_value() == 1 / 32
-    unseen = 1 - 0.025 ** (1 / 6)
-    assert six.interval() == pytest.approx([0.5 - unseen, 0.5 + unseen])
-    assert Samples.of(certain * 0, 100).interval() == pytest.approx([0, 1 - 0.025**0.01])
-
-
-def test_the_widening_of_few_units_is_students():
-    """Quantiles of Student's t at 97.5% (from tables), over the normal one, times sqrt(n/(n-1))."""
-    for units, student in ((5, 2.776), (6, 2.571), (11, 2.228), (31, 2.042), (101, 1.984)):
-        expected = student / 1.95996 * (units / (units - 1)) ** 0.5
-        assert bootstrap._widening(units) == pytest.approx(expected, rel=3e-3), units
-    assert bootstrap._widening(None) == bootstrap._widening(1) == 1
 
 
 def test_units_are_the_images_with_a_box_to_find_of_the_class_and_size():
@@ -207,10 +140,64 @@ def test_units_are_the_images_with_a_box_to_find_of_the_class_and_size():
     assert interval(gt, [], n=20)["APl"] == [0, 1]
 
 
-def test_p_of_no_difference_and_of_a_certain_one():
-    same = Samples(np.array(0.0), np.zeros(100))
-    assert same.p_value() == pytest.approx(1) and same.interval() == [0, 0]
-    apart = Samples(np.array(0.2), np.full(100, 0.2))
-    assert apart.p_value() < 0.02 and apart.interval() == [0.2, 0.2]
-    nothing = Samples(np.array(np.nan), np.full(9, np.nan))
-    assert nothing.p_value() is None and nothing.interval() is None
+def grouped(gt, groups):
+    """The truth with these groups of its images; None for an image without one."""
+    images = [
+        {**image, "group": group} if group is not None else image
+        for image, group in zip(gt["images"], groups, strict=True)
+    ]
+    return {**gt, "images": images}
+
+
+def copied(gt, results, copies):
+    """Every image that many times, its copies in a row and in one group."""
+    images = [
+        {**image, "id": 100 * image["id"] + c, "group": str(image["id"])}
+        for image in gt["images"]
+        for c in range(copies)
+    ]
+    boxes = [
+        {**a, "image_id": 100 * a["image_id"] + c} for a in gt["annotations"] for c in range(copies)
+    ]
+    boxes = [{**a, "id": i} for i, a in enumerate(boxes)]
+    found = [{**r, "image_id": 100 * r["image_id"] + c} for r in results for c in range(copies)]
+    return {**gt, "images": images, "annotations": boxes}, found
+
+
+def test_copies_of_an_image_in_one_group_narrow_no_interval():
+    gt, results = problem(5, images=20, ties=False)
+    many = copied(gt, results, 4)
+    assert interval(*many, n=200) == interval(gt, results, n=200)
+    told = uncertainty(*many, n=200)
+    assert told["interval_method"] == "percentile bootstrap over 20 groups of images, 200 resamples"
+    with_boxes = len({a["image_id"] for a in gt["annotations"] if not a["iscrowd"]})
+    assert told["groups"]["number"] == with_boxes and told["groups"]["images"] == 4 * with_boxes
+    assert 1.6 < told["groups"]["widening"] < 2.8  # about the root of 4, and a t of fewer
+    alone = uncertainty(gt, results, n=20)
+    assert set(alone) == {"intervals", "interval_method"}
+
+
+def test_groups_of_one_image_are_images():
+    gt, results = problem(5, images=9)
+    singles = grouped(gt, [f"g{i}" for i in range(9)])
+    assert interval(singles, results, n=50) == interval(gt, results, n=50)
+    mixed = grouped(gt, [None] * 8 + ["alone"])
+    assert interval(mixed, results, n=50) == interval(gt, results, n=50)
+
+
+def test_the_group_bootstrap_is_that_of_all_draws():
+    """Three groups of 1, 2 and 3 images have 27 draws; each scored by pycocotools."""
+    gt, results = problem(11, images=6)
+    group = np.array([0, 1, 1, 2, 2, 2])
+    every = []
+    for drawn in itertools.product(range(3), repeat=3):
+        counts = np.bincount(drawn, minlength=3)[group]
+        ap = evaluate(*repeated(gt, results, counts), backend="pycocotools")["AP"]
+        every.append(np.nan if ap is None else ap)
+    matches = match(grouped(gt, group.tolist()), results)
+    values = average_precision(matches, matches.sets(3000, seed=1))[1:, 0]
+    assert matches.group.tolist() == group.tolist() and matches.units <= 3
+    for value in np.unique(np.round(every, 9)):
+        share = np.isclose(every, value, atol=1e-8, equal_nan=True).mean()
+        found = np.isclose(values, value, atol=1e-8, equal_nan=True).mean()
+        assert found == pytest.approx(share, abs=0.03)

@@ -7,13 +7,10 @@ import numpy as np
 import pytest
 
 from detzoo.metrics.bootstrap import (
-    Samples,
     average_precision,
-    draw_sets,
     match,
     over_classes,
     precision_and_recall,
-    units_of,
 )
 from detzoo.metrics.coco import evaluate
 from detzoo.metrics.paired import (
@@ -27,9 +24,10 @@ from detzoo.metrics.paired import (
     sign_flip,
     swings,
 )
+from detzoo.metrics.samples import Samples, draw_sets, units_of
 
 from .problems import box, find, problem, truth
-from .simulated import detect, scenes
+from .simulated import copied, detect, scenes
 
 
 def test_holm_by_hand():
@@ -235,6 +233,53 @@ def test_same_images_are_drawn_for_all():
     gt, results = problem(7, images=20)
     a, b = sample([match(gt, results)], n=20), sample([match(gt, results)], n=20, seeds_seed=1)
     np.testing.assert_array_equal(a.samples, b.samples)
+
+
+def test_groups_are_swapped_as_a_whole():
+    """Five groups of two images: the 32 swaps of five images that hold what the pairs hold."""
+    draw = np.random.default_rng(4)
+    scene = scenes(draw, 5)
+    alone = [[detect(draw, scene, skill)] for skill in (0.3, 0.1)]
+    pairs = [[copied(table, 2) for table in side] for side in alone]
+    exact = sign_flip(*alone, n=100)
+    assert 0.06 < exact < 1 and sign_flip(*pairs, n=100) == exact
+    cut = [[replace(table, group=None) for table in side] for side in pairs]
+    assert sign_flip(*cut, n=2000) != exact
+
+
+def test_copies_raise_no_false_alarms():
+    """Equally good detectors, every one of 12 images eight times: by images they are told apart in
+    a third of the sets and more, by groups in about 5%."""
+    alarms = {True: [], False: []}
+    for seed in range(80):
+        draw = np.random.default_rng(seed)
+        scene = scenes(draw, 12)
+        tables = [copied(detect(draw, scene, 0.3), 8) for _ in range(2)]
+        for by_group, of in alarms.items():
+            few = [
+                replace(t, hit=t.hit[::9], miss=t.miss[::9], group=t.group if by_group else None)
+                for t in tables
+            ]
+            sets = few[0].sets(100, seed)
+            ap = [
+                Samples.of(over_classes(precision_and_recall(t, sets)[0]).mean(axis=1), t.units)
+                for t in few
+            ]
+            of.append((ap[0] - ap[1]).p_value() < 0.05)
+    assert np.mean(alarms[True]) <= 0.09
+    assert np.mean(alarms[False]) >= 0.33
+
+
+@pytest.mark.parametrize("groups", [5, 6])
+def test_fewer_than_six_groups_tell_nothing_apart(groups):
+    gt = truth([box(i, i, 1, [0, 0, 40, 40]) for i in range(24)], images=24)
+    for i, image in enumerate(gt["images"]):
+        image["group"] = f"video {i % groups}"
+    perfect = match(gt, [find(i, 1, [0, 0, 40, 40], 1) for i in range(24)])
+    (found,) = compare_all({"a": [perfect], "b": [match(gt, [])]}, n=200, flips=200)
+    least = 2.0 ** (1 - groups)
+    assert found.p >= least and found.p_flip >= least
+    assert (found.low > 0) == (found.p < 0.05) == (groups >= 6)
 
 
 @pytest.mark.slow

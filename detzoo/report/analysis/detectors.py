@@ -16,18 +16,15 @@ import pandas as pd
 
 from detzoo.metrics import calibration, curves
 from detzoo.metrics.bootstrap import (
-    FEWEST,
-    METHOD,
     NAMES,
     Matches,
-    Samples,
-    draw_sets,
     match_problem,
     sample_numbers,
 )
 from detzoo.metrics.errors import KINDS, SUMS, Kind, errors
 from detzoo.metrics.matching import Problem, arrays
 from detzoo.metrics.paired import Pair, over_seeds, pairs_of, ranks
+from detzoo.metrics.samples import FEWEST, Samples, draw_sets, method
 from detzoo.report.load.external import ground_truth, most_detections
 from detzoo.report.load.runs import Run, clean, number, read
 
@@ -112,7 +109,7 @@ def analyse(
     max_dets = most_detections(runs)
     notes: list[str] = []
     of: dict[str, Detail] = {}
-    seeds = False
+    seeds, group = False, None
     for place, (name, members) in enumerate(by_name.items()):
         sound = [
             (run, found)
@@ -120,12 +117,13 @@ def analyse(
             if (found := _sound(run, truth, max_dets, f"{name} ({run.title})", notes))
         ]
         if len(sound) == len(members):  # else its mean would be of other runs than the table's
-            sets = draw_sets(len(truth["images"]), n, seed)
+            group = sound[0][1][0].group
+            sets = draw_sets(len(truth["images"]), n, seed, group)
             of[name] = _detail(sound, sets, max_dets, place)
             seeds |= len(sound) > 1
     found = pairs_of({name: detail.samples["AP"] for name, detail in of.items()})
-    method = METHOD.format(n=n).replace("images", "images and seeds" if seeds else "images")
-    return Analysis(truth, of, found, ranks(list(by_name), found), f"paired {method}", notes)
+    said = f"paired {method(n, group, seeds=seeds)}"
+    return Analysis(truth, of, found, ranks(list(by_name), found), said, notes)
 
 
 def _sound(

@@ -18,18 +18,15 @@ import numpy as np
 from detzoo.files import read_json
 from detzoo.metrics import paired
 from detzoo.metrics.bootstrap import (
-    FEWEST,
     Matches,
-    Samples,
-    draw_sets,
     match_problem,
     means,
     over_classes,
     precision_and_recall,
-    units_of,
 )
 from detzoo.metrics.errors import KINDS, SUMS, fates, mended
 from detzoo.metrics.matching import Problem, arrays
+from detzoo.metrics.samples import FEWEST, Samples, draw_sets, method, units_of
 from detzoo.report.analysis.verdict import counted
 from detzoo.report.load.protocols import ACCURACY, accuracy_fingerprint, names, show
 from detzoo.report.load.results import read_results
@@ -64,7 +61,8 @@ class Versus:
     """first, second: names; seeds: how many runs each. p: two-sided, of the paired bootstrap that
     `method` tells; p_flip: of the sign-flip test, None where the numbers of seeds differ. ap: AP,
     AP50, AP75; sizes, classes: AP; errors: dAP of every kind. swings: the largest first. notes:
-    what else of the protocol differs. units: the images that have a box to find.
+    what else of the protocol differs. units: the images, or groups of images, that have a box to
+    find. groups: how many there are, None where images stand alone.
     results: how files of results were read.
     """
 
@@ -83,17 +81,21 @@ class Versus:
     notes: tuple[str, ...]
     units: int | None = None
     results: tuple[str, ...] = ()
+    groups: int | None = None
 
     @property
     def verdict(self) -> str:
         """One sentence, no surer than the test."""
         row, on = self.ap[0], f"on {counted(self.images)}"
+        if self.groups is not None:
+            on += f" in {self.groups} group{'s' * (self.groups != 1)}"
         if row.difference is None or self.p is None:
             return f"No AP can be compared {on}: there is no ground truth to score against."
         told = f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}], p = {self.p:.2g}"
         if self.p >= 0.05:
             few = self.units is not None and self.units < FEWEST
-            why = f" Fewer than {FEWEST} images with boxes tell nothing apart." if few else ""
+            units = "images" if self.groups is None else "groups of images"
+            why = f" Fewer than {FEWEST} {units} with boxes tell nothing apart." if few else ""
             return f"{self.first} and {self.second} cannot be told apart {on}: AP {told}.{why}"
         better, worse = (self.first, self.second)[:: 1 if row.difference > 0 else -1]
         return f"{better} is better than {worse} {on}: AP {told}."
@@ -133,8 +135,8 @@ def versus(
         [_problem(truth, results, max_dets, side.name) for results in side.results]
         for side in sides
     ]
-    images = len(problems[0][0].image_ids)
-    sets = draw_sets(images, n, seed)
+    images, group = len(problems[0][0].image_ids), problems[0][0].group
+    sets = draw_sets(images, n, seed, group)
     tables: list[list[Matches]] = []
     found: list[dict[str, Samples]] = []
     for place, of_side in enumerate(problems):
@@ -155,7 +157,7 @@ def versus(
         *called,
         seeds,
         images,
-        paired.METHOD.format(n=n, seeds=" and seeds" if max(seeds) > 1 else ""),
+        f"paired {method(n, group, seeds=max(seeds) > 1)}",
         overall.p_value(),
         paired.sign_flip(*tables, n=flips, seed=seed) if flips else None,
         rows("", ("AP", "AP50", "AP75")),
@@ -164,24 +166,25 @@ def versus(
         rows("error ", (*KINDS, *SUMS)),
         _swings(truth, tables, swings) if swings else (),
         notes,
-        units_of(tables[0][0].positives),
+        tables[0][0].units,
         tuple(note for side in sides for note in side.notes),
+        None if group is None else len(np.unique(group)),
     )
 
 
 def _numbers(problem: Problem, whole: Matches, sets: np.ndarray) -> dict[str, Samples]:
     """Every number of one run on every set."""
     precision = precision_and_recall(whole, sets)[0]
-    units = units_of(whole.positives)
+    units = whole.units
     names = ("AP", "AP50", "AP75")
     found = {k: Samples.of(v, units) for k, v in zip(names, means(precision).T, strict=True)}
     for k, name in enumerate(problem.class_names):
         of_class = precision[:, k].mean(axis=1)
-        found[f"class {name}"] = Samples.of(of_class, units_of(whole.positives[k]))
+        found[f"class {name}"] = Samples.of(of_class, units_of(whole.positives[k], whole.group))
     for size in ("small", "medium", "large"):
         matches = match_problem(problem, size=size)
         of_size = over_classes(precision_and_recall(matches, sets)[0]).mean(axis=1)
-        found[f"size {size}"] = Samples.of(of_size, units_of(matches.positives))
+        found[f"size {size}"] = Samples.of(of_size, matches.units)
     gains = {
         name: over_classes(precision_and_recall(table, sets)[0])[:, 0]
         for name, table in mended(problem, fates(problem)).items()

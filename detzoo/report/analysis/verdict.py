@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from detzoo.metrics.bootstrap import FEWEST
 from detzoo.metrics.paired import Pair
+from detzoo.metrics.samples import FEWEST
 from detzoo.report.analysis.speed_ratios import ratio
 from detzoo.report.load.runs import Run
 from detzoo.report.tables.leaderboard import COLUMNS, LEAST, contenders, digits, limits, shown

@@ -89,11 +89,10 @@ def score(
         read_as = read_results(read_json(file), truth)
         results = read_as.found
         metrics = coco.evaluate(truth, results, max_dets=max_dets)
-        metrics["intervals"] = bootstrap.interval(truth, results, n=n, max_dets=max_dets)
+        metrics |= bootstrap.uncertainty(truth, results, n=n, max_dets=max_dets)
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         said = clean(error, 600).replace(f"{file}: ", "")
         raise ValueError(f"{name}={file}: {said}") from None
-    metrics["interval_method"] = bootstrap.METHOD.format(n=n)
     fingerprint = dig(runs[0].metrics, "fingerprint") or {}
     same = (*OF_IMAGES, "max_dets")
     metrics["fingerprint"] = {key: fingerprint[key] for key in same if key in fingerprint}
