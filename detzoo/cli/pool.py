@@ -75,6 +75,7 @@ def pool(paths: Sequence[Path], out: Path, resamples: int = 1000) -> Path:
     from detzoo.files import read_json, write_json, write_text
     from detzoo.metrics import bootstrap, coco
     from detzoo.run_config import read_run
+    from detzoo.workflow import thresholds
     from detzoo.workflow.settings import directory
 
     settings = [read_run(path, ["data"], data=False) for path in paths]
@@ -125,6 +126,7 @@ def pool(paths: Sequence[Path], out: Path, resamples: int = 1000) -> Path:
         ]
         found["fingerprint"] = {**metrics[0]["fingerprint"], **hashes}
         write_json(path / "metrics.json", found)
+        thresholds.keep(path, resamples)
     return path
 
 

@@ -50,6 +50,7 @@ def main(config: DictConfig) -> int:
     from detzoo.report.figures.fonts import legend
     from detzoo.workflow.heatmaps import see
     from detzoo.workflow.select import select_one
+    from detzoo.workflow.thresholds import score_of
 
     wanted = plain(config)
     if not wanted["run"]:
@@ -59,8 +60,11 @@ def main(config: DictConfig) -> int:
     if root:
         images = [below(root, text) for text in images] or images_of_test(run, root)
     paths = images_of(images)
-    out, size = Path(wanted["out"]), wanted["batch_size"]
+    out, size, score = Path(wanted["out"]), wanted["batch_size"], wanted["score"]
     check_writable(out / "predictions.json")
+    if score is None:
+        score, why = score_of(run)
+        print(f"from score {score:.2f} on: {why}")
     detector = detzoo.load(run, choose_device(wanted["device"]))
     found: list[dict[str, Any]] = []
     broken: dict[Path, str] = {}
@@ -68,7 +72,7 @@ def main(config: DictConfig) -> int:
         pixels = readable(paths[start : start + size], broken)
         if not pixels:
             continue
-        detections = detector.predict([*pixels], batch_size=size, score_threshold=wanted["score"])
+        detections = detector.predict([*pixels], batch_size=size, score_threshold=score)
         seen = see(detector, [*pixels.values()]) if wanted["heatmaps"] else [{}] * len(pixels)
         for (path, image), boxes, maps in zip(pixels.items(), detections, seen, strict=True):
             picture = out / f"{len(found):04d}-{_shortened(path.stem)}.jpg"

@@ -25,7 +25,8 @@ from detzoo.config import folder
 KINDS = {
     "size": "int | Sequence[int] | None",
     "channels": "int | Sequence[int]",  # several for YOLOv3
-    **dict.fromkeys(("seconds", "speed.seconds", "smallest_anchor", "score"), "float"),
+    **dict.fromkeys(("seconds", "speed.seconds", "smallest_anchor"), "float"),
+    "score": "float | None",
     **dict.fromkeys(("rounds", "threads", "speed.rounds", "runtime.threads"), "int | None"),
     **dict.fromkeys(("batches", "speed.batches"), "Sequence[int] | None"),
     **dict.fromkeys(("device", "precision", "study", "reference", "weights"), "str | None"),

@@ -86,35 +86,6 @@ def _at_least(matches: Matches, which: np.ndarray) -> np.ndarray:
     return np.array(rows)
 
 
-@dataclass(frozen=True)
-class OperatingPoint:
-    """Where a detector would be used. threshold: of the score, the best on val (the lowest of
-    equals); val, test: mean F1 there; reason: why something of it is None ("n/a"), else None.
-    """
-
-    threshold: float | None
-    val: float | None
-    test: float | None
-    reason: str | None = None
-
-
-def operating_point(val: F1 | None, test: F1) -> OperatingPoint:
-    """The threshold chosen on one set and judged on another: never on the one it was chosen on."""
-    if val is None:
-        return OperatingPoint(None, None, None, "there are no predictions on val to choose on")
-    if np.isnan(val.mean).all():
-        return OperatingPoint(None, None, None, "val has no boxes")
-    best = int(val.mean.argmax())
-    there = float(test.mean[best])
-    known = np.isfinite(there)
-    return OperatingPoint(
-        float(THRESHOLDS[best]),
-        float(val.mean[best]),
-        there if known else None,
-        None if known else "the test set has no boxes",
-    )
-
-
 def confusion(problem: Problem, score: float) -> np.ndarray:
     """(K + 1, K + 1) int64: boxes of class i (rows) taken for class j (columns); last: background.
 

@@ -119,14 +119,6 @@ def class_aps(runs: Sequence[Run]) -> dict[str, float]:
 
 
 def _point(detail: Detail) -> Point:
-    """False alarms are of the first seed: detections that no box of their class has."""
-    images, matrix = len(detail.problem.image_ids), detail.confusion
-    wrong = matrix[:, :-1].sum() - matrix[:-1, :-1].trace()
-    return Point(
-        detail.point.threshold,
-        detail.point.test,
-        detail.precision,
-        detail.recall,
-        float(wrong) / images if images else None,
-        detail.point.reason,
-    )
+    point = detail.point
+    of_test = (point.test[key] for key in ("f1", "precision", "recall", "false_alarms"))
+    return Point(point.threshold, *of_test, point.reason)

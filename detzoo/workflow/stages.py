@@ -29,7 +29,7 @@ from detzoo.metrics import bootstrap, coco
 from detzoo.metrics.proposals import recall
 from detzoo.run_config import SCORED, keep_proposer
 from detzoo.speed.machine import environment
-from detzoo.workflow import heatmaps
+from detzoo.workflow import heatmaps, thresholds
 from detzoo.workflow.settings import Settings, read_moved, read_or_empty, runtime, source, trained
 
 VALIDATION_BATCH = 16
@@ -137,8 +137,8 @@ def evaluate_run(
 
     Those are of the test split, which reports read; of another one they are predictions-val.json
     and so on, beside them. Whoever scores on test gets predictions-val.json and dataset-val.json
-    too, for what is chosen by score: a threshold chosen on the images it is judged on would flatter
-    itself. data_root: where the data set lies now, if it was moved.
+    too, and thresholds.json, which is chosen on them: a threshold chosen on the images that it is
+    judged on would flatter itself. data_root: where the data set lies now, if it was moved.
 
     other: of the runtime (device, precision, channels_last), where it shall not be the training's.
     timed: the run's detector as the clock left it, to be scored as it stands, with the resize that
@@ -160,6 +160,8 @@ def evaluate_run(
     suffix = "" if split == "test" else f"-{split}"
     before = read_or_empty(path / f"metrics{suffix}.json")
     if not again and before.get("fingerprint") == protocol:
+        if split == "test" and not thresholds.current(path):  # scored before there were any
+            thresholds.keep(path, resamples)
         return before
     with stage(path, "evaluate"):
         truth, results, found = score(
@@ -191,6 +193,8 @@ def evaluate_run(
         if split == "test":
             heatmaps.keep(detector, about | truth, path / "heatmaps.json")
         write_json(path / f"metrics{suffix}.json", found)
+        if split == "test":
+            thresholds.keep(path, resamples)
     ap, ap50 = ("n/a" if found[k] is None else f"{found[k]:.3f}" for k in ("AP", "AP50"))
     note(f"AP {ap}, AP50 {ap50} on {split}")
     return found

@@ -109,3 +109,26 @@ def test_what_is_no_picture_is_said(tmp_path, make, said):
 
 def test_a_picture_named_twice_is_taken_once(folder):
     assert images_of([str(folder), str(folder / "0.jpg")]) == sorted(folder.glob("[0-9].jpg"))
+
+
+def test_the_score_is_the_runs_own_unless_another_is_asked_for(
+    folder, stub, tmp_path, capsys, monkeypatch
+):
+    asked = []
+    predict = stub.predict
+    stub.predict = lambda images, **how: (
+        asked.append(how["score_threshold"]) or predict(images, **how)
+    )
+    run = tmp_path / "run"
+    run.mkdir()
+    chosen = {"overall": {"best_f1": {"threshold": 0.42}}}
+    (run / "thresholds.json").write_text(json.dumps(chosen))
+    command = ["predict", f"run={run}", f"images=['{folder / '0.jpg'}']", f"out={tmp_path / 'o'}"]
+    assert main(command) == 0
+    assert "from score 0.42 on: with the best F1 on val" in capsys.readouterr().out
+    assert main([*command, "score=0.7"]) == 0
+    assert "from score" not in capsys.readouterr().out
+    (run / "thresholds.json").unlink()
+    assert main(command) == 0
+    assert "from score 0.30 on: no threshold was chosen on val" in capsys.readouterr().out
+    assert asked == [0.42, 0.7, 0.3]

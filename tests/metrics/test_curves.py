@@ -8,14 +8,11 @@ from hypothesis import strategies as st
 from detzoo.metrics.bootstrap import match
 from detzoo.metrics.coco import evaluate
 from detzoo.metrics.curves import (
-    F1,
     THRESHOLDS,
-    OperatingPoint,
     confusion,
     f1,
     lrp,
     mean_lrp,
-    operating_point,
     precision_recall,
 )
 from detzoo.metrics.matching import arrays
@@ -66,26 +63,6 @@ def test_f1_by_hand():
     assert found.recall[0, at[0.6]] == 0.5
     assert np.isnan(found.f1[1]).all() and np.isnan(found.precision[1]).all()
     np.testing.assert_array_equal(found.mean, found.f1[0])
-
-
-def made(*values):
-    """F1 of one class: each value for 0.1 of thresholds."""
-    row = np.repeat(np.array(values, float), 10)[None]
-    row = np.concatenate([row, np.full((1, 101 - row.shape[1]), 0.0)], axis=1)
-    return F1(row, row, row)
-
-
-def test_threshold_is_chosen_on_val_and_judged_on_test():
-    """val is best from 0.1 on; the test set would have chosen 0.3, and is not asked."""
-    val, test = made(0.1, 0.7, 0.7, 0.4), made(0.2, 0.5, 0.6, 0.9)
-    assert operating_point(val, test) == OperatingPoint(pytest.approx(0.1), 0.7, 0.5)
-    nothing = f1(match(truth([]), FOUND))
-    assert operating_point(val, nothing).reason == "the test set has no boxes"
-    assert operating_point(val, nothing).threshold == pytest.approx(0.1)
-    assert operating_point(nothing, test).reason == "val has no boxes"
-    lost = operating_point(None, test)
-    assert (lost.threshold, lost.val, lost.test) == (None, None, None)
-    assert "no predictions on val" in lost.reason
 
 
 def test_confusion_by_hand():

@@ -25,22 +25,32 @@ from detzoo.metrics.errors import KINDS, SUMS, Kind, errors
 from detzoo.metrics.matching import Problem, arrays
 from detzoo.metrics.paired import Pair, over_seeds, pairs_of, ranks
 from detzoo.metrics.samples import FEWEST, Samples, draw_sets, method
+from detzoo.metrics.thresholds import BEST_F1
+from detzoo.report.analysis.deployment import (
+    Deployment,
+    OperatingPoint,
+    deployment_of,
+    mean,
+    over_runs,
+)
 from detzoo.report.load.external import ground_truth, most_detections
-from detzoo.report.load.runs import Run, clean, number, read
+from detzoo.report.load.runs import Run, clean, number
 
 SCORE = 0.3  # from where detections count where no threshold could be chosen on val
 SAME_AP = 5e-4  # two backends agree to 1e-4
+# Columns of the leaderboard, of the operating point on the test set
+DEPLOYED = {"F1": "f1", "precision": "precision", "recall": "recall"}
 IOUS = {0.5: 0, 0.75: 5}  # of the precision-recall curves -> the row in a match table
 
 
 @dataclass(frozen=True)
 class Detail:
-    """One detector. Of several seeds: errors, f1, point and pr are means, and the mean of dAP is
-    None where any is; problem, confusion and the calibration are of the first.
+    """One detector. Of several seeds: errors, f1, deployment and pr are means, and the mean of dAP
+    is None where any is; problem, confusion and the calibration are of the first.
 
     samples: of every number in NAMES. pr: (2, 101) precision at each recall, one row for each of
     IOUS, mean over classes. f1: (101,) on the test set, mean over classes; NaN without boxes.
-    point: the threshold chosen on val; score: that threshold, SCORE where there is none.
+    score: the first one's threshold with the best F1 on val, SCORE where there is none.
     """
 
     problem: Problem
@@ -48,14 +58,17 @@ class Detail:
     errors: dict[str, Kind]
     pr: np.ndarray
     f1: np.ndarray
-    precision: float | None
-    recall: float | None
-    point: curves.OperatingPoint
+    deployment: Deployment
     score: float
     confusion: np.ndarray
     d_ece: calibration.Reliability
     laece0: calibration.LocalisationCalibration
     lrp: dict[str, float | None]
+
+    @property
+    def point(self) -> OperatingPoint:
+        """With the best F1 on val."""
+        return self.deployment.points[BEST_F1]
 
 
 @dataclass(frozen=True)
@@ -83,11 +96,11 @@ class Analysis:
             if len(self.of) > 1:
                 frame.loc[place, ["rank", "rank_worst"]] = self.ranks[name]
             if name in self.of:
-                point = self.of[name]
-                values = (point.point.test, point.point.threshold, point.precision, point.recall)
-                if point.point.threshold is not None:
-                    frame.loc[place, ["F1", "threshold", "precision", "recall"]] = [
-                        math.nan if v is None else v for v in values
+                point = self.of[name].point
+                of_test = (point.test[key] for key in DEPLOYED.values())
+                if point.threshold is not None:
+                    frame.loc[place, ["threshold", *DEPLOYED]] = [
+                        math.nan if v is None else v for v in (point.threshold, *of_test)
                     ]
             for key in NAMES if name in self.of else ():
                 few = self.of[name].samples[key].units < FEWEST  # runs of old were too sure
@@ -166,10 +179,10 @@ def _detail(
         for key, first in sampled[0].items()
     }
     tested = [curves.f1(table) for table in tables]
-    points = [_point(run, f1, max_dets) for (run, _), f1 in zip(sound, tested, strict=True)]
-    scores = [SCORE if p.threshold is None else p.threshold for p in points]
-    used = problems[0].above(scores[0])
-    at = [round(100 * score) for score in scores]
+    deployed = [deployment_of(run, problem, max_dets, len(sets)) for run, (problem, _) in sound]
+    chosen = deployed[0].points[BEST_F1].threshold
+    score = SCORE if chosen is None else chosen
+    used = problems[0].above(score)
     of_runs = [errors(problem) for problem in problems]
     lrps = [curves.lrp(problem) for problem in problems]
     return Detail(
@@ -178,23 +191,21 @@ def _detail(
         errors={
             name: Kind(
                 round(np.mean([of[name].count for of in of_runs])),
-                _mean([of[name].dap for of in of_runs]),
+                mean([of[name].dap for of in of_runs]),
             )
             for name in (*KINDS, *SUMS)
         },
         pr=np.mean([_pr(table) for table in tables], axis=0),
         f1=np.mean([f1.mean for f1 in tested], axis=0),
-        precision=_mean([_over(f1.precision[:, i]) for f1, i in zip(tested, at, strict=True)]),
-        recall=_mean([_over(f1.recall[:, i]) for f1, i in zip(tested, at, strict=True)]),
-        point=_mean_point(points),
-        score=scores[0],
-        confusion=curves.confusion(problems[0], scores[0]),
+        deployment=over_runs(deployed),
+        score=score,
+        confusion=curves.confusion(problems[0], score),
         d_ece=calibration.d_ece(used),
         laece0=calibration.laece0(used),
         lrp={
-            "oLRP": _mean([curves.mean_lrp(of) for of in lrps]),
+            "oLRP": mean([curves.mean_lrp(of) for of in lrps]),
             **{
-                part: _mean([_mean_known([getattr(c, part) for c in of if c]) for of in lrps])
+                part: mean([_mean_known([getattr(c, part) for c in of if c]) for of in lrps])
                 for part in ("localisation", "false_positive", "false_negative")
             },
         },
@@ -210,49 +221,5 @@ def _pr(table: Matches) -> np.ndarray:
     return np.stack(rows)
 
 
-def _point(run: Run, test: curves.F1, max_dets: int) -> curves.OperatingPoint:
-    """The threshold chosen on the run's predictions of val, which `detzoo evaluate` keeps."""
-    none = curves.operating_point(None, test)
-
-    def because(reason: str) -> curves.OperatingPoint:
-        return curves.OperatingPoint(none.threshold, none.val, none.test, reason)
-
-    if run.external:
-        return because("no predictions on val: the results of another program are of the test set")
-    if run.metrics.get("split") == "val":
-        return because("val itself is what is reported here")
-    truth, _ = read(run.path, "dataset-val.json")
-    results, said = read(run.path, "predictions-val.json")
-    if not isinstance(truth, dict) or not isinstance(results, list):
-        return because(said or "no predictions on val; detzoo evaluate keeps them")
-    scored = (run.metrics.get("fingerprint") or {}).get("weights_hash")
-    if truth.get("weights_hash") != scored:
-        return because("the predictions on val are of other weights; detzoo evaluate mends it")
-    try:
-        val = curves.f1(match_problem(arrays(truth, results, max_dets=max_dets)))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return because(f"the predictions on val cannot be used: {clean(error, 200)}")
-    return curves.operating_point(val, test)
-
-
-def _mean_point(points: Sequence[curves.OperatingPoint]) -> curves.OperatingPoint:
-    reasons = [point.reason for point in points if point.reason]
-    return curves.OperatingPoint(
-        *(_mean([getattr(p, key) for p in points]) for key in ("threshold", "val", "test")),
-        reasons[0] if reasons else None,
-    )
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    """The mean; None if any value is, or there is none."""
-    known = [value for value in values if value is not None and np.isfinite(value)]
-    return float(np.mean(known)) if known and len(known) == len(values) else None
-
-
 def _mean_known(values: Sequence[float | None]) -> float | None:
-    return _mean([value for value in values if value is not None])
-
-
-def _over(values: np.ndarray) -> float | None:
-    """The mean over classes that have a number."""
-    return _mean_known([float(v) for v in values if np.isfinite(v)])
+    return mean([value for value in values if value is not None])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from detzoo.metrics.paired import Pair
+from detzoo.metrics.thresholds import ALARM_RATES, BEST_F1, PRECISE
 from detzoo.report.analysis.detectors import Analysis, Detail
 
 ALPHA = 0.05
@@ -28,12 +29,20 @@ NUMBERS = (
     Number(
         "threshold", "score threshold with the best F1 on val", None, lambda d: d.point.threshold
     ),
-    Number("F1 val", "F1 there, on val, mean over classes", True, lambda d: d.point.val),
-    Number("F1", "F1 there, on the test set", True, lambda d: d.point.test),
+    Number("F1 val", "F1 there, on val, mean over classes", True, lambda d: d.point.val["f1"]),
+    Number("F1", "F1 there, on the test set", True, lambda d: d.point.test["f1"]),
     Number(
-        "precision", "precision on the test set from the threshold on", True, lambda d: d.precision
+        "precision",
+        "of all boxes on the test set from the threshold on, the share that is right",
+        True,
+        lambda d: d.point.test["precision"],
     ),
-    Number("recall", "recall on the test set from the threshold on", True, lambda d: d.recall),
+    Number(
+        "recall",
+        "of all objects of the test set, the share found from the threshold on",
+        True,
+        lambda d: d.point.test["recall"],
+    ),
     Number("D-ECE", "score against precision, mean distance", False, lambda d: d.d_ece.error),
     Number("LaECE0", "score against IoU, mean distance by class", False, lambda d: d.laece0.error),
     Number("oLRP", "optimal localisation recall precision error", False, lambda d: d.lrp["oLRP"]),
@@ -41,6 +50,34 @@ NUMBERS = (
     Number("1 - precision", "at oLRP's threshold", False, lambda d: d.lrp["false_positive"]),
     Number("1 - recall", "at oLRP's threshold", False, lambda d: d.lrp["false_negative"]),
 )
+
+# The columns of "If you deploy it": a detector is used from one threshold on, or from the other
+DEPLOYED = (
+    ("score", "threshold", "the score with the best F1 on val"),
+    ("F1", "f1", "F1 there, mean over classes"),
+    ("precision", "precision", "the share of its boxes that is right"),
+    ("recall", "recall", "the share of all objects that is found"),
+    ("false alarms", "false_alarms", "boxes that find nothing, an image"),
+    ("alarmed", "alarmed", "the share of images without any object in which something is found"),
+)
+PRECISELY = (
+    ("score 0.9", "threshold", "the lowest score with a precision of at least 0.9 on val"),
+    ("precision", "precision", DEPLOYED[2][2]),
+    ("recall", "recall", DEPLOYED[3][2]),
+    ("false alarms", "false_alarms", DEPLOYED[4][2]),
+)
+
+
+def deploy_row(detail: Detail) -> list[tuple[float | None, tuple[float, float] | None]]:
+    """(value, its 95% interval) for each of DEPLOYED and PRECISELY."""
+    cells = []
+    for name, columns in ((BEST_F1, DEPLOYED), (PRECISE, PRECISELY)):
+        point = detail.deployment.points[name]
+        for _, key, _ in columns:
+            chosen = key == "threshold"
+            value = point.threshold if chosen else point.test[key]
+            cells.append((value, None if chosen else point.limits[key]))
+    return cells
 
 
 def p_text(p: float | None) -> str:
@@ -97,9 +134,14 @@ def facts(analysis: Analysis | str) -> dict[str, Any]:
         "detectors": {
             name: {
                 "errors": {kind: asdict(of) for kind, of in detail.errors.items()},
-                "operating_point": asdict(detail.point) | {"used": detail.score},
-                "precision": detail.precision,
-                "recall": detail.recall,
+                "operating_points": {
+                    point: asdict(of) for point, of in detail.deployment.points.items()
+                },
+                "score_used": detail.score,
+                "froc": {
+                    "false_alarms": _listed(ALARM_RATES),
+                    "recall": _listed(detail.deployment.froc),
+                },
                 "f1": _listed(detail.f1),
                 "precision_at_recall": {
                     "IoU 0.50": _listed(detail.pr[0]),

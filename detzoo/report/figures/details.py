@@ -16,6 +16,7 @@ from detzoo.metrics.bootstrap import RECALLS
 from detzoo.metrics.calibration import Reliability
 from detzoo.metrics.curves import THRESHOLDS
 from detzoo.metrics.errors import KINDS, SUMS
+from detzoo.metrics.thresholds import ALARM_RATES
 from detzoo.report.analysis.detectors import IOUS, Detail
 from detzoo.report.figures.fonts import drawable
 from detzoo.report.figures.overview import (
@@ -112,10 +113,10 @@ def f1(details: Details, styles: Styles, width: float) -> Figure | None:
     for name, detail in known.items():
         style = styles[name]
         axes.plot(THRESHOLDS, detail.f1, ls=style.line, color=style.colour, lw=1.5)
-        if detail.point.threshold is not None and detail.point.test is not None:
+        if detail.point.threshold is not None and detail.point.test["f1"] is not None:
             axes.plot(
                 detail.point.threshold,
-                detail.point.test,
+                detail.point.test["f1"],
                 style.marker,
                 color=style.colour,
                 ms=8,
@@ -123,6 +124,26 @@ def f1(details: Details, styles: Styles, width: float) -> Figure | None:
                 mew=0.8,
             )
     axes.set(xlim=(0, 1), xlabel="score threshold", ylabel="F1 (mean over classes, IoU 0.50)")
+    axes.set_ylim(bottom=0)
+    legend(figure, list(known), styles, width, lines=True)
+    return figure
+
+
+def froc(details: Details, styles: Styles, width: float) -> Figure | None:
+    """Recall against false alarms an image on the test set; markers as in `f1`."""
+    known = {name: d for name, d in details.items() if np.nansum(d.deployment.froc) > 0}
+    if not known:
+        return None
+    figure, axes = new_figure(width, 3.0 + legend_height(list(known), width))
+    for name, detail in known.items():
+        style = styles[name]
+        axes.plot(ALARM_RATES, detail.deployment.froc, ls=style.line, color=style.colour, lw=1.5)
+        alarms, recall = (detail.point.test[key] for key in ("false_alarms", "recall"))
+        if alarms is not None and recall is not None and alarms >= ALARM_RATES[0]:
+            look = {"ms": 8, "mec": PAPER, "mew": 0.8}
+            axes.plot(alarms, recall, style.marker, color=style.colour, **look)
+    logarithmic(axes, ALARM_RATES, width)
+    axes.set(xlabel="false alarms an image", ylabel="recall (all objects, IoU 0.50)")
     axes.set_ylim(bottom=0)
     legend(figure, list(known), styles, width, lines=True)
     return figure

@@ -27,7 +27,7 @@ from detzoo.report.tables.leaderboard import contenders, noise
 
 WIDE, NARROW = 6.4, 4.0  # inches at 96 px: of the files, of the page
 OF_SPEED = ("latency", "percentiles")  # the others are of accuracy
-FOLDED = ("percentiles", "errors", "precision-recall", "f1", "reliability", "confusion")
+FOLDED = ("percentiles", "errors", "precision-recall", "f1", "froc", "reliability", "confusion")
 _RC = {
     "axes.edgecolor": INK,
     "axes.grid": True,
@@ -148,6 +148,14 @@ def draw(
             "was the best on the validation split: what it reaches here was not chosen here. A "
             "line without a marker has no predictions on val.",
             lambda width: details.f1(known, styles, width),
+        ),
+        (
+            "froc",
+            "Recall against false alarms",
+            "On the test set, all classes in one list by score, at IoU 0.50 (FROC). A false alarm "
+            "is a box that finds no object of its class. The marker is at the threshold with the "
+            "best F1 on the validation split." + (" Means over seeds." * seeds),
+            lambda width: details.froc(known, styles, width),
         ),
         (
             "reliability",

@@ -16,7 +16,13 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
 from detzoo.report.analysis.detectors import SCORE, Analysis
-from detzoo.report.analysis.rows import NUMBERS, pair_rows, why_no_threshold
+from detzoo.report.analysis.rows import (
+    DEPLOYED,
+    NUMBERS,
+    PRECISELY,
+    pair_rows,
+    why_no_threshold,
+)
 from detzoo.report.analysis.summary import Sentence
 from detzoo.report.book import Table
 from detzoo.report.figures.palette import Style
@@ -27,7 +33,7 @@ from detzoo.report.load.datasets import class_rows
 from detzoo.report.load.protocols import Group, title
 from detzoo.report.load.runs import Run, clean
 from detzoo.report.page import protocol
-from detzoo.report.page.rows import beyond_row, board_row, left_out_row, run_row
+from detzoo.report.page.rows import beyond_row, board_row, deployed_row, left_out_row, run_row
 from detzoo.report.tables.leaderboard import LEAST, columns, noise, notes
 
 # What `Sentence.about` leads the page, and how the page calls the rest
@@ -192,6 +198,12 @@ def _section(
         "pairs": [] if isinstance(analysis, str) else pair_rows(analysis.pairs),
         "numbers": NUMBERS,
         "beyond": [beyond_row(name, detail, styles) for name, detail in details.items()],
+        "deploy_heads": [*DEPLOYED, *PRECISELY],
+        "deployed": [
+            deployed_row(name, detail, styles)
+            for name, detail in details.items()
+            if detail.point.threshold is not None
+        ],
         "no_threshold": {
             reason: ", ".join(who) for reason, who in why_no_threshold(details).items()
         },

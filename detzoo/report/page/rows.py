@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from detzoo.report.analysis.detectors import Detail
-from detzoo.report.analysis.rows import NUMBERS
+from detzoo.report.analysis.rows import NUMBERS, deploy_row
 from detzoo.report.figures.palette import Style
 from detzoo.report.images.overlay import dot
 from detzoo.report.load.runs import Run, clean, shorten
@@ -41,7 +41,19 @@ def _link(path: Path, out: Path) -> str:
 
 
 def beyond_row(name: str, detail: Detail, styles: Mapping[str, Style]) -> dict[str, object]:
-    values = [number.value(detail) for number in NUMBERS]
+    return _detail_row(name, [(number.value(detail), None) for number in NUMBERS], styles)
+
+
+def deployed_row(name: str, detail: Detail, styles: Mapping[str, Style]) -> dict[str, object]:
+    return _detail_row(name, deploy_row(detail), styles)
+
+
+def _detail_row(
+    name: str,
+    values: Sequence[tuple[float | None, tuple[float, float] | None]],
+    styles: Mapping[str, Style],
+) -> dict[str, object]:
+    """values: (number, its interval) by column."""
     return {
         "detector": name,
         "shown": shorten(name, 40),
@@ -49,9 +61,10 @@ def beyond_row(name: str, detail: Detail, styles: Mapping[str, Style]) -> dict[s
         "cells": [
             {
                 "text": "n/a" if v is None else f"{v:.3f}",
+                "limits": "" if ends is None else f"[{ends[0]:.3f}, {ends[1]:.3f}]",
                 "value": "" if v is None else repr(float(v)),
             }
-            for v in values
+            for v, ends in values
         ],
     }
 

@@ -138,7 +138,8 @@ def test_the_threshold_is_chosen_on_val_and_judged_on_test(make, data):
     )
     best = int(val.mean.argmax())
     assert detail.point.threshold == curves.THRESHOLDS[best] == detail.score
-    assert detail.point.val == val.mean[best] and detail.point.test == test.mean[best]
+    assert detail.point.val["f1"] == pytest.approx(val.mean[best])
+    assert detail.point.test["f1"] == pytest.approx(test.mean[best])
     problem = arrays(data, of(path, "predictions.json"))
     np.testing.assert_array_equal(detail.confusion, curves.confusion(problem, detail.score))
     assert detail.errors == errors(problem)

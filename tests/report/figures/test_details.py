@@ -15,7 +15,7 @@ from detzoo.report.figures import render
 from detzoo.report.figures.overview import INK
 from detzoo.report.figures.palette import styles
 
-NAMES = ("percentiles", "errors", "precision_recall", "f1", "reliability", "confusion")
+NAMES = ("percentiles", "errors", "precision_recall", "f1", "froc", "reliability", "confusion")
 LONG = "detector {} with a name that does not end (backbone={})"
 MANY = tuple(f"a class of a rather long name, {i}" for i in range(30))
 
@@ -94,9 +94,21 @@ def test_a_marker_stands_where_val_would_have_it(plain):
     lines = axes.lines[0::2], axes.lines[1::2]
     for detail, line, marker in zip(plain.analysis.of.values(), *lines, strict=True):
         np.testing.assert_array_equal(line.get_ydata(), detail.f1)
-        assert marker.get_xydata().tolist() == [[detail.point.threshold, detail.point.test]]
+        assert marker.get_xydata().tolist() == [[detail.point.threshold, detail.point.test["f1"]]]
         place = round(100 * detail.point.threshold)
-        assert detail.f1[place] == pytest.approx(detail.point.test)
+        assert detail.f1[place] == pytest.approx(detail.point.test["f1"])
+
+
+def test_recall_against_false_alarms_passes_through_what_is_deployed(plain):
+    axes = draw("froc", plain).axes[0]
+    lines = axes.lines[0::2], axes.lines[1::2]
+    for detail, line, marker in zip(plain.analysis.of.values(), *lines, strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), detail.deployment.froc)
+        ((alarms, recall),) = marker.get_xydata().tolist()
+        assert (alarms, recall) == tuple(detail.point.test[k] for k in ("false_alarms", "recall"))
+        below = line.get_ydata()[line.get_xdata() <= alarms]
+        above = line.get_ydata()[line.get_xdata() > alarms]
+        assert below[-1] <= recall <= above[0]
 
 
 def test_rare_classes_are_pooled_and_nothing_is_lost(crowded):

@@ -232,10 +232,13 @@ def test_what_is_beyond_ap_is_on_the_page_and_in_the_facts(scored, tmp_path):
         assert needed in text, needed
     facts = json.loads((out / "report.json").read_text())["tables"][0]["analysis"]
     assert set(facts["detectors"]) == {*fabricated_runs.DETECTORS, "theirs"}
+    point = facts["detectors"]["CenterNet"]["operating_points"]["best_f1"]
+    deployed = text[text.index("If you deploy it") :]
+    assert f"{point['threshold']:.3f}" in deployed and f"{point['test']['f1']:.3f}" in deployed
     assert len(facts["pairs"]) == 10 and facts["left_out"] == []
     detail = facts["detectors"]["CenterNet"]
     assert len(detail["f1"]) == 101 and set(detail["errors"]) >= {"missed", "false positive"}
-    for name in ("errors", "precision-recall", "f1", "reliability", "confusion"):
+    for name in ("errors", "precision-recall", "f1", "froc", "reliability", "confusion"):
         assert f"figures/{name}.svg" in json.loads((out / "report.json").read_text())["figures"]
     assert "theirs & external &" in (out / "table.tex").read_text()
     assert "| detector | seed | rank |" in (out / "table.md").read_text()
