@@ -93,8 +93,8 @@ def choose(
     `overall` and, by name, `classes`: for each of BEST_F1, the score from which on F1 is best on
     val (the lowest of equals), and PRECISE, the lowest from which on precision on val is at least
     PRECISION, the `threshold` or the `reason` why there is none, RATES on `val` and `test` there,
-    and the `intervals` of the test's: of the images (or groups of them) drawn, not of the choice. The classes of the
-    two must be the same. `froc`: recall on test at ALARM_RATES.
+    and the `intervals` of the test's: of the images (or groups of them) drawn, not of the choice.
+    The classes of the two must be the same. `froc`: recall on test at ALARM_RATES.
     """
     if val.class_names != test.class_names:
         raise ValueError(

@@ -167,3 +167,16 @@ def test_recall_against_false_alarms_by_hand():
 )
 def test_whatever_a_file_holds_a_threshold_is_a_score_or_nothing(kept):
     assert threshold_of(kept) is None
+
+
+def test_groups_of_images_are_drawn_whole():
+    grouped = {**TRUTH, "images": [{**i, "group": i["id"] // 2} for i in TRUTH["images"]]}
+    of = arrays(grouped, FOUND)
+    point = choose(of, of, n=40)
+    assert "2 groups of images" in point["method"]
+    alone, together = (
+        choose(p, p, n=40)["overall"][BEST_F1]["intervals"]["recall"]
+        for p in (arrays(TRUTH, FOUND), of)
+    )
+    # All that is found lies in one group; in no draw of images or groups can that be more certain.
+    assert together[1] - together[0] >= alone[1] - alone[0]

@@ -269,10 +269,7 @@ def score(path: Path, n: int = 60) -> Path:
     metrics |= coco.evaluate(data, found, backend="pycocotools")
     metrics["intervals"] = bootstrap.interval(data, found, n=n)
     write(path / "metrics.json", metrics)
-    write(
-        path / "dataset-val.json",
-        data | {"split": "val", "weights_hash": FINGERPRINT.get("weights_hash")},
-    )
+    write(path / "dataset-val.json", data | {"split": "val", "weights_hash": None})
     write(path / "predictions-val.json", predictions(data, random.Random(path.name)))
     return path
 
