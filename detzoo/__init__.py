@@ -17,13 +17,16 @@ _HOMES = {
     "Images": "detzoo.types",
     "Target": "detzoo.types",
 }
-__all__ = ["__version__", *_HOMES]
+_PACKAGES = {"explain"}  # that can be called
+__all__ = ["__version__", *_HOMES, *_PACKAGES]
 
 
 def __getattr__(name: str) -> Any:
     # Looked up when asked for (PEP 562), so that `import detzoo.report` imports no torch.
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if name in _PACKAGES:
+        return import_module(f"detzoo.{name}")
     raise AttributeError(f"module 'detzoo' has no attribute {name!r}")
 
 

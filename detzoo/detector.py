@@ -164,6 +164,13 @@ class Detector(nn.Module, abc.ABC):
         """
         return {}
 
+    def crops(self, outputs: Any) -> Tensor | None:
+        """Where the backbone's maps lie, of a detector that sends crops through it: (R, 4) xyxy.
+
+        None where a map is of the whole image, as with all but R-CNN.
+        """
+        return None
+
     def check_trainable(self) -> None:
         """Raise ValueError if a frozen norm holds the statistics that it was born with.
 

@@ -37,6 +37,7 @@ ARROWS = {
         *("types", "detector", "data", "metrics"),
         *("engine.precision", "engine.folded", "engine.cpu"),
     },
+    "explain": {"types", "detector", "data", "metrics", "ops.boxes", "ops.precision"},
     "report": {"metrics"},
     "ideal": {"types", "detector", "detectors"},
     "export": {"types", "detector"},

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from detzoo.detector import Proposer
 from detzoo.nn import Backbone, BoxHead
-from detzoo.ops.regions import warp
+from detzoo.ops.regions import warp, with_context
 from detzoo.ops.rois import with_image
 from detzoo.region_detector import RegionDetector, RegionOutputs, given
 from detzoo.types import Images, Target
@@ -112,3 +112,6 @@ class RCNN(RegionDetector):
         features = self.backbone(crops)[-1]  # (R, C, S / stride, S / stride)
         scores, deltas = self.head(features)
         return scores[:count], deltas[:count]
+
+    def crops(self, outputs: RegionOutputs) -> Tensor:
+        return with_context(torch.cat(outputs.rois), self.crop, self.context)

@@ -86,8 +86,12 @@ def warp(pixels: Tensor, regions: Tensor, size: int, context: int) -> Tensor:
     (1311.2524, appendix A); beyond the image there are zeros. Resampled as RoI Align does with as
     many samples as it takes, so bilinear, and antialiased where it shrinks. No gradient is wanted.
     """
-    image, boxes = regions[:, :1], regions[:, 1:]
+    crops = torch.cat([regions[:, :1], with_context(regions[:, 1:], size, context)], 1)
+    return roi_align(pixels, crops, size, 1.0, sampling_ratio=-1, aligned=True)
+
+
+def with_context(boxes: Tensor, size: int, context: int) -> Tensor:
+    """(R, 4) xyxy -> (R, 4): what a crop of `size` pixels shows, `context` of them on each side."""
     centre, half = (boxes[:, 2:] + boxes[:, :2]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
     half = half * (size / (size - 2 * context))
-    around = torch.cat([image, centre - half, centre + half], 1)
-    return roi_align(pixels, around, size, 1.0, sampling_ratio=-1, aligned=True)
+    return torch.cat([centre - half, centre + half], 1)

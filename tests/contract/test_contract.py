@@ -22,6 +22,7 @@ from detzoo import config, detectors
 from detzoo.data import Letterbox
 from detzoo.detector import Detector
 from detzoo.engine.precision import prepare
+from detzoo.explain import Asked, View, check_asked, draw
 from detzoo.ops import losses as losses_module
 from detzoo.types import Detections, Frame, Images, Target
 
@@ -400,3 +401,16 @@ def test_the_mean_of_two_processes_losses_is_the_whole_batch_s(
         found.append(step(detector, *part))
     for key, value in whole.items():
         assert torch.allclose((found[0][key] + found[1][key]) / 2, value, rtol=1e-4), key
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_detection_is_explained_by_the_maps_that_it_hangs_on(name: str) -> None:
+    detector = shared(name).eval()
+    images = batch(WIDTH)
+    view = View(replace(images, pixels=images.pixels.float() / 255))
+    found = detector.decode(detector.network(view.images), view.images.sizes)[0]
+    asked = Asked(found.boxes[0], int(found.labels[0]))
+    assert check_asked(detector, view, asked) > 0
+    heat = draw(detector, view, asked, "odam")
+    assert heat.shape == (HEIGHT, WIDTH) and bool((heat >= 0).all()) and bool(heat.isfinite().all())
+    assert heat.max() > 0

@@ -1,0 +1,131 @@
+"""How good a map is, in numbers whose right values are known for maps made by hand.
+
+H and W are the padded image's sides; a map is (H, W), 0 or more, over the pixels that the network
+sees. None is a number that does not exist (an empty map, an object as large as the image).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detzoo.detector import Detector
+from detzoo.explain.target import Asked, found_scores
+from detzoo.explain.view import View, blurred
+
+STEPS = 20  # of deletion, and of insertion
+REACH = 2.0  # areas of the object up to which pixels are taken
+BLUR = 0.05  # of the image's longer side: sigma of what insertion starts from
+
+
+@dataclass(frozen=True)
+class Curve:
+    """shares: (S,) pixels taken, in areas of the object, from 0 on. scores: (S,) over the score of
+    the whole image. area: their mean, by trapezoids."""
+
+    shares: np.ndarray
+    scores: np.ndarray
+
+    @property
+    def area(self) -> float:
+        return float(np.trapezoid(self.scores, self.shares) / self.shares[-1])
+
+
+def deletion(detector: Detector, view: View, asked: Asked, heat: Tensor) -> Curve:
+    """The score while the map's highest pixels become the mean colour: a low curve is a good map.
+
+    (1806.07421, with steps in areas of the object, so that small objects have as many.) The score
+    is that of the best box of the class with an IoU above 0.5.
+    """
+    return _curve(detector, view, asked, heat, insert=False)
+
+
+def insertion(detector: Detector, view: View, asked: Asked, heat: Tensor) -> Curve:
+    """The score while the map's highest pixels come into the blurred image: high is good."""
+    return _curve(detector, view, asked, heat, insert=True)
+
+
+def _curve(detector: Detector, view: View, asked: Asked, heat: Tensor, *, insert: bool) -> Curve:
+    rank, real = _ranks(view, heat)
+    x1, y1, x2, y2 = asked.box.tolist()
+    area = max(1.0, (x2 - x1) * (y2 - y1))
+    counts = np.unique(np.linspace(0, min(REACH * area, real), STEPS).round()).astype(int)
+    blur = blurred(view.pixels, BLUR * max(view.frame.resized)) if insert else None
+    empty = detector.mean.expand_as(view.pixels) if blur is None else blur
+    first, second = (view.pixels, empty) if insert else (empty, view.pixels)
+    variants = torch.cat([torch.where(rank < count, first, second) for count in counts.tolist()])
+    scores = found_scores(detector, view, asked, variants).cpu().numpy()
+    whole = float(found_scores(detector, view, asked, view.pixels)[0])
+    return Curve(counts / area, scores / whole if whole > 0 else scores * 0)
+
+
+def _ranks(view: View, heat: Tensor) -> tuple[Tensor, int]:
+    """(H, W) int64, 0 for the highest pixel, padding last; and how many are no padding."""
+    rows, columns = view.frame.resized
+    inside = torch.full_like(heat, -torch.inf)
+    inside[:rows, :columns] = heat[:rows, :columns]
+    order = inside.flatten().argsort(descending=True, stable=True)
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order), device=order.device)
+    return rank.view_as(heat), rows * columns
+
+
+def box_mask(shape: tuple[int, int], boxes: Tensor) -> np.ndarray:
+    """(H, W) in [0, 1]: the share of each pixel that lies in any of (M, 4) xyxy boxes."""
+    height, width = shape
+    mask = np.zeros(shape)
+    for x1, y1, x2, y2 in boxes.tolist():
+        rows = np.clip(np.arange(1, height + 1), y1, y2) - np.clip(np.arange(height), y1, y2)
+        columns = np.clip(np.arange(1, width + 1), x1, x2) - np.clip(np.arange(width), x1, x2)
+        mask = np.maximum(mask, rows[:, None] * columns[None])
+    return mask
+
+
+def energy(heat: np.ndarray, boxes: Tensor) -> float | None:
+    """The share of the map in the boxes over their share of the image: 1 is chance.
+
+    Score-CAM's energy-based pointing game (1910.01279, section 4.2), set over the box's area,
+    without which large objects score well whatever the map.
+    """
+    share = energy_share(heat, boxes)
+    area = float(box_mask(heat.shape, boxes).mean())
+    return None if share is None or area <= 0 else share / area
+
+
+def energy_share(heat: np.ndarray, boxes: Tensor) -> float | None:
+    """The share of the map that lies in the boxes, in [0, 1]."""
+    whole = float(heat.sum())
+    return float((heat * box_mask(heat.shape, boxes)).sum() / whole) if whole > 0 else None
+
+
+def pointing(heat: np.ndarray, boxes: Tensor) -> bool | None:
+    """Whether the map's highest pixel lies in one of the boxes."""
+    if not heat.max(initial=0) > 0:
+        return None
+    peak = np.unravel_index(int(heat.argmax()), heat.shape)
+    return bool(box_mask(heat.shape, boxes)[peak] > 0.5)
+
+
+def agreement(first: np.ndarray, second: np.ndarray) -> float | None:
+    """Spearman's correlation of two maps of one shape, over cells of about a 32nd of a side."""
+    cells = [_cells(heat) for heat in (first, second)]
+    ranks = [_average_ranks(values) for values in cells]
+    if any(np.ptp(rank) == 0 for rank in ranks):
+        return None
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def _cells(heat: np.ndarray, side: int = 32) -> np.ndarray:
+    rows = np.array_split(np.arange(heat.shape[0]), min(side, heat.shape[0]))
+    columns = np.array_split(np.arange(heat.shape[1]), min(side, heat.shape[1]))
+    thin = np.stack([heat[row].mean(0) for row in rows])
+    return np.stack([thin[:, column].mean(1) for column in columns], 1).ravel()
+
+
+def _average_ranks(values: np.ndarray) -> np.ndarray:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = counts.cumsum()
+    return ((last - counts + last - 1) / 2)[inverse]

@@ -1,0 +1,88 @@
+"""One image as a detector sees it, and what a map over those pixels is over the image itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from detzoo.data.image import collate_images, resize_boxes, resize_proposals
+from detzoo.detector import Detector
+from detzoo.types import Frame, Images
+
+
+@dataclass(frozen=True)
+class View:
+    """images: a batch of one, float32 in [0, 1], on the detector's device.
+
+    A detector that looks at proposals keeps those of the whole image in every variant of it, so
+    that what changes its answer is the pixels and not where it looks.
+    """
+
+    images: Images
+
+    @property
+    def frame(self) -> Frame:
+        return self.images.frames[0]
+
+    @property
+    def pixels(self) -> Tensor:
+        """(1, 3, H, W) float32 in [0, 1], padded."""
+        return self.images.pixels
+
+    def variants(self, pixels: Tensor) -> Images:
+        """(N, 3, H, W) of the same image as a batch, each with its frame and proposals."""
+        count, proposals = len(pixels), self.images.proposals
+        return replace(
+            self.images,
+            pixels=pixels,
+            frames=[self.frame] * count,
+            proposals=None if proposals is None else proposals * count,
+        )
+
+    def boxes(self, boxes: Tensor) -> Tensor:
+        """(M, 4) xyxy in original pixels -> in the pixels of `images`."""
+        return resize_boxes(boxes.to(self.pixels.device), self.frame)
+
+    def in_original(self, heat: Tensor) -> np.ndarray:
+        """(h, w), of any size, over the padded pixels -> (height, width) float32 of the image."""
+        whole = _resized(heat, self.pixels.shape[-2:])
+        rows, columns = self.frame.resized
+        return _resized(whole[:rows, :columns], self.frame.original).cpu().numpy()
+
+
+def look(detector: Detector, image: Any) -> View:
+    """How `detector.predict` would see an image; image and errors as `load_image` has them."""
+    picture = detector.picture_of(image)
+    resized = [detector.resize(picture, 0)]
+    proposals = resize_proposals(detector.proposals_of([picture]), resized)
+    batch = collate_images(resized, detector.stride, proposals)
+    batch = batch.to(next(detector.parameters()).device)
+    return View(replace(batch, pixels=batch.pixels.float() / 255))
+
+
+def _resized(heat: Tensor, size: tuple[int, ...]) -> Tensor:
+    if tuple(heat.shape) == tuple(size):
+        return heat.float()
+    return F.interpolate(heat.float()[None, None], tuple(size), mode="bilinear")[0, 0]
+
+
+def scaled(heat: np.ndarray) -> np.ndarray:
+    """A map over its own largest value: in [0, 1], and zeros where there is nothing above 0."""
+    heat = np.maximum(np.nan_to_num(heat), 0)
+    most = float(heat.max(initial=0))
+    return (heat / most if most > 0 else heat).astype(np.float32)
+
+
+def blurred(pixels: Tensor, sigma: float) -> Tensor:
+    """(1, 3, H, W) under a Gaussian of `sigma` pixels."""
+    from torchvision.transforms.v2.functional import gaussian_blur
+
+    side = 2 * round(2 * sigma) + 1
+    side = min(side, 2 * (min(pixels.shape[-2:]) // 2) - 1)  # a mirror image is no longer than one
+    with torch.no_grad():
+        return gaussian_blur(pixels, [max(1, side)] * 2, [sigma] * 2)
