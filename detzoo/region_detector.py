@@ -12,7 +12,7 @@ from torch import Tensor
 
 from detzoo.data.proposals import Proposer
 from detzoo.detector import Detector
-from detzoo.nn import Backbone
+from detzoo.nn import FPN, Backbone, BoxHead, OneMap, RegionFeatures
 from detzoo.ops.rois import region_candidates, region_losses, sample_regions
 from detzoo.types import Candidates, Images, Target
 
@@ -99,6 +99,43 @@ class RegionDetector(Detector):
 
     def candidates(self, outputs: Any, sizes: Sequence[tuple[int, int]]) -> Candidates:
         return region_candidates(outputs.scores, outputs.deltas, outputs.rois, self.top_k)
+
+
+class PooledRegionDetector(RegionDetector):
+    """A RegionDetector that reads regions from the maps of the whole image.
+
+    A subclass's constructor calls `build_second_stage`.
+    """
+
+    def build_second_stage(
+        self,
+        backbone: Backbone,
+        neck: FPN | OneMap,
+        *,
+        region_features: str,
+        region_size: int,
+        sampling_ratio: int,
+        aligned: bool,
+        canonical_size: float,
+        head_width: int,
+        dropout: float,
+    ) -> None:
+        """Add `regions` and `head`; regions are read from no coarser map than the backbone's."""
+        self.regions = RegionFeatures(
+            [stride for stride in neck.strides if stride <= backbone.strides[-1]],
+            kind=region_features,
+            size=region_size,
+            sampling_ratio=sampling_ratio,
+            aligned=aligned,
+            canonical_size=canonical_size,
+        )
+        self.head = BoxHead(
+            neck.channels, region_size, head_width, self.num_classes, dropout, backbone
+        )
+
+    def classify(self, features: Sequence[Tensor], rois: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        pooled = self.regions(features[: len(self.regions.strides)], rois)  # (R, C, 7, 7)
+        return self.head(pooled)  # (R, K + 1), (R, K, 4)
 
 
 def given(images: Images, most: int) -> list[Tensor]:

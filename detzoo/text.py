@@ -1,4 +1,7 @@
-"""Names as they may be shown: a terminal obeys control characters, and a reader believes them."""
+"""Text from outside, as it may be shown, and what settings may be.
+
+A terminal obeys control characters, and a reader believes them.
+"""
 
 from __future__ import annotations
 
@@ -54,3 +57,9 @@ def shortened(text: Any, limit: int) -> str:
     """`escaped`, cut to `limit` characters."""
     shown = escaped(text)
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def check_choice(setting: str, value: Any, known: Iterable[str]) -> None:
+    """Raise ValueError unless the value of that setting is one of `known`."""
+    if value not in (known := list(known)):
+        raise ValueError(f"{setting} is {value!r}; choose one of {', '.join(known)}")

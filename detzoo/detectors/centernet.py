@@ -24,12 +24,13 @@ from detzoo.detector import Detector
 from detzoo.nn.backbones import Backbone
 from detzoo.nn.hourglass import Hourglass
 from detzoo.nn.point_head import EveryStack, PointHead
-from detzoo.nn.upsample import STRIDE, to_stride_4
+from detzoo.nn.stride4 import STRIDE, to_stride_4
 from detzoo.ops import gaussian
 from detzoo.ops.assign import gathered
 from detzoo.ops.constants import constant
 from detzoo.ops.losses import normaliser, penalty_reduced_focal, smooth_l1
 from detzoo.ops.peaks import at_cells, top_peaks, without_padding
+from detzoo.text import check_choice
 from detzoo.types import Candidates, Images, Target, pad_targets
 
 BOX_LOSSES = {"l1": 0.0, "smooth_l1": 1.0}  # and their smooth L1's beta
@@ -111,8 +112,7 @@ class CenterNet(Detector):
             mean=backbone.mean,
             std=backbone.std,
         )
-        if box_loss not in BOX_LOSSES:
-            raise ValueError(f"box_loss is {box_loss!r}; choose one of {', '.join(BOX_LOSSES)}")
+        check_choice("detector.box_loss", box_loss, BOX_LOSSES)
         gaussian.radius(torch.ones(2), overlap, radius)  # raises now, not after the first batch
         self.backbone = backbone
         self.neck = to_stride_4(

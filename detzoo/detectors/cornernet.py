@@ -32,13 +32,14 @@ from detzoo.nn.backbones import Backbone
 from detzoo.nn.corner import Corner
 from detzoo.nn.hourglass import Hourglass
 from detzoo.nn.point_head import EveryStack
-from detzoo.nn.upsample import STRIDE, to_stride_4
+from detzoo.nn.stride4 import STRIDE, to_stride_4
 from detzoo.ops import gaussian
 from detzoo.ops.assign import gathered
 from detzoo.ops.constants import constant
 from detzoo.ops.losses import normaliser, penalty_reduced_focal, smooth_l1
 from detzoo.ops.nms import soft_nms
 from detzoo.ops.peaks import at_cells, top_peaks, without_padding
+from detzoo.text import check_choice
 from detzoo.types import Candidates, Images, Target, pad_targets
 
 PENALTIES = ("size", "fixed", "off")
@@ -134,13 +135,9 @@ class CornerNet(Detector):
             mean=backbone.mean,
             std=backbone.std,
         )
-        for name, value, known in (
-            ("penalty", penalty, PENALTIES),
-            ("pair_score", pair_score, SCORES),
-            ("nms", nms, SUPPRESSIONS),
-        ):
-            if value not in known:
-                raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}")
+        check_choice("detector.penalty", penalty, PENALTIES)
+        check_choice("detector.pair_score", pair_score, SCORES)
+        check_choice("detector.nms", nms, SUPPRESSIONS)
         gaussian.radius(torch.ones(2), overlap, radius)  # raises now, not after the first batch
         self.backbone = backbone
         self.neck = to_stride_4(

@@ -28,6 +28,7 @@ from detzoo.ops import boxes as box_ops
 from detzoo.ops.assign import crowded
 from detzoo.ops.assignment import solve_assignment
 from detzoo.ops.losses import normaliser
+from detzoo.text import check_choice
 from detzoo.types import Candidates, Images, PaddedTargets, Target, pad_targets
 
 POSITIONS = ("attention", "input", "decoder", "none")
@@ -134,12 +135,8 @@ class DETR(Detector):
             mean=backbone.mean,
             std=backbone.std,
         )
-        for name, value, known in (
-            ("position", position, POSITIONS),
-            ("box_loss", box_loss, tuple(BOX_LOSSES)),
-        ):
-            if value not in known:
-                raise ValueError(f"detector.{name} is {value!r}; choose one of {', '.join(known)}")
+        check_choice("detector.position", position, POSITIONS)
+        check_choice("detector.box_loss", box_loss, BOX_LOSSES)
         self.backbone = backbone
         self.neck = nn.Conv2d(backbone.channels[-1], channels, 1)
         self.transformer = Transformer(

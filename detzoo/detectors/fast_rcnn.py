@@ -15,15 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
-
 from detzoo.detector import Proposer
-from detzoo.nn import Backbone, BoxHead, RegionFeatures, make_neck
-from detzoo.region_detector import RegionDetector, RegionOutputs, given
+from detzoo.nn import Backbone, make_neck
+from detzoo.region_detector import PooledRegionDetector, RegionOutputs, given
 from detzoo.types import Images, Target
 
 
-class FastRCNN(RegionDetector):
+class FastRCNN(PooledRegionDetector):
     """See the module's text. Sizes are in input pixels.
 
     proposer: who proposes regions of new images; by default detzoo.data.Grid. max_proposals: the
@@ -88,23 +86,19 @@ class FastRCNN(RegionDetector):
         self.neck = make_neck(
             neck, backbone, channels=channels, levels=levels, upsample_by=upsample_by
         )
-        self.regions = RegionFeatures(
-            [stride for stride in self.neck.strides if stride <= backbone.strides[-1]],
-            kind=region_features,
-            size=region_size,
+        self.build_second_stage(
+            backbone,
+            self.neck,
+            region_features=region_features,
+            region_size=region_size,
             sampling_ratio=sampling_ratio,
             aligned=aligned,
             canonical_size=canonical_size,
-        )
-        self.head = BoxHead(
-            self.neck.channels, region_size, head_width, num_classes, dropout, backbone
+            head_width=head_width,
+            dropout=dropout,
         )
         self.max_proposals = max_proposals
 
     def network(self, images: Images, targets: Sequence[Target] | None = None) -> RegionOutputs:
         maps = self.neck(self.backbone(self.normalise(images)))  # per level (B, C, h, w)
         return self.second_stage(maps, given(images, self.max_proposals), targets)
-
-    def classify(self, features: Sequence[Tensor], rois: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        pooled = self.regions(features[: len(self.regions.strides)], rois)  # (R, C, 7, 7)
-        return self.head(pooled)  # (R, K + 1), (R, K, 4)

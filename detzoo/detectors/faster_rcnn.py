@@ -27,9 +27,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from detzoo.nn import Anchors, Backbone, BoxHead, RegionFeatures, make_neck
+from detzoo.nn import Anchors, Backbone, make_neck
 from detzoo.nn.rpn import RPN, RPNOutputs
-from detzoo.region_detector import RegionDetector, RegionOutputs
+from detzoo.region_detector import PooledRegionDetector, RegionOutputs
 from detzoo.types import Images, Target
 
 
@@ -46,7 +46,7 @@ class Outputs(NamedTuple):
     sizes: tuple[tuple[int, int], ...] = ()  # (height, width) of every image before padding
 
 
-class FasterRCNN(RegionDetector):
+class FasterRCNN(PooledRegionDetector):
     """See the module's text. Sizes are in input pixels.
 
     neck: `fpn`, or `one_map`, the backbone's last map: the paper's is at stride 16, which is a
@@ -138,16 +138,16 @@ class FasterRCNN(RegionDetector):
             edge_anchors=neck == "fpn" if edge_anchors is None else edge_anchors,
         )
         self.box_gradient = box_gradient
-        self.regions = RegionFeatures(
-            [stride for stride in strides if stride <= backbone.strides[-1]],
-            kind=region_features,
-            size=region_size,
+        self.build_second_stage(
+            backbone,
+            self.neck,
+            region_features=region_features,
+            region_size=region_size,
             sampling_ratio=sampling_ratio,
             aligned=aligned,
             canonical_size=canonical_size,
-        )
-        self.head = BoxHead(
-            self.neck.channels, region_size, head_width, num_classes, dropout, backbone
+            head_width=head_width,
+            dropout=dropout,
         )
 
     @property
@@ -171,10 +171,6 @@ class FasterRCNN(RegionDetector):
         first = self.rpn(maps, images.pixels.shape[-2:])
         gradient = self.box_gradient and training
         return maps, first, self.rpn.propose(first, images.sizes, training, gradient)
-
-    def classify(self, features: Sequence[Tensor], rois: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        pooled = self.regions(features[: len(self.regions.strides)], rois)  # (R, C, 7, 7)
-        return self.head(pooled)  # (R, K + 1), (R, K, 4)
 
     def losses(self, outputs: Outputs, targets: Sequence[Target]) -> dict[str, Tensor]:
         own = len(RPNOutputs._fields)

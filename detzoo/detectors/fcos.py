@@ -31,6 +31,7 @@ from detzoo.ops.anchors import per_anchor
 from detzoo.ops.assign import BACKGROUND, IGNORE
 from detzoo.ops.losses import normaliser, sigmoid_focal
 from detzoo.ops.select import top_of_levels
+from detzoo.text import check_choice
 from detzoo.types import Candidates, Images, PaddedTargets, Target, pad_targets
 
 DISTANCES = ("exp", "relu")
@@ -138,14 +139,10 @@ class FCOS(Detector):
             mean=backbone.mean,
             std=backbone.std,
         )
-        for name, value, known in (
-            ("distances", distances, DISTANCES),
-            ("box_loss", box_loss, BOX_LOSSES),
-            ("centerness_on", centerness_on, TOWERS),
-            ("score", score, SCORES),
-        ):
-            if value not in known:
-                raise ValueError(f"detector.{name} is {value!r}; choose one of {', '.join(known)}")
+        check_choice("detector.distances", distances, DISTANCES)
+        check_choice("detector.box_loss", box_loss, BOX_LOSSES)
+        check_choice("detector.centerness_on", centerness_on, TOWERS)
+        check_choice("detector.score", score, SCORES)
         self.backbone = backbone
         self.neck = FPN(
             backbone.channels,

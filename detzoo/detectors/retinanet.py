@@ -30,6 +30,7 @@ from detzoo.ops.anchors import per_anchor
 from detzoo.ops.assign import BACKGROUND, IGNORE, match
 from detzoo.ops.losses import hard_negatives, normaliser, sigmoid_focal, smooth_l1
 from detzoo.ops.select import top_of_levels
+from detzoo.text import check_choice
 from detzoo.types import Candidates, Images, Target, pad_targets
 
 LOSSES = ("focal", "ce", "balanced_ce", "ohem")
@@ -118,8 +119,7 @@ class RetinaNet(Detector):
             mean=backbone.mean,
             std=backbone.std,
         )
-        if loss not in LOSSES:
-            raise ValueError(f"detector.loss is {loss!r}; choose one of {', '.join(LOSSES)}")
+        check_choice("detector.loss", loss, LOSSES)
         self.backbone = backbone
         self.neck = FPN(
             backbone.channels,

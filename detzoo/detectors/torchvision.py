@@ -20,24 +20,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.models.detection.ssd import SSD
-from torchvision.ops import MultiScaleRoIAlign, box_iou
+from torchvision.ops import box_iou
 
 from detzoo.detector import Detector
 from detzoo.nn import torchvision as parts
 from detzoo.nn.backbones import Backbone
-from detzoo.nn.norms import GroupNorm
+from detzoo.text import check_choice
 from detzoo.types import Candidates, Detections, Images, Target
 
 MODELS = {"faster_rcnn": FasterRCNN, "retinanet": RetinaNet, "ssd": SSD, "fcos": FCOS}
@@ -103,16 +100,7 @@ class TorchvisionDetector(Detector):
             mean=backbone.mean,
             std=backbone.std,
         )
-        if kind not in MODELS:
-            raise ValueError(f"kind is {kind!r}; choose one of {', '.join(MODELS)}")
-        if kind in ("ssd", "fcos") and (smallest_anchor or anchor_sizes):
-            raise ValueError(f"torchvision's {kind} takes no smallest_anchor and no anchor_sizes")
-        if kind != "faster_rcnn" and head_width:
-            raise ValueError(f"torchvision's {kind} has no head_width; only faster_rcnn has")
-        if tower_norm and kind != "retinanet":
-            raise ValueError(f"torchvision's {kind} has no choice of tower_norm; retinanet has")
-        if (kind == "fcos" or tower_norm) and channels % 32:
-            raise ValueError(f"channels is {channels}; {kind} has group norm of 32 groups")
+        _check(kind, channels, smallest_anchor or anchor_sizes, head_width, tower_norm)
         low, high = levels or LEVELS[kind]
         strides = [2**level for level in range(low, high + 1)]
         if anchor_sizes is None:
@@ -139,28 +127,9 @@ class TorchvisionDetector(Detector):
         }
         if nms_threshold is not None:
             arguments[f"{prefix}nms_thresh"] = nms_threshold
-        if kind == "faster_rcnn":
-            width = head_width or 1024
-            pooled = [str(i) for i in range(len(self.neck.used))]
-            arguments |= {
-                "rpn_anchor_generator": parts.anchor_generator(anchor_sizes, (0.5, 1.0, 2.0)),
-                "box_roi_pool": MultiScaleRoIAlign(pooled, output_size=7, sampling_ratio=2),
-                "box_head": TwoMLPHead(channels * 7 * 7, width),
-                "box_predictor": FastRCNNPredictor(width, num_classes + 1),
-                "num_classes": None,  # the predictor has them
-            }
-        elif kind == "ssd":
-            arguments |= {"anchor_generator": parts.default_boxes(len(strides)), "size": (1, 1)}
-        else:
-            ratios = (0.5, 1.0, 2.0) if kind == "retinanet" else (1.0,)
-            arguments["anchor_generator"] = generator = parts.anchor_generator(anchor_sizes, ratios)
-            if tower_norm:
-                arguments["head"] = RetinaNetHead(
-                    channels,
-                    generator.num_anchors_per_location()[0],
-                    num_classes,
-                    norm_layer=partial(GroupNorm, 32),
-                )
+        arguments |= parts.model_parts(
+            kind, anchor_sizes, len(self.neck.used), channels, head_width, tower_norm, num_classes
+        )
         arguments |= options or {}
         unknown = set(arguments) - set(inspect.signature(MODELS[kind]).parameters)
         if unknown:
@@ -298,3 +267,18 @@ class TorchvisionDetector(Detector):
             one = Detections(boxes=boxes, scores=scores, labels=labels - self.first_label)
             detections.append(one[(boxes[:, 2:] > boxes[:, :2]).all(1)])
         return detections
+
+
+def _check(
+    kind: str, channels: int, anchors: object, head_width: int | None, tower_norm: bool
+) -> None:
+    """Raise ValueError for an unknown kind and for an argument that the kind has no use for."""
+    check_choice("detector.kind", kind, MODELS)
+    if kind in ("ssd", "fcos") and anchors:
+        raise ValueError(f"torchvision's {kind} takes no smallest_anchor and no anchor_sizes")
+    if kind != "faster_rcnn" and head_width:
+        raise ValueError(f"torchvision's {kind} has no head_width; only faster_rcnn has")
+    if tower_norm and kind != "retinanet":
+        raise ValueError(f"torchvision's {kind} has no choice of tower_norm; retinanet has")
+    if (kind == "fcos" or tower_norm) and channels % 32:
+        raise ValueError(f"channels is {channels}; {kind} has group norm of 32 groups")

@@ -30,12 +30,13 @@ from detzoo.detector import Detector
 from detzoo.nn import Backbone, OneMap
 from detzoo.nn.blocks import OutputConv, OutputLinear
 from detzoo.nn.darknet import SLOPE, unit
-from detzoo.nn.upsample import TopDown
+from detzoo.nn.stride4 import TopDown
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.assign import claim
 from detzoo.ops.constants import constant
 from detzoo.ops.gaussian import touched
 from detzoo.ops.select import top_candidates
+from detzoo.text import check_choice
 from detzoo.types import Candidates, Images, Target, pad_targets
 
 NECKS = ("one_map", "topdown")
@@ -133,10 +134,8 @@ class YOLO(Detector):
             mean=backbone.mean,
             std=backbone.std,
         )
-        if neck not in NECKS:
-            raise ValueError(f"detector.neck is {neck!r}; choose one of {', '.join(NECKS)}")
-        if head not in HEADS:
-            raise ValueError(f"detector.head is {head!r}; choose one of {', '.join(HEADS)}")
+        check_choice("detector.neck", neck, NECKS)
+        check_choice("detector.head", head, HEADS)
         if head == "fc" and grid is None:
             raise ValueError("detector.grid is None, but a fully connected head has so many cells")
         if answer_scale <= 0:

@@ -15,6 +15,7 @@ from timm.layers import BatchNormAct2d, freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from detzoo.nn.norms import GroupNorm
+from detzoo.text import check_choice
 
 NORMS = ("bn", "frozen_bn", "gn")
 
@@ -50,8 +51,7 @@ class Backbone(nn.Module):
         options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if norm not in NORMS:
-            raise ValueError(f"backbone.norm is {norm!r}; choose one of {', '.join(NORMS)}")
+        check_choice("backbone.norm", norm, NORMS)
         if not timm.is_model(name):
             near = ", ".join(get_close_matches(name, timm.list_models(), 5))
             raise ValueError(

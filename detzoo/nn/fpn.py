@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from detzoo.nn.backbones import Backbone
 from detzoo.nn.blocks import Halving
 from detzoo.nn.upsample import doublings
+from detzoo.text import check_choice
 
 NECKS = ("fpn", "one_map")
 EXTRAS = ("pool", "conv_c5", "conv_p5")
@@ -39,8 +40,7 @@ class FPN(nn.Module):
         upsample_by: str = "nearest",  # section 3
     ) -> None:
         super().__init__()
-        if extra not in EXTRAS:
-            raise ValueError(f"the pyramid's extra is {extra!r}; choose one of {', '.join(EXTRAS)}")
+        check_choice("the pyramid's extra", extra, EXTRAS)
         levels = [stride.bit_length() - 1 for stride in in_strides]
         self.used = [i for i, level in enumerate(levels) if min_level <= level <= max_level]
         if not self.used or levels[self.used[0]] != min_level:
@@ -104,8 +104,7 @@ def make_neck(
 
     upsample_by: of the pyramid; None is its paper's.
     """
-    if kind not in NECKS:
-        raise ValueError(f"detector.neck is {kind!r}; choose one of {', '.join(NECKS)}")
+    check_choice("detector.neck", kind, NECKS)
     if kind == "one_map":
         return OneMap(backbone.channels, backbone.strides)
     return FPN(

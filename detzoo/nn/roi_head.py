@@ -13,6 +13,7 @@ from detzoo.nn.blocks import OutputLinear
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.regions import align
 from detzoo.ops.rois import with_image
+from detzoo.text import check_choice
 
 REGION_FEATURES = ("align_max", "align", "pool")
 
@@ -42,9 +43,7 @@ class RegionFeatures(nn.Module):
         canonical_size: float = 224.0,
     ) -> None:
         super().__init__()
-        if kind not in REGION_FEATURES:
-            choices = ", ".join(REGION_FEATURES)
-            raise ValueError(f"detector.region_features is {kind!r}; choose one of {choices}")
+        check_choice("detector.region_features", kind, REGION_FEATURES)
         self.strides = tuple(strides)
         self.kind, self.size, self.sampling_ratio = kind, size, sampling_ratio
         self.aligned, self.canonical_size = aligned, canonical_size

@@ -1,4 +1,4 @@
-"""What torchvision's detectors stand on here: pyramid, extra maps, anchors, their boxes and scores.
+"""Parts of torchvision's detectors: pyramid, extra maps, anchors, heads, their boxes and scores.
 
 Shape letters: B images, C channels, K classes, N anchors, R regions of all images.
 """
@@ -7,17 +7,21 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
-from torchvision.ops import FeaturePyramidNetwork
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.retinanet import RetinaNetHead
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from detzoo.nn.backbones import Backbone
 from detzoo.nn.blocks import Halving
+from detzoo.nn.norms import GroupNorm
 from detzoo.ops.select import top_candidates
 from detzoo.types import Candidates
 
@@ -96,6 +100,38 @@ def default_boxes(levels: int) -> DefaultBoxGenerator:
     ratios = [[2, 3] if 0 < i < levels - 2 else [2] for i in range(levels)]
     scales = list(SSD300_SCALES) if levels + 1 == len(SSD300_SCALES) else None
     return DefaultBoxGenerator(ratios, scales=scales)
+
+
+def model_parts(
+    kind: str,
+    anchor_sizes: Sequence[Sequence[float]],
+    pooled: int,
+    channels: int,
+    head_width: int | None,
+    tower_norm: bool,
+    num_classes: int,
+) -> dict[str, Any]:
+    """The modules that torchvision's model of this kind is given, by its names for them.
+
+    pooled: how many of the maps Faster R-CNN's regions are read from.
+    """
+    if kind == "faster_rcnn":
+        width = head_width or 1024
+        return {
+            "rpn_anchor_generator": anchor_generator(anchor_sizes, (0.5, 1.0, 2.0)),
+            "box_roi_pool": MultiScaleRoIAlign(list(map(str, range(pooled))), 7, 2),
+            "box_head": TwoMLPHead(channels * 7 * 7, width),
+            "box_predictor": FastRCNNPredictor(width, num_classes + 1),
+            "num_classes": None,  # the predictor has them
+        }
+    if kind == "ssd":
+        return {"anchor_generator": default_boxes(len(anchor_sizes)), "size": (1, 1)}
+    generator = anchor_generator(anchor_sizes, (0.5, 1.0, 2.0) if kind == "retinanet" else (1.0,))
+    if not tower_norm:
+        return {"anchor_generator": generator}
+    anchors = generator.num_anchors_per_location()[0]
+    head = RetinaNetHead(channels, anchors, num_classes, norm_layer=partial(GroupNorm, 32))
+    return {"anchor_generator": generator, "head": head}
 
 
 def dense_candidates(

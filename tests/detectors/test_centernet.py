@@ -8,7 +8,7 @@ from torch import Tensor
 
 from detzoo.detectors.centernet import CenterNet, Outputs
 from detzoo.nn.backbones import Backbone
-from detzoo.nn.upsample import Deconvolutions, TopDown
+from detzoo.nn.stride4 import Deconvolutions, TopDown
 from detzoo.types import Frame, Images, Target
 
 K = 3

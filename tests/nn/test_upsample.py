@@ -7,14 +7,8 @@ from torch import Tensor, nn
 
 from detzoo.nn import FPN, Backbone, Hourglass
 from detzoo.nn.blocks import Deformable
-from detzoo.nn.upsample import (
-    UPSAMPLES,
-    AsTheyAre,
-    Deconvolutions,
-    DeepAggregation,
-    Upsample,
-    to_stride_4,
-)
+from detzoo.nn.stride4 import Deconvolutions, DeepAggregation, Unchanged, to_stride_4
+from detzoo.nn.upsample import UPSAMPLES, Upsample
 
 CHANNELS, STRIDES = (8, 16, 24, 32), (4, 8, 16, 32)
 
@@ -85,7 +79,7 @@ def test_taps_move_down_and_right() -> None:
 
 def test_what_is_at_stride_4_already_stays_as_it_is() -> None:
     neck = to_stride_4("topdown", (8, 8), (4, 4), 64)
-    assert isinstance(neck, AsTheyAre) and neck.channels == 8
+    assert isinstance(neck, Unchanged) and neck.channels == 8
     x = torch.zeros(1, 8, 4, 4)
     assert all(a is b for a, b in zip(neck([x, x]), [x, x], strict=True))
 
