@@ -90,10 +90,12 @@ class Detector(nn.Module, abc.ABC):
         *,
         num_classes: int,
         stride: int,
+        backbone: nn.Module | None = None,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         proposer: Proposer | None = None,
     ) -> None:
+        """backbone: becomes the child of that name, and its mean and std the detector's."""
         super().__init__()
         if num_classes < 1:
             raise ValueError(f"num_classes is {num_classes}; a detector needs at least one class")
@@ -102,6 +104,9 @@ class Detector(nn.Module, abc.ABC):
         self.resize: Resize = Letterbox(512)
         self.proposer = (proposer or Grid()) if self.needs_proposals else None
         self.class_names: tuple[str, ...] | None = None
+        if backbone is not None:
+            self.backbone = backbone
+            mean, std = backbone.mean, backbone.std
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 

@@ -56,8 +56,7 @@ class RegionDetector(Detector):
         super().__init__(
             num_classes=num_classes,
             stride=stride,
-            mean=backbone.mean,
-            std=backbone.std,
+            backbone=backbone,
             proposer=proposer,
         )
         self.roi_positive, self.roi_background = roi_positive, roi_background

@@ -35,7 +35,7 @@ ARROWS = {
     # engine.precision: speed and accuracy must come from the same object at the same precision
     "speed": {
         *("types", "detector", "data", "metrics"),
-        *("engine.precision", "engine.folded", "engine.cpu"),
+        *("engine.precision", "engine.folded", "engine.folding", "engine.cpu"),
     },
     "explain": {"types", "detector", "data", "metrics", "ops.boxes", "ops.precision"},
     "report": {"metrics"},

@@ -106,15 +106,9 @@ class CenterNet(Detector):
         flip_test: bool = False,
         nms_threshold: float | None = None,
     ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            stride=backbone.strides[-1],
-            mean=backbone.mean,
-            std=backbone.std,
-        )
+        super().__init__(num_classes=num_classes, stride=backbone.strides[-1], backbone=backbone)
         check_choice("detector.box_loss", box_loss, BOX_LOSSES)
         gaussian.radius(torch.ones(2), overlap, radius)  # raises now, not after the first batch
-        self.backbone = backbone
         self.neck = to_stride_4(
             upsample,
             backbone.channels,

@@ -129,17 +129,11 @@ class CornerNet(Detector):
         score_threshold: float = 0.001,
         max_detections: int = 100,
     ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            stride=backbone.strides[-1],
-            mean=backbone.mean,
-            std=backbone.std,
-        )
+        super().__init__(num_classes=num_classes, stride=backbone.strides[-1], backbone=backbone)
         check_choice("detector.penalty", penalty, PENALTIES)
         check_choice("detector.pair_score", pair_score, SCORES)
         check_choice("detector.nms", nms, SUPPRESSIONS)
         gaussian.radius(torch.ones(2), overlap, radius)  # raises now, not after the first batch
-        self.backbone = backbone
         self.neck = to_stride_4(
             upsample,
             backbone.channels,

@@ -129,15 +129,9 @@ class DETR(Detector):
         score_threshold: float = 0.0,
         max_detections: int = 100,
     ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            stride=backbone.strides[-1],
-            mean=backbone.mean,
-            std=backbone.std,
-        )
+        super().__init__(num_classes=num_classes, stride=backbone.strides[-1], backbone=backbone)
         check_choice("detector.position", position, POSITIONS)
         check_choice("detector.box_loss", box_loss, BOX_LOSSES)
-        self.backbone = backbone
         self.neck = nn.Conv2d(backbone.channels[-1], channels, 1)
         self.transformer = Transformer(
             channels, heads, hidden, encoder_layers, decoder_layers, queries, dropout, position

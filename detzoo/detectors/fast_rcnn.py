@@ -82,7 +82,6 @@ class FastRCNN(PooledRegionDetector):
             nms_threshold=nms_threshold,
             max_detections=max_detections,
         )
-        self.backbone = backbone
         self.neck = make_neck(
             neck, backbone, channels=channels, levels=levels, upsample_by=upsample_by
         )

@@ -115,7 +115,6 @@ class FasterRCNN(PooledRegionDetector):
             nms_threshold=nms_threshold,
             max_detections=max_detections,
         )
-        self.backbone = backbone
         self.neck = make_neck(
             neck, backbone, channels=channels, levels=levels, upsample_by=upsample_by
         )

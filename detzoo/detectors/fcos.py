@@ -133,17 +133,11 @@ class FCOS(Detector):
         nms_threshold: float = 0.5,  # as RetinaNet
         max_detections: int = 100,
     ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            stride=2 ** max(5, levels[0]),
-            mean=backbone.mean,
-            std=backbone.std,
-        )
+        super().__init__(num_classes=num_classes, stride=2 ** max(5, levels[0]), backbone=backbone)
         check_choice("detector.distances", distances, DISTANCES)
         check_choice("detector.box_loss", box_loss, BOX_LOSSES)
         check_choice("detector.centerness_on", centerness_on, TOWERS)
         check_choice("detector.score", score, SCORES)
-        self.backbone = backbone
         self.neck = FPN(
             backbone.channels,
             backbone.strides,

@@ -85,7 +85,6 @@ class RCNN(RegionDetector):
             )
         if chunk < 1:
             raise ValueError(f"detector.chunk is {chunk}; it must be at least 1")
-        self.backbone = backbone
         size = -(-crop // backbone.strides[-1])
         self.head = BoxHead(backbone.channels[-1], size, head_width, num_classes, dropout, backbone)
         self.crop, self.context, self.chunk = crop, context, chunk

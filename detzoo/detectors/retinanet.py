@@ -113,14 +113,8 @@ class RetinaNet(Detector):
         nms_threshold: float = 0.5,  # section 4.1
         max_detections: int = 100,
     ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            stride=2 ** max(5, levels[0]),
-            mean=backbone.mean,
-            std=backbone.std,
-        )
+        super().__init__(num_classes=num_classes, stride=2 ** max(5, levels[0]), backbone=backbone)
         check_choice("detector.loss", loss, LOSSES)
-        self.backbone = backbone
         self.neck = FPN(
             backbone.channels,
             backbone.strides,

@@ -172,7 +172,7 @@ class SSD(Detector):
         max_detections: int = 200,  # section 3.7
     ) -> None:
         # Nothing is upsampled and added, so an input may have any size: 300 is no multiple of 16.
-        super().__init__(num_classes=num_classes, stride=1, mean=backbone.mean, std=backbone.std)
+        super().__init__(num_classes=num_classes, stride=1, backbone=backbone)
         if scales is None:
             scales = default_scales(maps, first_scale, smallest, largest)
         if ratios is None:
@@ -184,7 +184,6 @@ class SSD(Detector):
         ):
             if given is not None and len(given) != count:
                 raise ValueError(f"detector.{name} has {len(given)} entries; {maps} maps: {count}")
-        self.backbone = backbone
         self.neck = Maps(backbone, finest_level, maps, extra_channels, unpadded, l2_scale)
         self.scales = tuple(map(float, scales))
         self.ratios = tuple(tuple(map(float, r)) for r in ratios)

@@ -94,12 +94,7 @@ class TorchvisionDetector(Detector):
         max_detections: int = 100,
         options: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            stride=backbone.strides[-1],
-            mean=backbone.mean,
-            std=backbone.std,
-        )
+        super().__init__(num_classes=num_classes, stride=backbone.strides[-1], backbone=backbone)
         _check(kind, channels, smallest_anchor or anchor_sizes, head_width, tower_norm)
         low, high = levels or LEVELS[kind]
         strides = [2**level for level in range(low, high + 1)]
@@ -113,15 +108,14 @@ class TorchvisionDetector(Detector):
         self.score_threshold, self.max_detections = score_threshold, max_detections
         # With a softmax, background is class 0; sigmoids need none.
         self.first_label = 1 if kind in ("faster_rcnn", "ssd") else 0
-        self.backbone = backbone
-        self.neck = (parts.ExtraMaps if kind == "ssd" else parts.Pyramid)(
-            backbone, channels, (low, high)
-        )
+        neck = parts.ExtraMaps if kind == "ssd" else parts.Pyramid
+        self.neck = neck(backbone, channels, (low, high))
         stub = nn.Identity()  # their models want a backbone that tells its width
         stub.out_channels = self.neck.channels if kind == "ssd" else channels
-        arguments = {"backbone": stub, "num_classes": num_classes + self.first_label}
         prefix = "box_" if kind == "faster_rcnn" else ""
-        arguments |= {
+        arguments = {
+            "backbone": stub,
+            "num_classes": num_classes + self.first_label,
             f"{prefix}score_thresh": score_threshold,
             f"{prefix}detections_per_img": max_detections,
         }

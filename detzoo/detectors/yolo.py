@@ -128,12 +128,7 @@ class YOLO(Detector):
         nms_threshold: float = 0.5,
         max_detections: int = 100,
     ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            stride=backbone.strides[-1],
-            mean=backbone.mean,
-            std=backbone.std,
-        )
+        super().__init__(num_classes=num_classes, stride=backbone.strides[-1], backbone=backbone)
         check_choice("detector.neck", neck, NECKS)
         check_choice("detector.head", head, HEADS)
         if head == "fc" and grid is None:
@@ -142,7 +137,6 @@ class YOLO(Detector):
             raise ValueError(f"detector.answer_scale is {answer_scale}; it is above 0")
         if predictors < 1:
             raise ValueError(f"detector.predictors is {predictors}; a cell needs at least one")
-        self.backbone = backbone
         if neck == "topdown":
             self.neck: nn.Module = TopDown(
                 backbone.channels,

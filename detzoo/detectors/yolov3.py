@@ -180,12 +180,7 @@ class YOLOv3(Detector):
         nms_threshold: float = 0.45,  # the published code
         max_detections: int = 100,
     ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            stride=backbone.strides[-1],
-            mean=backbone.mean,
-            std=backbone.std,
-        )
+        super().__init__(num_classes=num_classes, stride=backbone.strides[-1], backbone=backbone)
         finest = 2**finest_level
         if finest not in backbone.strides:
             raise ValueError(f"no map has stride {finest}, the backbone's have {backbone.strides}")
@@ -206,7 +201,6 @@ class YOLOv3(Detector):
         each = len(anchors) // maps
         pairs = [(float(w), float(h)) for w, h in anchors]
         self.priors = tuple(tuple(pairs[i * each : (i + 1) * each]) for i in range(maps))
-        self.backbone = backbone
         self.neck = Neck(
             backbone.channels[self.first :], used, widths, convs, upsample_by or "nearest"
         )

@@ -1,159 +1,22 @@
-"""Layers as inference wants them: batch norm folded into the layer before it, weights cast once,
-and 3x3 convolutions by Winograd's way where that is faster.
+"""Layers that compute with the batch norm behind them, and 3x3 convolutions by Winograd's way.
 
 What is folded is a view of the weights and no copy that could go astray: the parameters, the state
 dict and so checkpoints and fingerprints stay as they were; where gradients are wanted, in training
 mode, and under `torch.export` the layers compute as they were written; and a weight that has
-changed since is folded anew. `torch.compile` does not fold by itself: `CompiledNetwork` has the
-layers folded before each call, and what is compiled takes them so.
+changed since is folded anew.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detzoo.detector import eval_mode
 from detzoo.engine.winograd import winograd, winograd_filters, winograd_pays
-from detzoo.ops.precision import float32_as
-
-# These very classes, and what has a `late_bias`; others have a mind of their own
-LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-SIDE = 64  # pixels, about, on which a backbone is compared with itself
-TOLERANCE = 1e-3  # of a map's largest value
-
-
-class Folding(NamedTuple):
-    """norms: of the detector, batch norms with statistics. left: names of those that compute by
-    themselves. why: the reason, where a whole backbone is left.
-    """
-
-    norms: int
-    left: tuple[str, ...]
-    why: str
-
-    @property
-    def said(self) -> str:
-        """A sentence about what is left; empty where nothing is."""
-        if not self.left:
-            return ""
-        some = ", ".join(self.left[:3]) + (", ..." if len(self.left) > 3 else "")
-        why = self.why or "no layer right before them that they could be folded into"
-        return f"{len(self.left)} of {self.norms} batch norms are not folded ({some}): {why}"
-
-    def describe(self) -> dict[str, Any]:
-        """Plain values, for a scoring's and a timing's record."""
-        folded = self.norms - len(self.left)
-        return {"norms": self.norms, "folded": folded, "left": list(self.left), "why": self.why}
-
-
-def folding(detector: nn.Module) -> Folding:
-    """What is folded of a detector, as it stands, and what is not."""
-    norms = {name: m for name, m in detector.named_modules() if _has_statistics(m)}
-    left = [n for n, norm in norms.items() if not isinstance(vars(norm).get("forward"), Done)]
-    return Folding(len(norms), tuple(left), vars(detector).get("left_as_written", ""))
-
-
-def fold(detector: nn.Module) -> None:
-    """Fold every batch norm into the layer that it follows, in place; again is harmless.
-
-    Whether it follows is taken from the order in which a module registers its children. In a
-    Sequential that is the order of computing. Of the child `backbone`, which may be any of timm's,
-    it is believed of all modules, and then seen: where random pixels give something else than
-    before, the backbone is left as it is written. `folding` says what was done.
-    """
-    backbone = getattr(detector, "backbone", nn.Identity())
-    inside = set(backbone.modules())
-    followers: dict[nn.Module, set[nn.Module]] = {}
-    for parent in detector.modules():
-        if isinstance(parent, nn.Sequential) or parent in inside:
-            for child, norm in pairwise(parent.children()):
-                if _folds(layer := _last(child), norm):
-                    followers.setdefault(layer, set()).add(norm)
-    for module in detector.modules():  # what is folded so already is left, for who has compiled it
-        if type(module) in LAYERS or _late_bias(module):
-            norms = followers.get(module, set())
-            _fold(module, norms.pop() if len(norms) == 1 else None)
-    vars(detector).pop("left_as_written", None)
-    if len(inside) > 1:
-        apart = _apart(backbone, -(-SIDE // detector.stride) * detector.stride)
-        if not apart <= TOLERANCE:  # or not a number
-            unfold(backbone)
-            vars(detector)["left_as_written"] = (
-                f"folded, the backbone's maps differ by {apart:.2g} of their largest value"
-            )
-
-
-def _fold(layer: nn.Module, norm: nn.Module | None) -> None:
-    before = vars(layer).get("forward")
-    if isinstance(before, Folded):
-        if before.layer is layer and before.norm is norm:
-            return
-        if before.norm is not None:
-            vars(before.norm).pop("forward", None)
-    layer.forward = Folded(layer, norm)
-    if norm is not None:
-        norm.forward = Done(norm, layer.forward)
-
-
-def unfold(detector: nn.Module) -> None:
-    """All layers as they were written."""
-    vars(detector).pop("left_as_written", None)
-    for module in detector.modules():
-        if isinstance(vars(module).get("forward"), Folded | Done):
-            del module.forward
-
-
-def _folded(detector: nn.Module) -> Iterator[Folded]:
-    for module in detector.modules():
-        if isinstance(forward := vars(module).get("forward"), Folded):
-            yield forward
-
-
-class CompiledNetwork:
-    """A detector's `network` by `torch.compile`, with its folded layers ready before each call."""
-
-    def __init__(self, detector: nn.Module) -> None:
-        self.detector = detector
-        self.network = torch.compile(detector.network)
-
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        layers = [forward for forward in _folded(self.detector) if not forward.as_written]
-        for forward in layers:
-            forward.current(forward.layer.weight.device.type)
-            forward.ready = True
-        try:
-            return self.network(*arguments, **named)
-        finally:
-            for forward in layers:
-                forward.ready = False
-
-
-def kept(detector: nn.Module) -> Iterator[Tensor]:
-    """The tensors that folding holds besides the detector's own."""
-    for forward in _folded(detector):
-        if forward.parameters is not None:
-            tensors = (*forward.parameters, forward.filters)
-            yield from (tensor for tensor in tensors if tensor is not None)
-
-
-@contextmanager
-def plain_sums(detector: nn.Module) -> Iterator[None]:
-    """Within it every convolution is torch's own, for whoever counts operations."""
-    fast = [forward for forward in _folded(detector) if forward.fast]
-    for forward in fast:
-        forward.fast = False
-    try:
-        yield
-    finally:
-        for forward in fast:
-            forward.fast = True
 
 
 class Folded:
@@ -164,7 +27,7 @@ class Folded:
     def __init__(self, layer: nn.Module, norm: nn.Module | None) -> None:
         self.layer, self.norm = layer, norm
         self.fast = _plain_3x3(layer)  # by `winograd`, where it pays
-        self.late_bias = _late_bias(layer)
+        self.late_bias = has_late_bias(layer)
         self.sources = [layer.weight, layer.bias]
         if norm is not None:
             self.sources += [norm.weight, norm.bias, norm.running_mean, norm.running_var]
@@ -230,7 +93,7 @@ class Folded:
         return self.parameters
 
 
-class Done:
+class FoldedNorm:
     """The forward of a norm that the layer before it has done: its activation, if it has one."""
 
     def __init__(self, norm: nn.Module, folded: Folded) -> None:
@@ -243,40 +106,46 @@ class Done:
         return norm.act(norm.drop(x)) if hasattr(norm, "act") else x  # timm's norms have both
 
 
-def _late_bias(layer: nn.Module) -> bool:
-    """Whether it is a convolution that adds its bias in float32 (nn.blocks.OutputConv)."""
+def folded_layers(detector: nn.Module) -> Iterator[Folded]:
+    """The forward of every layer that is folded."""
+    for module in detector.modules():
+        if isinstance(forward := vars(module).get("forward"), Folded):
+            yield forward
+
+
+def folded_weights(detector: nn.Module) -> Iterator[Tensor]:
+    """The tensors that folding holds besides the detector's own."""
+    for forward in folded_layers(detector):
+        if forward.parameters is not None:
+            tensors = (*forward.parameters, forward.filters)
+            yield from (tensor for tensor in tensors if tensor is not None)
+
+
+@contextmanager
+def without_winograd(detector: nn.Module) -> Iterator[None]:
+    """Within it every convolution is torch's own, for whoever counts operations."""
+    fast = [forward for forward in folded_layers(detector) if forward.fast]
+    for forward in fast:
+        forward.fast = False
+    try:
+        yield
+    finally:
+        for forward in fast:
+            forward.fast = True
+
+
+def has_late_bias(layer: nn.Module) -> bool:
+    """Whether the layer is a convolution that adds its bias in float32 (nn.blocks.OutputConv)."""
     return isinstance(layer, nn.Conv2d) and getattr(layer, "late_bias", False)
 
 
 def _plain_3x3(layer: nn.Module) -> bool:
     """Whether `winograd` computes it: no strides, holes or groups, a margin of one zero."""
-    return (type(layer) is nn.Conv2d or _late_bias(layer)) and (
+    return (type(layer) is nn.Conv2d or has_late_bias(layer)) and (
         (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
         == ((3, 3), (1, 1), (1, 1), (1, 1))
         and (layer.groups, layer.padding_mode) == (1, "zeros")
     )
-
-
-def _last(module: nn.Module) -> nn.Module:
-    """What computes last of it."""
-    while isinstance(module, nn.Sequential) and len(module):
-        module = module[-1]
-    return module
-
-
-def _folds(layer: nn.Module, norm: nn.Module) -> bool:
-    """Whether `norm` has statistics of its own, one for every channel that `layer` puts out."""
-    return (
-        _has_statistics(norm)
-        and type(layer) in LAYERS
-        and not isinstance(layer, nn.Linear)
-        and len(norm.running_var) == layer.out_channels
-    )
-
-
-def _has_statistics(norm: nn.Module) -> bool:
-    batch_norm = isinstance(norm, nn.BatchNorm2d) or "FrozenBatchNorm" in type(norm).__name__
-    return batch_norm and getattr(norm, "running_var", None) is not None
 
 
 def _merged(layer: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
@@ -291,24 +160,3 @@ def _merged(layer: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
         weight = weight * scale.view(groups, 1, -1, 1, 1)
         return weight.flatten(0, 1), bias
     return layer.weight * scale[:, None, None, None], bias
-
-
-@torch.no_grad()
-def _apart(backbone: nn.Module, side: int) -> float:
-    """How far the folded backbone is from itself as it is written, on random pixels: the largest
-    difference of a map as a share of the map's largest value. In IEEE's float32, whatever they will
-    be computed in: TF32 alone makes 2e-3.
-    """
-    like = next(backbone.parameters())
-    pixels = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0)).to(like)
-    no_autocast = torch.autocast(like.device.type, enabled=False)
-    with eval_mode(backbone), float32_as(tf32=False), no_autocast:
-        folded = backbone(pixels)
-        with torch.enable_grad():
-            written = [x.detach() for x in backbone(pixels)]
-    tiny = torch.finfo(like.dtype).tiny
-    apart = [
-        (a - b).abs().max() / b.abs().max().clamp(min=tiny)
-        for a, b in zip(folded, written, strict=True)
-    ]
-    return float(torch.stack(apart).max())

@@ -16,7 +16,7 @@ import torch
 
 from detzoo.data.image import Resize
 from detzoo.engine.cpu import cpu_flags
-from detzoo.engine.folded import CompiledNetwork, fold, folding, unfold
+from detzoo.engine.folding import CompiledNetwork, fold, inspect_folding, unfold
 from detzoo.ops.precision import float32_as
 from detzoo.types import Images
 
@@ -132,9 +132,9 @@ def prepare(
     """Move the detector, in place, to the device and into the layout; returns it.
 
     inference: with batch norm folded, weights cast once and, where it pays, 3x3 convolutions by
-    Winograd's way (engine.folded), for whatever finds objects; the weights themselves, and what
+    Winograd's way (engine.folding), for whatever finds objects; the weights themselves, and what
     training computes, stay as they are. What could not be folded is warned of, once;
-    `folded.folding` counts.
+    `inspect_folding` counts.
 
     compile: its `network` is `torch.compile`d, of this one object, at its first call for a shape,
     folded where `inference` is; whoever calls the object then calls that. False puts the network
@@ -144,8 +144,8 @@ def prepare(
     detector.to(device=device).to(memory_format=layout)
     if inference:
         fold(detector)
-        if said := folding(detector).said:
-            warnings.warn(f"{type(detector).__name__}: {said}", stacklevel=2)
+        if warning := inspect_folding(detector).warning:
+            warnings.warn(f"{type(detector).__name__}: {warning}", stacklevel=2)
     else:
         unfold(detector)
     if not compile:

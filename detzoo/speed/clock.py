@@ -34,7 +34,7 @@ from tqdm import tqdm
 
 from detzoo.data.image import Resize, decoder, load_image
 from detzoo.detector import Detector
-from detzoo.engine.folded import folding
+from detzoo.engine.folding import inspect_folding
 from detzoo.engine.precision import Mode, autocast, identity, prepare, transfer
 from detzoo.speed import cost
 from detzoo.speed.caveats import warnings_about
@@ -225,7 +225,7 @@ def measure(
             "energy": energies[name],
             **costs[name],
             "proposer": proposer.describe() if (proposer := pipeline.detector.proposer) else None,
-            "folding": folding(pipeline.detector).describe(),
+            "folding": inspect_folding(pipeline.detector).describe(),
             "shapes": len(set(shapes[name])),
             "warmup": warmups[name],
             "seconds": seconds,
@@ -239,7 +239,7 @@ def measure(
                 **identity(pipeline.detector, pipeline.resize, device, modes[name]),
             },
         }
-        left = folding(pipeline.detector).said
+        left = inspect_folding(pipeline.detector).warning
         result["warnings"] = [*warnings_about(result), *([left] if left else [])]
         results[name] = result
     return results

@@ -13,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from detzoo.detector import Detector, eval_mode
-from detzoo.engine.folded import kept, plain_sums
+from detzoo.engine.folded import folded_weights, without_winograd
 from detzoo.types import Images
 
 PEAK_MEMORY_MEASURES = {
@@ -40,7 +40,11 @@ def gmacs(detector: Detector, images: Images) -> float:
     """
     compiled = vars(detector).pop("network", None)
     try:
-        with eval_mode(detector), plain_sums(detector), FlopCounterMode(display=False) as counter:
+        with (
+            eval_mode(detector),
+            without_winograd(detector),
+            FlopCounterMode(display=False) as counter,
+        ):
             detector(images)
     finally:
         if compiled is not None:
@@ -60,7 +64,7 @@ def peak_memory_mb(detector: Detector, images: Images) -> float:
     process's resident memory it does not depend on what ran before, but scratch memory that
     libraries take past torch (oneDNN's, OpenCV's) is not in it.
     """
-    tensors = [*detector.parameters(), *detector.buffers(), *kept(detector)]
+    tensors = [*detector.parameters(), *detector.buffers(), *folded_weights(detector)]
     own = sum(
         {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values()
     )

@@ -18,7 +18,7 @@ from detzoo.data.loader import Batches
 from detzoo.detector import Detector
 from detzoo.engine import distributed, status
 from detzoo.engine.checkpoint import seed_everything
-from detzoo.engine.folded import folding
+from detzoo.engine.folding import inspect_folding
 from detzoo.engine.precision import Mode, identity
 from detzoo.engine.predict import predict_dataset
 from detzoo.engine.progress import alone, note
@@ -175,9 +175,9 @@ def evaluate_run(
             max_dets=protocol["max_dets"],
         )
         found |= {"split": split, "score_threshold": protocol["score_threshold"]}
-        folded = folding(detector)
+        folded = inspect_folding(detector)
         found["folding"] = folded.describe()
-        found["notes"] = [folded.said] if folded.said else []
+        found["notes"] = [folded.warning] if folded.warning else []
         if detector.proposer is not None:
             found["proposals"] = proposed(dataset, detector)
             if found["proposals"]["recall50"] is not None:

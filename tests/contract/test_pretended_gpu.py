@@ -14,9 +14,10 @@ from test_contract import SOME, WIDTH, assert_same, batch, build
 
 from composed import CONFIGS
 from detzoo.data import Letterbox
-from detzoo.engine import step, train
+from detzoo.engine import step
 from detzoo.engine.precision import prepare
 from detzoo.engine.recipe import Recipe
+from detzoo.engine.training import Training
 from detzoo.ideal import parts_of, with_truth
 from detzoo.types import Detections, pad_targets, to_cpu
 from pretended import CUDA, OnGPU, gpu, move_module, on_host
@@ -106,7 +107,7 @@ def test_three_steps_of_the_engine(
         with gpu() if device == "cuda" else nullcontext() as waits:
             detector = move_module(detector) if device == "cuda" else detector
             (tmp_path / device).mkdir()
-            run = train._Run(detector, recipe, tmp_path / device, 3, device, "fp32", False, 0)
+            run = Training(detector, recipe, tmp_path / device, 3, device, "fp32", False, 0)
             run.detector.train()
             for number in range(3):
                 torch.manual_seed(number)

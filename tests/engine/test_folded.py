@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from composed import CONFIGS, described
 from detzoo import config
-from detzoo.engine import folded, precision
+from detzoo.engine import folded, folding, precision
 from detzoo.nn import Backbone
 from detzoo.types import Frame, Images
 
@@ -46,7 +46,7 @@ def lived_in(module: nn.Module) -> nn.Module:
 
 
 def done(module: nn.Module) -> int:
-    return sum(isinstance(vars(m).get("forward"), folded.Done) for m in module.modules())
+    return sum(isinstance(vars(m).get("forward"), folded.FoldedNorm) for m in module.modules())
 
 
 def tensors(value) -> list[Tensor]:
@@ -70,7 +70,7 @@ def test_every_detector_says_the_same_folded(name):
     first = slice(0, 2 if name.endswith("faster_rcnn") else None)
     with torch.no_grad():
         written = tensors(detector.network(images)[first])
-        folded.fold(detector)
+        folding.fold(detector)
         assert done(detector) == sum(hasattr(m, "running_var") for m in detector.modules())
         for ours, theirs in zip(tensors(detector.network(images)[first]), written, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
@@ -88,7 +88,7 @@ def test_every_kind_of_block(name, norm):
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         written = network(x)
-        folded.fold(network)
+        folding.fold(network)
         assert done(network) > 0
         for ours, theirs in zip(network(x), written, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3 * float(theirs.max()))
@@ -109,7 +109,7 @@ class Misleading(nn.Module):
 
 def test_a_backbone_that_computes_in_another_order_is_left_as_it_is():
     network = Small(lived_in(Misleading()))
-    folded.fold(network)
+    folding.fold(network)
     assert done(network) == 0 and "forward" not in vars(network.backbone.conv)
 
 
@@ -130,7 +130,7 @@ def test_grouped_transposed_and_padded_layers():
     x = torch.randn(2, 4, 4, 4)
     with torch.no_grad():
         written = network(x)
-        folded.fold(network)
+        folding.fold(network)
         torch.testing.assert_close(network(x), written, rtol=1e-4, atol=1e-4)
     assert done(network) == 2
 
@@ -138,7 +138,7 @@ def test_grouped_transposed_and_padded_layers():
 def test_training_and_gradients_are_those_of_the_network_as_written():
     one, other = lived_in(sequence()), lived_in(sequence())
     other.load_state_dict(one.state_dict())
-    folded.fold(other)
+    folding.fold(other)
     x = torch.randn(2, 4, 4, 4)
     for mode in (True, False):  # fine-tuning has its norms in eval mode
         for network in (one, other):
@@ -153,7 +153,7 @@ def test_training_and_gradients_are_those_of_the_network_as_written():
 
 def test_weights_that_change_are_folded_anew():
     network = lived_in(sequence())
-    folded.fold(network)
+    folding.fold(network)
     x = torch.randn(2, 4, 4, 4)
     with torch.no_grad():
         before = network(x)
@@ -162,7 +162,7 @@ def test_weights_that_change_are_folded_anew():
         network[4].running_mean.add_(1)
         after = network(x)
         assert torch.equal(copied(x), before)
-        folded.unfold(network)
+        folding.unfold(network)
         torch.testing.assert_close(network(x), after, rtol=1e-4, atol=1e-4)
         assert not torch.allclose(before, after)
     assert not any("forward" in vars(module) for module in network.modules())
@@ -170,14 +170,14 @@ def test_weights_that_change_are_folded_anew():
 
 def test_the_number_format_is_that_of_the_call():
     network = lived_in(sequence())
-    folded.fold(network)
+    folding.fold(network)
     x = torch.randn(2, 4, 4, 4)
     with torch.no_grad():
         plain = network(x)
         with precision.autocast("cpu", "bf16"):
             half = network(x)
         assert half.dtype == torch.bfloat16
-        assert {tensor.dtype for tensor in folded.kept(network)} == {torch.bfloat16}
+        assert {tensor.dtype for tensor in folded.folded_weights(network)} == {torch.bfloat16}
         assert torch.equal(network(x), plain)
     torch.testing.assert_close(half.float(), plain, rtol=0.1, atol=0.1)
 
@@ -185,7 +185,7 @@ def test_the_number_format_is_that_of_the_call():
 @pytest.mark.parametrize("inference", [True, False])
 def test_prepare_folds_for_inference_alone(inference):
     network = lived_in(sequence())
-    folded.fold(network)
+    folding.fold(network)
     precision.prepare(network, "cpu", False, inference=inference)
     assert done(network) == 2 * inference
 
@@ -209,32 +209,32 @@ def gpu_convolutions(monkeypatch):
     monkeypatch.setattr(folded, "winograd_pays", lambda *_: False)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenetv2_100"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "dla34", "mobilenetv2_100"])
 def test_a_gpu_s_tf32_hinders_no_folding(name, gpu_convolutions):
     network = Small(lived_in(Backbone(name)))
     assert torch.backends.cudnn.allow_tf32  # torch's default, to which the test is put back
-    folded.fold(network)
-    assert folded.folding(network).left == () and torch.backends.cudnn.allow_tf32
+    folding.fold(network)
+    assert folding.inspect_folding(network).left == () and torch.backends.cudnn.allow_tf32
 
 
 def test_what_is_folded_and_what_is_not_is_said():
     network = lived_in(nn.Sequential(nn.BatchNorm2d(3), *sequence()[3:5], nn.BatchNorm2d(4)))
     with pytest.warns(UserWarning, match=r"2 of 3 batch norms are not folded \(0, 3\): no layer"):
         precision.prepare(network, "cpu", False, inference=True)
-    told = folded.folding(network).describe()
+    told = folding.inspect_folding(network).describe()
     assert told == {"norms": 3, "folded": 1, "left": ["0", "3"], "why": ""}
     misleading = Small(lived_in(Misleading()))
     with pytest.warns(UserWarning, match="1 of 1 batch norms .*backbone.norm.*maps differ by"):
         precision.prepare(misleading, "cpu", False, inference=True)
-    folded.unfold(misleading)
-    assert folded.folding(misleading).why == ""
+    folding.unfold(misleading)
+    assert folding.inspect_folding(misleading).why == ""
 
 
 def test_folding_again_leaves_what_is_folded_as_it_is():
     network = lived_in(sequence())
-    folded.fold(network)
+    folding.fold(network)
     before = [vars(module).get("forward") for module in network]
-    folded.fold(network)
+    folding.fold(network)
     assert before == [vars(module).get("forward") for module in network]
 
 
@@ -273,5 +273,5 @@ def test_what_is_compiled_is_folded_too(monkeypatch):
         precision.prepare(one, "cpu", False)
         torch.testing.assert_close(twice, one.network(x), rtol=1e-4, atol=1e-4)
         other = torch.compile(one.network)  # by whoever has a folded detector: as it is written
-        folded.fold(one)
+        folding.fold(one)
         torch.testing.assert_close(other(x), twice, rtol=1e-4, atol=1e-4)

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from detzoo.engine import checkpoint, status
-from detzoo.engine import train as engine_train
+from detzoo.engine import checkpoint, status, training
 from detzoo.engine.train import NonFiniteLoss, train
 
 from .tiny import FakeBatches, batch, recipe, score, tiny, train_and_tell
@@ -159,7 +158,7 @@ def test_another_recipe_does_not_go_on_in_the_same_place(tmp_path):
 def looked_at(request, monkeypatch):
     """When losses are: on a CPU and on a GPU."""
     late = property(lambda self: request.param == "a step late", lambda self, value: None)
-    monkeypatch.setattr(engine_train._Run, "late", late, raising=False)
+    monkeypatch.setattr(training.Training, "late", late, raising=False)
 
 
 def test_non_finite_loss_stops_with_step_losses_and_images(tmp_path, looked_at):
@@ -180,7 +179,7 @@ def test_losses_read_late_are_those_of_their_step(tmp_path, monkeypatch):
     told = {}
     for late in (False, True):
         attribute = property(lambda self, late=late: late, lambda self, value: None)
-        monkeypatch.setattr(engine_train._Run, "late", attribute, raising=False)
+        monkeypatch.setattr(training.Training, "late", attribute, raising=False)
         heard = []
         run(tmp_path / str(late), steps=12, validate=score, on_progress=heard.append)
         told[late] = [(step["step"], step["images_seen"], step["loss"]) for step in heard]

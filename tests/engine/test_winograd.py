@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from detzoo.engine import folded, winograd
+from detzoo.engine import folded, folding, winograd
 
 # What rounding may cost, as a share of the output's standard deviation.
 ROUNDING = {torch.float64: 1e-14, torch.float32: 1e-6, torch.bfloat16: 2e-2}
@@ -106,14 +106,14 @@ def test_only_plain_layers_go_that_way(other, calls):
     x = random(1, 4, 9, 9).float()
     with torch.no_grad():
         plain = network(x)
-        folded.fold(network)
+        folding.fold(network)
         torch.testing.assert_close(network(x), plain)
     assert len(calls) == (not other)
 
 
 def test_weights_that_change_are_transformed_anew(calls):
     network = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1)).eval()
-    folded.fold(network)
+    folding.fold(network)
     x = random(1, 4, 9, 9).float()
     with torch.no_grad():
         before = network(x)
@@ -121,15 +121,15 @@ def test_weights_that_change_are_transformed_anew(calls):
         network[0].bias.mul_(2)
         torch.testing.assert_close(network(x), 2 * before)
     assert len(calls) == 2
-    assert sorted(t.dim() for t in folded.kept(network)) == [1, 3, 4]
+    assert sorted(t.dim() for t in folded.folded_weights(network)) == [1, 3, 4]
 
 
 def test_it_can_be_left_off(calls):
     network = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1)).eval()
     x = random(1, 4, 9, 9).float()
     with torch.no_grad():
-        folded.fold(network)
-        with folded.plain_sums(network):
+        folding.fold(network)
+        with folded.without_winograd(network):
             network(x)
         assert not calls
         network(x)
@@ -139,7 +139,7 @@ def test_it_can_be_left_off(calls):
 def test_autocast_says_in_which_type(calls):
     """What comes in as float32 under autocast is computed in bf16, as torch's own is."""
     network = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1)).eval()
-    folded.fold(network)
+    folding.fold(network)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert network(random(1, 4, 9, 9).float()).dtype == torch.bfloat16
     assert len(calls) == 1

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from detzoo.detector import Detector
-from detzoo.engine import folded
+from detzoo.engine import folded, folding
 from detzoo.speed.cost import gmacs, parameters, peak_memory_mb
 from detzoo.types import Detections, Frame, Images
 
@@ -60,10 +60,10 @@ def test_a_convolution_counts_as_the_plain_sum_whatever_computes_it(monkeypatch)
     detector.second = nn.Conv2d(128, 2, 1)
     of_a_size = images(height=64, width=64)
     plain = gmacs(detector, of_a_size)
-    folded.fold(detector.eval())
+    folding.fold(detector.eval())
     with torch.no_grad():
         detector(of_a_size)
-    transformed = [tensor for tensor in folded.kept(detector) if tensor.dim() == 3]
+    transformed = [tensor for tensor in folded.folded_weights(detector) if tensor.dim() == 3]
     assert [len(filters) for filters in transformed] == [36]  # so that there is a difference
     assert gmacs(detector, of_a_size) == plain
 

@@ -1,0 +1,92 @@
+"""log.csv and curve.csv: what a training did at about a thousand steps, and how it scored."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from detzoo.engine.step import Step
+from detzoo.files import atomic
+
+LOG, CURVE = "log.csv", "curve.csv"
+LOG_ROWS = 1000  # more than a figure can show
+
+
+class Log:
+    """The rows of both files, in memory; `write_log` and `write_curve` write all of them.
+
+    writes: False in all processes of a training but the first, which alone writes.
+    """
+
+    def __init__(self, run_dir: Path, steps: int, writes: bool) -> None:
+        self.run_dir, self.steps, self.writes = run_dir, steps, writes
+        self.steps_rows: list[dict[str, Any]] = []
+        self.curve_rows: list[dict[str, Any]] = []
+
+    def resume(self, images_seen: int) -> None:
+        """Take the rows up to `images_seen` and drop those written after it."""
+        self.steps_rows = read_rows(self.run_dir / LOG, images_seen)
+        self.curve_rows = read_rows(self.run_dir / CURVE, images_seen)
+        self.write_log()
+        self.write_curve()
+
+    def add_step(self, step: Step, lr: float, losses: Mapping[str, float]) -> None:
+        """A row at about LOG_ROWS steps, evenly spaced, the last one among them."""
+        if step.number % math.ceil(self.steps / LOG_ROWS) and step.number != self.steps:
+            return
+        before = self.steps_rows[-1] if self.steps_rows else {"images_seen": 0, "seconds": 0}
+        images = step.images_seen - int(before["images_seen"])
+        seconds = step.seconds - float(before["seconds"])
+        self.steps_rows.append(
+            {
+                "step": step.number,
+                "images_seen": step.images_seen,
+                "lr": lr,
+                "loss": sum(losses.values()),
+                **losses,
+                "images_per_second": round(images / max(seconds, 1e-9), 3),
+                "seconds": round(step.seconds, 4),
+            }
+        )
+
+    def add_point(self, images_seen: int, seconds: float, scores: Mapping[str, Any]) -> None:
+        """A point of the curve: AP and AP50 after so many images."""
+        row = {"images_seen": images_seen, "seconds": round(seconds, 4)}
+        self.curve_rows.append({**row, "AP": scores["AP"], "AP50": scores["AP50"]})
+
+    def write_log(self) -> None:
+        if self.writes:
+            write_rows(self.run_dir / LOG, self.steps_rows)
+
+    def write_curve(self) -> None:
+        if self.writes:
+            write_rows(self.run_dir / CURVE, self.curve_rows)
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A CSV file, whole or not at all; no file without rows. None is an empty field."""
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with atomic(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_rows(path: Path, images_seen: int) -> list[dict[str, Any]]:
+    """The rows up to `images_seen`; none where there is no such file. ValueError with its path."""
+    if not path.exists():
+        return []
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return [row for row in csv.DictReader(file) if int(row["images_seen"]) <= images_seen]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise ValueError(
+            f"{path}: not a readable log of a training ({type(error).__name__}: {error}); remove "
+            "it, and training goes on without these rows"
+        ) from error
