@@ -16,47 +16,59 @@ Nothing is clipped and no timed pass is left out. One timing at a time runs on a
 from __future__ import annotations
 
 import gc
-import hashlib
-import statistics
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from tqdm import tqdm
 
-from detzoo.data.image import Resize, decoder, load_image
+from detzoo.data.image import Resize, load_image
 from detzoo.detector import Detector
-from detzoo.engine.folding import inspect_folding
-from detzoo.engine.precision import Mode, autocast, identity, prepare, transfer
+from detzoo.engine.precision import Mode, prepare
 from detzoo.speed import cost
-from detzoo.speed.caveats import warnings_about
-from detzoo.speed.gpu import Card, Clocks
+from detzoo.speed.gpu import ENERGY_SECONDS, Card, Clocks, energy
 from detzoo.speed.inner import event_of, has_parts, inner_stages
 from detzoo.speed.lock import timing_lock
-from detzoo.speed.machine import Bystanders, cpu_model, driver, gpu_model, versions
-from detzoo.speed.phases import Tell, run_rounds, sweep, warm_up
-from detzoo.speed.stages import Clock, Pipeline, TimingError, synchronizer
-from detzoo.speed.summary import latency, ratio
-from detzoo.types import Images
+from detzoo.speed.machine import Bystanders
+from detzoo.speed.phases import Show, run_rounds, sweep, warm_up
+from detzoo.speed.record import Phases, records
+from detzoo.speed.stages import Clock, Pipeline, TimingError, synchronizer, thinned
 
 __all__ = ["TimingError", "measure", "thinned"]
 
 IMAGES_PER_ROUND = 8
 LEAST_ROUNDS = 5  # rounds are made smaller for slow detectors, so that this many fit
 WARM_UP_SHARE, SWEEP_SHARE = 0.2, 0.2  # of the time budget; the rounds get the rest
-COST_IMAGES = 8  # over which multiply-adds are counted where they depend on the image
-ALIKE = 3  # images of equal shape and equal count, after which it is taken not to
 INNER_PASSES = 10
-COST_PASSES = ALIKE + 2  # what counting multiply-adds and memory takes at the end, about
-ENERGY_SECONDS = 2.0  # of each detector on a GPU: its counter is read every 0.1 s or less often
+COST_PASSES = cost.ALIKE + 2  # what counting multiply-adds and memory takes at the end, about
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much is measured: `measure`'s arguments of these names."""
+
+    seconds: float
+    rounds: int | None
+    max_images: int
+    max_batch: int
+    batches: Sequence[int] | None
+    seed: int
+
+    def check(self) -> None:
+        """Raise ValueError for what measures nothing."""
+        least = min(self.batches, default=0) if self.batches is not None else 1
+        for name in ("seconds", "max_images", "max_batch", "batches"):
+            value = least if name == "batches" else getattr(self, name)
+            if value <= 0:
+                raise ValueError(f"{name} is {value}; it must be positive")
+        if self.rounds is not None and self.rounds < 1:
+            raise ValueError(f"rounds is {self.rounds}; it must be at least 1, or None")
 
 
 def measure(
@@ -89,171 +101,134 @@ def measure(
     mode and in eval mode, so that who scores them next scores what was timed. clock, synchronize:
     for tests.
 
-    Times in the result are in milliseconds. `samples` holds every timed pass in order; those of two
-    models from one call are pairs, index by index; `against` sets those of the reference against
-    them. What intervals are is said in summary.py; null when there was one round only.
-
-    Raises ValueError when there are no models, no images, or one that cannot be decoded;
-    TimingError when a detector fails.
+    Times in the result are in milliseconds (see record.py). Raises ValueError when there are no
+    models, no images, or one that cannot be decoded; TimingError when a detector fails.
     """
-    if not models:
-        raise ValueError("measure got no models to time")
-    if not paths:
-        raise ValueError("measure got no images; give the image files of a test split")
-    for name, value in {
-        "seconds": seconds,
-        "max_images": max_images,
-        "max_batch": max_batch,
-        "batches": min(batches, default=0) if batches is not None else 1,
-    }.items():
-        if value <= 0:
-            raise ValueError(f"{name} is {value}; it must be positive")
-    reference = next(iter(models)) if reference is None else reference
-    if reference not in models:
-        raise ValueError(f"reference is {reference!r}; it must be one of {', '.join(models)}")
-    if rounds is not None and rounds < 1:
-        raise ValueError(f"rounds is {rounds}; it must be at least 1, or None")
+    budget = Budget(seconds, rounds, max_images, max_batch, batches, seed)
+    reference = _check(models, paths, reference, budget)
     device = torch.device(device)
     chosen = thinned(paths, max_images)
     encoded = [Path(path).read_bytes() for path in chosen]
     sizes = [_decoded_size(data, path) for data, path in zip(encoded, chosen, strict=True)]
     modes = {name: mode if isinstance(mode, Mode) else mode[name] for name in models}
+    wait = synchronize or synchronizer(device)
     pipelines = {
-        name: Pipeline(
-            name,
-            prepare(detector.eval(), device, how.channels_last, how.compile, inference=True),
-            detector.resize if resizes is None else resizes[name],
-            device,
-            how.precision,
-            how.channels_last,
-            clock,
-            synchronize or synchronizer(device),
-        )
-        for (name, detector), how in zip(models.items(), modes.values(), strict=True)
+        name: _pipeline(name, detector, (resizes or {}).get(name), device, modes[name], clock, wait)
+        for name, detector in models.items()
     }
     shapes = {name: _shapes(pipeline, sizes) for name, pipeline in pipelines.items()}
     # cuDNN tries out its algorithms at every new shape: a gain only where shapes do not vary.
     fixed = all(len(set(of_images)) == 1 for of_images in shapes.values())
-
-    with (
-        timing_lock() if lock else nullcontext(),
-        _undisturbed(fixed),
-        _bar(seconds, progress) as tell,
-    ):
-        bystanders = Bystanders()
-        card = Card.of(device)
-        clocks = Clocks(card)
-        start = clock()
-        warmups = {}
-        for done, (name, pipeline) in enumerate(pipelines.items()):
-            tell(f"warm-up, {name}")
-            left = start + WARM_UP_SHARE * seconds - clock()
-            warmups[name] = warm_up(pipeline, encoded, shapes[name], left / (len(models) - done))
-        sweep_seconds = SWEEP_SHARE * seconds if max_batch > 1 and batches is None else 0.0
-        pass_seconds = sum(w["last_median_ms"] for w in warmups.values()) / 1e3
-        left = start + seconds - clock()
-        hooked = [name for name, pipeline in pipelines.items() if has_parts(pipeline)]
-        after = COST_PASSES * pass_seconds
-        after += INNER_PASSES * sum(warmups[name]["last_median_ms"] for name in hooked) / 1e3
-        after += ENERGY_SECONDS * len(models) if card is not None else 0.0
-        round_seconds = left - sweep_seconds - after
-
-        def looking(what: str, left: float | None = None) -> None:
-            clocks.look()
-            tell(what, left)
-
-        samples = run_rounds(
-            pipelines,
-            encoded,
-            images_per_round=_images_per_round(len(encoded), rounds, round_seconds, pass_seconds),
-            seconds=round_seconds,
-            rounds=rounds,
-            seed=seed,
-            tell=looking,
-        )
-        throughputs = sweep(
-            pipelines,
-            encoded,
-            max_batch=max_batch,
-            batches=batches,
-            seconds=sweep_seconds,
-            samples=samples,
-            seed=seed,
-            tell=looking,
-        )
-        energies = {
-            name: energy(pipeline, encoded, throughputs[name]["batch"], card)
-            for name, pipeline in pipelines.items()
-        }
-        other_load, clocked = bystanders.load(), clocks.told()
-        tell("the network's parts")
-        events = event_of(device, clock)
-        inner = {
-            name: inner_stages(pipelines[name], encoded[:INNER_PASSES], events) for name in hooked
-        }
-        tell("multiply-adds and memory")
-        costs = {name: _cost(p, encoded, shapes[name]) for name, p in pipelines.items()}
-
-    digest = hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in encoded)).hexdigest()
-    libraries = versions()
-    gpu = gpu_model(device)
-    results = {}
-    for name, pipeline in pipelines.items():
-        protocol = {
-            "images_hash": digest,
-            "device": str(device),
-            **asdict(modes[name]),
-            "threads": torch.get_num_threads(),
-            "cpu": cpu_model(),
-            "gpu": gpu,
-            "driver": driver() if gpu else None,
-            "decoder": decoder(),
-            "batch": 1,
-        }
-        result = {
-            "n": len(samples[name]),
-            "images": len(encoded),
-            **protocol,
-            "rounds": 1 + samples[name][-1].round,
-            **latency(samples[name], seed),
-            "against": {
-                "reference": reference,
-                **ratio(samples[name], samples[reference], seed),
-            },
-            "inner": inner.get(name),
-            "throughput": throughputs[name],
-            "energy": energies[name],
-            **costs[name],
-            "proposer": proposer.describe() if (proposer := pipeline.detector.proposer) else None,
-            "folding": inspect_folding(pipeline.detector).describe(),
-            "shapes": len(set(shapes[name])),
-            "warmup": warmups[name],
-            "seconds": seconds,
-            "other_load": other_load,
-            "processors": psutil.cpu_count() or 1,
-            "clocks": clocked,
-            "cudnn_benchmark": fixed and device.type == "cuda",
-            "versions": libraries,
-            "fingerprint": {
-                **protocol,
-                **identity(pipeline.detector, pipeline.resize, device, modes[name]),
-            },
-        }
-        left = inspect_folding(pipeline.detector).warning
-        result["warnings"] = [*warnings_about(result), *([left] if left else [])]
-        results[name] = result
-    return results
+    locked = timing_lock() if lock else nullcontext()
+    with locked, _undisturbed(fixed), _bar(seconds, progress) as show:
+        found = _run_phases(pipelines, encoded, shapes, budget, show)
+    return records(pipelines, modes, encoded, shapes, found, reference, seconds, seed, fixed)
 
 
-def thinned(paths: Sequence[str | Path], most: int) -> list[str | Path]:
-    """`paths`, or `most` of them at even distances: the same ones at every call."""
-    if len(paths) <= most:
-        return list(paths)
-    return [paths[i * len(paths) // most] for i in range(most)]
+def _check(
+    models: Mapping[str, Detector],
+    paths: Sequence[str | Path],
+    reference: str | None,
+    budget: Budget,
+) -> str:
+    """The name of the reference. Raises ValueError for arguments that cannot be."""
+    if not models:
+        raise ValueError("measure got no models to time")
+    if not paths:
+        raise ValueError("measure got no images; give the image files of a test split")
+    budget.check()
+    reference = next(iter(models)) if reference is None else reference
+    if reference not in models:
+        raise ValueError(f"reference is {reference!r}; it must be one of {', '.join(models)}")
+    return reference
+
+
+def _pipeline(
+    name: str,
+    detector: Detector,
+    resize: Resize | None,
+    device: torch.device,
+    mode: Mode,
+    clock: Clock,
+    synchronize: Callable[[], None],
+) -> Pipeline:
+    """The detector on the device, in its mode, with all that stands before and behind it."""
+    prepare(detector.eval(), device, mode.channels_last, mode.compile, inference=True)
+    return Pipeline(
+        name,
+        detector,
+        resize or detector.resize,
+        device,
+        mode.precision,
+        mode.channels_last,
+        clock,
+        synchronize,
+    )
+
+
+def _run_phases(
+    pipelines: Mapping[str, Pipeline],
+    encoded: Sequence[bytes],
+    shapes: Mapping[str, Sequence[tuple[int, int]]],
+    budget: Budget,
+    show: Show,
+) -> Phases:
+    """Everything that is measured, phase by phase (see the module's text)."""
+    first = next(iter(pipelines.values()))
+    clock, device, seconds = first.clock, first.device, budget.seconds
+    bystanders, card = Bystanders(), Card.find(device)
+    clocks = Clocks(card)
+    start = clock()
+    warmups = {}
+    for done, (name, pipeline) in enumerate(pipelines.items()):
+        show(f"warm-up, {name}")
+        left = start + WARM_UP_SHARE * seconds - clock()
+        warmups[name] = warm_up(pipeline, encoded, shapes[name], left / (len(pipelines) - done))
+    doubles = budget.max_batch > 1 and budget.batches is None
+    sweep_seconds = SWEEP_SHARE * seconds if doubles else 0.0
+    pass_seconds = sum(w["last_median_ms"] for w in warmups.values()) / 1e3
+    hooked = [name for name, pipeline in pipelines.items() if has_parts(pipeline)]
+    after = COST_PASSES * pass_seconds
+    after += INNER_PASSES * sum(warmups[name]["last_median_ms"] for name in hooked) / 1e3
+    after += ENERGY_SECONDS * len(pipelines) if card is not None else 0.0
+    round_seconds = start + seconds - clock() - sweep_seconds - after
+
+    def show_and_look(what: str, left: float | None = None) -> None:
+        clocks.look()
+        show(what, left)
+
+    per_round = _images_per_round(len(encoded), budget.rounds, round_seconds, pass_seconds)
+    shared = {"seed": budget.seed, "show": show_and_look}
+    samples = run_rounds(
+        pipelines,
+        encoded,
+        images_per_round=per_round,
+        seconds=round_seconds,
+        rounds=budget.rounds,
+        **shared,
+    )
+    sizes = {"max_batch": budget.max_batch, "batches": budget.batches}
+    throughputs = sweep(
+        pipelines, encoded, **sizes, seconds=sweep_seconds, samples=samples, **shared
+    )
+    energies = {
+        name: energy(pipeline, encoded, throughputs[name]["batch"], card)
+        for name, pipeline in pipelines.items()
+    }
+    other_load, clocked = bystanders.load(), clocks.summary()
+    show("the network's parts")
+    events = event_of(device, clock)
+    inner = {name: inner_stages(pipelines[name], encoded[:INNER_PASSES], events) for name in hooked}
+    show("multiply-adds and memory")
+    costs = {
+        name: cost.measure_cost(pipeline, encoded, shapes[name])
+        for name, pipeline in pipelines.items()
+    }
+    return Phases(warmups, samples, throughputs, energies, other_load, clocked, inner, costs)
 
 
 def _decoded_size(data: bytes, path: str | Path) -> tuple[int, int]:
-    """(height, width), by decoding in full, so that a broken image is told of before the timing."""
+    """(height, width), by decoding in full: a broken image is an error before the timing."""
     try:
         height, width, _ = load_image(data).shape
     except ValueError as error:
@@ -276,59 +251,6 @@ def _images_per_round(images: int, rounds: int | None, seconds: float, pass_seco
     return max(1, min(most, fitting))
 
 
-def energy(
-    pipeline: Pipeline, encoded: Sequence[bytes], batch: int, card: Card | None
-) -> dict[str, Any] | None:
-    """Joules an image of the whole card, its idle power too, over ENERGY_SECONDS at one batch size.
-
-    None where the card has no counter. Decoding and resizing are in it: the card waits meanwhile.
-    """
-    before = None if card is None else card.joules()
-    if before is None:
-        return None
-    start, images = pipeline.clock(), 0
-    while pipeline.clock() - start < ENERGY_SECONDS:
-        pipeline([encoded[(images + i) % len(encoded)] for i in range(batch)])
-        images += batch
-    seconds = pipeline.clock() - start
-    joules = card.joules() - before
-    return {"joules_per_image": joules / images, "watts": joules / seconds, "batch": batch}
-
-
-def _cost(
-    pipeline: Pipeline, encoded: Sequence[bytes], shapes: Sequence[tuple[int, int]]
-) -> dict[str, Any]:
-    """Memory on the first image of the most frequent shape; multiply-adds over several.
-
-    A second stage's depend on what the first one proposes, and all of them on the input's shape:
-    so `gmacs` is the mean over COST_IMAGES images, one at a time, with its standard deviation.
-    Where ALIKE images of the only shape have one count, that is every image's.
-    """
-    frequent = Counter(shapes).most_common(1)[0][0]
-
-    def batch(data: bytes) -> Images:
-        pictures = [pipeline.detector.picture_of(data, pipeline.resize)]
-        images = pipeline.collate(pictures, pipeline.detector.proposals_of(pictures))
-        return transfer(images, pipeline.device, pipeline.channels_last)
-
-    first = batch(encoded[shapes.index(frequent)])
-    counts: list[float] = []
-    with autocast(pipeline.device, pipeline.precision):
-        for data in thinned(encoded, COST_IMAGES):
-            counts.append(cost.gmacs(pipeline.detector, batch(data)))
-            if len(counts) == ALIKE and len(set(counts)) == len(set(shapes)) == 1:
-                break
-        return {
-            "gmacs": statistics.fmean(counts),
-            "gmacs_sd": statistics.stdev(counts) if len(counts) > 1 else None,
-            "gmacs_images": len(counts),
-            "input": list(first.pixels.shape),
-            "parameters": cost.parameters(pipeline.detector),
-            "peak_memory_mb": cost.peak_memory_mb(pipeline.detector, first),
-            "peak_memory_measures": cost.PEAK_MEMORY_MEASURES[pipeline.device.type == "cuda"],
-        }
-
-
 @contextmanager
 def _undisturbed(fixed_shapes: bool) -> Iterator[None]:
     """No garbage collection, and cuDNN's choice of algorithms where shapes are fixed; put back."""
@@ -346,16 +268,16 @@ def _undisturbed(fixed_shapes: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _bar(seconds: float, progress: bool) -> Iterator[Tell]:
-    """A bar over the time that is left, one line in a log file; `tell` is called between passes."""
+def _bar(seconds: float, progress: bool) -> Iterator[Show]:
+    """A bar over the time that is left, one line in a log file; `show` is called between passes."""
     layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
-    show = progress and sys.stderr.isatty()
-    if progress and not show:
+    visible = progress and sys.stderr.isatty()
+    if progress and not visible:
         print(f"timing: about {seconds:.0f} s", file=sys.stderr, flush=True)
-    with tqdm(total=seconds, disable=not show, bar_format=layout, leave=False) as bar:
+    with tqdm(total=seconds, disable=not visible, bar_format=layout, leave=False) as bar:
         start = time.monotonic()
 
-        def tell(what: str, left: float | None = None) -> None:
+        def show(what: str, left: float | None = None) -> None:
             bar.n = time.monotonic() - start
             if left is not None:
                 bar.total = bar.n + left
@@ -363,4 +285,4 @@ def _bar(seconds: float, progress: bool) -> Iterator[Tell]:
             bar.set_description_str(f"timing: {what:<32.32}", refresh=False)
             bar.update(0)
 
-        yield tell
+        yield show

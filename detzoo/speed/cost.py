@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import tempfile
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,8 +18,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from detzoo.detector import Detector, eval_mode
 from detzoo.engine.folded import folded_weights, without_winograd
+from detzoo.engine.precision import autocast, transfer
+from detzoo.speed.stages import Pipeline, thinned
 from detzoo.types import Images
 
+COST_IMAGES = 8  # over which multiply-adds are counted where they depend on the image
+ALIKE = 3  # images of equal shape and equal count, after which it is taken not to
 PEAK_MEMORY_MEASURES = {
     False: "MiB: weights, buffers, folded weights + peak of live tensors in a pass, by torch",
     True: "MiB: weights, buffers, folded weights + growth of max_memory_allocated in one pass",
@@ -105,3 +113,37 @@ def _cpu_growth(detector: Detector, images: Images) -> int:
         held += change
         peak = max(peak, held)
     return peak
+
+
+def measure_cost(
+    pipeline: Pipeline, encoded: Sequence[bytes], shapes: Sequence[tuple[int, int]]
+) -> dict[str, Any]:
+    """Memory on the first image of the most frequent shape; multiply-adds over several.
+
+    A second stage's depend on what the first one proposes, and all of them on the input's shape:
+    so `gmacs` is the mean over COST_IMAGES images, one at a time, with its standard deviation.
+    Where ALIKE images of the only shape have one count, that is every image's.
+    """
+    frequent = Counter(shapes).most_common(1)[0][0]
+
+    def batch(data: bytes) -> Images:
+        pictures = [pipeline.detector.picture_of(data, pipeline.resize)]
+        images = pipeline.collate(pictures, pipeline.detector.proposals_of(pictures))
+        return transfer(images, pipeline.device, pipeline.channels_last)
+
+    first = batch(encoded[shapes.index(frequent)])
+    counts: list[float] = []
+    with autocast(pipeline.device, pipeline.precision):
+        for data in thinned(encoded, COST_IMAGES):
+            counts.append(gmacs(pipeline.detector, batch(data)))
+            if len(counts) == ALIKE and len(set(counts)) == len(set(shapes)) == 1:
+                break
+        return {
+            "gmacs": statistics.fmean(counts),
+            "gmacs_sd": statistics.stdev(counts) if len(counts) > 1 else None,
+            "gmacs_images": len(counts),
+            "input": list(first.pixels.shape),
+            "parameters": parameters(pipeline.detector),
+            "peak_memory_mb": peak_memory_mb(pipeline.detector, first),
+            "peak_memory_measures": PEAK_MEMORY_MEASURES[pipeline.device.type == "cuda"],
+        }

@@ -1,16 +1,19 @@
 """The card by NVML: clocks, what holds them back, energy. Everything is read, nothing is ever set.
 
-Needs the extra `gpu` (nvidia-ml-py); where it is missing, or the card does not tell, values are
+Needs the extra `gpu` (nvidia-ml-py); where it is missing, or the card has no answer, values are
 None.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 import psutil
 import torch
+
+from detzoo.speed.stages import Pipeline
 
 # Bits of nvmlDeviceGetCurrentClocksThrottleReasons. Idle and clocks that a user has set are none of
 # them: they hold nothing back that was promised.
@@ -21,6 +24,7 @@ THROTTLES = {
     0x040: "thermal slowdown by hardware",
     0x080: "power brake",
 }
+ENERGY_SECONDS = 2.0  # of each detector: the counter is read every 0.1 s or less often
 GRAPHICS, MEMORY = 0, 2  # NVML_CLOCK_GRAPHICS, NVML_CLOCK_MEM
 
 
@@ -31,7 +35,7 @@ class Card:
         self.nvml, self.handle = nvml, handle
 
     @classmethod
-    def of(cls, device: torch.device) -> Card | None:
+    def find(cls, device: torch.device) -> Card | None:
         """The card that is `device`, found by its UUID since NVML counts the cards otherwise."""
         if device.type != "cuda":
             return None
@@ -89,8 +93,27 @@ class Clocks:
         cpu = {"cpu_mhz": frequency.current if frequency else None}
         return cpu | (self.card.clocks() if self.card is not None else {})
 
-    def told(self) -> dict[str, Any]:
-        """before, after: MHz and degrees; throttles: None where nobody can tell."""
+    def summary(self) -> dict[str, Any]:
+        """before, after: MHz and degrees; throttles: None without NVML."""
         self.look()
         held = None if self.card is None else sorted(self.held)
         return {"before": self.before, "after": self._now(), "throttles": held}
+
+
+def energy(
+    pipeline: Pipeline, encoded: Sequence[bytes], batch: int, card: Card | None
+) -> dict[str, Any] | None:
+    """Joules an image of the whole card, its idle power too, over ENERGY_SECONDS at one batch size.
+
+    None where the card has no counter. Decoding and resizing are in it: the card waits meanwhile.
+    """
+    before = None if card is None else card.joules()
+    if before is None:
+        return None
+    start, images = pipeline.clock(), 0
+    while pipeline.clock() - start < ENERGY_SECONDS:
+        pipeline([encoded[(images + i) % len(encoded)] for i in range(batch)])
+        images += batch
+    seconds = pipeline.clock() - start
+    joules = card.joules() - before
+    return {"joules_per_image": joules / images, "watts": joules / seconds, "batch": batch}

@@ -16,7 +16,7 @@ TOLERANCE = 0.02
 COUNTED = 0.05  # the score from which a box counts as one, in the study of an image's content
 GAIN = 1.03  # a larger batch must be this much faster than the best so far, or the sweep ends
 
-Tell = Callable[..., None]
+Show = Callable[..., None]
 
 
 class Sample(NamedTuple):
@@ -34,7 +34,7 @@ class Sample(NamedTuple):
     shape: tuple[int, int] = (0, 0)
 
     @classmethod
-    def of(cls, round: int, image: int, taken: Pass) -> Sample:
+    def from_pass(cls, round: int, image: int, taken: Pass) -> Sample:
         (found,) = taken.detections
         boxes = int((found.scores >= COUNTED).sum())
         return cls(round, image, taken.seconds, boxes, taken.proposals, taken.shape[-2:])
@@ -103,7 +103,7 @@ def run_rounds(
     seconds: float,
     rounds: int | None,
     seed: int,
-    tell: Tell,
+    show: Show,
 ) -> dict[str, list[Sample]]:
     """Every detector, in random order, over the same few images, one at a time; again and again.
 
@@ -123,18 +123,18 @@ def run_rounds(
         chosen = [order[i % len(order)] for i in range(begin, begin + images_per_round)]
         generator.shuffle(names)
         for name in names:
-            tell(f"round {done + 1}, {name}")
+            show(f"round {done + 1}, {name}")
             pipelines[name]([encoded[chosen[-1]]])
             for image in chosen:
                 taken = pipelines[name]([encoded[image]])
-                samples[name].append(Sample.of(done, image, taken))
+                samples[name].append(Sample.from_pass(done, image, taken))
         done += 1
         spent = clock() - start
         mean = spent / done
         if done == rounds or (rounds is None and spent + mean > seconds):
             return samples
         if rounds is not None:
-            tell("", left=(rounds - done) * mean)
+            show("", left=(rounds - done) * mean)
 
 
 def sweep(
@@ -146,7 +146,7 @@ def sweep(
     seconds: float,
     samples: Mapping[str, Sequence[Sample]],
     seed: int,
-    tell: Tell,
+    show: Show,
 ) -> dict[str, dict[str, Any]]:
     """Images per second, end to end, at batch 1, 2, 4, ... while it gains; detectors in turns.
 
@@ -173,22 +173,10 @@ def sweep(
         if batches is None and clock() - start + predicted > seconds:
             stopped.update(dict.fromkeys(active, "time budget"))
             break
-        taken = dict.fromkeys(active, 0.0)
-        for repeat in range(repeats + 1):  # the first one, of a new shape, is not timed
-            begin = repeat * batch
-            images = [encoded[i % len(encoded)] for i in range(begin, begin + batch)]
-            generator.shuffle(active)
-            for name in list(active):
-                tell(f"batch {batch}, {name}")
-                try:
-                    seconds_taken = pipelines[name](images).end_to_end
-                except Exception as error:
-                    if not out_of_memory(error):
-                        raise
-                    active.remove(name)
-                    stopped[name] = "memory"
-                else:
-                    taken[name] += seconds_taken if repeat else 0.0
+        taken = _time_batches(pipelines, encoded, batch, repeats, active, generator, show)
+        failed = [name for name in active if name not in taken]
+        stopped.update(dict.fromkeys(failed, "memory"))
+        active = [name for name in active if name in taken]
         for name in list(active):
             speed = repeats * batch / taken[name]
             best = max((s for _, s in points[name]), default=0.0)
@@ -201,6 +189,37 @@ def sweep(
         name: _best(found or [(1, 1 / means[name])], stopped[name])
         for name, found in points.items()
     }
+
+
+def _time_batches(
+    pipelines: Mapping[str, Pipeline],
+    encoded: Sequence[bytes],
+    batch: int,
+    repeats: int,
+    names: list[str],
+    generator: random.Random,
+    show: Show,
+) -> dict[str, float]:
+    """Seconds for `repeats` batches of each detector but those that memory does not suffice for.
+
+    Shuffles `names` before every batch.
+    """
+    taken = dict.fromkeys(names, 0.0)
+    for repeat in range(repeats + 1):  # the first one, of a new shape, is not timed
+        begin = repeat * batch
+        images = [encoded[i % len(encoded)] for i in range(begin, begin + batch)]
+        generator.shuffle(names)
+        for name in [name for name in names if name in taken]:
+            show(f"batch {batch}, {name}")
+            try:
+                seconds = pipelines[name](images).end_to_end
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
+                del taken[name]
+            else:
+                taken[name] += seconds if repeat else 0.0
+    return taken
 
 
 def _best(points: Sequence[tuple[int, float]], stopped: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -127,6 +128,13 @@ class Pipeline:
         resized = [self.resize(image, index) for index, image in enumerate(images)]
         proposals = resize_proposals(proposals, resized)
         return collate_images(resized, self.detector.stride, proposals)
+
+
+def thinned(paths: Sequence[str | Path], most: int) -> list[str | Path]:
+    """`paths`, or `most` of them at even distances: the same ones at every call."""
+    if len(paths) <= most:
+        return list(paths)
+    return [paths[i * len(paths) // most] for i in range(most)]
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -258,7 +258,7 @@ def test_the_threads_of_the_network_are_recorded(time_all, paths, monkeypatch):
 def test_a_card_held_back_for_a_moment_within_a_round_is_told_of(time_all, paths, monkeypatch):
     held = iter([set(), set(), {"power cap"}])  # when made and twice in rounds; later nothing
     card = SimpleNamespace(clocks=dict, throttles=lambda: next(held, set()), joules=lambda: None)
-    monkeypatch.setattr(clock.Card, "of", lambda device: card)
+    monkeypatch.setattr(clock.Card, "find", lambda device: card)
     found = time_all({"a": four, "b": four}, paths, rounds=3)["a"]
     assert found["clocks"]["throttles"] == ["power cap"]
     assert "the GPU was held back while timing ran: power cap" in found["warnings"]

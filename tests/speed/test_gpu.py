@@ -6,8 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from detzoo.speed.clock import energy
-from detzoo.speed.gpu import Card, Clocks
+from detzoo.speed.gpu import Card, Clocks, energy
 
 from .fakes import jpeg
 
@@ -61,17 +60,17 @@ def nvml(monkeypatch):
 
 
 def test_the_card_is_found_by_its_uuid_and_read(nvml):
-    card = Card.of(torch.device("cuda"))
+    card = Card.find(torch.device("cuda"))
     assert card.clocks() == {"gpu_mhz": 1500, "gpu_memory_mhz": 2600, "gpu_celsius": None}
     assert (card.joules(), card.joules()) == (10.0, 20.0)
 
 
 def test_no_card_where_there_is_none_to_be_had(nvml, monkeypatch):
-    assert Card.of(torch.device("cpu")) is None
+    assert Card.find(torch.device("cpu")) is None
     nvml.known = "GPU-other"
-    assert Card.of(torch.device("cuda")) is None
+    assert Card.find(torch.device("cuda")) is None
     monkeypatch.setitem(sys.modules, "pynvml", None)  # as if it were not installed
-    assert Card.of(torch.device("cuda")) is None
+    assert Card.find(torch.device("cuda")) is None
 
 
 @pytest.mark.parametrize(
@@ -89,21 +88,21 @@ def test_no_card_where_there_is_none_to_be_had(nvml, monkeypatch):
 )
 def test_bits_by_nvml_s_header(nvml, bits, told):
     nvml.readings = iter([bits])
-    assert Card.of(torch.device("cuda")).throttles() == told
+    assert Card.find(torch.device("cuda")).throttles() == told
 
 
 def test_what_held_the_clocks_back_at_any_look_is_told(nvml):
-    clocks = Clocks(Card.of(torch.device("cuda")))
+    clocks = Clocks(Card.find(torch.device("cuda")))
     clocks.look()
     nvml.megahertz = 1200
-    told = clocks.told()
+    told = clocks.summary()
     assert told["throttles"] == ["hardware slowdown", "power cap"]
     assert (told["before"]["gpu_mhz"], told["after"]["gpu_mhz"]) == (1500, 1200)
     assert "cpu_mhz" in told["before"]
 
 
 def test_without_a_card_nobody_knows_what_held_it_back():
-    told = Clocks(None).told()
+    told = Clocks(None).summary()
     assert told["throttles"] is None and set(told["after"]) == {"cpu_mhz"}
 
 
@@ -111,7 +110,7 @@ def test_joules_an_image_are_of_the_whole_card(nvml, pipeline):
     # A pass of two takes 0.5 + 0.5 + 4.125 + 1 s, which is more than the 2 s that are asked for.
     fake = pipeline()
     found = energy(
-        fake, [jpeg(grey=0), jpeg(grey=80), jpeg(grey=160)], 2, Card.of(torch.device("cuda"))
+        fake, [jpeg(grey=0), jpeg(grey=80), jpeg(grey=160)], 2, Card.find(torch.device("cuda"))
     )
     assert fake.detector.batches == [2]
     assert found == {"joules_per_image": 5.0, "watts": pytest.approx(10 / 6.125), "batch": 2}
@@ -122,5 +121,5 @@ def test_a_card_that_counts_no_energy_says_none(nvml, pipeline):
         raise Refused("older than Volta")
 
     nvml.nvmlDeviceGetTotalEnergyConsumption = refuse
-    assert energy(pipeline(), [jpeg()], 1, Card.of(torch.device("cuda"))) is None
+    assert energy(pipeline(), [jpeg()], 1, Card.find(torch.device("cuda"))) is None
     assert energy(pipeline(), [jpeg()], 1, None) is None

@@ -18,7 +18,7 @@ def quiet(*args, **kwargs):
 
 
 def rounds_of(pipelines, images, **changes):
-    options = {"images_per_round": 3, "seconds": 1.0, "rounds": 4, "seed": 0, "tell": quiet}
+    options = {"images_per_round": 3, "seconds": 1.0, "rounds": 4, "seed": 0, "show": quiet}
     return run_rounds(pipelines, images, **{**options, **changes})
 
 
@@ -103,11 +103,11 @@ def test_the_order_of_detectors_changes_and_follows_the_seed(pipeline):
         turns = []
         pipelines = {name: pipeline(name=name) for name in "abc"}
 
-        def tell(what, left=None):
+        def show(what, left=None):
             if what:
                 turns.append(what[-1])
 
-        rounds_of(pipelines, [jpeg()], rounds=8, seed=seed, tell=tell)
+        rounds_of(pipelines, [jpeg()], rounds=8, seed=seed, show=show)
         return ["".join(turns[i : i + 3]) for i in range(0, 24, 3)]
 
     first = order(0)
@@ -148,7 +148,7 @@ def test_as_many_rounds_as_fit_and_at_least_one(pipeline):
 
 def swept(pipelines, seconds=1e9, max_batch=64):
     samples = rounds_of(pipelines, [jpeg()], rounds=1)
-    options = {"samples": samples, "seed": 0, "tell": quiet}
+    options = {"samples": samples, "seed": 0, "show": quiet}
     return sweep(pipelines, [jpeg()] * 3, max_batch=max_batch, seconds=seconds, **options)
 
 
