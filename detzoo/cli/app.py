@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -17,10 +17,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from detzoo.cli.overrides import judge, split
-from detzoo.cli.positional import apart, listed
+from detzoo.cli.positional import list_setting, split_paths
 from detzoo.config import folder
 from detzoo.text import escaped
 from detzoo.workflow.datasets import with_auto
+
+if TYPE_CHECKING:
+    from detzoo.workflow.verb import Result
 
 Task = Callable[[DictConfig], "int | None"]
 
@@ -112,10 +115,10 @@ def _settings(
     """The arguments as settings, whatever has no name among them."""
     if callable(positional):
         return positional(arguments)
-    named, rest = apart(arguments)
+    named, rest = split_paths(arguments)
     if positional is None:
         return [*named, *rest]
-    return listed(positional, named, rest)
+    return list_setting(positional, named, rest)
 
 
 def _guarded(verb: str, task: Task, config: DictConfig) -> int:
@@ -134,6 +137,16 @@ def tell(verb: str, error: Exception) -> None:
     if not isinstance(error, EXPECTED):
         traceback.print_exception(error)
     print(escaped(f"detzoo {verb}: {error}", lines=True), file=sys.stderr)
+
+
+def show(result: Result) -> int:
+    """Print the result of a verb and what failed; returns the exit code."""
+    from detzoo.cli.colours import painted
+
+    print(painted(result.text().rstrip("\n")))
+    for line in result.failures():
+        print(line, file=sys.stderr)
+    return result.exit_code
 
 
 def command() -> str:

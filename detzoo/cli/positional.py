@@ -10,7 +10,7 @@ from detzoo.cli.values import exists, quoted
 DELETION = re.compile(r"~[A-Za-z_][\w.@-]*")  # Hydra's ~key
 
 
-def apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_paths(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The arguments that are a path or a pattern, and the settings."""
     named = [text for text in arguments if _is_positional(text)]
     return named, [text for text in arguments if text not in named]
@@ -22,7 +22,7 @@ def _is_positional(text: str) -> bool:
     return exists(text) or in_folder or (not equals and not DELETION.fullmatch(text))
 
 
-def listed(key: str, named: Sequence[str], rest: Sequence[str]) -> list[str]:
+def list_setting(key: str, named: Sequence[str], rest: Sequence[str]) -> list[str]:
     """`rest` with the paths as one setting: key=[...]. ValueError where it is given already."""
     if not named:
         return list(rest)
@@ -33,7 +33,7 @@ def listed(key: str, named: Sequence[str], rest: Sequence[str]) -> list[str]:
 
 def data_root(arguments: Sequence[str]) -> list[str]:
     """`detzoo check DIR` is data.root=DIR."""
-    named, rest = apart(arguments)
+    named, rest = split_paths(arguments)
     if len(named) != 1 or not (exists(named[0]) or "://" in named[0]):
         return list(arguments)
     return [*rest, f"data.root={quoted(named[0])}"]

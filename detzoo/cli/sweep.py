@@ -31,7 +31,7 @@ from detzoo.config import folder
 from detzoo.files import write_json
 from detzoo.speed.machine import cores
 from detzoo.workflow.parallel import MOST
-from detzoo.workflow.settings import in_one_line, read_or_empty
+from detzoo.workflow.settings import one_line, read_or_empty
 
 EXTRAS = {
     "hydra_joblib_launcher": "joblib",
@@ -65,7 +65,7 @@ def job(config: DictConfig, task: Callable[[DictConfig], int | None], tell: Call
             note(config, code=task(config) or 0)
         except Exception as error:  # whatever it is, it must not stop the others
             tell(error)
-            note(config, code=1, error=in_one_line(error))
+            note(config, code=1, error=one_line(error))
 
 
 @contextmanager
@@ -308,7 +308,7 @@ class Sweeper(HydraSweeper):
                 self.launcher.launch([jobs[number]], initial_job_idx=number)
                 error = "its process ended without a word"
             except Exception as caught:
-                error = in_one_line(caught)
+                error = one_line(caught)
             if not _ended(journal, number):
                 _note(journal, number, code=1, error=error)
 
@@ -321,7 +321,7 @@ class Sweeper(HydraSweeper):
         try:
             self.launcher.launch(jobs, initial_job_idx=0)
         except Exception as error:
-            print(f"{in_one_line(error)}\ngoing on with one run at a time", file=sys.stderr)
+            print(f"{one_line(error)}\ngoing on with one run at a time", file=sys.stderr)
         for number in everyone:
             if not _ended(journal, number):
                 alone(number)

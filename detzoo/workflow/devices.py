@@ -45,7 +45,7 @@ def _first_free(names: Sequence[str], folder: Path, held: ExitStack) -> int | No
 
 
 @contextmanager
-def own_gpu(device: str) -> Iterator[None]:
+def reserved_gpu(device: str) -> Iterator[None]:
     """Where `device` is "cuda", make it a GPU that no other run of a sweep uses."""
     import torch
 

@@ -20,7 +20,7 @@ from detzoo.engine import status
 from detzoo.engine.progress import note
 from detzoo.speed.lock import begun_by, command_line
 from detzoo.speed.machine import cores
-from detzoo.workflow.settings import Settings, say, source
+from detzoo.workflow.settings import Settings, print_failure, source
 
 MOST = 4  # at once: every one keeps its own images in memory
 
@@ -46,7 +46,7 @@ def train_and_score(settings: Settings, path: Path, evaluate: dict[str, Any]) ->
         train_run(settings, path)
         evaluate_run(path, **evaluate)
     except Exception as error:  # whatever it is, it must not stop the others
-        return say(path, error)
+        return print_failure(path, error)
     return None
 
 

@@ -13,12 +13,12 @@ PATTERN = "*?["
 SHOWN = 12  # names in a message
 
 
-def select(runs: str | Sequence[str]) -> list[Path]:
+def select(runs: str | Path | Sequence[str | Path]) -> list[Path]:
     """The run directories that a path, a pattern, the beginning of a path or a list of them names.
 
     The beginning of a path must fit the runs of one detector. ValueError for none, and for several.
     """
-    wanted = [runs] if isinstance(runs, str) else list(map(str, runs))
+    wanted = [str(runs)] if isinstance(runs, str | Path) else list(map(str, runs))
     found = [path for path in find(p for text in wanted for p in named(text)) if _is_run(path)]
     if not found:
         raise ValueError(f"no run directory in {', '.join(wanted) or 'an empty list'}")

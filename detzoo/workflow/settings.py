@@ -162,15 +162,15 @@ def trained(path: Path) -> bool:
     return now is not None and (now["stage"] != "train" or now["state"] == "done")
 
 
-def tell(result: CheckResult) -> None:
-    """The warnings of a check in one line."""
+def print_warnings(result: CheckResult) -> None:
+    """Print the number of each kind of warning of a check, in one line."""
     warnings = Counter(p.kind for p in result.problems if p.severity == "warning")
     if warnings:
         kinds = ", ".join(f"{count} {kind}" for kind, count in warnings.most_common())
         print(f"{sum(warnings.values())} warnings about the data ({kinds}): see detzoo check")
 
 
-def keep(result: CheckResult, path: Path) -> None:
+def write_check(result: CheckResult, path: Path) -> None:
     """Write what the check counted into the run directory, for the report: data.json.
 
     Of each kind of problem its number and the first one; `detzoo check` lists them all.
@@ -179,8 +179,8 @@ def keep(result: CheckResult, path: Path) -> None:
     for problem in result.problems:
         first = asdict(problem) | {"number": 0}
         kinds.setdefault((problem.severity, problem.kind), first)["number"] += 1
-    told = {key: value for key, value in result.json().items() if key != "problems"}
-    write_json(path / "data.json", {**told, "kinds": list(kinds.values())})
+    counted = {key: value for key, value in result.json().items() if key != "problems"}
+    write_json(path / "data.json", {**counted, "kinds": list(kinds.values())})
 
 
 def read_or_empty(path: Path) -> dict[str, Any]:
@@ -192,14 +192,21 @@ def read_or_empty(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def say(path: Path, error: Exception) -> str:
-    """Tell of a failure now, with its traceback unless it explains itself; gives it in one line."""
-    if not isinstance(error, ValueError | OSError):
+def print_failure(path: Path, error: Exception) -> str:
+    """Print that a run failed while others go on; returns the error in one line."""
+    print_traceback(error)
+    text = f"failed, going on with the others: {path}: {type(error).__name__}: {error}"
+    print(escaped(text, lines=True), file=sys.stderr)
+    return one_line(error)
+
+
+def print_traceback(error: Exception) -> str:
+    """Print where an error comes from unless it explains itself; returns its kind and message."""
+    if not isinstance(error, ValueError | OSError | ImportError):
         traceback.print_exception(error)
-    text = f"{type(error).__name__}: {error}"
-    print(escaped(f"failed, going on with the others: {path}: {text}", lines=True), file=sys.stderr)
-    return in_one_line(error)
+    return f"{type(error).__name__}: {error}"
 
 
-def in_one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """The kind of an error and the first line of its message."""
     return f"{type(error).__name__}: {error}".split("\n")[0]

@@ -15,15 +15,15 @@ from detzoo.files import read_json, write_json
 from detzoo.report.analysis import studies as tables
 from detzoo.run_config import SCORED
 from detzoo.speed.clock import measure
-from detzoo.workflow.settings import in_one_line, read_moved, runtime, source
+from detzoo.workflow.settings import one_line, read_moved, runtime, source
 from detzoo.workflow.stages import provenance, score
-from detzoo.workflow.timing import BARE, RUNTIME, detector_of
+from detzoo.workflow.timing import RUNTIME, UNTRAINED, detector_of
 
 STUDIES = tables.STUDIES
 
 
-def told(study: str, paths: Sequence[Path]) -> str:
-    """Write study_NAME.json into every run from what was timed; gives the table of all."""
+def write_study(study: str, paths: Sequence[Path]) -> str:
+    """Write study_NAME.json into every run from its speed.json; returns the table of all runs."""
     found: dict[str, dict[str, Any]] = {}
     for path in paths:
         file = path / f"study_{study}.json"
@@ -81,7 +81,7 @@ def precision(
             for name, result in found.items():
                 result["fingerprint"] |= provenance(settings, dataset)
                 result["accuracy"] = None
-                if settings.get("weights") != BARE:
+                if settings.get("weights") != UNTRAINED:
                     most = result["fingerprint"]["max_dets"]
                     how = {"max_dets": most, **(evaluate or {})}
                     _, _, result["accuracy"] = score(
@@ -90,7 +90,7 @@ def precision(
             made = tables.precision(found) | {"session": uuid.uuid4().hex}
             write_json(path / "study_precision.json", made)
         except Exception as error:
-            failed[path] = in_one_line(error)
+            failed[path] = one_line(error)
     return failed
 
 

@@ -24,7 +24,7 @@ from detzoo.run_config import SCORED, read_run
 from detzoo.speed.clock import TimingError, measure
 from detzoo.workflow.settings import (
     Settings,
-    in_one_line,
+    one_line,
     read_moved,
     read_or_empty,
     runtime,
@@ -33,7 +33,7 @@ from detzoo.workflow.settings import (
 from detzoo.workflow.stages import evaluate_run, provenance
 
 RUNTIME = ("device", "precision", "channels_last", "threads")
-BARE = "none"  # the `weights` of a model that is timed as it was born
+UNTRAINED = "none"  # the `weights` of a model that is timed with its random weights
 RANDOM_WEIGHTS = (
     "random weights, never trained: no AP, and postprocessing has not the boxes of a trained one"
 )
@@ -81,7 +81,7 @@ def time_runs(
                 run = runtime(run | {"channels_last": "auto"})
             key = json.dumps([*(run[key] for key in RUNTIME), source(settings).read(split).hash])
         except Exception as error:
-            failed[path] = in_one_line(error)
+            failed[path] = one_line(error)
         else:
             groups.setdefault(key, []).append(path)
     if not known:
@@ -123,7 +123,7 @@ def _time_group(
             with stage(path, "speed"):
                 models[name] = detector_of(path, size)
         except Exception as error:
-            failed[path] = in_one_line(error)
+            failed[path] = one_line(error)
     session = uuid.uuid4().hex
     while models:
         dataset = source(settings[next(iter(models))]).read(split)
@@ -139,7 +139,7 @@ def _time_group(
             for name in [error.name] if isinstance(error, TimingError) else list(models):
                 with suppress(Exception), stage(called[name], "speed"):
                     raise
-                failed[called[name]] = in_one_line(error)
+                failed[called[name]] = one_line(error)
                 del models[name]
             continue
         for name, result in results.items():
@@ -147,12 +147,12 @@ def _time_group(
             result |= {"session": session, "label": settings[name]["label"]}
             result["fingerprint"] |= provenance(settings[name], dataset)
             try:
-                if settings[name].get("weights") == BARE:
+                if settings[name].get("weights") == UNTRAINED:
                     result["warnings"].append(RANDOM_WEIGHTS)
                 else:
                     _score_timed(path, models[name], result["fingerprint"], dataset, mode, evaluate)
             except Exception as error:
-                failed[path] = in_one_line(error)
+                failed[path] = one_line(error)
             with stage(path, "speed"):
                 write_json(path / "speed.json", result)
         break
@@ -165,7 +165,7 @@ def detector_of(path: Path, size: int | Sequence[int] | None = None) -> Detector
     size: pixels that its resize is set to instead of the training's.
     """
     settings = read_run(path, SCORED)
-    if settings.get("weights") == BARE:
+    if settings.get("weights") == UNTRAINED:
         seed_everything(settings["seed"])
         detector = build(settings["detector"], "detector").eval()
     else:

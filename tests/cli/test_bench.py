@@ -16,10 +16,10 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 import detzoo
-import detzoo.report
-from detzoo.cli import bench, main
-from detzoo.config import build, folder
-from detzoo.workflow import stages
+from detzoo.cli import main
+from detzoo.cli.compose import with_trainings
+from detzoo.config import build, folder, plain
+from detzoo.workflow import bench, stages
 from detzoo.workflow.select import select
 
 pytestmark = pytest.mark.slow
@@ -110,7 +110,7 @@ def test_the_report_is_written_and_nothing_else() -> None:
 @pytest.fixture
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing the figures takes longest, and once is enough."""
-    monkeypatch.setattr(detzoo.report, "write", lambda book, out, **about: out / "index.html")
+    monkeypatch.setattr(bench, "write", lambda book, out, **about: out / "index.html")
 
 
 @pytest.mark.usefixtures("no_page")
@@ -336,37 +336,41 @@ def test_a_backbone_that_could_not_learn_is_refused_and_recorded(
 
 
 @pytest.fixture
-def overrides(monkeypatch: pytest.MonkeyPatch):
-    """Compose within it as the verb does, whatever is installed and however much it covers."""
+def chosen(monkeypatch: pytest.MonkeyPatch):
+    """What the regions of Fast R-CNN come from, whatever is installed and how much it covers."""
     covered = {"detzoo.data.EdgeBoxes": 0.4, "detzoo.data.SelectiveSearch": 0.5}
 
-    def of(*given: str, installed: Sequence[str] = ("edge_boxes", "selective_search")) -> list[str]:
-        monkeypatch.setattr("detzoo.data.proposals.installed", lambda: list(installed))
-        monkeypatch.setattr(bench, "coverage", lambda config: covered[config.proposals._target_])
+    def of(*given: str, installed: Sequence[str] = ("edge_boxes", "selective_search")) -> str:
+        monkeypatch.setattr(bench, "installed", lambda: list(installed))
+        monkeypatch.setattr(bench, "coverage", lambda of: covered[of["proposals"]["_target_"]])
+        overrides = [*given, "detectors=[fast_rcnn,ssd]"]
         with initialize_config_dir(str(folder("conf")), version_base="1.3"):
-            return bench.better_proposals(list(given), ["fast_rcnn", "ssd"])
+            settings = with_trainings("bench", compose("bench", overrides), overrides)
+        fast_rcnn, ssd = bench.with_best_proposals(settings)
+        assert "proposer" not in ssd["detector"]
+        return fast_rcnn["detector"]["proposer"]["_target_"].removeprefix("detzoo.data.")
 
     return of
 
 
-def test_bench_takes_the_best_proposals_that_are_installed(overrides, capsys) -> None:
-    assert overrides("data=bccd") == ["proposals=selective_search"]
+def test_bench_takes_the_best_proposals_that_are_installed(chosen, capsys) -> None:
+    assert chosen("data=bccd") == "SelectiveSearch"
     assert "edge_boxes 0.40, selective_search 0.50" in capsys.readouterr().out
-    assert overrides("data=voc", "data.root=here", installed=["edge_boxes"]) == [
-        "proposals=edge_boxes"
-    ]
-    assert overrides() == []  # the grid was made for shapes
-    assert overrides("data=bccd", "proposals=grid") == []  # what is asked for
-    assert overrides("data=bccd", "proposals=selective_search") == []
-    assert capsys.readouterr().err == ""
-    assert overrides("data=bccd", installed=()) == []
+    assert chosen("data=voc", "data.root=here", installed=["edge_boxes"]) == "EdgeBoxes"
+    capsys.readouterr()
+    assert chosen() == "Grid"  # the grid was made for shapes
+    assert chosen("data=bccd", "proposals=grid") == "Grid"  # what is asked for
+    assert chosen("data=bccd", "proposals=edge_boxes") == "EdgeBoxes"
+    said = capsys.readouterr()
+    assert said.err == said.out == ""
+    assert chosen("data=bccd", installed=()) == "Grid"
     assert "pip install 'detzoo[proposals]'" in capsys.readouterr().err
 
 
 def test_coverage_is_the_recall_on_a_few_images() -> None:
     small = [*SMALL, "grid_smallest=0.3"]
     with initialize_config_dir(str(folder("conf")), version_base="1.3"):
-        many, few = (compose("bench", [*small, f"max_proposals={n}"]) for n in (2000, 1))
+        many, few = (plain(compose("bench", [*small, f"max_proposals={n}"])) for n in (2000, 1))
         assert bench.coverage(few) < 0.2 < bench.coverage(many) <= 1
 
 

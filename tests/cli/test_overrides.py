@@ -14,7 +14,7 @@ from PIL import Image
 from detzoo.cli import VERBS, main, speed
 from detzoo.cli.app import app, experiments
 from detzoo.cli.overrides import Refused, judge, split
-from detzoo.cli.positional import apart, listed
+from detzoo.cli.positional import list_setting, split_paths
 from detzoo.cli.schema import Schema, choices_of
 
 
@@ -238,10 +238,10 @@ def test_arguments_without_a_name(tmp_path: Path, monkeypatch) -> None:
     Path("a=b").mkdir()
     given = ["a=b", "runs/*", "seed=1", "~c", "+d=1", "/x=y/ce*", "hydra/launcher=joblib"]
     positional = ["a=b", "runs/*", "/x=y/ce*"]
-    assert apart(given) == (positional, ["seed=1", "~c", "+d=1", "hydra/launcher=joblib"])
-    assert listed("runs", ["a", "b c"], ["x=1"]) == ["x=1", "runs=[a,'b c']"]
+    assert split_paths(given) == (positional, ["seed=1", "~c", "+d=1", "hydra/launcher=joblib"])
+    assert list_setting("runs", ["a", "b c"], ["x=1"]) == ["x=1", "runs=[a,'b c']"]
     with pytest.raises(ValueError, match="name the runs in one way"):
-        listed("runs", ["a"], ["runs=b"])
+        list_setting("runs", ["a"], ["runs=b"])
 
 
 def test_the_nearest_verb_is_named(capsys: pytest.CaptureFixture) -> None:
@@ -252,7 +252,7 @@ def test_the_nearest_verb_is_named(capsys: pytest.CaptureFixture) -> None:
 def positional(verb: str, arguments: Sequence[str]) -> list[str]:
     from importlib import import_module
 
-    return import_module(f"detzoo.cli.{verb}").placed(list(arguments))
+    return import_module(f"detzoo.cli.{verb}").settings_from(list(arguments))
 
 
 def test_a_run_and_images_by_position(tmp_path: Path, monkeypatch) -> None:

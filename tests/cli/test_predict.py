@@ -12,9 +12,9 @@ from PIL import Image
 
 import detzoo
 from detzoo.cli import main
-from detzoo.cli.predict import images_of
 from detzoo.report.figures import fonts
 from detzoo.types import Detections
+from detzoo.workflow.images import find_images
 
 
 class Stub:
@@ -36,7 +36,7 @@ class Stub:
 def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
     found = Stub()
     monkeypatch.setattr(detzoo, "load", lambda *_: found)
-    monkeypatch.setattr("detzoo.workflow.select.select_one", Path)  # there is no directory
+    monkeypatch.setattr("detzoo.workflow.predict.select_one", Path)  # there is no directory
     return found
 
 
@@ -103,12 +103,12 @@ def test_whole_pictures_end_well_and_a_name_without_a_font_is_a_number(
 )
 def test_what_is_no_picture_is_said(tmp_path, make, said):
     with pytest.raises(ValueError) as error:
-        images_of([make(tmp_path)])
+        find_images([make(tmp_path)])
     assert said in str(error.value)
 
 
 def test_a_picture_named_twice_is_taken_once(folder):
-    assert images_of([str(folder), str(folder / "0.jpg")]) == sorted(folder.glob("[0-9].jpg"))
+    assert find_images([str(folder), str(folder / "0.jpg")]) == sorted(folder.glob("[0-9].jpg"))
 
 
 def test_the_score_is_the_runs_own_unless_another_is_asked_for(

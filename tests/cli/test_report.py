@@ -9,7 +9,8 @@ import pytest
 
 from detzoo import report
 from detzoo.cli import main
-from detzoo.cli.report import called, results_of
+from detzoo.cli.report import name_of
+from detzoo.workflow.report import result_files
 
 from .test_compare import fabricated_runs
 
@@ -42,7 +43,7 @@ def test_a_report_is_called_after_what_is_named(home: Path, capsys) -> None:
     assert rows(first.name) == ["A"]
     assert main(["report", "runs/mine/*", "name=other", *QUICK]) == 0
     assert rows("other") == ["A", "B"]
-    assert (called("runs/mine/*"), called("runs/mine/"), called("a")) == ("mine", "mine", "a")
+    assert (name_of("runs/mine/*"), name_of("runs/mine/"), name_of("a")) == ("mine", "mine", "a")
 
 
 def test_results_of_another_program_join_by_name(home: Path, capsys) -> None:
@@ -82,4 +83,4 @@ def test_one_clear_error_for_what_cannot_be(home: Path, capsys, arguments, said)
 def test_a_setting_that_is_not_there_is_refused_by_name(home: Path, capsys) -> None:
     assert main(["report", "runs/mine", "tittle=x"]) == 1
     assert "tittle" in capsys.readouterr().err
-    assert results_of(None) == {} and results_of([]) == {}
+    assert result_files(None) == {} and result_files([]) == {}

@@ -174,7 +174,7 @@ def test_aquarium_is_sound(shared):
 
 
 def test_yolov3_s_anchors_are_those_of_the_training_boxes(folders):
-    from detzoo.cli.check import anchors
+    from detzoo.workflow.check import anchors
 
     train = Coco(folders["train"].root).read("train")  # 20 x 30, 60 x 40, 10 x 10 in 60 x 40
     assert anchors(train, None) == [[10, 10], [20, 30], [60, 40]]

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from detzoo.cli.predict import images_of
 from detzoo.data import CheckResult
 from detzoo.data.dataset import Problem
 from detzoo.engine import status
 from detzoo.files import read_json, write_json
 from detzoo.workflow import settings as workflow_settings
+from detzoo.workflow.images import find_images
 from detzoo.workflow.select import select, select_one
-from detzoo.workflow.settings import directory, keep, runtime, trained
+from detzoo.workflow.settings import directory, runtime, trained, write_check
 from detzoo.workflow.stages import train_run
 
 
@@ -216,12 +216,12 @@ def test_images_are_named_by_path_folder_or_pattern(
     monkeypatch.chdir(tmp_path)
     for name in ("b.JPG", "a.png", "notes.txt"):
         Path(name).write_text("")
-    assert images_of(".") == [Path("a.png"), Path("b.JPG")]
-    assert images_of(["b.JPG", "*.png"]) == [Path("b.JPG"), Path("a.png")]
+    assert find_images(".") == [Path("a.png"), Path("b.JPG")]
+    assert find_images(["b.JPG", "*.png"]) == [Path("b.JPG"), Path("a.png")]
     with pytest.raises(ValueError, match=r"no file or folder c\.jpg"):
-        images_of(["c.jpg"])
+        find_images(["c.jpg"])
     with pytest.raises(ValueError, match="no images"):
-        images_of([])
+        find_images([])
 
 
 def test_what_check_found_is_kept_for_the_report(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_what_check_found_is_kept_for_the_report(tmp_path: Path) -> None:
         for split in ("train", "val")
     ]
     statistics = {"train": {"images": 4, "boxes": 9}}
-    keep(CheckResult("mine", "/data", ("cat", "dog"), statistics, problems), tmp_path)
+    write_check(CheckResult("mine", "/data", ("cat", "dog"), statistics, problems), tmp_path)
     kept = read_json(tmp_path / "data.json")
     assert kept["splits"] == statistics and kept["warnings"] == 2 and "problems" not in kept
     (kind,) = kept["kinds"]

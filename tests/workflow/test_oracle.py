@@ -7,12 +7,12 @@ import pytest
 import torch
 
 import detzoo
-from detzoo.cli.oracle import computed, rescored
 from detzoo.data import Letterbox, Shapes
 from detzoo.engine.precision import Mode
 from detzoo.engine.predict import predict_dataset
 from detzoo.files import write_json
 from detzoo.metrics import coco
+from detzoo.workflow.oracle import rescore, scoring_mode
 
 
 @pytest.mark.parametrize("name", ["centernet", "cornernet"])
@@ -22,7 +22,7 @@ def test_a_detector_of_truths_alone_finds_everything(name: str, tmp_path: Path) 
     torch.manual_seed(0)
     detector = detzoo.create_detector(name, num_classes=6, backbone="test_resnet", head_channels=8)
     detector.resize = Letterbox((96, 128))
-    rows = rescored(detector, dataset)
+    rows = rescore(detector, dataset)
     assert [len(row["true"]) for row in rows] == [0, 1, 2, 3]
     assert rows[0]["AP"] < 0.1
     assert rows[-1]["AP"] > 0.9 and rows[-1]["AP50"] > 0.95
@@ -40,7 +40,7 @@ def test_what_is_as_predicted_scores_as_it_was_scored(tmp_path: Path) -> None:
     results = predict_dataset(
         detector, dataset, resize=detector.resize, progress=False, **asdict(mode)
     )
-    rows = rescored(detector, dataset, 8, mode)
+    rows = rescore(detector, dataset, 8, mode)
     assert rows[0]["AP"] == coco.evaluate(dataset.coco(), results)["AP"]
     assert seen and all(seen)
 
@@ -48,11 +48,11 @@ def test_what_is_as_predicted_scores_as_it_was_scored(tmp_path: Path) -> None:
 def test_the_mode_is_that_of_the_scoring_else_of_the_training(tmp_path: Path) -> None:
     runtime = {"device": "cpu", "precision": "fp32", "channels_last": False, "threads": 1}
     settings = {"runtime": runtime}
-    assert computed(tmp_path, settings, {}) == ("cpu", Mode("fp32"))
+    assert scoring_mode(tmp_path, settings, {}) == ("cpu", Mode("fp32"))
     scored = {"device": "cpu", "precision": "bf16", "channels_last": True, "compile": True}
     write_json(tmp_path / "metrics.json", {"fingerprint": scored})
-    assert computed(tmp_path, settings, {}) == ("cpu", Mode("bf16", True, True))
+    assert scoring_mode(tmp_path, settings, {}) == ("cpu", Mode("bf16", True, True))
     write_json(tmp_path / "metrics.json", {"fingerprint": scored | {"device": "cuda:9"}})
     with pytest.raises(ValueError, match="device=cpu"):
-        computed(tmp_path, settings, {})
-    assert computed(tmp_path, settings, {"device": "cpu"})[0] == "cpu"
+        scoring_mode(tmp_path, settings, {})
+    assert scoring_mode(tmp_path, settings, {"device": "cpu"})[0] == "cpu"

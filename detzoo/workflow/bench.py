@@ -1,0 +1,148 @@
+"""Check, train, evaluate, speed and report in a row."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from detzoo.config import build
+from detzoo.data import with_proposals
+from detzoo.data.proposals import installed
+from detzoo.engine.progress import note, part_of_others
+from detzoo.files import check_writable
+from detzoo.metrics.proposals import recall
+from detzoo.report import gather, write
+from detzoo.speed.clock import thinned
+from detzoo.workflow import parallel
+from detzoo.workflow.overall import Overall
+from detzoo.workflow.report import Report
+from detzoo.workflow.settings import (
+    Settings,
+    check_source,
+    directory,
+    print_warnings,
+    settings_of,
+    source,
+    write_check,
+)
+from detzoo.workflow.timing import time_runs
+
+COVERAGE_IMAGES = 16  # on which the proposals are compared
+
+
+@dataclass(frozen=True, repr=False)
+class Bench(Report):
+    """A report and how it came about: the run directories, and the seconds that everything took."""
+
+    paths: Sequence[Path] = ()
+    seconds: float = 0.0
+
+    def text(self) -> str:
+        minutes, seconds = divmod(round(self.seconds), 60)
+        done = len(self.paths) - len(self.failed)
+        return (
+            f"\n{self.book.text()}\n\n{self.page}\n"
+            f"{done} of {len(self.paths)} runs done in {minutes} min {seconds:02d} s"
+        )
+
+
+def bench(settings: Mapping[str, Any], *, command: str = "") -> Bench:
+    """Train, score and time several detectors on equal terms, and write the report.
+
+    settings: of `detzoo bench`, with its trainings: `detzoo.settings("bench", ...)`. command: what
+    the page says it was made by. What is done is skipped, what was cut off is resumed, and a run
+    that fails stops no other. Raises ValueError, before anything starts, for settings and data that
+    cannot be used.
+    """
+    start = time.monotonic()
+    out = Path(settings["reports"]) / settings["name"]
+    check_writable(out / "index.html")
+    check_writable(Path(settings["root"]) / settings["name"] / "run" / "config.yaml")
+    runs = [settings_of(training) for training in with_best_proposals(settings)]
+    checked = check_source(source(runs[0]))
+    print_warnings(checked)
+    paths = [directory(run, settings["root"]) for run in runs]
+    for path in paths:
+        write_check(checked, path)
+    failed = _train_and_time(settings, runs, paths)
+    book = gather(paths)
+    page = write(
+        book,
+        out,
+        title=str(settings["name"]),
+        command=command,
+        images=settings["report"]["images"],
+    )
+    return Bench(book, page, failed, paths, time.monotonic() - start)
+
+
+def _train_and_time(
+    settings: Mapping[str, Any], runs: Sequence[Settings], paths: Sequence[Path]
+) -> dict[Path, str]:
+    """Gives path -> error of the runs that failed."""
+    failed: dict[Path, str] = {}
+    evaluate, timing = settings["evaluate"], settings["speed"]
+    at_once = parallel.how_many(settings["jobs"], runs, settings["runtime"]["threads"])
+    with Overall(runs, paths, timing["seconds"]):
+        if at_once > 1:
+            failed = parallel.side_by_side(runs, paths, evaluate, at_once)
+        else:
+            for number, (run, path) in enumerate(zip(runs, paths, strict=True)):
+                note(parallel.announcement(number, runs, path))
+                part_of_others(parallel.named(run))
+                if error := parallel.train_and_score(run, path, evaluate):
+                    failed[path] = error
+                part_of_others("")
+    scored = [path for path in paths if path not in failed]
+    if scored:
+        failed |= time_runs(scored, **timing, evaluate=evaluate, again=False)
+    return failed
+
+
+def with_best_proposals(settings: Mapping[str, Any]) -> list[Settings]:
+    """The trainings, those of R-CNN and Fast R-CNN with the best proposals that are installed.
+
+    Those that cover most objects of a few validation images, among settings["proposal_choices"]
+    (name -> node), which is empty where the user chose some. Shapes keep the grid, which was made
+    for them: of photographs' objects it covers few (aquarium: 0.09 at an IoU of 0.7), and rows on
+    it say little.
+    """
+    trainings, choices = settings["trainings"], settings["proposal_choices"]
+    if not choices or settings["data"]["_target_"] == "detzoo.data.Shapes":
+        return trainings
+    if not (available := installed()):
+        print(
+            "R-CNN and Fast R-CNN get the grid's proposals, for OpenCV is not installed: "
+            "pip install 'detzoo[proposals]'",
+            file=sys.stderr,
+        )
+        return trainings
+    covered = {name: coverage({**settings, "proposals": choices[name]}) for name in available}
+    best = max(covered, key=covered.__getitem__)
+    recalls = ", ".join(f"{name} {part:.2f}" for name, part in covered.items())
+    print(
+        f"regions for R-CNN and Fast R-CNN by {best}; recall on {COVERAGE_IMAGES} validation "
+        f"images: {recalls}"
+    )
+    return [
+        {**training, "detector": {**training["detector"], "proposer": choices[best]}}
+        if "proposer" in training["detector"]
+        else training
+        for training in trainings
+    ]
+
+
+def coverage(settings: Mapping[str, Any]) -> float:
+    """Recall of settings["proposals"], the mean over IoUs of 0.5 and 0.7, on a few val images."""
+    dataset = source(settings).read("val")
+    dataset = replace(dataset, samples=tuple(thinned(dataset.samples, COVERAGE_IMAGES)))
+    samples = with_proposals(dataset, build(settings["proposals"], "proposals")).samples
+    truths = [sample.boxes[~sample.crowd] for sample in samples]
+    proposals = [sample.proposals for sample in samples]
+    part = recall(proposals, truths, [settings["max_proposals"]]).mean()
+    return 0.0 if math.isnan(part) else float(part)

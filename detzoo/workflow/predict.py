@@ -1,0 +1,177 @@
+"""Objects in images of the user's own: predictions.json and drawn pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import to_hex
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+import detzoo
+from detzoo.data import load_image
+from detzoo.engine.precision import choose_device
+from detzoo.files import atomic, check_writable, write_json
+from detzoo.imagefile import UNREADABLE
+from detzoo.report.figures.fonts import drawable, legend
+from detzoo.report.images.drawing import Box, draw
+from detzoo.types import Detections
+from detzoo.workflow.heatmaps import overlay, see
+from detzoo.workflow.images import below_root, dataset_images, find_images
+from detzoo.workflow.select import select_one
+from detzoo.workflow.thresholds import score_of
+from detzoo.workflow.verb import Result
+
+
+@dataclass(frozen=True, repr=False)
+class Predictions(Result):
+    """What was found in each image.
+
+    images: as in predictions.json: "file", "width", "height", "picture", and "objects" of "class",
+    "score" and "box" (xyxy in the image's own pixels). file: predictions.json; pictures lie beside
+    it. failed: image -> why it could not be read. legend: names that are drawn as numbers.
+    """
+
+    images: Sequence[Mapping[str, Any]]
+    file: Path
+    failed: Mapping[Path, str]
+    legend: str = ""
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """A row for each object: file, class, score, x1, y1, x2, y2."""
+        rows = [
+            {"file": image["file"], "class": found["class"], "score": found["score"]}
+            | dict(zip(("x1", "y1", "x2", "y2"), found["box"], strict=True))
+            for image in self.images
+            for found in image["objects"]
+        ]
+        return pd.DataFrame(rows, columns=["file", "class", "score", "x1", "y1", "x2", "y2"])
+
+    def text(self) -> str:
+        objects = sum(len(image["objects"]) for image in self.images)
+        text = f"{objects} objects in {len(self.images)} images, in {self.file} and beside it"
+        return f"{text}\n{self.legend}".rstrip()
+
+    def failures(self) -> list[str]:
+        if not self.failed:
+            return []
+        count = len(self.images) + len(self.failed)
+        lines = "\n".join(f"  {reason}" for reason in self.failed.values())
+        return [f"{len(self.failed)} of {count} images cannot be read:\n{lines}"]
+
+
+def predict(
+    run: str | Path,
+    images: str | Path | Sequence[str | Path] = (),
+    *,
+    out: str | Path = "predictions",
+    score: float | None = None,
+    heatmaps: bool = False,
+    batch_size: int = 8,
+    device: str = "auto",
+    data_root: str | Path | None = None,
+) -> Predictions:
+    """Write predictions.json and a picture of every image into `out`.
+
+    run: a run directory; of several that it names, the best on val. images: files, folders or
+    patterns. score: detections below it are left out; None for the run's own, with the best F1 on
+    val. heatmaps: a picture of each of them, of
+    detectors that look for points. data_root: where the run's data set lies now; images are also
+    looked for below it, and without `images` its test split is taken. Raises ValueError where there
+    are no images.
+    """
+    run, out = select_one(str(run)), Path(out)
+    if data_root:
+        names = [images] if isinstance(images, str | Path) else images
+        images = [below_root(data_root, str(name)) for name in names] or dataset_images(
+            run, data_root
+        )
+    paths = find_images(images)
+    check_writable(out / "predictions.json")
+    if score is None:
+        score, reason = score_of(run)
+        print(f"from score {score:.2f} on: {reason}")
+    detector = detzoo.load(run, choose_device(device))
+    names = detector.class_names
+    entries: list[dict[str, Any]] = []
+    unreadable: dict[Path, str] = {}
+    for pixels in _batches(paths, batch_size, unreadable):
+        detections = detector.predict([*pixels], batch_size=batch_size, score_threshold=score)
+        maps = see(detector, [*pixels.values()]) if heatmaps else [{}] * len(pixels)
+        for (path, image), found, of_image in zip(pixels.items(), detections, maps, strict=True):
+            picture = out / f"{len(entries):04d}-{_shortened(path.stem)}.jpg"
+            _save_pictures(image, found, of_image, names, picture)
+            entries.append(_entry(path, image, found, names) | {"picture": picture.name})
+    write_json(out / "predictions.json", entries)
+    return Predictions(entries, out / "predictions.json", unreadable, legend(names))
+
+
+def _batches(
+    paths: Sequence[Path], size: int, unreadable: dict[Path, str]
+) -> Iterator[dict[Path, np.ndarray]]:
+    """path -> (H, W, 3) uint8 RGB, `size` images at a time; `unreadable` gets the others, and
+    why."""
+    for start in tqdm(range(0, len(paths), size), "predict", unit="batch", disable=None):
+        pixels = {}
+        for path in paths[start : start + size]:
+            try:
+                pixels[path] = load_image(path)
+            except UNREADABLE as error:
+                reason = str(error)
+                unreadable[path] = reason if str(path) in reason else f"{path}: {reason}"
+        if pixels:
+            yield pixels
+
+
+def _shortened(stem: str, most: int = 120) -> str:
+    """Short enough, in bytes, for any file system together with what is put around it."""
+    return stem.encode()[:most].decode(errors="ignore")
+
+
+def _entry(
+    path: Path, image: np.ndarray, found: Detections, names: Sequence[str]
+) -> dict[str, Any]:
+    """One image's part of predictions.json; boxes are xyxy in the image's own pixels."""
+    objects = [
+        {"class": names[label], "score": score, "box": box}
+        for box, score, label in zip(
+            found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
+        )
+    ]
+    height, width = image.shape[:2]
+    return {"file": str(path), "width": width, "height": height, "objects": objects}
+
+
+def _save_pictures(
+    image: np.ndarray,
+    found: Detections,
+    heatmaps: Mapping[str, Tensor],
+    names: Sequence[str],
+    path: Path,
+) -> None:
+    """The image with boxes and names on it, and beside it one for each heatmap, as JPEG, each
+    written whole or not at all."""
+    for name, heat in heatmaps.items():
+        overlay(image, heat, path.with_name(f"{path.stem}.{name.replace(' ', '-')}.jpg"))
+    with atomic(path) as temporary:
+        draw_detections(image, found, names).save(temporary, "JPEG", quality=90)
+
+
+def draw_detections(image: np.ndarray, found: Detections, names: Sequence[str]) -> Image.Image:
+    """A copy of an (H, W, 3) uint8 RGB image with boxes, class names and scores."""
+    drawn = drawable(names)
+    boxes = [
+        Box(tuple(box), f"{drawn[names[label]]} {score:.2f}", colour=to_hex(f"C{label % 10}"))
+        for box, score, label in zip(
+            found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
+        )
+    ]
+    size = max(11, max(image.shape[:2]) // 50)
+    return draw(Image.fromarray(image), boxes, size=size)

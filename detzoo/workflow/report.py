@@ -1,0 +1,91 @@
+"""The page and the tables of a set of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from detzoo.files import check_writable
+from detzoo.report import gather, write
+from detzoo.report.book import Book
+from detzoo.report.tables.leaderboard import concat
+from detzoo.workflow.select import select
+from detzoo.workflow.verb import Result
+
+
+@dataclass(frozen=True, repr=False)
+class Report(Result):
+    """What was written. book: the tables with all that is known of their rows; page: index.html,
+    beside which tables and figures lie."""
+
+    book: Book
+    page: Path
+    failed: Mapping[Path, str] = field(default_factory=dict)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """A row for each run and mean over seeds, of all tables, with every column."""
+        return concat([table.frame for table in self.book.tables])
+
+    def text(self) -> str:
+        return f"{self.book.text()}\n{self.page}"
+
+
+def report(
+    runs: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path,
+    title: str | None = None,
+    results: str | Sequence[str] | Mapping[str, str | Path] | None = None,
+    images: bool = True,
+    data_root: str | Path | None = None,
+    resamples: int = 1000,
+    command: str = "",
+) -> Report:
+    """Write the page, the tables and the figures of runs into `out`.
+
+    title: the page's heading, by default the folder's name. results: name -> file of COCO results
+    of another program, or NAME=FILE. images: False leaves the photographs out. data_root: where the
+    data set lies now, if it was moved. resamples: of the images, for the tests. command: what the
+    page says it was made by. Raises ValueError where there is no run.
+    """
+    paths = [runs] if isinstance(runs, str | Path) else list(runs)
+    for path in paths:
+        if Path(path).is_file():
+            raise ValueError(f"{path} is a file; COCO results need a name: theirs={path}")
+    check_writable(Path(out) / "index.html")
+    files = result_files(results)
+    book = gather(select(paths), files, resamples=resamples, data_root=data_root)
+    page = write(
+        book,
+        Path(out),
+        title=Path(out).name if title is None else str(title),
+        command=command,
+        images=images,
+    )
+    return Report(book, page)
+
+
+def result_files(results: Any) -> dict[str, Path]:
+    """name -> file of COCO results, from a mapping, NAME=FILE, or several of these.
+
+    Raises ValueError for what is neither, for a name given twice, and for no file.
+    """
+    found: dict[str, Path] = {}
+    if isinstance(results, Mapping):
+        results = [f"{name}={file}" for name, file in results.items()]
+    for text in [results] if isinstance(results, str) else results or ():
+        name, equals, file = str(text).partition("=")
+        if not equals or not name.strip():
+            raise ValueError(f"results={text}: it must be NAME=FILE, or results={{theirs:a.json}}")
+        if name in found:
+            raise ValueError(f"{name} is given twice: {found[name]} and {file}")
+        path = Path(file).expanduser()
+        if not path.is_file():
+            raise ValueError(f"{name}={file}: there is no such file of COCO results")
+        found[name] = path
+    return found

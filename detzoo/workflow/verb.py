@@ -1,0 +1,68 @@
+"""What all verbs share: settings become arguments, and results print as tables."""
+
+from __future__ import annotations
+
+import html
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from detzoo.text import escaped
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+T = TypeVar("T")
+
+
+def call(verb: Callable[..., T], settings: Mapping[str, Any], **arguments: Any) -> T:
+    """Call `verb` with the settings that are named as its parameters.
+
+    data.root, where a run's data set lies now, is its data_root. arguments: win over the settings.
+    """
+    names = inspect.signature(verb).parameters
+    given = {key: value for key, value in settings.items() if key in names}
+    if "data_root" in names:
+        given["data_root"] = settings["data"]["root"]
+    return verb(**{**given, **arguments})
+
+
+class Result:
+    """The result of a verb: `str` is its table as the terminal shows it, `frame` its numbers.
+
+    A subclass is a frozen dataclass with repr=False. failed, where it has several runs: directory
+    -> error of those that could not be processed; the others were.
+    """
+
+    frame: pd.DataFrame
+    failed: Mapping[Path, str]
+
+    def text(self) -> str:
+        """The table for a terminal, without the runs that failed."""
+        return self.frame.to_string(index=False)
+
+    def failures(self) -> list[str]:
+        """One line for each run that failed."""
+        failed = getattr(self, "failed", {})
+        return [escaped(f"failed: {path}: {error}", lines=True) for path, error in failed.items()]
+
+    @property
+    def exit_code(self) -> int:
+        """1 where a run failed, else 0."""
+        return int(bool(self.failures()))
+
+    def __str__(self) -> str:
+        return "\n".join([self.text().rstrip("\n"), *self.failures()])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        failures = "".join(f"<p>{html.escape(line)}</p>" for line in self.failures())
+        return self.html() + failures
+
+    def html(self) -> str:
+        """The table for a notebook, with escaped names."""
+        shown = self.frame.map(lambda value: escaped(value) if isinstance(value, str) else value)
+        return shown.to_html(index=False, float_format=lambda x: f"{x:.3f}", border=0)
