@@ -162,7 +162,7 @@ def _check_data(node: dict[str, Any], file: Path) -> None:
     if root is not None and not isinstance(root, str):
         raise ValueError(f"{file}: data.root is {shortened(repr(root), 80)}; it must be a folder")
     for key, value in node.items():
-        if key in ("root", "name", "classes", "_target_", "allow", "skip"):
+        if key in ("root", "name", "classes", "_target_", "allow", "skip", "group"):
             continue
         for place in _texts(value):
             if _leaves(Path(root or "."), place):

@@ -40,11 +40,14 @@ def table(
 
 
 def _numbers(statistics: Mapping[str, Mapping[str, Any]], width: int) -> str:
-    rows = [("split", *COLUMNS, "width x height")]
+    columns = dict(COLUMNS)
+    if any("groups" in numbers for numbers in statistics.values()):
+        columns["groups"] = "groups"
+    rows = [("split", *columns, "width x height")]
     for split, numbers in statistics.items():
         (low, high) = numbers["image_sizes"]
         span = " to ".join(f"{w}x{h}" for h, w in ([low] if low == high else [low, high]))
-        rows.append((split, *(str(numbers[key]) for key in COLUMNS.values()), span))
+        rows.append((split, *(str(numbers.get(key, 0)) for key in columns.values()), span))
     lines = [_aligned(rows)]
     for split, numbers in statistics.items():
         lost, boxes = numbers["centre_collisions"], numbers["boxes"] - numbers["crowd"]

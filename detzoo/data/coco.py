@@ -104,7 +104,8 @@ class Coco(Source):
                 continue
             size = collector.told_size(image.get("height"), image.get("width"), path, where)
             if size is not None:
-                collector.add(id, path, size, claims.get(id, ()))
+                group = self.groups and self.groups.field(image)
+                collector.add(id, path, size, claims.get(id, ()), group)
         return collector.dataset(self.name, split, self.classes, self._category_ids(categories))
 
     def _category_ids(self, categories: coco_file.Categories) -> tuple[int, ...]:

@@ -135,7 +135,9 @@ class Collector:
             self.error("unreadable image", where, f"{path}: {error}", "image and boxes left out")
             return None
 
-    def add(self, id: int, path: Path, size: Size, claims: Sequence[Claim]) -> None:
+    def add(
+        self, id: int, path: Path, size: Size, claims: Sequence[Claim], group: str | None = None
+    ) -> None:
         """Judge one image's claims and keep the sample; no two may have one id."""
         height, width = size
         if height * width > self.max_megapixels * 1e6:
@@ -176,7 +178,9 @@ class Collector:
             kept[box, claim.label] = claim.crowd is not None, area
         boxes, labels = [box for box, _ in kept], [label for _, label in kept]
         crowd, areas = [crowd for crowd, _ in kept.values()], [area for _, area in kept.values()]
-        self.samples.append(sample_of(id, path, size, boxes, labels, crowd, areas, self.exif))
+        self.samples.append(
+            sample_of(id, path, size, boxes, labels, crowd, areas, self.exif, group)
+        )
 
     def _box(self, claim: Claim, size: Size) -> tuple[float, float, float, float] | None:
         """The box to use, inside the image; None if there is nothing to use."""

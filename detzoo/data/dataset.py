@@ -41,7 +41,7 @@ class Sample:
     (M,) int64 in [0, K). crowd: (M,) bool, crowd or difficult. areas: (M,) float32, of the object
     where the annotation tells it, else of the box; COCO's small, medium and large go by it.
     proposals: (P, 4) float32 xyxy, for detectors that are given their regions; else None. exif: how
-    the file's EXIF orientation is taken.
+    the file's EXIF orientation is taken. group: what it was taken with (see `detzoo.data.groups`).
     """
 
     id: int
@@ -53,6 +53,7 @@ class Sample:
     areas: Tensor
     proposals: Tensor | None = None
     exif: Exif = "auto"
+    group: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,20 +77,29 @@ class Dataset:
         return all(sample.proposals is not None for sample in self.samples)
 
     @cached_property
+    def grouped(self) -> bool:
+        """Whether its images come in groups."""
+        return any(sample.group is not None for sample in self.samples)
+
+    @cached_property
     def hash(self) -> str:
-        """16 hex digits over the images' bytes, the annotations and the classes; not over paths."""
+        """16 hex digits over the images' bytes, the annotations, the groups where there are any and
+        the classes; not over paths."""
         digest = hashlib.blake2b(digest_size=8)
         digest.update(repr((self.classes, self.category_ids)).encode())
         for sample in self.samples:
             digest.update(f"{sample.id} {sample.size} {content_hash(sample.path)}".encode())
             for values in (sample.boxes, sample.labels, sample.crowd, sample.areas):
                 digest.update(np.ascontiguousarray(values.numpy()).tobytes())
+            if sample.group is not None:
+                digest.update(f"group {sample.group}".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
     def coco(self) -> dict[str, Any]:
         """COCO ground truth; file names are relative to `root`, annotation ids count from 1.
 
-        An image whose EXIF tag is not taken by the usual rule carries `exif`.
+        An image whose EXIF tag is not taken by the usual rule carries `exif`, one that belongs to
+        others its `group`.
         """
         images, annotations = [], []
         for sample in self.samples:
@@ -98,6 +108,8 @@ class Dataset:
             images.append({"id": sample.id, "file_name": name, "width": width, "height": height})
             if sample.exif != "auto":
                 images[-1]["exif"] = sample.exif
+            if sample.group is not None:
+                images[-1]["group"] = sample.group
             for box, label, crowd, area in zip(
                 sample.boxes.tolist(),
                 sample.labels.tolist(),
@@ -132,6 +144,7 @@ def sample_of(
     crowd: list[bool],
     areas: list[float],
     exif: Exif = "auto",
+    group: str | None = None,
 ) -> Sample:
     """A Sample from plain lists; an image without boxes gets a (0, 4) tensor."""
     return Sample(
@@ -143,6 +156,7 @@ def sample_of(
         torch.tensor(crowd, dtype=torch.bool),
         torch.tensor(areas, dtype=torch.float32),
         exif=exif,
+        group=group,
     )
 
 

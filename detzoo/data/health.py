@@ -90,7 +90,7 @@ def check(
         measured = _turned(dataset, source) if decode and turned_ones else ()
         found = [*dataset.problems, *measured, *of_images, *_classes(dataset)]
         problems += (replace(problem, split=split) for problem in found)
-    problems += _copies(datasets)
+    problems += [*_copies(datasets), *_shared_groups(datasets)]
     if len(datasets) == len(splits):
         problems += _unused(source)
     problems = [replace(p, severity="warning") if p.kind in source.allow else p for p in problems]
@@ -212,6 +212,29 @@ def _copies(datasets: dict[str, Dataset]) -> Iterator[Problem]:
             )
 
 
+def _shared_groups(datasets: dict[str, Dataset]) -> Iterator[Problem]:
+    """Groups whose images are in two splits, which only published splits can have."""
+    members: dict[str, dict[str, list[Sample]]] = {split: {} for split in datasets}
+    for split, dataset in datasets.items():
+        for sample in dataset.samples if dataset.grouped else ():
+            members[split].setdefault(str(sample.group), []).append(sample)
+    for one, other in combinations(datasets, 2):
+        shared = sorted(members[one].keys() & members[other].keys())
+        if not shared:
+            continue
+        images = sum(len(members[other][group]) for group in shared)
+        first = members[one][shared[0]][0], members[other][shared[0]][0]
+        yield Problem(
+            "warning",
+            f"{one}/{other} groups",
+            f"{datasets[other].name} {other}",
+            f"{images} of {len(datasets[other])} images are of {len(shared)} groups that {one} has "
+            f"images of, such as {shared[0]}: {_name(datasets[one], first[0])} and "
+            f"{_name(datasets[other], first[1])}",
+            "both are used, so the score flatters",
+        )
+
+
 def _name(dataset: Dataset, sample: Sample) -> str:
     return sample.path.relative_to(dataset.root).as_posix()
 
@@ -247,7 +270,7 @@ def _statistics(dataset: Dataset) -> dict[str, Any]:
         },
         "image_sizes": [list(by_area[0]), list(by_area[-1])],  # least and most pixels, (h, w)
         "hash": dataset.hash,
-    }
+    } | ({"groups": len({sample.group for sample in samples})} if dataset.grouped else {})
 
 
 def _collisions(sample: Sample) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ from detzoo.data.box_forms import Form
 from detzoo.data.collect import Collector
 from detzoo.data.dataset import SPLITS, Dataset
 from detzoo.data.folders import Tree, below, inside, located, no_data_set
+from detzoo.data.groups import Groups
 from detzoo.data.kinds import allowed
-from detzoo.data.pieces import cut, ranked
+from detzoo.data.pieces import cut, first_part, folded, held_out, ranked, sizes
 from detzoo.data.skip import Skip
 from detzoo.data.words import number
 from detzoo.imagefile import EXIF, MAX_MEGAPIXELS, Exif
@@ -45,13 +45,15 @@ class Source(abc.ABC):
     is then cut from train. classes: names in the order of the labels; without it as the format
     tells them. holdout: fractions of train to split off, e.g. {"val": 0.1, "test": 0.2}, for data
     sets that have no such split. Who goes where depends on `holdout_seed` and on the images' bytes,
-    not on their names or order, and copies of an image stay on one side. folds: for small data
-    sets, cut all images, whatever their split, into so many equal parts by the same rule; part
-    `fold` is the test split, the next one val, the rest train. allow: kinds of problems that
-    `check` lets pass, e.g. ["train/test overlap"]; they stay in its table, as warnings. skip:
-    images to leave out, by name or pattern (see `Skip`). exif: how EXIF orientations are taken,
-    "auto", "upright" or "stored" (see `detzoo.imagefile`). max_megapixels: larger images are left
-    out, as an error.
+    not on their names or order; copies of an image stay on one side, and so does a group. folds:
+    for small data sets, cut all images, whatever their split, into so many equal parts by the same
+    rule; part `fold` is the test split, the next one val, the rest train. group: which images
+    belong together (see `Groups`). fraction: of the training images, those that are used, chosen
+    by `holdout_seed` in whole groups; a smaller one's are among a larger one's. allow: kinds of
+    problems that `check` lets pass, e.g. ["train/test overlap"]; they stay in its table, as
+    warnings. skip: images to leave out, by name or pattern (see `Skip`). exif: how EXIF
+    orientations are taken, "auto", "upright" or "stored" (see `detzoo.imagefile`). max_megapixels:
+    larger images are left out, as an error.
     """
 
     format: str
@@ -69,6 +71,8 @@ class Source(abc.ABC):
         holdout_seed: int = 0,
         folds: int | None = None,
         fold: int = 0,
+        group: str | None = None,
+        fraction: float = 1.0,
         allow: Sequence[str] = (),
         skip: Sequence[str] = (),
         exif: Exif = "auto",
@@ -95,6 +99,10 @@ class Source(abc.ABC):
             self.holdout |= {split: HOLDOUT[split] for split in self.unused - given}
         self.holdout_seed = holdout_seed
         self.folds, self.fold = folds, fold
+        self.groups = None if group is None else Groups(group, self.root)
+        if isinstance(fraction, bool) or not 0 < number(fraction) <= 1:
+            raise ValueError(f"data.fraction is {fraction!r}; give a number above 0 and up to 1")
+        self.fraction = number(fraction)
         classes = [classes] if isinstance(classes, str) else classes
         self._given_classes = tuple(classes) if classes else None
         self._read: dict[str, Dataset] = {}
@@ -217,11 +225,14 @@ class Source(abc.ABC):
             if wrong := no_data_set(self.root):
                 raise DataError(wrong)
             if self.folds is not None:
-                self._read.update(self._fold())
+                found = self._fold()
             elif self.holdout and (split == "train" or split in self.holdout):
-                self._read.update(self._split_off())
+                found = self._split_off()
             else:
-                self._read[split] = self._whole(split)
+                found = {split: self._whole(split)}
+            if self.fraction < 1 and "train" in found:
+                found["train"] = first_part(found["train"], self.fraction, self.holdout_seed)
+            self._read.update(found)
         return self._read[split]
 
     def _whole(self, split: str) -> Dataset:
@@ -238,7 +249,10 @@ class Source(abc.ABC):
                 f"{self.name}: the {split} split has no images that can be used ({found})"
                 + (f". First problems: {problems}" if problems else "")
             )
-        return dataset
+        try:
+            return dataset if self.groups is None else self.groups.assign(dataset)
+        except ValueError as error:
+            raise DataError(f"{self.name}: {error}") from None
 
     def _split_off(self) -> dict[str, Dataset]:
         """The training images in pieces: train, and what `holdout` asks for."""
@@ -249,18 +263,12 @@ class Source(abc.ABC):
                 )
         whole = self._whole("train")
         ranks = ranked(whole, self.holdout_seed)
-        ordered = sorted(set(ranks))
-        pieces, start = {}, 0
-        for split, fraction in sorted(self.holdout.items(), reverse=True):  # val before test
-            stop = start + max(1, round(fraction * len(ordered)))
-            pieces[split] = ordered[start:stop]
-            start = stop
-        pieces["train"] = ordered[start:]
+        of = sizes(whole, ranks)
+        pieces = held_out(of, self.holdout)
         if not pieces["train"]:
-            raise DataError(
-                f"{self.name}: {len(ordered)} different images are too few for {self.holdout}"
-            )
-        return cut(whole, ranks, pieces)
+            what = "groups of images" if whole.grouped else "different images"
+            raise DataError(f"{self.name}: {len(of)} {what} are too few for {self.holdout}")
+        return cut(whole, ranks, pieces, self.holdout)
 
     def _fold(self) -> dict[str, Dataset]:
         """All images, numbered anew: part `fold` for test, the next for val, the rest for train."""
@@ -276,16 +284,14 @@ class Source(abc.ABC):
             problems=tuple(problem for dataset in found for problem in dataset.problems),
         )
         ranks = ranked(whole, self.holdout_seed)
-        ordered = sorted(set(ranks))
-        if len(ordered) < self.folds:
-            raise DataError(
-                f"{self.name}: {len(ordered)} different images are too few for {self.folds} folds"
-            )
-        edges = [part * len(ordered) // self.folds for part in range(self.folds + 1)]
-        parts = [ordered[low:high] for low, high in pairwise(edges)]
+        of = sizes(whole, ranks)
+        if len(of) < self.folds:
+            what = "groups of images" if whole.grouped else "different images"
+            raise DataError(f"{self.name}: {len(of)} {what} are too few for {self.folds} folds")
+        parts = folded(whole, of, self.folds)
         pieces = {
             "test": parts.pop(self.fold),
             "val": parts.pop(self.fold % len(parts)),  # what came after it, or the first
             "train": [rank for part in parts for rank in part],
         }
-        return cut(whole, ranks, pieces)
+        return cut(whole, ranks, pieces, dict.fromkeys(("val", "test"), 1 / self.folds))
