@@ -24,7 +24,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
         f"detzoo.detectors.{name}"
         for name in (
             *("RCNN", "FastRCNN", "FasterRCNN", "YOLO", "YOLOv3", "SSD", "RetinaNet", "FCOS"),
-            *("CornerNet", "CenterNet", "DETR", "TorchvisionDetector"),
+            *("CornerNet", "CenterNet", "DETR", "TorchvisionDetector", "TransformersDetector"),
         )
     ),
     "backbone": tuple(

@@ -183,7 +183,7 @@ class Detector(nn.Module, abc.ABC):
         nothing.
         """
         for name, module in self.named_modules():
-            frozen = type(module).__name__.startswith("FrozenBatchNorm")
+            frozen = "FrozenBatchNorm" in type(module).__name__
             if frozen and not module.running_mean.any() and bool((module.running_var == 1).all()):
                 raise ValueError(
                     f"{name} is a frozen batch norm without statistics: backbone.norm=frozen_bn "

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cache
+
 from hydra import compose, initialize_config_dir
 
 from detzoo import config
@@ -11,6 +14,11 @@ CONFIGS = sorted(p.relative_to(FOLDER).with_suffix("").as_posix() for p in FOLDE
 
 
 def described(name: str) -> dict:
-    """The node `detector` of `detzoo train detector=<name>`."""
+    """The node `detector` of `detzoo train detector=<name>`, the caller's own."""
+    return copy.deepcopy(_composed(name))
+
+
+@cache  # Hydra takes longer than the tests
+def _composed(name: str) -> dict:
     with initialize_config_dir(str(FOLDER.parent), version_base="1.3"):
         return config.plain(compose("train", [f"detector={name}"]).detector)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 
 # Set before torch is imported: two test processes of many threads each would slow one another.
@@ -16,6 +17,15 @@ settings.register_profile("detzoo", deadline=None, suppress_health_check=[Health
 settings.load_profile("detzoo")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What is run over all of conf/detector needs an extra for the detectors of transformers."""
+    values = getattr(item, "callspec", None)
+    theirs = [v for v in (values.params.values() if values else ()) if isinstance(v, str)]
+    theirs = [v for v in theirs if v.startswith("transformers/")]
+    if theirs and importlib.util.find_spec("transformers") is None:
+        pytest.skip("needs the extra: pip install 'detzoo[transformers]'")
 
 
 @pytest.fixture(scope="session")

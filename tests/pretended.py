@@ -123,6 +123,10 @@ class Waits(TorchFunctionMode):
         name = getattr(func, "__name__", str(func)).split(".")[0]
         tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, torch.Tensor)]
         ours = any(isinstance(x, OnGPU) for x in tensors)
+        if name == "_has_compatible_shallow_copy_type":  # a module moves its parameters
+            return not (ours and not all(isinstance(x, OnGPU) for x in tensors))
+        if name in ("__getitem__", "__setitem__"):  # CUDA takes an index from the host's memory
+            tensors = [x for x in (args[0], *args[2:]) if isinstance(x, torch.Tensor)]
         theirs = any(not isinstance(x, OnGPU) and x.dim() > 0 for x in tensors)
         if name in ("backward", "grad") and not self.lenient:
             self.lenient = True
@@ -153,7 +157,8 @@ class Waits(TorchFunctionMode):
     def waits(self, name: str, args: tuple, kwargs: dict) -> bool:
         if name in ("__getitem__", "__setitem__"):
             index = args[1] if isinstance(args[1], tuple | list) else [args[1]]
-            return any(isinstance(i, torch.Tensor) and i.dtype == torch.bool for i in index)
+            index = [i for i in index if isinstance(i, torch.Tensor)]
+            return any(i.dtype == torch.bool or not isinstance(i, OnGPU) for i in index)
         if name == "repeat_interleave":
             return kwargs.get("output_size") is None
         if name == "where":
@@ -197,12 +202,15 @@ class Waits(TorchFunctionMode):
 
 
 def move_module(module: nn.Module) -> nn.Module:
-    """All parameters and buffers of the module, in place, on the pretended GPU."""
+    """All parameters and buffers of the module, in place, on the pretended GPU; tied stay tied."""
+    moved: dict[nn.Parameter, nn.Parameter] = {}
     for part in module.modules():
         for name, value in part._parameters.items():
+            if value is not None and value not in moved:
+                there = on_gpu(value.detach().clone())
+                moved[value] = nn.Parameter(there, requires_grad=value.requires_grad)
             if value is not None:
-                moved = on_gpu(value.detach().clone())
-                part._parameters[name] = nn.Parameter(moved, requires_grad=value.requires_grad)
+                part._parameters[name] = moved[value]
         for name, value in part._buffers.items():
             if value is not None:
                 part._buffers[name] = on_gpu(value.clone())

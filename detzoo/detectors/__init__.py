@@ -14,6 +14,7 @@ from detzoo.detectors.rcnn import RCNN
 from detzoo.detectors.retinanet import RetinaNet
 from detzoo.detectors.ssd import SSD
 from detzoo.detectors.torchvision import MODELS, TorchvisionDetector
+from detzoo.detectors.transformers import KINDS, TransformersDetector
 from detzoo.detectors.yolo import YOLO
 from detzoo.detectors.yolov3 import YOLOv3
 
@@ -30,6 +31,7 @@ __all__ = [
     "FasterRCNN",
     "RetinaNet",
     "TorchvisionDetector",
+    "TransformersDetector",
     "YOLOv3",
 ]
 
@@ -46,4 +48,5 @@ DETECTORS: dict[str, Callable[..., Detector]] = {
     "centernet": CenterNet,
     "detr": DETR,
     **{f"torchvision/{kind}": partial(TorchvisionDetector, kind=kind) for kind in MODELS},
+    **{f"transformers/{kind}": partial(TransformersDetector, kind=kind) for kind in KINDS},
 }

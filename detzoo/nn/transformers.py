@@ -1,0 +1,86 @@
+"""What transformers' detectors stand on here: our backbone where theirs would be.
+
+Imported only where such a detector is built, since the library takes seconds to import.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import transformers
+from huggingface_hub.errors import StrictDataclassError
+from torch import Tensor, nn
+from transformers import AutoBackbone, AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import BackboneOutput
+
+from detzoo.nn.backbones import Backbone
+
+# What `options` may not set: what names a file, an address or a class, and what has no losses
+_CLOSED = re.compile(r"backbone|pretrained|checkpoint|path|label|dtype|_size$|^two_stage|^_")
+
+
+class MapsConfig(PreTrainedConfig):
+    """Widths of maps, in the place of the configuration of a backbone of theirs."""
+
+    model_type = "detzoo_maps"
+    widths: list[int] | None = None
+
+
+class MapsStub(PreTrainedModel):
+    """A backbone of these widths that computes nothing; while a model is built it stands in."""
+
+    config_class = MapsConfig
+
+    def __init__(self, config: MapsConfig) -> None:
+        super().__init__(config)
+        self.channels = list(config.widths or ())
+
+
+AutoConfig.register(MapsConfig.model_type, MapsConfig)
+AutoBackbone.register(MapsConfig, MapsStub)
+
+
+class Maps(nn.Module):
+    """Those maps of our backbone that a model of theirs reads: (B, 3, H, W) -> their output."""
+
+    def __init__(self, backbone: Backbone, used: Sequence[int]) -> None:
+        super().__init__()
+        # In a tuple, so that its parameters are not registered twice; a copy of the detector copies
+        # it together with the detector's own.
+        self.backbone, self.used = (backbone,), tuple(used)
+
+    def forward(self, pixel_values: Tensor, **_: object) -> BackboneOutput:
+        maps = self.backbone[0](pixel_values)
+        return BackboneOutput(feature_maps=tuple(maps[i] for i in self.used))
+
+
+def build(
+    model: str,
+    backbone: Backbone,
+    used: Sequence[int],
+    settings: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> nn.Module:
+    """The library's <model>ForObjectDetection, with random weights, on these maps of our backbone.
+
+    settings, options: fields of its configuration; the first are the caller's, the second a user's.
+    Raises ValueError for an option that it has not or that is not a user's to choose.
+    """
+    config_class = getattr(transformers, f"{model}Config")
+    for name in options:
+        known = name in config_class.__dataclass_fields__ and name not in settings
+        if not known or _CLOSED.search(name):
+            raise ValueError(f"options.{name}: transformers' {model} takes no such option here")
+    stub = MapsConfig(widths=[backbone.channels[i] for i in used])
+    try:
+        config = config_class(backbone_config=stub, **settings, **options)
+    except StrictDataclassError as error:
+        raise ValueError(f"transformers' {model}Config: {error}") from error
+    detector = getattr(transformers, f"{model}ForObjectDetection")(config)
+    place = detector.model
+    for name in ("backbone", "conv_encoder"):  # one, the other, or one in the other
+        place = getattr(place, name, place)
+    place.model = Maps(backbone, used)
+    return detector
