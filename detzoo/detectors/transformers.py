@@ -17,9 +17,9 @@ losses are the library's own.
 Where we depart: a class's probability begins at 0.01 wherever a sigmoid gives it; batch norms of
 RT-DETRv2's neck begin at 1, as its authors' do (the library begins them near 0, for weights that it
 will load); an image of more objects than there are denoising queries is trained without denoising,
-which would make two queries of each. Crowd boxes are left out of the targets, as the library has no
-place for them, so what they cover is a negative. Trained by several processes, the losses are each
-process's own, averaged.
+which would make two queries of each; one with fewer cells than queries has a query a cell. Crowd
+boxes are left out of the targets, as the library has no place for them, so what they cover is a
+negative. Trained by several processes, the losses are each process's own, averaged.
 
 Shape letters: B images, K classes, N queries, M objects.
 """
@@ -172,30 +172,36 @@ class TransformersDetector(Detector):
         reach = [padded] * len(sizes) if self.what.hybrid else sizes
         scale = torch.tensor([[(w, h, w, h)] for h, w in reach], dtype=torch.float32)
         scale = scale.to(pixels.device, non_blocking=True)
-        if targets is None:
+        if targets is not None:
+            given["labels"] = _labels(targets, scale)
+        objects = max((len(x["boxes"]) for x in given.get("labels", ())), default=0)
+        with self._within_limits(objects, padded) as count:
             out = self.model(pixels, **given)
+        if targets is None:
             return Outputs(out.logits.float(), out.pred_boxes.float(), scale, None)
-        labels = _labels(targets, scale)
-        with self._denoising(max(len(x["boxes"]) for x in labels)):
-            out = self.model(pixels, **given, labels=labels)
         # RT-DETR's family has the queries of denoising in front.
         args, named = tree_map(_float32, out.loss_dict["asked"])
-        count = self.model.config.num_queries
         logits, boxes = args[0][:, -count:], args[3][:, -count:]
         return Outputs(logits, boxes, scale, (args, named))
 
     @contextmanager
-    def _denoising(self, objects: int) -> Iterator[None]:
-        """Within, no denoising where an image has more objects than there are queries for it."""
+    def _within_limits(self, objects: int, padded: tuple[int, int]) -> Iterator[int]:
+        """Within, RT-DETR's family has no denoising where an image has more objects than there are
+        queries for it, and no more queries than the maps have cells, which it takes them from.
+
+        Gives the number of queries.
+        """
         config = self.model.config
-        count = getattr(config, "num_denoising", 0)
-        if objects > count > 0:
-            config.num_denoising = 0
+        asked = {name: getattr(config, name, 0) for name in ("num_queries", "num_denoising")}
+        if self.what.hybrid:
+            cells = sum(padded[0] // stride * (padded[1] // stride) for stride in LEVELS)
+            config.num_queries = min(config.num_queries, cells)
+            config.num_denoising = 0 if objects > config.num_denoising else config.num_denoising
         try:
-            yield
+            yield config.num_queries
         finally:
-            if count:
-                config.num_denoising = count
+            for name in asked if self.what.hybrid else ():
+                setattr(config, name, asked[name])
 
     def losses(self, outputs: Outputs, targets: Sequence[Target]) -> dict[str, Tensor]:
         """Sums over the decoder's layers, the encoder's proposals and denoising, each weighted.

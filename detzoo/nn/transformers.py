@@ -6,6 +6,7 @@ Imported only where such a detector is built, since the library takes seconds to
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -83,4 +84,8 @@ def build(
     for name in ("backbone", "conv_encoder"):  # one, the other, or one in the other
         place = getattr(place, name, place)
     place.model = Maps(backbone, used)
+    # Their convolutions with a norm as a Sequential of the same names, so that norms can be folded.
+    for name, module in list(detector.named_modules()):
+        if [child for child, _ in module.named_children()] == ["conv", "norm", "activation"]:
+            detector.set_submodule(name, nn.Sequential(OrderedDict(module.named_children())))
     return detector
