@@ -10,17 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, pairwise
+from itertools import combinations
 
 import numpy as np
 
-from detzoo.metrics.bootstrap import (
-    Matches,
-    average_precision,
-    means,
-    precision_and_recall,
-)
+from detzoo.metrics.bootstrap import Matches, means, precision_and_recall
 from detzoo.metrics.samples import Samples
+from detzoo.metrics.swaps import differing_pairs, sign_flip
 
 
 @dataclass(frozen=True)
@@ -60,17 +56,23 @@ def compare_all(
         (first, second): sign_flip(detectors[first], detectors[second], n=flips)
         for first, second in (combinations(detectors, 2) if flips else ())
     }
-    return pairs_of({name: of[0] for name, of in sampled.items()}, flipped)
+    alone = {name: of[0] for name, of in sampled.items()}
+    return pairs_of(alone, flipped, differing_pairs(detectors))
 
 
 def pairs_of(
     sampled: Mapping[str, Samples],
     flipped: Mapping[tuple[str, str], float | None] | None = None,
+    apart: Mapping[tuple[str, str], int] | None = None,
 ) -> list[Pair]:
-    """Every pair of `sampled`: the AP of each detector, on the same sets. flipped: their p_flip."""
+    """Every pair of `sampled`: the AP of each detector, on the same sets.
+
+    flipped: their p_flip. apart: on how many images they differ, as `differing_pairs` gives it.
+    """
     found = []
     for first, second in combinations(sampled, 2):
         difference = sampled[first] - sampled[second]
+        difference = replace(difference, differing=(apart or {}).get((first, second)))
         bounds = difference.interval() or (None, None)
         value = float(difference.estimate) if np.isfinite(difference.estimate) else None
         p_flip = (flipped or {}).get((first, second))
@@ -106,97 +108,6 @@ def over_seeds(runs: Sequence[Samples], *, seed: int = 0) -> Samples:
         runs[0],
         estimate=np.mean([run.estimate for run in runs], axis=0),
         samples=stacked[which, np.arange(stacked.shape[1])].mean(axis=0),
-    )
-
-
-def sign_flip(
-    first: Sequence[Matches], second: Sequence[Matches], *, n: int = 1000, seed: int = 0
-) -> float | None:
-    """Two-sided p of the permutation test: were the results swapped image by image, for each image
-    by the toss of a coin, how often would the difference in AP be as large as it is? Of images in
-    groups, each group is swapped as a whole.
-
-    It takes the trained detectors as they are; several seeds are swapped together, one by one, and
-    must be as many on both sides (None otherwise). Good, Permutation Tests (2000), section 3. n:
-    swaps that are drawn; of so few that there are no more in all, each is tried once.
-
-    What is swapped has its rank in its class for a score (see `_ranked`): of YOLO and Fast R-CNN,
-    whose scores are of different scales, swaps of the scores themselves differed in AP by 0.018
-    (standard deviation) where the bootstrap's differences did by 0.010, since one's boxes went
-    below the other's whatever they were worth; the ranks' did by 0.011, and p is the bootstrap's.
-    """
-    if len(first) != len(second):
-        return None
-    group = np.arange(first[0].images) if first[0].group is None else first[0].group
-    units = len(np.unique(group))
-    every = units < 63 and 2**units <= max(n, 64)  # few enough to try all swaps, not a sample
-    if every:
-        swap = (np.arange(1, 2**units)[:, None] >> np.arange(units)) % 2 == 1
-    else:
-        swap = np.random.default_rng(seed).integers(0, 2, (n, units)) == 0
-    swap = swap[:, group]
-    differences = _swapped(first, second, swap)
-    if not np.isfinite(differences[0]):
-        return None
-    as_large = np.abs(differences[1:]) >= abs(differences[0]) - 1e-12
-    p = float((1 + as_large.sum()) / (1 + len(as_large)))
-    return max(p, 2.0 ** (1 - units))  # a sample of all swaps may miss those that are as large
-
-
-def swings(first: Sequence[Matches], second: Sequence[Matches]) -> np.ndarray:
-    """(I,) float64: how much of the difference in AP comes from each image, NaN without an AP.
-
-    Half of what the difference loses when the two swap their results on that image alone; 0 where
-    they found the same. AP is no mean over images, so that these add up to the difference only
-    nearly. Seeds are swapped in pairs, those of the side that has fewer more than once.
-    """
-    differences = _swapped(first, second, np.eye(first[0].images, dtype=bool))
-    return (differences[0] - differences[1:]) / 2
-
-
-def _swapped(first: Sequence[Matches], second: Sequence[Matches], swap: np.ndarray) -> np.ndarray:
-    """(1 + S,) difference in AP, as it is and with the images `swap` (S, I) bool swapped."""
-    images = first[0].images
-    kept = np.concatenate([np.ones((1, images), bool), ~swap])
-    sets = np.concatenate([kept, ~kept], axis=1)  # (1 + S, 2 I)
-    pairs = max(len(first), len(second))
-    first, second = ([_ranked(table) for table in side] for side in (first, second))
-    both = [_side_by_side(first[i % len(first)], second[i % len(second)]) for i in range(pairs)]
-    ap = [
-        [average_precision(table, s)[:, 0] for table in both] for s in (sets, ~sets)
-    ]  # [side][pair] (1 + S,)
-    return np.mean(ap[0], axis=0) - np.mean(ap[1], axis=0)
-
-
-def _ranked(table: Matches) -> Matches:
-    """The same with each score replaced by less its rank in the class: how many have a higher one.
-
-    No AP changes by it, and of two detectors it makes scores that may stand in one ranking.
-    """
-    score = np.empty(len(table.score))
-    edges = table.label.searchsorted(np.arange(len(table.positives) + 1))
-    for begin, end in pairwise(edges):  # of falling score
-        mine = -table.score[begin:end]
-        score[begin:end] = -mine.searchsorted(mine).astype(float)
-    return replace(table, score=score)
-
-
-def _side_by_side(first: Matches, second: Matches) -> Matches:
-    """Both tables as one of 2 I images, the first's before the second's."""
-    images = first.images
-    label, image, score = (
-        np.concatenate([getattr(first, key), getattr(second, key)])
-        for key in ("label", "image", "score")
-    )
-    order = np.lexsort((image, -score, label))  # stable: of one image, the order that it had
-    image = image + images * np.repeat([0, 1], [len(first.label), len(second.label)])
-    return Matches(
-        label[order],
-        image[order],
-        score[order],
-        np.concatenate([first.hit, second.hit], axis=1)[:, order],
-        np.concatenate([first.miss, second.miss], axis=1)[:, order],
-        np.concatenate([first.positives, second.positives], axis=1),
     )
 
 

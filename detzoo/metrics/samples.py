@@ -27,12 +27,14 @@ class Samples:
     estimate: (...); samples: (S, ...) float64, NaN where a set has nothing to say. What is given to
     `interval` and `p_value` is one number, not several. units: the images that it rests on, None
     where that is not known: then nothing is done about few. limits: what it lies between.
+    differing: of a difference, the units that it comes from; None where that is not known.
     """
 
     estimate: np.ndarray
     samples: np.ndarray
     units: int | None = None
     limits: tuple[float, float] = (-math.inf, math.inf)
+    differing: int | None = None
 
     @classmethod
     def of(cls, values: np.ndarray, units: int | None = None) -> Samples:
@@ -62,8 +64,9 @@ class Samples:
         Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 13. BCa was tried as
         well and covered the truth of simulated detectors no better (93.9% of the time where these
         did 93.8%, at 100 images): what it corrects is small beside its own noise. Of few units the
-        samples are spread as `_widening` says. Below FEWEST units, and where all samples agree, the
-        interval reaches at least as far as `_unseen` does; of one unit it is all of `limits`.
+        samples are spread as `_widening` says. Below FEWEST units, or differing ones, and where all
+        samples agree, the interval reaches at least as far as `_unseen` does; of one unit it is all
+        of `limits`.
         """
         samples = self._finite()
         if samples is None:
@@ -72,7 +75,8 @@ class Samples:
         # The (S + 1) q-th of the S samples: numpy's default is narrower, the more so the fewer.
         found = np.quantile(samples, tails, method="weibull").clip(*self.limits)
         low, high = (float(q) for q in found)
-        if self.units is not None and (self.units < FEWEST or high - low < 1e-12):
+        few = self._telling is not None and self._telling < FEWEST
+        if self.units is not None and (few or high - low < 1e-12):
             least, most = self._unseen(level)
             low, high = min(low, max(least, self.limits[0])), max(high, min(most, self.limits[1]))
         return [low, high]
@@ -84,14 +88,16 @@ class Samples:
         nine detectors makes 0.07 of 1,000. Where all lie on one side of 0, the tail of a normal
         distribution with their standard deviation stands in, if it is the smaller one.
 
-        It is never below 2^(1 - units): were there no difference, each image would have favoured
-        one side or the other by the toss of a coin, and n coins agree that often (Good, Permutation
-        Tests (2000), section 3). So fewer than FEWEST images tell nothing apart at 5%.
+        It is never below 2^(1 - n) of n units: were there no difference, each image would have
+        favoured one side or the other by the toss of a coin, and n coins agree that often (Good,
+        Permutation Tests (2000), section 3). An image on which both are the same is no coin: n are
+        the `differing` ones. So fewer than FEWEST of them tell nothing apart at 5%.
         """
         samples = self._finite()
         if samples is None:
             return None
-        floor = LEAST_P if self.units is None else max(LEAST_P, 2.0 ** (1 - max(self.units, 1)))
+        n = self._telling
+        floor = LEAST_P if n is None else max(LEAST_P, 2.0 ** (1 - max(n, 1)))
         zero = np.isclose(samples, 0, rtol=0, atol=1e-12)
         below, above = (((samples * sign > 0) & ~zero).sum() for sign in (-1, 1))
         least = min(below, above) + zero.sum() / 2
@@ -100,6 +106,12 @@ class Samples:
         if not least and (deviation := float(samples.std())) >= 1e-12:
             p = min(p, math.erfc(abs(float(self.estimate)) / deviation / math.sqrt(2)))
         return max(p, floor)
+
+    @property
+    def _telling(self) -> int | None:
+        """The units that can speak for or against a difference."""
+        known = [n for n in (self.units, self.differing) if n is not None]
+        return min(known, default=None)
 
     def _finite(self) -> np.ndarray | None:
         """The samples that are numbers, (s,), spread for few units."""
@@ -116,9 +128,10 @@ class Samples:
         (1934)). There a number in [0, 1] may be 0 or 1, and a difference the other way round, which
         turns its sign below FEWEST units, as the test has it.
         """
-        if self.units <= 1:
+        units = self._telling or self.units  # where nothing differs, all are alike
+        if units <= 1:
             return self.limits
-        unseen = 1 - ((1 - level) / 2) ** (1 / self.units)
+        unseen = 1 - ((1 - level) / 2) ** (1 / units)
         value = float(self.estimate)
         if self.limits[0] < 0 and abs(value) > 1e-12:
             return value - 2 * unseen * abs(value), value + 2 * unseen * abs(value)

@@ -21,7 +21,8 @@ from detzoo.report.book import Book, Table, gather
 from detzoo.report.figures.palette import Style, styles
 from detzoo.report.figures.render import draw
 from detzoo.report.images.failures import close_ups, disputed
-from detzoo.report.images.side_by_side import COUNT, gallery, sheet
+from detzoo.report.images.photographs import FEW_IMAGES, NO_IMAGES, showable
+from detzoo.report.images.side_by_side import COUNT, Gallery, gallery, nothing_to_show, sheet
 from detzoo.report.load.protocols import differences, title
 from detzoo.report.load.runs import Run, clean
 from detzoo.report.page.render import Galleries, Section, render
@@ -125,20 +126,25 @@ def _galleries(
 ) -> Galleries:
     """The photographs of one table. side: the longer side of the largest in pixels."""
     runs = [run for members in table.by_name.values() for run in members]  # by falling AP
+    if nothing_to_show(runs):
+        return Galleries(Gallery(notes=[NO_IMAGES]))
     how: dict[str, Any] = {"side": side, "quality": quality}
     contact = sheet(runs, side=2 * side // 5, quality=quality)
     if noise(table.frame):
         return Galleries(sheet=contact)
     if not isinstance(table.analysis, Analysis) or not table.analysis.of:
         return Galleries(gallery(runs, called, looks, **how), sheet=contact)
-    details = table.analysis.of
+    details, truth = table.analysis.of, table.analysis.truth
     how["thresholds"] = {name: detail.score for name, detail in details.items()}
-    return Galleries(
-        gallery(runs, called, looks, **how),
-        gallery(runs, called, looks, ids=disputed(details, COUNT), **how),
-        close_ups(table.analysis.truth, details, looks, side=side // 3, quality=quality),
-        contact,
+    among = showable(truth)
+    by_result = (
+        gallery(runs, called, looks, ids=disputed(details, COUNT, among), **how),
+        close_ups(truth, details, looks, side=side // 3, quality=quality),
     )
+    if among is not None and len(among) < len(truth["images"]):
+        for found in by_result:
+            found.notes.append(FEW_IMAGES.format(kept=len(among), images=len(truth["images"])))
+    return Galleries(gallery(runs, called, looks, **how), *by_result, contact)
 
 
 def _remove_old_figures(out: Path, keep: dict[str, bytes]) -> None:

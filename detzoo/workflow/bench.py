@@ -70,7 +70,8 @@ def bench(settings: Mapping[str, Any], *, command: str = "") -> Bench:
     for path in paths:
         write_check(checked, path)
     failed = _train_and_time(settings, runs, paths)
-    book = gather(paths)
+    root = source(runs[0]).read("test").root
+    book = gather(paths, data_root=str(root.resolve()))
     page = write(
         book,
         out,

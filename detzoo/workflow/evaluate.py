@@ -57,14 +57,16 @@ def evaluate(
     device: str | None = None,
     precision: str | None = None,
     compile: bool = False,
+    images: bool = True,
     data_root: str | Path | None = None,
 ) -> Evaluation:
     """Score runs; writes metrics.json, predictions.json and dataset.json into each.
 
     runs: run directories, folders of them, or patterns. backend: pycocotools, faster_coco_eval, or
     auto for the faster one, which gives equal numbers. resamples: of the images, for the intervals.
-    device, precision: None for those of the training. data_root: where the data set lies now, if it
-    was moved. A run that cannot be scored stops no other. Raises ValueError where there is no run.
+    device, precision: None for those of the training. images: keep a few of the test split in the
+    run, for its reports. data_root: where the data set lies now, if it was moved. A run that cannot
+    be scored stops no other. Raises ValueError where there is no run.
     """
     metrics: dict[Path, dict[str, Any]] = {}
     failed: dict[Path, str] = {}
@@ -80,6 +82,7 @@ def evaluate(
                 device=device,
                 precision=precision,
                 compile=compile,
+                images=images,
                 data_root=data_root,
                 again=True,
             )

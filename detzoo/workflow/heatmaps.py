@@ -17,7 +17,8 @@ from detzoo.data.image import collate_images
 from detzoo.detector import Detector
 from detzoo.files import atomic, write_json
 from detzoo.report.images.drawing import heated
-from detzoo.report.images.side_by_side import choose, open_image
+from detzoo.report.images.photographs import choose, photograph
+from detzoo.report.images.side_by_side import COUNT
 
 
 @torch.no_grad()
@@ -61,11 +62,11 @@ def keep(detector: Detector, data: Mapping[str, Any], path: Path) -> None:
     if type(detector).heatmaps is Detector.heatmaps:
         return
     rows = []
-    for record in choose(data):
-        image, _ = open_image(data, record)
-        if image is None:
+    for record in choose(data, COUNT):
+        found = photograph(data, record)
+        if isinstance(found, str):
             continue
-        (maps,) = see(detector, [np.asarray(image)])
+        (maps,) = see(detector, [np.asarray(found.image)])
         for name, heat in maps.items():
             png = io.BytesIO()
             Image.fromarray((255 * heat).round().byte().numpy()).save(png, "PNG")

@@ -17,6 +17,7 @@ from detzoo.engine.status import stage
 from detzoo.files import check_writable, read_json, write_json, write_text
 from detzoo.metrics import bootstrap, coco
 from detzoo.report import text_table
+from detzoo.report.images import photographs
 from detzoo.run_config import read_run
 from detzoo.workflow import thresholds
 from detzoo.workflow.select import select
@@ -134,6 +135,8 @@ def pool_folds(paths: Sequence[Path], out: Path, resamples: int = 1000) -> Path:
             for run, scores in zip(paths, metrics, strict=True)
         ]
         found["fingerprint"] = {**metrics[0]["fingerprint"], **hashes}
+        for run in paths:
+            photographs.copy(run, path)
         write_json(path / "metrics.json", found)
         thresholds.keep(path, resamples)
     return path

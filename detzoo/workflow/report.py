@@ -50,8 +50,9 @@ def report(
 
     title: the page's heading, by default the folder's name. results: name -> file of COCO results
     of another program, or NAME=FILE. images: False leaves the photographs out. data_root: where the
-    data set lies now, if it was moved. resamples: of the images, for the tests. command: what the
-    page says it was made by. Raises ValueError where there is no run.
+    data set lies; without it the images that the runs keep are shown alone. resamples: of the
+    images, for the tests. command: what the page says it was made by. Raises ValueError where there
+    is no run.
     """
     paths = [runs] if isinstance(runs, str | Path) else list(runs)
     for path in paths:

@@ -27,6 +27,7 @@ from detzoo.engine.train import train
 from detzoo.files import write_json, write_text
 from detzoo.metrics import bootstrap, coco
 from detzoo.metrics.proposals import recall
+from detzoo.report.images import photographs
 from detzoo.run_config import SCORED, keep_proposer
 from detzoo.speed.machine import environment
 from detzoo.workflow import heatmaps, thresholds
@@ -114,8 +115,7 @@ def train_run(settings: Settings, path: Path) -> None:
             seed=settings["seed"],
             validate=validate,
         )
-    if first:
-        now = status.read(path) or {}
+    if first and (now := status.read(path) or {}):
         minutes, seen = now.get("train_seconds", 0) / 60, now.get("images_seen", 0)
         note(f"trained on {seen:,} images in {minutes:.1f} min")
 
@@ -131,6 +131,7 @@ def evaluate_run(
     compile: bool = False,
     timed: Detector | None = None,
     data_root: str | None = None,
+    images: bool = True,
     **other: Any,
 ) -> dict[str, Any]:
     """Score a trained run on a split; writes predictions.json, dataset.json and metrics.json.
@@ -138,7 +139,8 @@ def evaluate_run(
     Those are of the test split, which reports read; of another one they are predictions-val.json
     and so on, beside them. Whoever scores on test gets predictions-val.json and dataset-val.json
     too, and thresholds.json, which is chosen on them: a threshold chosen on the images that it is
-    judged on would flatter itself. data_root: where the data set lies now, if it was moved.
+    judged on would flatter itself. images: keep some of the test split in the run, for reports.
+    data_root: where the data set lies now, if it was moved.
 
     other: of the runtime (device, precision, channels_last), where it shall not be the training's.
     timed: the run's detector as the clock left it, to be scored as it stands, with the resize that
@@ -192,6 +194,8 @@ def evaluate_run(
         write_json(path / f"dataset{suffix}.json", about | truth, indent=None)
         if split == "test":
             heatmaps.keep(detector, about | truth, path / "heatmaps.json")
+            if images:
+                photographs.keep(about | truth, path)
         write_json(path / f"metrics{suffix}.json", found)
         if split == "test":
             thresholds.keep(path, resamples)

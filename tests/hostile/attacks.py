@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from PIL import Image
 
 EVIL = "evil_module_of_the_campaign"
 HERE = "@@here@@"
@@ -32,6 +33,8 @@ class Marks:
         self.module = folder / f"{EVIL}.py"
         self.module.write_text(code)
         (folder / "hubconf.py").write_text(code)
+        self.photograph = folder / "photograph.png"
+        Image.new("RGB", (64, 64)).save(self.photograph)
         self.before = self._state()
 
     def _state(self) -> dict[str, bytes]:
@@ -181,6 +184,22 @@ def _cycled(
         order = list(wanted.items())
         rng.shuffle(order)
         yield from order
+
+
+def photographs(dataset: dict[str, Any], marks: Marks) -> dict[str, dict[str, Any]]:
+    """dataset.json of a run that wants photographs of others on its reader's page."""
+
+    def naming(root: str, name: str, **more: Any) -> dict[str, Any]:
+        images = [image | {"file_name": name} for image in dataset["images"]]
+        return dataset | {"root": root, "images": images} | more
+
+    folder, name = str(marks.folder), marks.photograph.name
+    return {
+        "a folder": naming(folder, name),
+        "an absolute name": naming("/", str(marks.photograph)),
+        "a way up": naming(".", f"../../../../../..{marks.photograph}"),
+        "as what the run keeps": naming(folder, name, run=folder, data_root=folder),
+    }
 
 
 def reaches(base: dict[str, Any], marks: Marks) -> dict[str, dict[str, Any]]:

@@ -10,6 +10,7 @@ suite runs a short form of both. Takes a fifth to a whole second a verb and dire
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import sys
@@ -23,7 +24,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from attacks import EVIL, Marks, configs, reaches
+from attacks import EVIL, Marks, configs, photographs, reaches
 from damages import ALL_VERBS, damages, verbs_for
 from watched import Watch, called
 
@@ -32,6 +33,10 @@ TINY = (
     "resize.size=64",
     *("recipe.images_seen=8", "recipe.batch_size=4", "recipe.val_points=1", "runtime.threads=1"),
     *("data.train=4", "data.val=2", "data.test=3", "data.size=64", "data.min_size=8"),
+)
+BESIDE = (
+    *("dataset.json", "speed.json", "environment.json", "curve.csv", "log.csv", "data.json"),
+    *("dataset-val.json", "predictions-val.json", "heatmaps.json"),
 )
 SLOW = 20.0  # seconds after which a verb hangs
 
@@ -110,8 +115,19 @@ def attack(work: Path, run: Path, count: int, seed: int, verbs: Sequence[str]) -
         (name, lambda path, c=content: (path / "config.yaml").write_text(yaml.safe_dump(c)))
         for name, content in reaches(base, marks).items()
     ]
+    dataset = json.loads((run / "dataset.json").read_text())
+    cases += [
+        (f"photographs of {name}", lambda path, c=content: without_images(path, c))
+        for name, content in photographs(dataset, marks).items()
+    ]
     for file in ("config.yaml", "checkpoint.pt", "predictions.json", "metrics.json", "status.json"):
         cases.append((f"{file} a link", lambda path, file=file: linked(path / file, marks.secret)))
+    cases.append(
+        ("what else it holds a link", lambda p: [linked(p / f, marks.secret) for f in BESIDE])
+    )
+    cases.append(("images a link", lambda path: linked(path / "images", marks.folder)))
+    kept = next((run / "images").iterdir()).name
+    cases.append(("an image a link", lambda path: linked(path / "images" / kept, marks.photograph)))
     for name, change in cases:
         for verb in verbs:
             hostile = copied(run, work)
@@ -133,8 +149,13 @@ def attack(work: Path, run: Path, count: int, seed: int, verbs: Sequence[str]) -
 
 
 def linked(path: Path, target: Path) -> None:
-    path.unlink()
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     path.symlink_to(target)
+
+
+def without_images(run: Path, dataset: dict[str, Any]) -> None:
+    shutil.rmtree(run / "images")
+    (run / "dataset.json").write_text(json.dumps(dataset))
 
 
 def damage(work: Path, run: Path, count: int, seed: int, verbs: Sequence[str]) -> Iterator[str]:

@@ -42,7 +42,7 @@ class Watch:
             self.seen.append(f"{event} {arguments!r:.200}")
         elif event in TOUCHING:
             paths = [os.fsdecode(a) for a in arguments if isinstance(a, str | bytes | os.PathLike)]
-            if any(os.path.abspath(path).startswith(self.outside) for path in paths):
+            if any(os.path.realpath(path).startswith(self.outside) for path in paths):
                 self.seen.append(f"{event} {paths}")
         elif event == "import" and arguments[0].split(".")[0] == self.evil:
             self.seen.append(f"import {arguments[0]}")

@@ -21,10 +21,9 @@ from detzoo.metrics.paired import (
     pairs_of,
     ranks,
     sample,
-    sign_flip,
-    swings,
 )
 from detzoo.metrics.samples import Samples, draw_sets, units_of
+from detzoo.metrics.swaps import differing, sign_flip, swings
 
 from .problems import box, find, problem, truth
 from .simulated import copied, detect, scenes
@@ -112,6 +111,37 @@ def test_p_is_no_smaller_for_want_of_resamples():
     assert Samples(np.float64(4), np.append(samples, -1)).p_value() == pytest.approx(4 / 102)
     assert Samples(np.float64(4), np.full(9, 4.0)).p_value() == 0.2
     assert Samples(np.float64(99), samples).p_value() == 1e-9
+
+
+def on_twenty(results, images=20):
+    return match(truth([box(i, i, 1, [0, 0, 50, 50]) for i in range(images)], images), results)
+
+
+def every(images=20):
+    return [find(i, 1, [0, 0, 50, 50], 0.9 - i / 100) for i in range(images)]
+
+
+@pytest.mark.parametrize(("better_on", "least"), [(4, 1 / 8), (5, 1 / 16), (6, 1 / 32)])
+def test_images_on_which_both_are_the_same_make_no_test_surer(better_on, least):
+    """20 images of one object each; the second detector misses some that the first one finds."""
+    first, second = on_twenty(every()), on_twenty(every()[better_on:])
+    assert differing([first], [second]) == better_on
+    (found,) = compare_all({"a": [first], "b": [second]}, n=300, flips=2000)
+    assert found.p >= least and found.p_flip > 0.5 * least
+    assert (found.low < 0) == (better_on < 6) and found.high > found.difference
+
+
+def test_what_differs_without_effect_is_no_vote():
+    """Another score in the same order, and a false alarm below every hit."""
+    nearly = [r | {"score": r["score"] + 0.001} for r in every()]
+    nearly.append(find(3, 1, [100, 100, 50, 50], 0.01))
+    tables = [on_twenty(r) for r in (every(), nearly, every()[2:])]
+    assert [differing([tables[0]], [table]) for table in tables] == [0, 0, 2]
+    assert differing([tables[0], tables[0]], [tables[0], tables[2]]) == 2  # of several seeds
+
+
+def test_so_many_differ_that_their_number_limits_nothing():
+    assert differing([on_twenty(every(80), 80)], [on_twenty(every(80)[40:], 80)]) == 40
 
 
 def test_nine_detectors_can_be_told_apart():
@@ -220,9 +250,9 @@ def test_seeds_are_drawn_so_that_their_variance_is_whole():
 
 
 def test_seeds_that_disagree_widen_the_interval():
-    """One detector is 0.4 above the other for one seed and 0.4 below for the next."""
+    """One detector is 0.3 above the other for one seed and 0.3 below for the next."""
     gt = truth([box(i, i, 1, [0, 0, 40, 40]) for i in range(20)], images=20)
-    tables = [match(gt, [find(i, 1, [0, 0, 40, 40], 0.9) for i in range(k)]) for k in (4, 12, 8, 8)]
+    tables = [match(gt, [find(i, 1, [0, 0, 40, 40], 0.9) for i in range(k)]) for k in (2, 14, 8, 8)]
     (together,) = compare_all({"a": tables[:2], "b": tables[2:]}, n=400)
     (alone,) = compare_all({"a": tables[1:2], "b": tables[2:3]}, n=400)
     assert alone.p < 0.05 < together.p

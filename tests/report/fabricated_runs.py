@@ -14,6 +14,8 @@ from typing import Any
 import yaml
 from PIL import Image, ImageDraw
 
+from detzoo.report.images import photographs
+
 EVIL = "<img src=x onerror=\"document.title='run'\">"
 CLASSES = ("circle", "square", f"star {EVIL}", "cross & ring", "$x^2$", "unicorn")  # no unicorn
 STAGES = {
@@ -148,6 +150,7 @@ def run(
         },
     )
     write(path / "dataset.json", data)
+    photographs.keep(data, path)
     write(path / "predictions.json", predictions(data, chance))
     numbers = {
         "AP50": 1.6 * ap,

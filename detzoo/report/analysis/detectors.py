@@ -25,6 +25,7 @@ from detzoo.metrics.errors import KINDS, SUMS, Kind, errors
 from detzoo.metrics.matching import Problem, arrays
 from detzoo.metrics.paired import Pair, over_seeds, pairs_of, ranks
 from detzoo.metrics.samples import FEWEST, Samples, draw_sets, method
+from detzoo.metrics.swaps import differing_pairs
 from detzoo.metrics.thresholds import BEST_F1
 from detzoo.report.analysis.deployment import (
     Deployment,
@@ -48,12 +49,14 @@ class Detail:
     """One detector. Of several seeds: errors, f1, deployment and pr are means, and the mean of dAP
     is None where any is; problem, confusion and the calibration are of the first.
 
-    samples: of every number in NAMES. pr: (2, 101) precision at each recall, one row for each of
-    IOUS, mean over classes. f1: (101,) on the test set, mean over classes; NaN without boxes.
-    score: the first one's threshold with the best F1 on val, SCORE where there is none.
+    tables: of each seed. samples: of every number in NAMES. pr: (2, 101) precision at each recall,
+    one row for each of IOUS, mean over classes. f1: (101,) on the test set, mean over classes; NaN
+    without boxes. score: the first one's threshold with the best F1 on val, SCORE where there is
+    none.
     """
 
     problem: Problem
+    tables: Sequence[Matches]
     samples: dict[str, Samples]
     errors: dict[str, Kind]
     pr: np.ndarray
@@ -134,7 +137,10 @@ def analyse(
             sets = draw_sets(len(truth["images"]), n, seed, group)
             of[name] = _detail(sound, sets, max_dets, place)
             seeds |= len(sound) > 1
-    found = pairs_of({name: detail.samples["AP"] for name, detail in of.items()})
+    found = pairs_of(
+        {name: detail.samples["AP"] for name, detail in of.items()},
+        apart=differing_pairs({name: detail.tables for name, detail in of.items()}),
+    )
     said = f"paired {method(n, group, seeds=seeds)}"
     return Analysis(truth, of, found, ranks(list(by_name), found), said, notes)
 
@@ -187,6 +193,7 @@ def _detail(
     lrps = [curves.lrp(problem) for problem in problems]
     return Detail(
         problem=problems[0],
+        tables=tables,
         samples=samples,
         errors={
             name: Kind(

@@ -6,7 +6,6 @@ for the kinds of error: there it is what the first loses more than the second.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from detzoo.files import read_json
-from detzoo.metrics import paired
+from detzoo.metrics import paired, swaps
 from detzoo.metrics.bootstrap import (
     Matches,
     match_problem,
@@ -25,14 +23,11 @@ from detzoo.metrics.bootstrap import (
     precision_and_recall,
 )
 from detzoo.metrics.errors import KINDS, SUMS, fates, mended
-from detzoo.metrics.matching import Problem, arrays
+from detzoo.metrics.matching import Problem
 from detzoo.metrics.samples import FEWEST, Samples, draw_sets, method, units_of
+from detzoo.report.analysis.sides import in_common, join, problem_of, read_side
 from detzoo.report.analysis.verdict import counted
-from detzoo.report.load.protocols import ACCURACY, accuracy_fingerprint, names, show
-from detzoo.report.load.results import read_results
-from detzoo.report.load.runs import Run, clean, load, number, shorten
-
-SAME_IMAGES = ("dataset_hash", "split")  # without these in common there is nothing to compare
+from detzoo.report.load.runs import clean, shorten
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Swing:
-    """How much of the difference in AP comes from one image (see `paired.swings`)."""
+    """How much of the difference in AP comes from one image (see `swaps.swings`)."""
 
     image_id: int
     file_name: str
@@ -62,7 +57,8 @@ class Versus:
     `method` tells; p_flip: of the sign-flip test, None where the numbers of seeds differ. ap: AP,
     AP50, AP75; sizes, classes: AP; errors: dAP of every kind. swings: the largest first. notes:
     what else of the protocol differs. units: the images, or groups of images, that have a box to
-    find. groups: how many there are, None where images stand alone.
+    find; differing: those that the difference comes from. groups: how many there are, None where
+    images stand alone.
     results: how files of results were read.
     """
 
@@ -80,6 +76,7 @@ class Versus:
     swings: tuple[Swing, ...]
     notes: tuple[str, ...]
     units: int | None = None
+    differing: int | None = None
     results: tuple[str, ...] = ()
     groups: int | None = None
 
@@ -93,24 +90,21 @@ class Versus:
             return f"No AP can be compared {on}: there is no ground truth to score against."
         told = f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}], p = {self.p:.2g}"
         if self.p >= 0.05:
-            few = self.units is not None and self.units < FEWEST
-            units = "images" if self.groups is None else "groups of images"
-            why = f" Fewer than {FEWEST} {units} with boxes tell nothing apart." if few else ""
-            return f"{self.first} and {self.second} cannot be told apart {on}: AP {told}.{why}"
+            both = f"{self.first} and {self.second}"
+            return f"{both} cannot be told apart {on}: AP {told}.{self._few}"
         better, worse = (self.first, self.second)[:: 1 if row.difference > 0 else -1]
         return f"{better} is better than {worse} {on}: AP {told}."
 
-
-@dataclass(frozen=True)
-class _Side:
-    """One detector: its runs, or None for a file; results (of a file its path until it is joined to
-    the images) run by run. notes: how files were read."""
-
-    name: str
-    runs: tuple[Run | None, ...]
-    results: tuple[list[dict[str, Any]] | Path, ...]
-    truth: dict[str, Any] | None
-    notes: tuple[str, ...] = ()
+    @property
+    def _few(self) -> str:
+        """Why the test cannot tell them apart, whatever was found; "" where it could."""
+        units = "images" if self.groups is None else "groups of images"
+        if self.units is not None and self.units < FEWEST:
+            return f" Fewer than {FEWEST} {units} with boxes tell nothing apart."
+        if self.differing is not None and 0 < self.differing < FEWEST:
+            on = f"They differ on {self.differing} {units}"
+            return f" {on}, and fewer than {FEWEST} tell nothing apart."
+        return ""
 
 
 def versus(
@@ -128,11 +122,11 @@ def versus(
     that of a run; result files alone have none. Raises ValueError for what cannot be read, and with
     the fields that differ for runs that were not scored on the same images.
     """
-    sides = (_side(first), _side(second))
-    truth, notes, max_dets = _common(sides)
-    sides = tuple(_join(side, truth) for side in sides)
+    sides = (read_side(first), read_side(second))
+    truth, notes, max_dets = in_common(sides)
+    sides = tuple(join(side, truth) for side in sides)
     problems = [
-        [_problem(truth, results, max_dets, side.name) for results in side.results]
+        [problem_of(truth, results, max_dets, side.name) for results in side.results]
         for side in sides
     ]
     images, group = len(problems[0][0].image_ids), problems[0][0].group
@@ -142,16 +136,18 @@ def versus(
     for place, of_side in enumerate(problems):
         tables.append([match_problem(problem) for problem in of_side])
         runs = [_numbers(p, t, sets) for p, t in zip(of_side, tables[-1], strict=True)]
-        keys = runs[0]
-        found.append({k: paired.over_seeds([run[k] for run in runs], seed=place) for k in keys})
-    overall = found[0]["AP"] - found[1]["AP"]
+        found.append({k: paired.over_seeds([r[k] for r in runs], seed=place) for k in runs[0]})
+    apart = swaps.differing(*tables)
+    overall = replace(found[0]["AP"] - found[1]["AP"], differing=apart)
     seeds = (len(sides[0].runs), len(sides[1].runs))
     called = [side.name for side in sides]
     if called[0] == called[1]:
         called = [f"{called[0]} (A)", f"{called[1]} (B)"]
 
     def rows(prefix: str, keys: Sequence[str]) -> tuple[Row, ...]:
-        return tuple(_row(key, found[0][prefix + key], found[1][prefix + key]) for key in keys)
+        return tuple(
+            _row(key, found[0][prefix + key], found[1][prefix + key], apart) for key in keys
+        )
 
     return Versus(
         *called,
@@ -159,7 +155,7 @@ def versus(
         images,
         f"paired {method(n, group, seeds=max(seeds) > 1)}",
         overall.p_value(),
-        paired.sign_flip(*tables, n=flips, seed=seed) if flips else None,
+        swaps.sign_flip(*tables, n=flips, seed=seed) if flips else None,
         rows("", ("AP", "AP50", "AP75")),
         rows("size ", ("small", "medium", "large")),
         rows("class ", problems[0][0].class_names),
@@ -167,6 +163,7 @@ def versus(
         _swings(truth, tables, swings) if swings else (),
         notes,
         tables[0][0].units,
+        apart,
         tuple(note for side in sides for note in side.notes),
         None if group is None else len(np.unique(group)),
     )
@@ -194,8 +191,9 @@ def _numbers(problem: Problem, whole: Matches, sets: np.ndarray) -> dict[str, Sa
     return found
 
 
-def _row(name: str, first: Samples, second: Samples) -> Row:
-    low, high = (first - second).interval() or (None, None)
+def _row(name: str, first: Samples, second: Samples, apart: int) -> Row:
+    """apart: the images on which the two differ."""
+    low, high = replace(first - second, differing=apart).interval() or (None, None)
     values = (first.estimate, second.estimate, first.estimate - second.estimate)
     return Row(name, *(float(v) if math.isfinite(v) else None for v in values), low, high)
 
@@ -205,117 +203,13 @@ def _swings(
 ) -> tuple[Swing, ...]:
     """The images that the difference owes most to, on either side."""
     records = sorted(truth["images"], key=lambda image: image["id"])
-    owed = np.nan_to_num(paired.swings(*tables))
+    owed = np.nan_to_num(swaps.swings(*tables))
     order = np.argsort(-np.abs(owed), kind="stable")[:most]
     return tuple(
         Swing(records[i]["id"], str(records[i].get("file_name", records[i]["id"])), float(owed[i]))
         for i in order
         if abs(owed[i]) > 1e-12
     )
-
-
-def _side(paths: Sequence[str | Path]) -> _Side:
-    """Read one detector's runs or result files. ValueError names what cannot be read."""
-    runs, results, truth = [], [], None
-    for path in map(Path, paths):
-        if path.is_dir():
-            runs.append(load(path))
-            results.append(_read(path / "predictions.json", list))
-            truth = truth or _truth(path / "dataset.json")
-        else:
-            runs.append(None)
-            results.append(path)
-    if not runs:
-        raise ValueError("no run was named")
-    called = names([run for run in runs if run])
-    every = list(dict.fromkeys(called.values())) or [Path(paths[0]).stem]
-    if len(every) > 1:
-        raise ValueError(
-            f"{', '.join(map(str, paths))} are several detectors ({', '.join(every)}); a side is "
-            "one detector, or one with several seeds"
-        )
-    return _Side(every[0], tuple(runs), tuple(results), truth)
-
-
-def _join(side: _Side, truth: dict[str, Any]) -> _Side:
-    """The side with its files read, on the images of `truth`. ValueError names the file."""
-    results, notes = [], []
-    for of in side.results:
-        if isinstance(of, Path):
-            try:
-                read = read_results(_read(of, object), truth)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ValueError(f"{side.name}: {clean(error, 600)}") from None
-            notes += [f"{side.name}: {note}" for note in read.notes]
-            of = read.found
-        results.append(of)
-    return replace(side, results=tuple(results), notes=tuple(dict.fromkeys(notes)))
-
-
-def _read(path: Path, kind: type) -> Any:
-    try:
-        value = read_json(path)
-    except (OSError, ValueError) as error:
-        hint = "; detzoo evaluate writes it" if isinstance(error, FileNotFoundError) else ""
-        raise ValueError(f"{path} cannot be read ({clean(error, 300)}){hint}") from None
-    if not isinstance(value, kind):
-        what = "COCO results, a list" if kind is list else "ground truth, a mapping"
-        raise ValueError(f"{path} holds a {type(value).__name__}, not {what}")
-    return value
-
-
-def _truth(path: Path) -> dict[str, Any]:
-    """COCO ground truth whose rows are what they should be. ValueError names file and row."""
-    truth = _read(path, dict)
-    for part in ("images", "annotations", "categories"):
-        rows = truth.get(part)
-        if not isinstance(rows, list):
-            raise ValueError(f"{path} has no list of {part}; detzoo evaluate writes it anew")
-        for at, row in enumerate(rows):
-            if not isinstance(row, dict) or type(row.get("id")) is not int:
-                raise ValueError(
-                    f"{path}: {part}[{at}] is {clean(repr(row), 80)}, without an id that is a "
-                    "whole number; detzoo evaluate writes it anew"
-                )
-    return truth
-
-
-def _common(sides: Sequence[_Side]) -> tuple[dict[str, Any], tuple[str, ...], int]:
-    """The ground truth of all, what differs in the protocol all the same, max_dets.
-
-    ValueError if the runs were not scored on the same images.
-    """
-    truth = next((side.truth for side in sides if side.truth is not None), None)
-    if truth is None:
-        raise ValueError("no ground truth: result files need a run directory on the other side")
-    runs = [run for side in sides for run in side.runs if run is not None]
-    prints = [accuracy_fingerprint(run) for run in runs]
-    differing = {
-        key: list(dict.fromkeys(show(found[key]) for found in prints))
-        for key in ACCURACY
-        if len({json.dumps(found[key], sort_keys=True, default=str) for found in prints}) > 1
-    }
-    told = [f"{ACCURACY[key]}: {' | '.join(values)}" for key, values in differing.items()]
-    ids = [
-        {image.get("id") for image in side.truth["images"]}
-        for side in sides
-        if side.truth is not None and isinstance(side.truth.get("images"), list)
-    ]
-    if any(key in differing for key in SAME_IMAGES) or any(other != ids[0] for other in ids):
-        where = "; ".join(told) or "image ids in dataset.json"
-        raise ValueError(f"the runs were not scored on the same images. They differ in {where}")
-    limits = [number(run.metrics, "max_dets") for run in runs]
-    known = [int(limit) for limit in limits if not math.isnan(limit)]
-    return truth, tuple(told), max(known, default=100)
-
-
-def _problem(
-    truth: dict[str, Any], results: list[dict[str, Any]], max_dets: int, name: str
-) -> Problem:
-    try:
-        return arrays(truth, results, max_dets=max_dets)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{name}: {clean(error, 300)}") from None
 
 
 def text(of: Versus) -> str:

@@ -5,7 +5,7 @@ Everything is at IoU 0.50 and counts detections from each detector's own thresho
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ from detzoo.report.analysis.detectors import Detail
 from detzoo.report.figures.fonts import legend, legible
 from detzoo.report.figures.palette import Style
 from detzoo.report.images.drawing import TRUTH, Box, as_uri, draw
-from detzoo.report.images.side_by_side import Gallery, Strip, Tile, open_image
+from detzoo.report.images.photographs import photograph, showable
+from detzoo.report.images.side_by_side import Gallery, Strip, Tile
 from detzoo.report.load.runs import clean, shorten
 
 EACH = 3  # misses, and false alarms, of a detector
@@ -44,21 +45,34 @@ def disagreement(details: Mapping[str, Detail]) -> np.ndarray:
     return np.bincount(first.box_image, pairs, len(first.image_ids)).astype(np.int64)
 
 
-def disputed(details: Mapping[str, Detail], count: int) -> list[int]:
-    """The ids of the images with the largest disagreement, none without any."""
+def disputed(
+    details: Mapping[str, Detail], count: int, among: Collection[int] | None = None
+) -> list[int]:
+    """The ids of the images with the largest disagreement, none without any. among: these alone."""
     if len(details) < 2:
         return []
-    of = disagreement(details)
     ids = next(iter(details.values())).problem.image_ids
+    of = np.where(_shown(ids, among), disagreement(details), 0)
     return [int(ids[i]) for i in np.argsort(-of, kind="stable")[:count] if of[i]]
 
 
-def misses(details: Mapping[str, Detail], name: str, count: int = EACH) -> list[tuple[int, int]]:
+def _shown(ids: np.ndarray, among: Collection[int] | None) -> np.ndarray:
+    """(I,) bool: the images that may be shown."""
+    return np.ones(len(ids), bool) if among is None else np.isin(ids, list(among))
+
+
+def misses(
+    details: Mapping[str, Detail],
+    name: str,
+    count: int = EACH,
+    among: Collection[int] | None = None,
+) -> list[tuple[int, int]]:
     """(box, how many other detectors find it) of the worst misses: what most others find comes
-    first, of these the largest."""
+    first, of these the largest. among: the ids of the images that may be shown, None for all."""
     finders = np.sum([found_boxes(detail) for detail in details.values()], axis=0)
     problem, found = details[name].problem, found_boxes(details[name])
-    lost = np.flatnonzero(~found & ~problem.crowd)
+    shown = _shown(problem.image_ids, among)[problem.box_image]
+    lost = np.flatnonzero(~found & ~problem.crowd & shown)
     order = lost[np.lexsort((lost, -problem.area[lost], -finders[lost]))][:count]
     return [(int(box), int(finders[box])) for box in order]
 
@@ -72,10 +86,13 @@ def instead(detail: Detail, box: int) -> list[int]:
     return near[np.argsort(-problem.score[near], kind="stable")].tolist()
 
 
-def false_alarms(detail: Detail, count: int = EACH) -> list[tuple[int, str]]:
-    """(detection, kind of error) of the best scored false alarms, one an image."""
+def false_alarms(
+    detail: Detail, count: int = EACH, among: Collection[int] | None = None
+) -> list[tuple[int, str]]:
+    """(detection, kind of error) of the best scored false alarms, one an image; among: as above."""
     problem, of = detail.problem, fates(detail.problem)
-    wrong = np.flatnonzero(of.kind >= 0)
+    shown = _shown(problem.image_ids, among)[problem.image]
+    wrong = np.flatnonzero((of.kind >= 0) & shown)
     wrong = wrong[np.argsort(-problem.score[wrong], kind="stable")]
     _, first = np.unique(problem.image[wrong], return_index=True)
     return [(int(d), FALSE_ALARMS[of.kind[d]]) for d in wrong[np.sort(first)[:count]]]
@@ -89,20 +106,24 @@ def close_ups(
     side: int = 220,
     quality: int = 80,
 ) -> Gallery:
-    """A strip for each detector: its false alarms, then its misses. side: of a tile in pixels."""
+    """A strip for each detector: its false alarms, then its misses.
+
+    Of the images that can be shown. side: of a tile in pixels.
+    """
+    among = showable(truth)
     records = {record.get("id"): record for record in truth["images"]}
     strips = []
     for name, detail in details.items():
         problem, colour = detail.problem, styles[name].colour
         tiles = []
-        for detection, kind in false_alarms(detail):
+        for detection, kind in false_alarms(detail, among=among):
             image = int(problem.image[detection])
             alarm = _detected(detail, detection, colour)
             caption = f"false alarm: {alarm.text}, {kind}"
             shown = [alarm, *_true(detail, image, plain=True)]
             record = records[int(problem.image_ids[image])]
             tiles.append(_tile(truth, record, alarm, shown, caption, colour, side, quality))
-        for box, finders in misses(details, name):
+        for box, finders in misses(details, name, among=among):
             image = int(problem.box_image[box])
             lost = _box(detail, box)
             shown = [lost, *(_detected(detail, d, colour) for d in instead(detail, box))]
@@ -157,14 +178,17 @@ def _tile(
     quality: int,
 ) -> Tile:
     caption = f"{caption}; {clean(record.get('file_name', record.get('id')), 200)}"
-    image, problem = open_image(truth, record)
-    if image is None:
-        return Tile(caption, colour, note=problem)
-    left, top, size = window(about.xyxy, image.size)
-    right, bottom = min(left + size, image.width), min(top + size, image.height)
+    found = photograph(truth, record)
+    if isinstance(found, str):
+        return Tile(caption, colour, note=found)
+    (width, height), image = found.size, found.image
+    left, top, size = window(about.xyxy, found.size)
+    right, bottom = min(left + size, width), min(top + size, height)
     scale = side / size
     grown = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
-    part = image.crop((left, top, right, bottom)).resize(grown, Image.Resampling.LANCZOS)
+    x, y = image.width / width, image.height / height  # a kept one is smaller
+    box = (left * x, top * y, right * x, bottom * y)
+    part = image.resize(grown, Image.Resampling.LANCZOS, box=box)
     names = _names(truth)
     inside = []
     for box in boxes:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from detzoo import imagefile
 from detzoo.report.figures.palette import Style
 from detzoo.report.images.drawing import TRUTH, as_uri, heated
 from detzoo.report.images.overlay import Found, Shape, shapes_of
+from detzoo.report.images.photographs import choose, key_of, listed, photograph, showable
 from detzoo.report.load.runs import Run, clean, dig, number, read, shorten
 
 COUNT, THRESHOLD, SHOWN, SHEET = 4, 0.3, 4, 12
@@ -78,9 +76,9 @@ def gallery(
     shown: dict[str, Run] = {}
     for run in runs:
         shown.setdefault(called[run], run)
-    records = choose(dataset)
+    records = choose(dataset, COUNT)
     if ids is not None:
-        by_id = {_key(r, "id"): r for r in _list(dataset, "images") if isinstance(r, dict)}
+        by_id = {key_of(r, "id"): r for r in listed(dataset, "images") if isinstance(r, dict)}
         records = [by_id[key] for i in ids if (key := ("int", i)) in by_id]
     scores = {name: (thresholds or {}).get(name, THRESHOLD) for name in shown}
     wanted = {record["id"] for record in records}
@@ -152,74 +150,41 @@ def _picture(
     """The image with its longer side of `side` and its pixels over the original's, or why not.
 
     Small images grow, or the dots would hide them."""
-    image, problem = open_image(dataset, record)
-    if image is None:
-        return problem
-    size, scale = image.size, side / max(image.size)
+    found = photograph(dataset, record)
+    if isinstance(found, str):
+        return found
+    size, scale = found.size, side / max(found.size)
     grown = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
-    image = image.resize(grown, Image.Resampling.LANCZOS)
+    image = found.image.resize(grown, Image.Resampling.LANCZOS)
     return image, (grown[0] / size[0], grown[1] / size[1])
 
 
-def choose(dataset: Mapping[str, Any], count: int = COUNT) -> list[dict[str, Any]]:
-    """`count` image records, evenly spaced by the number of their boxes (and by id among equals)
-    among those with boxes, or among all if none has: from few objects to many."""
-    records = [r for r in _list(dataset, "images") if isinstance(r, dict) and _key(r, "id")]
-    boxes = Counter(_key(annotation, "image_id") for annotation in _list(dataset, "annotations"))
-    records = [r for r in records if boxes[_key(r, "id")]] or records
-    records.sort(key=lambda r: (boxes[_key(r, "id")], _key(r, "id")))
-    step = len(records) / count
-    return records if step <= 1 else [records[int(step * (i + 0.5))] for i in range(count)]
-
-
-def inside(root: Path, name: str) -> Path | None:
-    """root/name, or None if that leaves root: a file list must not reach the rest of a disk."""
-    path = (root / name).resolve()
-    return path if path.is_relative_to(root.resolve()) else None
-
-
-def open_image(
-    dataset: Mapping[str, Any], record: Mapping[str, Any]
-) -> tuple[Image.Image | None, str]:
-    """The record's image as RGB, as stored (or upright where the annotation is so), or why not."""
-    root, name = dataset.get("root"), record.get("file_name")
-    if not isinstance(root, str) or not isinstance(name, str):
-        return None, "dataset.json does not say where the image is"
-    try:
-        path = inside(Path(root), name)
-        if path is None:
-            return None, "refused: its path leaves the data set's folder"
-        if path.suffix.lower() not in Image.registered_extensions() or not path.is_file():
-            # Whoever wrote dataset.json says where to read: nothing but images is opened for that.
-            return None, "the image file is not there"
-        size = (number(record, "height"), number(record, "width"))
-        with imagefile.open_image(path) as image:
-            found = imagefile.Header((image.height, image.width), imagefile.orientation(image))
-            exif = record["exif"] if record.get("exif") in imagefile.EXIF else "auto"
-            turn = imagefile.turned(found, size, exif)
-            pixels = image.convert("RGB")
-            return imagefile.upright(pixels, found.orientation if turn else 1), ""
-    except FileNotFoundError:
-        return None, "the image file is not there"
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return None, f"the image cannot be read ({clean(error, 120)})"
+def nothing_to_show(runs: Sequence[Run]) -> bool:
+    """Whether no run of a table keeps an image, and no folder was named that has them."""
+    dataset = _dataset(runs, [])
+    return bool(dataset) and showable(dataset) == set()
 
 
 def _dataset(runs: Sequence[Run], notes: list[str]) -> dict[str, Any]:
+    """Of the first run that has images to show, else of the first that has a list of them."""
+    found, problem = [], None
     for run in runs:
         if run.external:
             continue
         value, problem = run.dataset()
         if isinstance(value, dict) and isinstance(value.get("images"), list):
-            return value
-    notes.append(problem or "no run of this table has a dataset.json with images")
-    return {}
+            if showable(value) != set():
+                return value
+            found.append(value)
+    if not found:
+        notes.append(problem or "no run of this table has a dataset.json with images")
+    return found[0] if found else {}
 
 
 def _truth(dataset: Mapping[str, Any], record: Mapping[str, Any]) -> list[Found]:
     return [
         Found(box, annotation.get("category_id"), None, bool(annotation.get("iscrowd")))
-        for annotation in _list(dataset, "annotations")
+        for annotation in listed(dataset, "annotations")
         if isinstance(annotation, dict)
         and annotation.get("image_id") == record.get("id")
         and (box := _xyxy(annotation))
@@ -253,7 +218,7 @@ def _heatmaps(run: Run) -> dict[Any, list[tuple[str, np.ndarray]]]:
     rows, _ = read(run.path, "heatmaps.json")
     found: dict[Any, list[tuple[str, np.ndarray]]] = {}
     for row in rows if isinstance(rows, list) else []:
-        key, png = _key(row, "image_id"), dig(row, "png")
+        key, png = key_of(row, "image_id"), dig(row, "png")
         if key is None or not isinstance(png, str):
             continue
         try:
@@ -269,20 +234,9 @@ def class_names(dataset: Mapping[str, Any]) -> dict[Any, str]:
     """category id -> name. The page's reader has fonts of its own."""
     return {
         category["id"]: shorten(clean(category.get("name"), 200), 40)
-        for category in _list(dataset, "categories")
+        for category in listed(dataset, "categories")
         if isinstance(category, dict) and isinstance(category.get("id"), int | str)
     }
-
-
-def _list(value: Mapping[str, Any], key: str) -> list[Any]:
-    found = value.get(key)
-    return found if isinstance(found, list) else []
-
-
-def _key(record: Any, field: str) -> tuple[str, Any] | None:
-    """An id that can be compared with every other one, or None for what is no id."""
-    value = dig(record, field)
-    return (type(value).__name__, value) if isinstance(value, int | str) else None
 
 
 def _xyxy(record: Mapping[str, Any]) -> tuple[float, float, float, float] | None:

@@ -84,7 +84,7 @@ class Run:
     state: done, running, failed, interrupted or unknown. ranked: whether it has an accuracy that
     may stand in a table. problems: why it is not ranked, or what of it is missing or damaged.
     external: the path is a file of COCO results that another program made, not a directory.
-    data_root: where the data set lies now, if it was moved since it was scored.
+    data_root: where the data set lies, named by whoever reads the run: its images may be shown.
     """
 
     path: Path
@@ -125,11 +125,24 @@ class Run:
         return read(self.path, "predictions.json")
 
     def dataset(self) -> tuple[Any, str | None]:
-        """Its dataset.json, with the folder where the images lie now, and why it is not read."""
+        """Its dataset.json, and why it is not read.
+
+        `root`, where the run says that the images lie, becomes data_root, and `run` the run's own
+        folder: nothing is read elsewhere.
+        """
         value, problem = read(self.path, "dataset.json")
-        if self.data_root and isinstance(value, dict):
-            value["root"] = self.data_root
+        if isinstance(value, dict):
+            value |= {"root": self._root(value.get("root")), "run": str(self.path)}
         return value, problem
+
+    def _root(self, recorded: Any) -> str | None:
+        """data_root, or the folder in it where the run found the images."""
+        if self.data_root is None or not isinstance(recorded, str):
+            return self.data_root
+        named = Path(self.data_root).expanduser()
+        named = named.parent if named.is_file() else named  # data.root may be a description
+        within = Path(recorded).is_relative_to(named.absolute())
+        return recorded if within else str(named)
 
     @property
     def images_seen(self) -> float:
@@ -268,6 +281,7 @@ def read_curve(path: Path) -> tuple[tuple[dict[str, float], ...], str | None]:
     try:
         if not file.exists():
             return (), None
+        file = inside(path, "curve.csv")
         with open(file, encoding="utf-8", newline="") as stream:
             lines = csv.DictReader(stream)
             if not {"images_seen", "AP"} <= set(lines.fieldnames or ()):

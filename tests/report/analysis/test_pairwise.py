@@ -110,6 +110,19 @@ def test_few_images_tell_nothing_apart(tmp_path, images):
     assert all(row.low <= 0 for row in found.classes if row.low is not None) or images == 6
 
 
+def test_few_images_on_which_two_differ_tell_nothing_apart(make, data, tmp_path):
+    run = make("Runner")
+    found = perfect(data)
+    fabricated_runs.write(run / "predictions.json", found)
+    others = sorted({a["image_id"] for a in data["annotations"]})[:4]
+    less = [r for r in found if r["image_id"] not in others]
+    (tmp_path / "less.json").write_text(json.dumps(less))
+    lost = versus([run], [tmp_path / "less.json"], n=1000, flips=1000)
+    assert lost.differing == 4 and lost.p >= 0.125 and lost.ap[0].low < 0
+    assert lost.verdict.startswith("Runner and less cannot be told apart on 20 images")
+    assert lost.verdict.endswith("They differ on 4 images, and fewer than 6 tell nothing apart.")
+
+
 def test_a_class_on_one_image_of_many_is_sure_of_nothing(make, data, tmp_path):
     """The oracle wins over all images; by a class that one of them has, it proves nothing."""
     rare = next(a for a in data["annotations"] if not a["iscrowd"])
@@ -191,3 +204,12 @@ def test_no_ground_truth_is_no_verdict():
     parts = dict.fromkeys(("sizes", "classes", "errors", "swings", "notes"), ())
     of = Versus("a", "b", (1, 1), 3, "m", None, None, (nothing,), **parts)
     assert of.verdict.startswith("No AP can be compared on 3 images")
+
+
+@pytest.mark.parametrize("name", ["predictions.json", "dataset.json"])
+def test_a_file_of_a_run_that_is_a_link_leads_nowhere(make, tmp_path, name):
+    run, other = make("A"), make("B")
+    (run / name).rename(tmp_path / "elsewhere.json")
+    (run / name).symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(ValueError, match=f"{name}.*leads out of its folder"):
+        versus([run], [other], **FEW)

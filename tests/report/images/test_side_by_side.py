@@ -83,65 +83,6 @@ def test_a_contact_sheet_has_true_boxes_alone(simple):
     assert [shape.title for tile in strip.tiles for shape in tile.shapes] == ["cat"]
 
 
-def test_images_are_chosen_from_few_boxes_to_many():
-    images = [{"id": i} for i in range(6)]
-    boxes = [{"image_id": i} for i, n in enumerate((5, 0, 1, 9, 3, 2)) for _ in range(n)]
-    found = side_by_side.choose({"images": images, "annotations": boxes}, count=3)
-    assert [r["id"] for r in found] == [2, 4, 3]
-
-
-def test_images_are_spread_evenly_and_have_boxes():
-    images = [{"id": i} for i in range(20)]
-    some = {"images": images, "annotations": [{"image_id": i} for i in range(0, 20, 2)]}
-    assert [r["id"] for r in side_by_side.choose(some)] == [2, 6, 12, 16]
-    assert [r["id"] for r in side_by_side.choose({"images": images})] == [2, 7, 12, 17]
-    assert side_by_side.choose({"images": [{"id": 1}, {}, 3, {"id": None}]}) == [{"id": 1}]
-    assert side_by_side.choose({}) == []
-
-
-@pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "a/../../secret.png"])
-def test_paths_stay_inside_the_data_set(simple, tmp_path, name):
-    path, data = simple
-    Image.new("RGB", (100, 80)).save(tmp_path / "secret.png")
-    data["images"][0]["file_name"] = name
-    fabricated_runs.write(path / "dataset.json", data)
-    (strip,) = gallery([path]).strips
-    assert [tile.uri for tile in strip.tiles] == [""]
-    assert strip.tiles[0].note == "refused: its path leaves the data set's folder"
-
-
-def test_a_link_inside_the_data_set_does_not_lead_out(tmp_path):
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "link").symlink_to(tmp_path)
-    assert side_by_side.inside(tmp_path / "data", "link/secret") is None
-    assert side_by_side.inside(tmp_path / "data", "a/b.jpg") == tmp_path / "data" / "a" / "b.jpg"
-
-
-@pytest.mark.parametrize(
-    ("change", "note"),
-    [
-        (lambda file: file.unlink(), "the image file is not there"),
-        (lambda file: file.write_bytes(file.read_bytes()[:60]), "the image cannot be read"),
-        (lambda file: file.write_text("no image"), "the image cannot be read"),
-    ],
-)
-def test_an_image_that_cannot_be_read_is_told(simple, change, note):
-    path, data = simple
-    change(fabricated_runs.Path(data["root"]) / "a.png")
-    assert gallery([path]).strips[0].tiles[0].note.startswith(note)
-
-
-def test_an_image_on_its_side_is_turned_if_its_annotation_is_upright(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (60, 40)).save(tmp_path / "a.jpg", exif=exif)
-    data = {"root": str(tmp_path)}
-    record = {"file_name": "a.jpg", "width": 60, "height": 40}
-    assert side_by_side.open_image(data, record)[0].size == (60, 40)
-    upright = record | {"width": 40, "height": 60}
-    assert side_by_side.open_image(data, upright)[0].size == (40, 60)
-
-
 def test_damaged_predictions_and_data_sets_are_told(simple):
     path, _ = simple
     fabricated_runs.write(path / "predictions.json", [])
