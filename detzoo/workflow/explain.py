@@ -118,8 +118,9 @@ def explain(
         files = find_images(images)
     else:
         files = _disputed(paths, split, data_root, objects)
-    found = [f for path in tqdm(files, "predict", disable=None) for f in objects_of(asked, path)]
-    found = sorted(found, key=lambda f: -pairs(f, len(asked)))[:objects]
+    found = most_disputed(
+        [objects_of(asked, path) for path in tqdm(files, "predict", disable=None)], len(asked)
+    )[:objects]
     if not found:
         raise ValueError(
             f"no detector finds an object in {len(files)} images; name others: images=[...]"
@@ -153,6 +154,16 @@ def contestants(paths: Sequence[Path], device: torch.device) -> list[Contestant]
 def pairs(found: Found, asked: int) -> int:
     """Pairs of detectors of which one finds the object and the other does not."""
     return len(found.by) * (asked - len(found.by))
+
+
+def most_disputed(found: Sequence[Sequence[Found]], asked: int) -> list[Found]:
+    """The objects of several images: by how disputed they are, and one of each image in turn."""
+    places = [
+        (-pairs(one, asked), turn, image, one)
+        for image, objects in enumerate(found)
+        for turn, one in enumerate(sorted(objects, key=lambda one: -pairs(one, asked)))
+    ]
+    return [one for *_, one in sorted(places, key=lambda place: place[:3])]
 
 
 def objects_of(asked: Sequence[Contestant], path: Path) -> list[Found]:
@@ -202,7 +213,8 @@ def _row(
     cells = {c.name: _cell(c, pixels, found, methods, seed) for c in asked}
     label = classes[found.label] if found.label < len(classes) else str(found.label)
     title = f"{label} in {shorten(found.path.name, 40)}"
-    return Row(title, Image.fromarray(pixels), cells)
+    x1, y1, x2, y2 = found.box.tolist()
+    return Row(title, Image.fromarray(pixels), (x1, y1, x2, y2), cells)
 
 
 def _cell(

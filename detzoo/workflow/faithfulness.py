@@ -23,6 +23,7 @@ from detzoo.types import Detections
 from detzoo.workflow.explain import Contestant, Explained, write_page
 
 FAINT = 0.05  # the score from which an object counts as found here
+AN_IMAGE = 2  # objects at most: those of one image are not independent
 
 Objects = dict[str, tuple[Detections, int]]  # detector -> its detections, which of them
 
@@ -50,7 +51,8 @@ def faithfulness(
         )
     table = pd.DataFrame(rows)
     summary = summarise(table, seed)
-    sentences = [sentence(table, summary, method) for method in methods if method in METHODS]
+    own = [method for method in methods if method in METHODS]
+    sentences = [sentence(table, summary, method) for method in own] if len(asked) > 1 else []
     write_text(out / "faithfulness.csv", summary.to_csv(index=False))
     write_json(out / "objects.json", rows)
     count, images = len(rows) // (len(asked) * len(methods)), table["image"].nunique()
@@ -84,7 +86,7 @@ def _judged(
     total = objects * len(asked) * len(methods)
     with tqdm(total=total, desc="faithfulness", unit="map", disable=None) as bar:
         for sample in (dataset.samples[i] for i in order):
-            for index, by in common(asked, sample)[:left]:
+            for index, by in common(asked, sample)[: min(left, AN_IMAGE)]:
                 left -= 1
                 for contestant in asked:
                     about = {"image": sample.id, "object": index, "detector": contestant.name}

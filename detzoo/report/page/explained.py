@@ -32,12 +32,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """An object. image: the whole image, RGB. cells: detector -> Cell. truth: its box, if known."""
+    """An object. image: the whole image, RGB. box: where the surest detector sees the object, xyxy
+    in the image's pixels. cells: detector -> Cell."""
 
     title: str
     image: Image.Image
+    box: tuple[float, float, float, float]
     cells: Mapping[str, Cell]
-    truth: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -90,10 +91,9 @@ def _row(row: Row, detectors: Sequence[str], methods: Sequence[str]) -> dict[str
     small = row.image.copy()
     small.thumbnail((SIDE, SIDE))
     factor = (small.width / row.image.width, small.height / row.image.height)
-    truth = [Box(row.truth, "")] if row.truth else []
     return {
         "title": clean(row.title, 200),
-        "picture": as_uri(draw(small, truth, factor=factor), QUALITY),
+        "picture": as_uri(draw(small, [Box(row.box, "")], factor=factor, size=5), QUALITY),
         "cells": [_cell(row.cells.get(name), small, factor, methods) for name in detectors],
     }
 
@@ -107,7 +107,7 @@ def _cell(
     pictures = []
     for method in methods:
         heat = Image.fromarray(cell.maps[method].astype(np.float32)).resize(small.size)
-        shown = draw(heated(small, np.asarray(heat)), [box], factor=factor, size=10)
+        shown = draw(heated(small, np.asarray(heat)), [box], factor=factor, size=5)
         numbers = [
             f"{name} {value:.2f}"
             for name, value in cell.numbers.get(method, {}).items()
