@@ -18,7 +18,7 @@ from tqdm import tqdm
 import detzoo
 from detzoo.data import load_image
 from detzoo.detector import Detector
-from detzoo.engine.folded import unfold
+from detzoo.engine.folding import unfold
 from detzoo.engine.precision import choose_device
 from detzoo.explain.methods import BASELINES, METHODS, draw, method_of
 from detzoo.explain.scores import energy
