@@ -10,6 +10,7 @@ import pandas as pd
 
 from detzoo.metrics.paired import Pair
 from detzoo.report.analysis.detectors import Analysis, Detail, analyse
+from detzoo.report.analysis.groups import sentence
 from detzoo.report.analysis.speed_ratios import Ratio, ratio
 from detzoo.report.analysis.summary import Known, Point, Sentence, summary
 from detzoo.report.analysis.tails import reason
@@ -94,7 +95,8 @@ def known(by_name: Mapping[str, Sequence[Run]], analysis: Analysis | str) -> Kno
         pairs = analysis.pairs
         points = {name: _point(detail) for name, detail in analysis.of.items()}
     tails = {name: reason(runs) for name, runs in by_name.items()}
-    return Known(pairs, points, curves, classes, ratios(by_name), tails)
+    of_groups = sentence([run for runs in by_name.values() for run in runs])
+    return Known(pairs, points, curves, classes, ratios(by_name), tails, of_groups)
 
 
 def ratios(by_name: Mapping[str, Sequence[Run]]) -> dict[str, Ratio]:

@@ -83,9 +83,7 @@ class Versus:
     @property
     def verdict(self) -> str:
         """One sentence, no surer than the test."""
-        row, on = self.ap[0], f"on {counted(self.images)}"
-        if self.groups is not None:
-            on += f" in {self.groups} group{'s' * (self.groups != 1)}"
+        row, on = self.ap[0], f"on {counted(self.images, self.groups)}"
         if row.difference is None or self.p is None:
             return f"No AP can be compared {on}: there is no ground truth to score against."
         told = f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}], p = {self.p:.2g}"

@@ -58,6 +58,7 @@ class Known:
     classes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # class -> AP
     ratios: Mapping[str, Ratio] = field(default_factory=dict)  # to the fastest, paired passes
     tails: Mapping[str, str] = field(default_factory=dict)  # why a latency has a long tail
+    groups: str = ""  # what groups of images do to the intervals
 
 
 def summary(frame: pd.DataFrame, known: Known) -> list[Sentence]:
@@ -76,7 +77,7 @@ def summary(frame: pd.DataFrame, known: Known) -> list[Sentence]:
         ]
         found.append(Sentence("caution", training.crossings(curves)))
         found.append(classes(best, known.classes.get(best, {})))
-    found.append(tails(rows, known.tails))
+    found += [tails(rows, known.tails), Sentence("caution", known.groups)]
     return [sentence for sentence in found if sentence.text]
 
 

@@ -35,8 +35,8 @@ def answer(
 
 
 def _accuracy(rows: pd.DataFrame, tested: Mapping[frozenset[str], Pair]) -> str:
-    images = rows["images"].iloc[0]
-    n = "test images" if pd.isna(images) else counted(int(images))
+    images, groups = rows["images"].iloc[0], _groups(rows.iloc[0])
+    n = "test images" if pd.isna(images) else counted(int(images), groups)
     scored = rows.dropna(subset=["AP"]).sort_values("AP", ascending=False, kind="stable")
     if scored.empty:
         return f"No AP can be given on {n}: there is no ground truth to score against."
@@ -53,7 +53,7 @@ def _accuracy(rows: pd.DataFrame, tested: Mapping[frozenset[str], Pair]) -> str:
     if paired:
         alike = [row for row in every if of[row["detector"]].p_holm >= ALPHA]
     else:
-        few = images < FEWEST
+        few = _few(best)
         alike = [row for row in every if few or overlap(best, row, "AP")]
     below = [row for row in every if not any(row is other for other in alike)]
     start = f"{best['detector']} has the highest AP, {_value(best, 'AP')}"
@@ -72,16 +72,29 @@ def _accuracy(rows: pd.DataFrame, tested: Mapping[frozenset[str], Pair]) -> str:
     else:
         known = _known([best, *alike], "AP")
         reason = "the 95% intervals overlap" if known else "not all have an interval"
-        reason = f"fewer than {FEWEST} images tell nothing apart" if few else reason
+        units = "images" if groups is None else "groups of images"
+        reason = f"fewer than {FEWEST} {units} tell nothing apart" if few else reason
         names = _listed([_beside(row, "AP") for row in alike])
     these = "this 1 image" if n == counted(1) else f"these {n}"
     apart = f"it cannot be told apart from {names} on {these}: {reason}."
     return f"{start}, {above}, but {apart}" if below else f"{start}, but {apart}"
 
 
-def counted(images: int) -> str:
-    """1 image, 2 images."""
-    return f"{images:,} image{'s' if images != 1 else ''}"
+def counted(images: int, groups: int | None = None) -> str:
+    """1 image, 2 images; 2 images in 1 group, where they come in groups."""
+    said = f"{images:,} image{'s' if images != 1 else ''}"
+    return said if groups is None else f"{said} in {groups:,} group{'s' if groups != 1 else ''}"
+
+
+def _groups(row: pd.Series) -> int | None:
+    groups = row.get("groups", math.nan)
+    return None if pd.isna(groups) else int(groups)
+
+
+def _few(row: pd.Series) -> bool:
+    """Whether the row's AP rests on fewer images, or groups of images, than tell anything apart."""
+    groups = _groups(row)
+    return bool((row.get("images", FEWEST) if groups is None else groups) < FEWEST)
 
 
 def _difference(best: pd.Series, row: pd.Series, of: Mapping[str, Pair]) -> str:
@@ -124,8 +137,8 @@ def _speed(rows: pd.DataFrame, by_name: Mapping[str, Sequence[Run]]) -> str:
 
 def overlap(a: pd.Series, b: pd.Series, key: str) -> bool:
     """Whether the intervals of `key` overlap; True if nothing separates them: if either has none,
-    and for AP on fewer than FEWEST images."""
-    if not _known([a, b], key) or (key != "p50_ms" and a.get("images", FEWEST) < FEWEST):
+    and for AP on fewer than FEWEST images or groups of images."""
+    if not _known([a, b], key) or (key != "p50_ms" and _few(a)):
         return True
     return bool(a[f"{key}_low"] <= b[f"{key}_high"] and b[f"{key}_low"] <= a[f"{key}_high"])
 

@@ -44,7 +44,8 @@ class Data:
     def sentence(self) -> str:
         """The data in one line."""
         told = [
-            f"{split} {of['images']:,} images ({of['boxes']:,} boxes)"
+            f"{split} {of['images']:,} images ({of['boxes']:,} boxes"
+            + (f", {of['groups']:,} groups)" if of.get("groups") else ")")
             for split, of in self.splits.items()
         ]
         number_of = f"{len(self.classes)} class{'es' * (len(self.classes) != 1)}"
@@ -120,6 +121,8 @@ def _counted(truths: Mapping[str, Any]) -> Data | None:
             "medium": sum(SMALL <= area < MEDIUM for area in areas),
             "large": sum(area >= MEDIUM for area in areas),
         }
+        groups = {repr(group) for i in truth["images"] if (group := dig(i, "group")) is not None}
+        splits[split] |= {"groups": len(groups)} if groups else {}
         both = [(number(i, "height"), number(i, "width")) for i in truth["images"]]
         both = sorted((s for s in both if s[0] == s[0] and s[1] == s[1]), key=lambda s: s[0] * s[1])
         sizes[split] = _span([list(both[0]), list(both[-1])]) if both else ""

@@ -82,7 +82,7 @@ COLUMNS = (
     Column("images_seen", "images seen", "images that the training saw", None, "whole"),
 )
 _LIMITS = tuple(f"{key}_{side}" for key in (*ACCURACIES, "p50_ms") for side in ("low", "high"))
-_WHOLE = ("table", "runs", "images", "throughput_batch", "parameters", "images_seen")
+_WHOLE = ("table", "runs", "images", "groups", "throughput_batch", "parameters", "images_seen")
 _WHOLE += ("rank", "rank_worst")
 ORDER = ("table", "detector", "kind", "seed", "runs", "state", *(c.key for c in COLUMNS), *_LIMITS)
 ORDER += (
@@ -94,6 +94,7 @@ ORDER += (
     "throughput_batch",
     "network_ms",
     "images",
+    "groups",
     "run",
     "path",
 )
@@ -122,6 +123,7 @@ def _row(run: Run, name: str) -> dict[str, object]:
         "train_seconds": number(run.status, "train_seconds"),
         "images_seen": run.images_seen,
         "images": number(metrics, "images"),
+        "groups": number(metrics, "groups", "number"),
         "AP_sd": math.nan,
         "rank": math.nan,
         "rank_worst": math.nan,

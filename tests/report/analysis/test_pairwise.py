@@ -123,6 +123,25 @@ def test_few_images_on_which_two_differ_tell_nothing_apart(make, data, tmp_path)
     assert lost.verdict.endswith("They differ on 4 images, and fewer than 6 tell nothing apart.")
 
 
+@pytest.mark.parametrize("groups", [5, 6])
+def test_few_groups_tell_nothing_apart(tmp_path, groups):
+    """Perfect results against none on 20 images, of as many videos."""
+    data = fabricated_runs.dataset(tmp_path / "data", count=20)
+    with_boxes = list(dict.fromkeys(a["image_id"] for a in data["annotations"] if not a["iscrowd"]))
+    for image in data["images"]:
+        place = with_boxes.index(image["id"]) if image["id"] in with_boxes else 0
+        image["group"] = f"video {place % groups}"
+    run = fabricated_runs.run(tmp_path / "runs", "Runner", data)
+    (run / "predictions.json").write_text("[]")
+    (tmp_path / "oracle.json").write_text(json.dumps(perfect(data)))
+    found = versus([tmp_path / "oracle.json"], [run], **FEW)
+    assert f"on 20 images in {groups} groups:" in found.verdict
+    assert f"over {groups} groups of images, 60 resamples" in found.method
+    assert (" is better than " in found.verdict) == (groups == 6)
+    assert ("Fewer than 6 groups of images with boxes" in found.verdict) == (groups < 6)
+    assert found.p >= 2.0 ** (1 - groups) and found.p_flip >= 2.0 ** (1 - groups)
+
+
 def test_a_class_on_one_image_of_many_is_sure_of_nothing(make, data, tmp_path):
     """The oracle wins over all images; by a class that one of them has, it proves nothing."""
     rare = next(a for a in data["annotations"] if not a["iscrowd"])

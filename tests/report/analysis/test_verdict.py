@@ -51,6 +51,16 @@ def test_few_images_rank_nobody():
     assert "on this 1 image:" in answer(frame(A, C).assign(images=1))[0]
 
 
+def test_few_groups_rank_nobody_however_many_images():
+    accuracy, _ = answer(frame(A, C).assign(groups=5.0))
+    assert accuracy.endswith(
+        "on these 95 images in 5 groups: fewer than 6 groups of images tell nothing apart."
+    )
+    assert "above C" in answer(frame(A, C).assign(groups=6.0))[0]
+    one, other = (row for _, row in frame(A, C).assign(groups=5).iterrows())
+    assert overlap(one, other, "AP")
+
+
 def test_intervals_of_few_images_overlap_whatever_they_are():
     """Also those that an earlier version wrote; times are of passes, not of images."""
     one, other = (row for _, row in frame(A, C).assign(images=5).iterrows())

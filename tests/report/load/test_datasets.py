@@ -35,7 +35,7 @@ def test_what_check_found_is_shown(run):
     }
     (run / "data.json").write_text(json.dumps(kept))
     data = data_of(load_all([run]))
-    assert data.sentence() == "mine: 2 classes; train 30 images (70 boxes)."
+    assert data.sentence() == "mine: 2 classes; train 30 images (70 boxes, 5 groups)."
     assert data.numbers == ["images", "boxes", "crowd", "groups"]
     assert data.sizes == {"train": "3 x 4 to 8 x 9"}
     assert data.warnings == [
