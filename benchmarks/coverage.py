@@ -22,8 +22,8 @@ Seeds 0 to 299, 300 resamples; the standard error of a share of 0.95 is 0.013:
 So few groups are what a plain percentile bootstrap is too sure of, and Student's t with the groups'
 number is enough. The effective number of groups, (sum of boxes)^2 / sum of boxes^2, in its place
 was tried as well: of 8 unequal groups it held the truth in 0.997, so it was not taken.
-Of 10 and 12 unequal groups, 400 sets each, "Student" held it in 0.915 and 0.930, so that intervals of
-ten groups or fewer, of very unequal size, are still somewhat too sure.
+Of 10 and 12 unequal groups, 400 sets each, "Student" held it in 0.915 and 0.930, so that intervals
+of ten groups or fewer, of very unequal size, are still somewhat too sure.
 """
 
 from __future__ import annotations

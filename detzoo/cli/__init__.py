@@ -23,6 +23,7 @@ VERBS = {
     "pool": "the folds of a small data set as one run",
     "bench": "check, train, evaluate, speed and report in a row",
     "oracle": "score runs with parts of what they predict replaced by the truth",
+    "explain": "maps of what detections hang on, and what the maps are worth",
     "predict": "find objects in images of yours: JSON and drawn pictures",
 }
 

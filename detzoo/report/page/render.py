@@ -90,7 +90,7 @@ def render(
 ) -> str:
     """The HTML, to be written into `out`. Everything that comes from a run is escaped by the
     template; SVG is our own."""
-    script = _file("page.js")
+    script = file_text("page.js")
     return _template().render(
         heading=clean(heading, 300),
         command=clean(command, 4000),
@@ -103,7 +103,7 @@ def render(
         all_runs=[run_row(run, called[run], out) for run in runs],
         machine=protocol.machine([run for run in runs if run.environment]),
         commands=protocol.commands(runs),
-        style=Markup(_file("page.css")),
+        style=Markup(file_text("page.css")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         images=images,
@@ -113,21 +113,25 @@ def render(
     )
 
 
-def _file(name: str) -> str:
+def file_text(name: str) -> str:
+    """The text of a file that lies beside this module."""
     return files("detzoo.report.page").joinpath(name).read_text(encoding="utf-8")
+
+
+def environment() -> Environment:
+    """Jinja's, in which every value is escaped and a missing one is an error."""
+    return Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
 
 
 @lru_cache(maxsize=1)
 def _template() -> object:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["breakable"] = lambda text: Markup("<wbr>").join(
-        re.split(r"(?<=[/_])", text)
-    )
-    environment.filters["dot"] = dot
-    environment.filters["overlay"] = overlay
-    return environment.from_string(_file("page.html.j2"))
+    page = environment()
+    page.filters["breakable"] = lambda text: Markup("<wbr>").join(re.split(r"(?<=[/_])", text))
+    page.filters["dot"] = dot
+    page.filters["overlay"] = overlay
+    return page.from_string(file_text("page.html.j2"))
 
 
 def _contents(sections: Sequence[Section], images: bool) -> list[tuple[str, str]]:

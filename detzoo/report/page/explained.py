@@ -1,0 +1,117 @@
+"""The page of explanations: one row an object, one column a detector, one method at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from PIL import Image
+
+from detzoo.report.figures.palette import styles
+from detzoo.report.images.drawing import Box, as_uri, draw, heated
+from detzoo.report.images.overlay import dot
+from detzoo.report.load.runs import clean
+from detzoo.report.page.render import environment, file_text
+
+SIDE, QUALITY = 260, 72  # pixels of a picture's longer side; of its JPEG
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one detector says of an object. box: xyxy in the image's pixels, None where it has no
+    box near. maps: method -> (height, width) in [0, 1]. numbers: method -> name -> value."""
+
+    caption: str
+    box: tuple[float, float, float, float] | None = None
+    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
+    numbers: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Row:
+    """An object. image: the whole image, RGB. box: where the surest detector sees the object, xyxy
+    in the image's pixels. cells: detector -> Cell."""
+
+    title: str
+    image: Image.Image
+    box: tuple[float, float, float, float]
+    cells: Mapping[str, Cell]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A table of the study: one row a detector, one column a method. better: "high" or "low"."""
+
+    title: str
+    better: str
+    cells: Mapping[str, Mapping[str, str]]
+
+
+def render_explained(
+    *,
+    heading: str,
+    command: str,
+    made: str,
+    version: str,
+    detectors: Sequence[str],
+    methods: Mapping[str, str],
+    rows: Sequence[Row],
+    sentences: Sequence[str] = (),
+    scores: Sequence[Score] = (),
+    notes: Sequence[str] = (),
+) -> str:
+    """The HTML, which needs nothing else. methods: name -> title, the first one is shown first."""
+    looks = styles(detectors)
+    return (
+        environment()
+        .from_string(file_text("explained.html.j2"))
+        .render(
+            heading=clean(heading, 300),
+            command=clean(command, 4000),
+            made=made,
+            version=version,
+            detectors=[
+                {"name": name, "dot": dot(looks[name].colour, looks[name].marker)}
+                for name in detectors
+            ],
+            methods=methods,
+            rows=[_row(row, detectors, list(methods)) for row in rows],
+            sentences=[clean(text, 1000) for text in sentences],
+            scores=scores,
+            notes=[clean(text, 1000) for text in notes],
+            style=Markup(file_text("page.css")),
+        )
+    )
+
+
+def _row(row: Row, detectors: Sequence[str], methods: Sequence[str]) -> dict[str, Any]:
+    small = row.image.copy()
+    small.thumbnail((SIDE, SIDE))
+    factor = (small.width / row.image.width, small.height / row.image.height)
+    return {
+        "title": clean(row.title, 200),
+        "picture": as_uri(draw(small, [Box(row.box, "")], factor=factor, size=5), QUALITY),
+        "cells": [_cell(row.cells.get(name), small, factor, methods) for name in detectors],
+    }
+
+
+def _cell(
+    cell: Cell | None, small: Image.Image, factor: tuple[float, float], methods: Sequence[str]
+) -> dict[str, Any]:
+    if cell is None or cell.box is None:
+        return {"caption": clean(cell.caption if cell else "not looked at", 200), "pictures": []}
+    box = Box(cell.box, "", colour="#6cf3ff")  # which the heat's colours do not have
+    pictures = []
+    for method in methods:
+        heat = Image.fromarray(cell.maps[method].astype(np.float32)).resize(small.size)
+        shown = draw(heated(small, np.asarray(heat)), [box], factor=factor, size=5)
+        numbers = [
+            f"{name} {value:.2f}"
+            for name, value in cell.numbers.get(method, {}).items()
+            if value is not None
+        ]
+        pictures.append({"method": method, "uri": as_uri(shown, QUALITY), "numbers": numbers})
+    return {"caption": clean(cell.caption, 200), "pictures": pictures}

@@ -1,0 +1,281 @@
+"""Why detectors said so: a page of maps over the objects that they disagree about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+import detzoo
+from detzoo.data import load_image
+from detzoo.detector import Detector
+from detzoo.engine.folding import unfold
+from detzoo.engine.precision import choose_device
+from detzoo.explain.methods import BASELINES, METHODS, draw, method_of
+from detzoo.explain.scores import energy
+from detzoo.explain.target import SAME, Asked
+from detzoo.explain.view import View, look, scaled
+from detzoo.files import check_writable, write_text
+from detzoo.ops.boxes import iou
+from detzoo.report.book import gather
+from detzoo.report.images.failures import disputed
+from detzoo.report.load.runs import shorten
+from detzoo.report.page.explained import Cell, Row, render_explained
+from detzoo.run_config import SCORED, read_run
+from detzoo.types import Detections
+from detzoo.workflow.images import find_images
+from detzoo.workflow.select import select
+from detzoo.workflow.settings import read_moved, source
+from detzoo.workflow.thresholds import score_of
+from detzoo.workflow.verb import Result
+
+STUDIES = ("faithfulness",)
+METHODS_SHOWN = ("odam", "grad_cam", "guided", "saliency")
+
+
+@dataclass(frozen=True, repr=False)
+class Explained(Result):
+    """What was written. page: index.html; frame: of a study, a row for each detector, method and
+    score, else one for each object and detector."""
+
+    page: Path
+    frame: pd.DataFrame
+    sentences: Sequence[str] = ()
+    failed: Mapping[Path, str] = field(default_factory=dict)
+
+    def text(self) -> str:
+        return "\n".join([*self.sentences, str(self.page)])
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A detector that is asked. score: from which on it counts as having found something."""
+
+    name: str
+    detector: Detector
+    score: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """An object of one image. by: detector -> (its detections, index of the one on the object)."""
+
+    path: Path
+    label: int
+    box: Tensor
+    by: Mapping[str, tuple[Detections, int]]
+
+
+def explain(
+    runs: str | Path | Sequence[str | Path],
+    *,
+    images: str | Path | Sequence[str | Path] = (),
+    split: str = "test",
+    methods: Sequence[str] = METHODS_SHOWN,
+    study: str | None = None,
+    objects: int = 8,
+    out: str | Path = "explained",
+    seed: int = 0,
+    device: str = "auto",
+    data_root: str | Path | None = None,
+    command: str = "",
+) -> Explained:
+    """Write a page that shows, for the same objects, what each detector's score hangs on.
+
+    images: files, folders and patterns; without them the images of `split` that the detectors
+    disagree about most. methods: of explain.METHODS, the first is shown first. study: one of
+    STUDIES, over true objects of `split` that all detectors find, with baselines and without
+    pictures. objects: how many. Raises ValueError for what is not there.
+    """
+    methods = [methods] if isinstance(methods, str) else list(methods)
+    for name in methods:
+        method_of(name)
+    if study is not None and study not in STUDIES:
+        raise ValueError(f"study is {study!r}; choose one of {', '.join(STUDIES)}")
+    if objects < 1:
+        raise ValueError(f"objects is {objects}; a page shows one or more")
+    check_writable(Path(out) / "index.html")
+    paths = select([str(run) for run in ([runs] if isinstance(runs, str | Path) else runs)])
+    asked = contestants(paths, choose_device(device))
+    classes = asked[0].detector.class_names or ()
+    heading = shorten(Path(out).resolve().name, 80)
+    about = {"heading": heading, "command": command, "detectors": [c.name for c in asked]}
+    if study:
+        from detzoo.workflow.faithfulness import faithfulness
+
+        data = source(read_moved(paths[0], SCORED, data_root)).read(split)
+        return faithfulness(asked, data, methods, objects, Path(out), seed, about)
+    if images:
+        files = find_images(images)
+    else:
+        files = _disputed(paths, split, data_root, objects)
+    found = most_disputed(
+        [objects_of(asked, path) for path in tqdm(files, "predict", disable=None)], len(asked)
+    )[:objects]
+    if not found:
+        raise ValueError(
+            f"no detector finds an object in {len(files)} images; name others: images=[...]"
+        )
+    rows = [
+        _row(asked, one, methods, classes, seed) for one in tqdm(found, "explain", disable=None)
+    ]
+    page = write_page(Path(out), rows=rows, methods=methods, **about)
+    return Explained(page, _frame(rows))
+
+
+def contestants(paths: Sequence[Path], device: torch.device) -> list[Contestant]:
+    """The detectors of the runs, by their labels; layers as written, which is what is explained."""
+    found: list[Contestant] = []
+    classes = None
+    for path in paths:
+        label = str(read_run(path, data=False)["label"])
+        taken = {c.name for c in found}
+        name = label if label not in taken else path.name
+        detector = detzoo.load(path, device)
+        unfold(detector)
+        classes = classes or detector.class_names
+        if detector.class_names != classes:
+            raise ValueError(
+                f"{path} has other classes than {paths[0]}; one page is of one data set's detectors"
+            )
+        found.append(Contestant(name, detector, score_of(path)[0]))
+    return found
+
+
+def pairs(found: Found, asked: int) -> int:
+    """Pairs of detectors of which one finds the object and the other does not."""
+    return len(found.by) * (asked - len(found.by))
+
+
+def most_disputed(found: Sequence[Sequence[Found]], asked: int) -> list[Found]:
+    """The objects of several images: by how disputed they are, and one of each image in turn."""
+    places = [
+        (-pairs(one, asked), turn, image, one)
+        for image, objects in enumerate(found)
+        for turn, one in enumerate(sorted(objects, key=lambda one: -pairs(one, asked)))
+    ]
+    return [one for *_, one in sorted(places, key=lambda place: place[:3])]
+
+
+def objects_of(asked: Sequence[Contestant], path: Path) -> list[Found]:
+    """What any detector finds in an image from its own threshold on: each object once.
+
+    Detections of one label that overlap the best scored of them by an IoU of SAME or more are of
+    one object.
+    """
+    by = {c.name: c.detector.predict([str(path)], score_threshold=c.score)[0] for c in asked}
+    left = [
+        (float(found.scores[i]), name, i) for name, found in by.items() for i in range(len(found))
+    ]
+    objects: list[Found] = []
+    for _, name, i in sorted(left, key=lambda row: -row[0]):
+        box, label = by[name].boxes[i], int(by[name].labels[i])
+        for one in objects:
+            if one.label == label and float(iou(one.box[None], box[None])) >= SAME:
+                one.by.setdefault(name, (by[name], i))  # the best scored comes first
+                break
+        else:
+            objects.append(Found(path, label, box, {name: (by[name], i)}))
+    return objects
+
+
+def _disputed(
+    paths: Sequence[Path], split: str, data_root: str | Path | None, count: int
+) -> list[Path]:
+    """The images of the split that scored runs disagree about most; its first ones without any."""
+    dataset = source(read_moved(paths[0], SCORED, data_root)).read(split)
+    files = {sample.id: sample.path for sample in dataset.samples}
+    ids: list[int] = []
+    if split == "test":
+        for table in gather(paths, resamples=0).tables[:1]:
+            if not isinstance(table.analysis, str):
+                ids = disputed(table.analysis.of, count)
+    return [files[i] for i in ids if i in files] or list(files.values())[:count]
+
+
+def _row(
+    asked: Sequence[Contestant],
+    found: Found,
+    methods: Sequence[str],
+    classes: Sequence[str],
+    seed: int,
+) -> Row:
+    pixels = load_image(str(found.path))
+    cells = {c.name: _cell(c, pixels, found, methods, seed) for c in asked}
+    label = classes[found.label] if found.label < len(classes) else str(found.label)
+    title = f"{label} in {shorten(found.path.name, 40)}"
+    x1, y1, x2, y2 = found.box.tolist()
+    return Row(title, Image.fromarray(pixels), (x1, y1, x2, y2), cells)
+
+
+def _cell(
+    contestant: Contestant, pixels: np.ndarray, found: Found, methods: Sequence[str], seed: int
+) -> Cell:
+    """The detector's box on the object, or its best one below its threshold, and why."""
+    detector = contestant.detector
+    missed = contestant.name not in found.by
+    if missed:
+        (faint,) = detector.predict([pixels], score_threshold=0.0)
+        near = (faint.labels == found.label) & (iou(faint.boxes, found.box[None])[:, 0] >= SAME)
+        index = next(iter(near.nonzero()[:, 0].tolist()), None)
+        if index is None:
+            return Cell("not found: no box near")
+        detections = faint
+    else:
+        detections, index = found.by[contestant.name]
+    view = look(detector, pixels)
+    (box,) = view.boxes(detections.boxes[index : index + 1])
+    asked = Asked(box, found.label)
+    maps, numbers = {}, {}
+    for method in methods:
+        heat = draw(detector, view, asked, method, seed)
+        maps[method] = scaled(view.in_original(heat))
+        numbers[method] = {"energy": energy(_inside(view, heat), box[None])}
+    score = float(detections.scores[index])
+    caption = f"score {score:.2f}"
+    if missed:
+        caption = f"not found: score {score:.2f}, its threshold is {contestant.score:.2f}"
+    x1, y1, x2, y2 = detections.boxes[index].tolist()
+    return Cell(caption, (x1, y1, x2, y2), maps, numbers)
+
+
+def _inside(view: View, heat: Tensor) -> np.ndarray:
+    rows, columns = view.frame.resized
+    return heat[:rows, :columns].cpu().numpy()
+
+
+def write_page(out: Path, *, methods: Sequence[str], **parts: Any) -> Path:
+    known = METHODS | BASELINES
+    text = render_explained(
+        made=f"{datetime.now():%Y-%m-%d}",
+        version=detzoo.__version__,
+        methods={name: known[name].title for name in methods},
+        **parts,
+    )
+    write_text(out / "index.html", text)
+    return out / "index.html"
+
+
+def _frame(rows: Sequence[Row]) -> pd.DataFrame:
+    """A row for each object, detector and method: the caption, and the numbers of its map."""
+    return pd.DataFrame(
+        {
+            "object": row.title,
+            "detector": name,
+            "caption": cell.caption,
+            "method": method,
+            **numbers,
+        }
+        for row in rows
+        for name, cell in row.cells.items()
+        for method, numbers in (cell.numbers or {"": {}}).items()
+    )

@@ -1,0 +1,125 @@
+"""The page of explanations and the study, by two detectors whose pixels are known."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from detzoo.data.dataset import Sample
+from detzoo.files import read_json
+from detzoo.workflow import explain as module
+from detzoo.workflow.explain import Contestant, explain, objects_of, pairs, write_page
+from detzoo.workflow.faithfulness import common, faithfulness
+from explain.known import RedInBox, picture
+
+BOXES = torch.tensor([[8.0, 8, 16, 16], [20, 4, 28, 12]])
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Contestant]:
+    """Of the two, B does not find the second object: its threshold is too high."""
+    found = []
+    for name, score in (("A <i>", 0.3), ("B", 0.85)):
+        detector = RedInBox().eval()
+        detector.class_names = ("cat & dog", "mark")
+        found.append(Contestant(name, detector, score))
+    monkeypatch.setattr(module, "contestants", lambda *_: found)
+    monkeypatch.setattr(module, "select", lambda runs: [Path(run) for run in runs])
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "été 写真"
+    path.mkdir()
+    for index in range(5):
+        Image.fromarray(picture()).save(path / f"{index} <b>.png")
+    return path
+
+
+def test_every_object_once_and_who_found_it(asked: list[Contestant], folder: Path) -> None:
+    first, second = objects_of(asked, folder / "0 <b>.png")
+    assert (first.label, sorted(first.by)) == (0, ["A <i>", "B"])
+    assert (second.label, sorted(second.by)) == (1, ["A <i>"])
+    assert pairs(first, 2) == 0 and pairs(second, 2) == 1
+
+
+def test_the_page_shows_disputed_objects_first(asked, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "explained"
+    found = explain(["x"], images=[str(folder)], methods=["odam", "guided"], objects=8, out=out)
+    page = found.page.read_text(encoding="utf-8")
+    assert page.count("data:image/jpeg") == 8 + 8 * 2 * 2
+    assert not re.search(r"https?://(?!www\.w3\.org)", page) and "<script" not in page
+    assert "A &lt;i&gt;" in page and "<i>" not in page and "<b>" not in page
+    assert len(page) < 500_000
+    table = found.frame
+    assert list(table["object"].unique()[:5]) == [f"mark in {i} <b>.png" for i in range(5)]
+    missed = table[(table["detector"] == "B") & table["object"].str.startswith("mark")]
+    assert (missed["caption"] == "not found: score 0.78, its threshold is 0.85").all()
+    best = table[(table["detector"] == "A <i>") & (table["method"] == "odam")]
+    assert best["energy"].min() == pytest.approx(16)
+
+
+def test_a_setting_that_cannot_be_is_refused_first(asked, folder: Path, tmp_path: Path) -> None:
+    for wrong, message in (
+        ({"methods": ["cam"]}, "method is 'cam'"),
+        ({"study": "faith"}, "study is 'faith'; choose one of faithfulness"),
+        ({"objects": 0}, "objects is 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            explain(["x"], images=[str(folder)], out=tmp_path / "out", **wrong)
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_found_is_said(asked, tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32)).save(tmp_path / "black.png")
+    with pytest.raises(ValueError, match="no detector finds an object in 1 images"):
+        explain(["x"], images=[str(tmp_path / "black.png")], out=tmp_path / "out")
+
+
+class Split:
+    """As much of a Dataset as the study reads."""
+
+    split = "test"
+
+    def __init__(self, folder: Path) -> None:
+        empty = torch.zeros(2, dtype=torch.bool)
+        self.samples = [
+            Sample(i, path, (32, 32), BOXES, torch.tensor([0, 1]), empty, torch.full((2,), 64.0))
+            for i, path in enumerate(sorted(folder.iterdir()))
+        ]
+
+
+def test_the_study_is_of_true_objects_that_all_find(asked, folder: Path, tmp_path: Path) -> None:
+    data = Split(folder)
+    assert [index for index, _ in common(asked, data.samples[0])] == [0, 1]
+    about = {"heading": "h", "command": "c", "detectors": [c.name for c in asked]}
+    found = faithfulness(asked, data, ["odam"], 5, tmp_path / "out", 0, about)
+    rows = pd.DataFrame(read_json(tmp_path / "out" / "objects.json"))
+    assert len(rows) == 5 * 2 * 4, "odam and three baselines"
+    assert set(rows["method"]) == {"odam", "uniform", "centred", "box"}
+    means = found.frame.set_index(["detector", "method", "score"])["mean"]
+    for name in ("A <i>", "B"):
+        assert means[name, "odam", "energy"] == pytest.approx(16)
+        assert means[name, "uniform", "energy"] == pytest.approx(1)
+        assert means[name, "odam", "deletion"] < means[name, "uniform", "deletion"]
+        assert means[name, "odam", "others"] == 0
+    assert "no two detectors can be told apart" in found.sentences[0], "they are the same"
+    page = found.page.read_text(encoding="utf-8")
+    assert "5 objects of 3 images of test" in page and "A &lt;i&gt;" in page
+    again = faithfulness(asked, data, ["odam"], 5, tmp_path / "again", 0, about)
+    assert again.frame[again.frame["score"] != "seconds"].equals(
+        found.frame[found.frame["score"] != "seconds"]
+    )
+
+
+def test_a_page_without_rows_is_whole(tmp_path: Path) -> None:
+    page = write_page(
+        tmp_path, methods=["odam"], rows=(), heading="h", command="c", detectors=["A"]
+    )
+    assert "</html>" in page.read_text()
