@@ -29,7 +29,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     ),
     "backbone": tuple(
         f"detzoo.nn.{name}"
-        for name in ("Backbone", "Darknet24", "Hourglass", "VGG16", "VGG16Conv5")
+        for name in ("Backbone", "Darknet24", "Hourglass", "VGG16", "VGG16Conv5", "ViT")
     ),
     "proposals": (
         *(f"detzoo.data.{name}" for name in ("EdgeBoxes", "Grid", "SelectiveSearch")),

@@ -7,6 +7,7 @@ from detzoo.nn.fpn import FPN, OneMap, make_neck
 from detzoo.nn.hourglass import Hourglass
 from detzoo.nn.roi_head import BoxHead, RegionFeatures
 from detzoo.nn.vgg import VGG16, VGG16Conv5
+from detzoo.nn.vit import ViT
 
 __all__ = [
     "FPN",
@@ -19,5 +20,6 @@ __all__ = [
     "OneMap",
     "RegionFeatures",
     "VGG16Conv5",
+    "ViT",
     "make_neck",
 ]

@@ -52,21 +52,21 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("backbone.norm", norm, NORMS)
-        if not timm.is_model(name):
-            near = ", ".join(get_close_matches(name, timm.list_models(), 5))
-            raise ValueError(
-                f"backbone.name is {name!r}, which timm does not know "
-                f"({near or 'see timm.list_models()'})"
-            )
+        check_name(name)
         if norm == "gn" and (pretrained or weights):
             raise ValueError(
                 "backbone.norm is gn, but ImageNet weights were trained with batch norm and mean "
                 "nothing without it; use norm=bn or frozen_bn, or train from scratch"
             )
         options = options or {}
-        _check_options(options)
+        check_options(options)
         whole = timm.create_model(name, features_only=True, **options)
         declared = [level["reduction"] for level in whole.feature_info.info]
+        if len(declared) > 1 and len(set(declared)) == 1:  # all of its maps are as coarse
+            raise ValueError(
+                f"backbone.name is {name!r}, whose maps are all of stride {declared[0]}; a vision "
+                "transformer is a backbone by detzoo.nn.ViT: backbone=deit_tiny backbone.name=..."
+            )
         model = timm.create_model(
             name,
             features_only=True,
@@ -90,13 +90,23 @@ class Backbone(nn.Module):
         return self.model(x)
 
 
-def _check_options(options: dict[str, Any], where: str = "backbone.options") -> None:
+def check_name(name: str) -> None:
+    """Raise ValueError for a name that is none of timm's, with those that are near."""
+    if not timm.is_model(name):
+        near = ", ".join(get_close_matches(name, timm.list_models(), 5))
+        raise ValueError(
+            f"backbone.name is {name!r}, which timm does not know "
+            f"({near or 'see timm.list_models()'})"
+        )
+
+
+def check_options(options: dict[str, Any], where: str = "backbone.options") -> None:
     """Raise ValueError for an option that would make timm read a file or load something."""
     for key, value in options.items():
         if _READING.search(key):
             raise ValueError(f"{where}.{key}: use backbone.pretrained or backbone.weights instead")
         if isinstance(value, dict):
-            _check_options(value, f"{where}.{key}")
+            check_options(value, f"{where}.{key}")
         for text in value if isinstance(value, list | tuple) else [value]:
             if isinstance(text, str) and not _WORD.fullmatch(text):
                 raise ValueError(f"{where}.{key} is {text!r:.80}; it takes a word of timm's")
