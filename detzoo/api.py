@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from detzoo.data.dataset import content_hash
 from detzoo.detector import Detector
 from detzoo.detectors import DETECTORS, FasterRCNN
 from detzoo.nn import Backbone, Hourglass
+
+if TYPE_CHECKING:
+    from detzoo.workflow.verb import Settings
 
 
 def list_detectors() -> list[str]:
@@ -60,8 +63,22 @@ def create_detector(
     return DETECTORS[name](backbone=backbone, num_classes=num_classes, **arguments).eval()
 
 
+def settings(verb: str, *overrides: str) -> Settings:
+    """The settings of `detzoo VERB OVERRIDES...`, plain values by name, for the verb's function.
+
+    overrides: as on the command line: "detector=ssd", "recipe.images_seen=20000", or a path where
+    the verb takes one. They are judged alike: raises ValueError, with what there is, for a verb, a
+    setting or a value that cannot be. Hydra composes them and is left as it was found.
+    """
+    from detzoo.cli.compose import settings as compose  # Hydra is not needed for anything else
+
+    return compose(verb, *overrides)
+
+
 def load(run_directory: str | Path, device: torch.device | str = "cpu") -> Detector:
     """The trained detector of a run directory, in eval mode, with its resize and class names.
+
+    Of a folder of runs, or what else names several, the one that was best on val.
 
     Runs no code from the directory: classes are built only if detzoo allows them, weights are read
     with `weights_only=True`, and nothing is downloaded. Raises ValueError for a directory that is
@@ -72,7 +89,7 @@ def load(run_directory: str | Path, device: torch.device | str = "cpu") -> Detec
     from detzoo.engine.precision import prepare
     from detzoo.run_config import FILE, read_run
 
-    run = Path(run_directory)
+    run = _run_of(Path(run_directory))
     file = run / FILE
     if not file.is_file():
         raise ValueError(f"{run} is no run directory: there is no config.yaml in it")
@@ -91,6 +108,21 @@ def load(run_directory: str | Path, device: torch.device | str = "cpu") -> Detec
     detector.resize = build(settings["resize"], "resize", file)
     detector.class_names = tuple(settings["classes"])
     return prepare(detector.eval(), device, channels_last=False, inference=True)
+
+
+def _run_of(path: Path) -> Path:
+    """The run itself, or the best of those that the path names."""
+    from detzoo.run_config import FILE
+
+    if (path / FILE).is_file() or (path / "checkpoint.pt").is_file():
+        return path
+    from detzoo.workflow.select import select, select_one
+
+    try:
+        select(path)
+    except ValueError as error:
+        raise ValueError(f"{path} is no run directory: there is no config.yaml in it") from error
+    return select_one(str(path))
 
 
 class RegionProposals(Proposer):

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL.Image import Image
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from detzoo.data.folders import images_in
 from detzoo.data.image import (
     Letterbox,
     Picture,
@@ -222,28 +224,45 @@ class Detector(nn.Module, abc.ABC):
             return None
         return [torch.from_numpy(self.proposer(picture.pixels)) for picture in pictures]
 
-    @torch.no_grad()
     def predict(
-        self, images: Sequence[Any], *, batch_size: int = 8, score_threshold: float = 0.05
-    ) -> list[Detections]:
-        """Detect in files, PIL images or (H, W, 3) uint8 RGB arrays; boxes in original pixels.
+        self, images: Any, *, batch_size: int = 8, score_threshold: float = 0.05
+    ) -> Detections | list[Detections]:
+        """Detect in one image, a list of images, or the images of a folder; boxes in its pixels.
+
+        images: a file, a PIL image or an (H, W, 3) uint8 RGB array for Detections of it; several of
+        these, or a folder's path, for a list of Detections (a folder's are sorted by name). Each
+        has class names and knows its image.
 
         In float32, which on a GPU is not TF32 here. Every module's mode, training or not, is put
-        back as it was. Raises ValueError for a path that is no image and
-        for an array of another form, saying which of the images it was.
+        back as it was. Raises ValueError for a path that is no image, a folder without images and
+        for an array of another form, with the image it was, and TypeError for what is no image.
         """
-        if isinstance(images, str | Path | np.ndarray) or not isinstance(images, Sequence):
-            raise TypeError(f"predict takes a list of images, got one {type(images).__name__}")
+        if isinstance(images, str | Path) and Path(images).is_dir():
+            if not (found := images_in(images)):
+                raise ValueError(f"there is no image in the folder {images}")
+            images = found
+        if isinstance(images, str | Path | np.ndarray | Image):
+            return self._predict([images], batch_size, score_threshold)[0]
+        if not isinstance(images, Sequence):
+            raise TypeError(f"predict takes images, or a list of them, not {type(images).__name__}")
+        return self._predict(images, batch_size, score_threshold)
+
+    @torch.no_grad()
+    def _predict(
+        self, images: Sequence[Any], batch_size: int, score_threshold: float
+    ) -> list[Detections]:
         device = next(self.parameters()).device
         found: list[Detections] = []
         with eval_mode(self), float32_as(tf32=False):
             for start in range(0, len(images), batch_size):
-                pictures = [self.picture_of(image) for image in images[start : start + batch_size]]
+                sources = images[start : start + batch_size]
+                pictures = [self.picture_of(image) for image in sources]
                 resized = [self.resize(picture, i) for i, picture in enumerate(pictures, start)]
                 proposals = self.proposals_of(pictures)
                 batch = collate_images(resized, self.stride, resize_proposals(proposals, resized))
                 of_batch = to_cpu(self(batch.to(device)))
-                for detections, frame in zip(of_batch, batch.frames, strict=True):
-                    detections = detections[detections.scores >= score_threshold]
-                    found.append(to_original(detections, frame))
+                for detections, frame, source in zip(of_batch, batch.frames, sources, strict=True):
+                    kept = detections[detections.scores >= score_threshold]
+                    kept = replace(kept, class_names=self.class_names, image=source)
+                    found.append(to_original(kept, frame))
         return found

@@ -9,8 +9,9 @@ P proposals.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -18,12 +19,16 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from detzoo.text import escaped
+
 T = TypeVar("T")
+
+SHOWN = 5  # detections in a repr
 
 
 def _each(record: T, change: Callable[[Tensor], Tensor]) -> T:
     """A copy of a dataclass with every tensor changed; whatever else it holds stays."""
-    values = ((field.name, getattr(record, field.name)) for field in fields(record))
+    values = ((one.name, getattr(record, one.name)) for one in fields(record))
     return replace(record, **{k: change(v) for k, v in values if isinstance(v, Tensor)})
 
 
@@ -211,14 +216,69 @@ class Candidates:
     labels: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Detections(_Boxes):
     """What was found in one image.
 
     boxes: (D, 4) float32 xyxy, inside the unpadded image. scores: (D,) float32 in [0, 1],
-    descending. labels: (D,) int64 in [0, K).
+    descending. labels: (D,) int64 in [0, K). class_names: K names, None where the detector has
+    none. image: what `predict` was given, a path, a PIL image or an array; None else.
     """
 
     boxes: Tensor
     scores: Tensor
     labels: Tensor
+    class_names: tuple[str, ...] | None = field(default=None, kw_only=True)
+    image: Any = field(default=None, kw_only=True)
+
+    @property
+    def names(self) -> list[str]:
+        """The class of each detection; its label as text where classes have no names."""
+        labels = self.labels.tolist()
+        return [self.class_names[i] if self.class_names else str(i) for i in labels]
+
+    def __repr__(self) -> str:
+        scores = self.scores.tolist()[:SHOWN]
+        found = [f"{escaped(n)} {s:.2f}" for n, s in zip(self.names, scores, strict=False)]
+        more = ["..."] if len(self) > SHOWN else []
+        return f"Detections({len(self)}{': ' if found else ''}{', '.join([*found, *more])})"
+
+    def draw(self, image: Any = None) -> Any:
+        """A PIL image with the boxes, names and scores on it.
+
+        image: a path, a PIL image or an (H, W, 3) uint8 RGB array, by default the one that
+        `predict` was given. Raises ValueError where there is none.
+        """
+        import detzoo  # the public face draws; what flows between all parts knows no pictures
+
+        if (image := self.image if image is None else image) is None:
+            raise ValueError("these detections know no image: draw(image)")
+        return detzoo.draw(image, self)
+
+    def to_coco(
+        self, image_id: int | str, category_ids: Sequence[int] | None = None
+    ) -> list[dict[str, Any]]:
+        """COCO results: "image_id", "category_id", "bbox" (x, y, width, height) and "score".
+
+        category_ids: of the labels 0..K-1; by default a label is its own. Nothing is rounded.
+        """
+        boxes = self.boxes.double()  # exact, so that x + w gives x2 back
+        sides = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+        rows = zip(self.labels.tolist(), sides.tolist(), self.scores.tolist(), strict=True)
+        return [
+            {
+                "image_id": image_id,
+                "category_id": category_ids[label] if category_ids else label,
+                "bbox": box,
+                "score": score,
+            }
+            for label, box, score in rows
+        ]
+
+    def _repr_png_(self) -> bytes | None:
+        """The drawn image for a notebook; None, which makes it show the text, without one."""
+        if self.image is None:
+            return None
+        buffer = io.BytesIO()
+        self.draw().save(buffer, "PNG")
+        return buffer.getvalue()

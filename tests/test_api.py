@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 import detzoo
 from detzoo.engine import checkpoint
@@ -105,3 +106,39 @@ def test_what_is_no_run_says_so(run: Path) -> None:
     (run / "config.yaml").unlink()
     with pytest.raises(ValueError, match="is no run directory"):
         detzoo.load(run)
+
+
+def test_predict_takes_one_image_a_list_or_a_folder(run: Path, tmp_path: Path) -> None:
+    model, image = detzoo.load(run), np.load(run / "image.npy")
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("b.png", "a.png"):
+        Image.fromarray(image).save(folder / name)
+    one = model.predict(image, score_threshold=0)
+    assert isinstance(one, detzoo.Detections) and one.class_names == ("cat", "dog")
+    assert torch.equal(one.boxes, torch.load(run / "boxes.pt", weights_only=True))
+    for given in (folder / "a.png", str(folder / "a.png"), Image.fromarray(image)):
+        assert torch.equal(model.predict(given, score_threshold=0).boxes, one.boxes)
+    assert len(model.predict([image])) == 1 and model.predict([]) == []
+    several = model.predict(folder, score_threshold=0)
+    assert [found.image.name for found in several] == ["a.png", "b.png"]
+    assert several[0].draw().size == (64, 48)
+    with pytest.raises(TypeError, match="not int"):
+        model.predict(3)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no image in the folder"):
+        model.predict(tmp_path / "empty")
+
+
+def test_of_a_folder_of_runs_the_best_on_val_is_loaded(run: Path, tmp_path: Path, capsys) -> None:
+    sweep = tmp_path / "sweep"
+    for name, ap in (("a-1", 0.2), ("b-2", 0.4), ("c-3", 0.3)):
+        (sweep / name).mkdir(parents=True)
+        for file in ("config.yaml", "checkpoint.pt"):
+            (sweep / name / file).write_bytes((run / file).read_bytes())
+        settings = yaml.safe_load((sweep / name / "config.yaml").read_text())
+        settings["classes"] = [name, "dog"]
+        (sweep / name / "config.yaml").write_text(yaml.safe_dump(settings))
+        (sweep / name / "metrics-val.json").write_text(f'{{"AP": {ap}}}')
+    assert detzoo.load(sweep).class_names == ("b-2", "dog")
+    assert "the best of 3 on val, AP 0.400" in capsys.readouterr().out

@@ -27,7 +27,7 @@ ARROWS = {
     "nn": {"types", "ops"},
     "data": {"types"},
     "metrics": {"types"},
-    "detector": {"types", "ops", "data.image", "data.proposals"},
+    "detector": {"types", "ops", "data.folders", "data.image", "data.proposals"},
     "region_detector": {"types", "ops", "nn", "detector", "data.proposals"},
     "detectors": {"types", "ops", "nn", "detector", "region_detector"},
     "weights": {"types", "ops", "nn", "detector", "detectors", "data.image"},

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -22,8 +23,10 @@ def test_boxes_are_chosen_by_any_index(index):
     for whole in (truth, found):
         part = whole[index]
         assert type(part) is type(whole)
-        for field in fields(whole):
-            assert torch.equal(getattr(part, field.name), getattr(whole, field.name)[index])
+        tensors = {f.name for f in fields(whole)} - {"class_names", "image"}
+        assert len(tensors) == 3
+        for name in tensors:
+            assert torch.equal(getattr(part, name), getattr(whole, name)[index])
 
 
 def test_a_new_field_is_chosen_moved_and_kept():
@@ -63,3 +66,44 @@ def test_a_batch_twice_over():
     twice, expected = pad_targets(truths).repeat(2), pad_targets(truths * 2)
     for field in fields(PaddedTargets):
         assert torch.equal(getattr(twice, field.name), getattr(expected, field.name))
+
+
+def three() -> Detections:
+    return Detections(
+        boxes=torch.tensor([[1.0, 2, 11, 22], [0, 0, 5, 5], [3, 3, 4, 4.5]]),
+        scores=torch.tensor([0.9, 0.5, 0.25]),
+        labels=torch.tensor([1, 0, 1]),
+        class_names=("cat", "dog\x1b"),
+    )
+
+
+def test_detections_have_names_and_a_short_repr() -> None:
+    assert three().names == ["dog\x1b", "cat", "dog\x1b"]
+    assert repr(three()) == "Detections(3: dog\\x1b 0.90, cat 0.50, dog\\x1b 0.25)"
+    assert repr(replace(three(), class_names=None)[:1]) == "Detections(1: 1 0.90)"
+    assert repr(three()[:0]) == "Detections(0)"
+    many = three()[torch.tensor([0] * 9)]
+    assert repr(many).endswith("0.90, ...)") and many.class_names == three().class_names
+
+
+def test_detections_as_coco_results() -> None:
+    first, *_, last = three().to_coco(7)
+    assert first == {
+        "image_id": 7,
+        "category_id": 1,
+        "bbox": [1, 2, 10, 20],
+        "score": pytest.approx(0.9),
+    }
+    assert last["bbox"] == [3, 3, 1, 1.5]
+    assert [row["category_id"] for row in three().to_coco(7, [10, 20])] == [20, 10, 20]
+
+
+def test_detections_are_drawn_on_their_image() -> None:
+    image = np.zeros((40, 40, 3), np.uint8)
+    with pytest.raises(ValueError, match="know no image"):
+        three().draw()
+    drawn = replace(three(), image=image).draw()
+    assert drawn.size == (40, 40) and np.asarray(drawn).any() and not image.any()
+    assert np.array_equal(np.asarray(drawn), np.asarray(three().draw(image)))
+    assert replace(three(), image=image)._repr_png_().startswith(b"\x89PNG")
+    assert three()._repr_png_() is None

@@ -7,6 +7,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from detzoo.workflow.verb import Result
 
 Task = Callable[[DictConfig], "int | None"]
+Positional = str | Callable[[Sequence[str]], list[str]] | None
 
-# What a user can mend: said in one message. Anything else is our mistake and keeps its traceback.
+# What a user can mend: one message. Anything else is our mistake and keeps its traceback.
 EXPECTED = (ValueError, OSError, ImportError, HydraException, OmegaConfBaseException)
 
 
@@ -36,14 +38,9 @@ HELP = {"-h", "--help", "--hydra-help", "--version", "--shell-completion", "-sc"
 OTHER = {"--config-name", "-cn", "--config-path", "-cp", "--config-dir", "-cd"}
 
 
-def app(
-    verb: str,
-    *,
-    positional: str | Callable[[Sequence[str]], list[str]] | None = None,
-    config_name: Callable[[Sequence[str]], str] | None = None,
-    otherwise: Callable[[str], str | None] = lambda key: None,
-) -> Callable[[Task], Callable[[Sequence[str]], int]]:
-    """Make `task` the Hydra app of conf/`verb`.yaml; gives main(arguments) -> exit code.
+@dataclass(frozen=True)
+class App:
+    """The Hydra app of conf/VERB.yaml: called with arguments, it gives an exit code.
 
     Every override is judged before anything is done: see detzoo.cli.overrides. Under a multirun the
     task is called once per job: see detzoo.cli.sweep. positional: the setting that arguments
@@ -52,66 +49,97 @@ def app(
     is not there.
     """
 
-    def decorate(task: Task) -> Callable[[Sequence[str]], int]:
-        def main(arguments: Sequence[str]) -> int:
-            codes: list[int] = []
-            typed = [f"detzoo {verb}", *arguments]
+    verb: str
+    task: Task
+    positional: Positional = None
+    config_name: Callable[[Sequence[str]], str] | None = None
+    otherwise: Callable[[str], str | None] = lambda key: None
 
-            def job(config: DictConfig) -> None:
-                sys.argv = typed
-                if config.get("journal"):
-                    sweep.job(config, task, partial(tell, verb))
-                else:
-                    codes.append(_guarded(verb, task, config))
+    def config_of(self, arguments: Sequence[str]) -> str:
+        """Which file in conf/ the arguments are settings of."""
+        return self.config_name(arguments) if self.config_name else self.verb
 
-            experiments()
-            # argparse takes no overrides on both sides of a flag, so the flag goes to the front
-            multirun = [flag for flag in ("-m", "--multirun") if flag in arguments]
-            if "WORLD_SIZE" in os.environ:
-                from detzoo.engine.distributed import launched
+    def judged(self, arguments: Sequence[str], multirun: bool = False) -> list[str]:
+        """The arguments, positional ones among them, as overrides for Hydra. Raises ValueError."""
+        overrides = with_auto(self.verb, _settings(self.positional, arguments))
+        return judge(
+            self.verb,
+            overrides,
+            config=self.config_of(arguments),
+            multirun=multirun,
+            otherwise=self.otherwise,
+        )
 
-                if launched() and (multirun or verb != "train"):
-                    said = f"detzoo {' '.join([verb, *multirun])}"
-                    print(f"{said}: torchrun is for one training: detzoo train", file=sys.stderr)
-                    return 1
-            if multirun:
+    def __call__(self, arguments: Sequence[str]) -> int:
+        experiments()
+        # argparse takes no overrides on both sides of a flag, so the flag goes to the front
+        multirun = [flag for flag in ("-m", "--multirun") if flag in arguments]
+        if "WORLD_SIZE" in os.environ and not self._may_be_launched(multirun):
+            return 1
+        if multirun:
+            from detzoo.cli import sweep
+
+            sweep.register()
+        flags, rest = split([text for text in arguments if text not in multirun])
+        if not (HELP | OTHER) & {flag.split("=")[0] for flag in flags}:
+            try:
+                rest = self.judged(rest, bool(multirun))
+            except EXPECTED as error:
+                print_error(self.verb, error)
+                return 1
+        return self._run(arguments, [*multirun, *flags, *rest])
+
+    def _may_be_launched(self, multirun: Sequence[str]) -> bool:
+        """Whether torchrun may run this; if not, that is printed."""
+        from detzoo.engine.distributed import launched
+
+        if not launched() or (self.verb == "train" and not multirun):
+            return True
+        command = " ".join(["detzoo", self.verb, *multirun])
+        print(f"{command}: torchrun is for one training: detzoo train", file=sys.stderr)
+        return False
+
+    def _run(self, arguments: Sequence[str], overrides: Sequence[str]) -> int:
+        """Let Hydra compose the overrides and run the task. arguments: as the user typed them."""
+        codes: list[int] = []
+        typed = [f"detzoo {self.verb}", *arguments]
+
+        def job(config: DictConfig) -> None:
+            sys.argv = typed
+            if config.get("journal"):
                 from detzoo.cli import sweep
 
-                sweep.register()
-            conf = config_name(arguments) if config_name else verb
-            flags, rest = split([text for text in arguments if text not in multirun])
-            if not (HELP | OTHER) & {flag.split("=")[0] for flag in flags}:
-                try:
-                    rest = with_auto(verb, _settings(positional, rest))
-                    rest = judge(
-                        verb, rest, config=conf, multirun=bool(multirun), otherwise=otherwise
-                    )
-                except EXPECTED as error:
-                    tell(verb, error)
-                    return 1
-            before, sys.argv = sys.argv, [f"detzoo {verb}", *multirun, *flags, *rest]
-            try:
-                hydra.main(version_base="1.3", config_path=str(folder("conf")), config_name=conf)(
-                    job
-                )()
-            except SystemExit as end:  # hydra's way to end a help or a bad override
-                return end.code if isinstance(end.code, int) else int(end.code is not None)
-            except KeyboardInterrupt:
-                said = "interrupted; the same command goes on from here"
-                print(f"\ndetzoo {verb}: {said}", file=sys.stderr)
-                return 130
-            finally:
-                sys.argv = before
-            return max(codes, default=0)
+                sweep.job(config, self.task, partial(print_error, self.verb))
+            else:
+                codes.append(_guarded(self.verb, self.task, config))
 
-        return main
-
-    return decorate
+        before, sys.argv = sys.argv, [f"detzoo {self.verb}", *overrides]
+        conf = {"config_path": str(folder("conf")), "config_name": self.config_of(arguments)}
+        try:
+            hydra.main(version_base="1.3", **conf)(job)()
+        except SystemExit as end:  # hydra's way to end a help or a bad override
+            return end.code if isinstance(end.code, int) else int(end.code is not None)
+        except KeyboardInterrupt:
+            goes_on = "interrupted; the same command goes on from here"
+            print(f"\ndetzoo {self.verb}: {goes_on}", file=sys.stderr)
+            return 130
+        finally:
+            sys.argv = before
+        return max(codes, default=0)
 
 
-def _settings(
-    positional: str | Callable[[Sequence[str]], list[str]] | None, arguments: Sequence[str]
-) -> list[str]:
+def app(
+    verb: str,
+    *,
+    positional: Positional = None,
+    config_name: Callable[[Sequence[str]], str] | None = None,
+    otherwise: Callable[[str], str | None] = lambda key: None,
+) -> Callable[[Task], App]:
+    """Make a task the App of a verb; see there."""
+    return lambda task: App(verb, task, positional, config_name, otherwise)
+
+
+def _settings(positional: Positional, arguments: Sequence[str]) -> list[str]:
     """The arguments as settings, whatever has no name among them."""
     if callable(positional):
         return positional(arguments)
@@ -125,15 +153,15 @@ def _guarded(verb: str, task: Task, config: DictConfig) -> int:
     try:
         return task(config) or 0
     except BrokenPipeError:  # who reads has seen enough, as in `detzoo check ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python says so once more when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains once more when it ends
         return 1
     except EXPECTED as error:
-        tell(verb, error)
+        print_error(verb, error)
         return 1
 
 
-def tell(verb: str, error: Exception) -> None:
-    """Of an error: its message, and where it is a mistake of ours its traceback."""
+def print_error(verb: str, error: Exception) -> None:
+    """Print an error's message, and where it is a mistake of ours its traceback."""
     if not isinstance(error, EXPECTED):
         traceback.print_exception(error)
     print(escaped(f"detzoo {verb}: {error}", lines=True), file=sys.stderr)

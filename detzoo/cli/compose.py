@@ -1,16 +1,71 @@
-"""Configurations of verbs that train several detectors: one training for each of them."""
+"""From a verb and its overrides to plain settings, as the command line composes them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
-from hydra import compose
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.core.singleton import Singleton
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.basecontainer import BaseContainer
+from omegaconf.errors import OmegaConfBaseException
 
+from detzoo.cli import VERBS
+from detzoo.cli.app import experiments
 from detzoo.config import folder, plain
+from detzoo.workflow.verb import Settings
 
 GRID = "detzoo.data.Grid"
+SEVERAL = ("bench", "untrained")  # configurations of several trainings
+
+
+def settings(verb: str, *overrides: str) -> Settings:
+    """The settings of `detzoo VERB OVERRIDES...`, plain values by name.
+
+    overrides: as on the command line, "detector=ssd", "recipe.images_seen=20000", or a path where
+    the verb takes one. They are judged alike: raises ValueError, with what there is, for a verb, a
+    setting or a value that cannot be. Hydra is left as it was found.
+    """
+    if verb not in VERBS:
+        raise ValueError(f"there is no verb {verb!r}; choose one of {', '.join(VERBS)}")
+    for text in overrides:
+        if not isinstance(text, str) or text.startswith("-"):
+            raise ValueError(f"{text!r} is no setting; give KEY=VALUE, as text")
+    app = import_module(f"detzoo.cli.{verb}").main
+    try:
+        with _own_hydra():
+            experiments()
+            config_name, given = app.config_of(overrides), app.judged(overrides)
+            with initialize_config_dir(str(folder("conf")), version_base="1.3"):
+                config = compose(config_name, given)
+                several = config_name in SEVERAL
+                values = with_trainings(config_name, config, given) if several else plain(config)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(f"{verb}: {error}") from None
+    return Settings(verb, values)
+
+
+@contextmanager
+def _own_hydra() -> Iterator[None]:
+    """Within, Hydra's state is a copy, as it begins; then the process has its own again, untouched:
+    somebody else's app, its stored configurations, resolvers and version."""
+    before = Singleton._instances, BaseContainer._resolvers
+    Singleton._instances = {
+        kind: one if kind is Plugins else copy.deepcopy(one) for kind, one in before[0].items()
+    }
+    BaseContainer._resolvers = dict(before[1])
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        Singleton._instances, BaseContainer._resolvers = before
 
 
 def with_trainings(
@@ -22,26 +77,28 @@ def with_trainings(
     "proposal_choices", of bench: name -> node of all proposals that need a choice; empty where one
     was made, or no detector takes any. Raises ValueError where there is nothing to train.
     """
-    settings = plain(config)
+    values = plain(config)
     given = [text.lstrip("+").split("=")[0] for text in overrides]
-    detectors = settings["detectors"]
-    seeds = settings["seeds"] if "seeds" in settings else [settings["seed"]]
+    detectors = values["detectors"]
+    seeds = values["seeds"] if "seeds" in values else [values["seed"]]
+    if detectors is None:
+        return {**values, "trainings": [values], "proposal_choices": {}}
     for group in ("detector", "seed"):
-        if group in given and f"{group}s" in settings:
+        if group in given and f"{group}s" in values:
             raise ValueError(f"{config_name} takes several: give {group}s=[...], not {group}=")
     if not detectors or not seeds:
         raise ValueError(f"nothing to do: detectors={detectors} seeds={seeds}")
-    settings["trainings"] = [
+    values["trainings"] = [
         plain(compose(config_name, [*overrides, f"detector={detector}", f"seed={seed}"]))
         for seed in seeds
         for detector in detectors
     ]
-    chosen = "proposals" in given or settings["proposals"]["_target_"] != GRID
-    needed = any("proposer" in training["detector"] for training in settings["trainings"])
-    settings["proposal_choices"] = {}
+    chosen = "proposals" in given or values["proposals"]["_target_"] != GRID
+    needed = any("proposer" in training["detector"] for training in values["trainings"])
+    values["proposal_choices"] = {}
     if config_name == "bench" and needed and not chosen:
-        settings["proposal_choices"] = _choices(config_name, overrides)
-    return settings
+        values["proposal_choices"] = _choices(config_name, overrides)
+    return values
 
 
 def _choices(config_name: str, overrides: Sequence[str]) -> dict[str, Any]:

@@ -25,17 +25,11 @@ def settings_from(arguments: Sequence[str]) -> list[str]:
         (results if is_result else rest).append(argument)
     runs, given = split_paths(rest)
     given = list_setting("results", results, list_setting("runs", runs, given))
+    from detzoo.workflow.report import name_of
+
     if runs and not any(text.lstrip("+").startswith("name=") for text in given):
         given.append(f"name={quoted(name_of(runs[0]))}")
     return given
-
-
-def name_of(path: str) -> str:
-    """The last part of a path that is no pattern: runs/mine/* is mine."""
-    if exists(path):
-        return Path(path).expanduser().resolve().name
-    parts = [part for part in Path(path).resolve().parts if not any(c in part for c in "*?[")]
-    return parts[-1]
 
 
 @app("report", positional=settings_from)

@@ -39,9 +39,6 @@ def main(config: DictConfig) -> int:
         raise ValueError(f"weights is {settings['weights']!r}; it must be {UNTRAINED} or left out")
     if settings["weights"] is None:
         return show(call(speed, settings))
-    trainings = [settings]
-    if settings["detectors"] is not None:
-        overrides = HydraConfig.get().overrides.task
-        trainings = with_trainings("untrained", config, overrides)["trainings"]
+    trainings = with_trainings("untrained", config, HydraConfig.get().overrides.task)["trainings"]
     paths = untrained_runs(trainings, settings["root"])
     return show(call(speed, settings, runs=paths, data_root=None))

@@ -68,21 +68,5 @@ def coco_results(
     """Detections in the network's pixels -> COCO results in original pixels, not rounded."""
     results: list[dict[str, Any]] = []
     for detections, frame in zip(to_cpu(found), images.frames, strict=True):
-        detections = to_original(detections, frame)
-        boxes = detections.boxes.double()  # exact, so that x + w gives x2 back
-        boxes[:, 2:] -= boxes[:, :2]
-        results += [
-            {
-                "image_id": frame.id,
-                "category_id": dataset.category_ids[label],
-                "bbox": box,
-                "score": score,
-            }
-            for label, box, score in zip(
-                detections.labels.tolist(),
-                boxes.tolist(),
-                detections.scores.tolist(),
-                strict=True,
-            )
-        ]
+        results += to_original(detections, frame).to_coco(frame.id, dataset.category_ids)
     return results

@@ -31,6 +31,7 @@ from detzoo.workflow.settings import (
     write_check,
 )
 from detzoo.workflow.timing import time_runs
+from detzoo.workflow.verb import takes_settings
 
 COVERAGE_IMAGES = 16  # on which the proposals are compared
 
@@ -51,7 +52,8 @@ class Bench(Report):
         )
 
 
-def bench(settings: Mapping[str, Any], *, command: str = "") -> Bench:
+@takes_settings
+def bench(settings: Mapping[str, Any], *, command: str = "detzoo.bench, from Python") -> Bench:
     """Train, score and time several detectors on equal terms, and write the report.
 
     settings: of `detzoo bench`, with its trainings: `detzoo.settings("bench", ...)`. command: what
@@ -59,6 +61,8 @@ def bench(settings: Mapping[str, Any], *, command: str = "") -> Bench:
     that fails stops no other. Raises ValueError, before anything starts, for settings and data that
     cannot be used.
     """
+    if "trainings" not in settings:
+        raise ValueError('bench takes what detzoo.settings("bench", ...) gives: a run per detector')
     start = time.monotonic()
     out = Path(settings["reports"]) / settings["name"]
     check_writable(out / "index.html")

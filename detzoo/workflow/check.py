@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,9 +17,10 @@ from detzoo.data import CheckResult, Dataset, Letterbox, Problem
 from detzoo.data import check as check_source
 from detzoo.files import check_writable, write_json
 from detzoo.ops.anchors import cluster
+from detzoo.text import escaped
 from detzoo.workflow.datasets import resolved
 from detzoo.workflow.sheets import write_sheets
-from detzoo.workflow.verb import Result
+from detzoo.workflow.verb import Result, takes_settings
 
 PRIORS = 9  # of YOLOv3, three a map
 
@@ -58,7 +60,11 @@ class DataCheck(Result):
             lines.append(f"\nTo look at: {self.sheets}")
         return "\n".join(lines)
 
+    def html(self) -> str:
+        return f"<pre>{html.escape(escaped(self.text(), lines=True))}</pre>"
 
+
+@takes_settings
 def check(settings: Mapping[str, Any]) -> DataCheck:
     """Check a data set; writes settings["json"] and contact sheets into settings["out"], if given.
 

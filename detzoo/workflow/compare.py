@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,8 +11,9 @@ import pandas as pd
 
 from detzoo.files import check_writable, write_json
 from detzoo.report.analysis import pairwise
+from detzoo.text import escaped
 from detzoo.workflow.select import select
-from detzoo.workflow.verb import Result
+from detzoo.workflow.verb import Result, takes_settings
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,7 +36,11 @@ class Comparison(Result):
     def text(self) -> str:
         return pairwise.text(self.found)
 
+    def html(self) -> str:
+        return f"<p>{html.escape(escaped(self.found.verdict))}</p>{super().html()}"
 
+
+@takes_settings
 def compare(
     first: str | Path | Sequence[str | Path],
     second: str | Path | Sequence[str | Path],

@@ -13,7 +13,7 @@ from detzoo.report import text_table
 from detzoo.workflow.select import select
 from detzoo.workflow.settings import print_traceback
 from detzoo.workflow.stages import evaluate_run
-from detzoo.workflow.verb import Result
+from detzoo.workflow.verb import Result, takes_settings
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,6 +47,7 @@ class Evaluation(Result):
         return "\n".join(lines)
 
 
+@takes_settings
 def evaluate(
     runs: str | Path | Sequence[str | Path],
     *,

@@ -24,7 +24,7 @@ from detzoo.run_config import SCORED
 from detzoo.types import Target, pad_targets
 from detzoo.workflow.select import select
 from detzoo.workflow.settings import print_traceback, read_moved, read_or_empty, runtime, source
-from detzoo.workflow.verb import Result
+from detzoo.workflow.verb import Result, takes_settings
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,6 +59,7 @@ class OracleScores(Result):
         return "\n".join(lines)
 
 
+@takes_settings
 def oracle(
     runs: str | Path | Sequence[str | Path],
     *,

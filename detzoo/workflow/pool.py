@@ -22,7 +22,7 @@ from detzoo.run_config import read_run
 from detzoo.workflow import thresholds
 from detzoo.workflow.select import select
 from detzoo.workflow.settings import directory, read_or_empty
-from detzoo.workflow.verb import Result
+from detzoo.workflow.verb import Result, takes_settings
 
 FINGERPRINT = ("dataset_hash", "weights_hash", "max_dets", "score_threshold")
 
@@ -55,20 +55,25 @@ class PooledRuns(Result):
         return "\n".join(lines)
 
 
+@takes_settings
 def pool(
-    runs: str | Path | Sequence[str | Path], *, out: str | Path, resamples: int = 1000
+    runs: str | Path | Sequence[str | Path], *, out: str | Path | None = None, resamples: int = 1000
 ) -> PooledRuns:
     """Pool the scored folds of every detector among `runs` into one run directory below `out`.
 
-    resamples: of the images, for the intervals. Raises ValueError where no run was trained on a
-    fold; a detector whose folds are not complete fails alone.
+    out: by default the folder of the runs with "-pooled" behind its name. resamples: of the images,
+    for the intervals. Raises ValueError where no run was trained on a fold; a detector whose folds
+    are not complete fails alone.
     """
-    check_writable(Path(out) / "config.yaml")
+    paths = select(runs)
+    folder = paths[0].resolve().parent
+    out = Path(out or folder.with_name(f"{folder.name}-pooled"))
+    check_writable(out / "config.yaml")
     made: list[Path] = []
     failed: dict[Path, str] = {}
-    for group in fold_groups(select(runs)).values():
+    for group in fold_groups(paths).values():
         try:
-            made.append(pool_folds(group, Path(out), resamples))
+            made.append(pool_folds(group, out, resamples))
         except (ValueError, OSError) as error:
             failed[group[0]] = str(error)
     return PooledRuns(made, failed)

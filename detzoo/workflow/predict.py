@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.colors import to_hex
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
@@ -19,14 +19,17 @@ from detzoo.data import load_image
 from detzoo.engine.precision import choose_device
 from detzoo.files import atomic, check_writable, write_json
 from detzoo.imagefile import UNREADABLE
-from detzoo.report.figures.fonts import drawable, legend
-from detzoo.report.images.drawing import Box, draw
+from detzoo.report.figures.fonts import legend
+from detzoo.report.images.drawing import as_uri
 from detzoo.types import Detections
+from detzoo.workflow.draw import draw
 from detzoo.workflow.heatmaps import overlay, see
 from detzoo.workflow.images import below_root, dataset_images, find_images
 from detzoo.workflow.select import select_one
 from detzoo.workflow.thresholds import score_of
-from detzoo.workflow.verb import Result
+from detzoo.workflow.verb import Result, takes_settings
+
+PICTURES = 4  # that a notebook shows
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,6 +62,14 @@ class Predictions(Result):
         text = f"{objects} objects in {len(self.images)} images, in {self.file} and beside it"
         return f"{text}\n{self.legend}".rstrip()
 
+    def html(self) -> str:
+        pictures = []
+        for image in self.images[:PICTURES]:
+            with Image.open(self.file.parent / image["picture"]) as picture:
+                picture.thumbnail((400, 400))
+                pictures.append(f'<img src="{as_uri(picture, 80)}" style="margin: 2px">')
+        return f"<p>{html.escape(self.text())}</p>{''.join(pictures)}"
+
     def failures(self) -> list[str]:
         if not self.failed:
             return []
@@ -67,6 +78,7 @@ class Predictions(Result):
         return [f"{len(self.failed)} of {count} images cannot be read:\n{lines}"]
 
 
+@takes_settings
 def predict(
     run: str | Path,
     images: str | Path | Sequence[str | Path] = (),
@@ -82,10 +94,9 @@ def predict(
 
     run: a run directory; of several that it names, the best on val. images: files, folders or
     patterns. score: detections below it are left out; None for the run's own, with the best F1 on
-    val. heatmaps: a picture of each of them, of
-    detectors that look for points. data_root: where the run's data set lies now; images are also
-    looked for below it, and without `images` its test split is taken. Raises ValueError where there
-    are no images.
+    val. heatmaps: a picture of each of them, of detectors that look for points. data_root: where
+    the run's data set lies now; images are also looked for below it, and without `images` its test
+    split is taken. Raises ValueError where there are no images.
     """
     run, out = select_one(str(run)), Path(out)
     if data_root:
@@ -161,17 +172,4 @@ def _save_pictures(
     for name, heat in heatmaps.items():
         overlay(image, heat, path.with_name(f"{path.stem}.{name.replace(' ', '-')}.jpg"))
     with atomic(path) as temporary:
-        draw_detections(image, found, names).save(temporary, "JPEG", quality=90)
-
-
-def draw_detections(image: np.ndarray, found: Detections, names: Sequence[str]) -> Image.Image:
-    """A copy of an (H, W, 3) uint8 RGB image with boxes, class names and scores."""
-    drawn = drawable(names)
-    boxes = [
-        Box(tuple(box), f"{drawn[names[label]]} {score:.2f}", colour=to_hex(f"C{label % 10}"))
-        for box, score, label in zip(
-            found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
-        )
-    ]
-    size = max(11, max(image.shape[:2]) // 50)
-    return draw(Image.fromarray(image), boxes, size=size)
+        draw(image, found, class_names=names).save(temporary, "JPEG", quality=90)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +10,18 @@ from typing import Any
 
 import pandas as pd
 import torch
+from PIL import Image
 
 from detzoo.config import build
 from detzoo.data.proposed import propose as compute
 from detzoo.files import atomic, check_writable
 from detzoo.metrics.proposals import recall
 from detzoo.report.figures.overview import recall_curve
+from detzoo.report.images.drawing import as_uri
+from detzoo.text import escaped
 from detzoo.workflow.datasets import resolved
 from detzoo.workflow.select import select_one
-from detzoo.workflow.verb import Result
+from detzoo.workflow.verb import Result, takes_settings
 
 IOUS = (0.5, 0.7)
 
@@ -39,11 +43,18 @@ class ProposalRecall(Result):
         table = self.frame.to_string(index=False, float_format=_digits)
         return f"{self.title}\n{table}\n{self.figure}"
 
+    def html(self) -> str:
+        with Image.open(self.figure) as picture:
+            picture.thumbnail((720, 720))
+            shown = as_uri(picture.convert("RGB"), 85)
+        return f'<p>{html.escape(escaped(self.title))}</p>{super().html()}<img src="{shown}">'
+
 
 def _digits(value: float) -> str:
     return f"{value:.3f}" if value <= 1 else f"{value:.0f}"
 
 
+@takes_settings
 def propose(settings: Mapping[str, Any]) -> ProposalRecall:
     """Compute proposals and their recall; writes a CSV and a figure into settings["out"].
 

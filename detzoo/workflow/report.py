@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,10 @@ import pandas as pd
 from detzoo.files import check_writable
 from detzoo.report import gather, write
 from detzoo.report.book import Book
-from detzoo.report.tables.leaderboard import concat
+from detzoo.report.tables.leaderboard import cell, columns, concat, contenders, limits
+from detzoo.text import escaped
 from detzoo.workflow.select import select
-from detzoo.workflow.verb import Result
+from detzoo.workflow.verb import Result, takes_settings
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,21 +37,41 @@ class Report(Result):
     def text(self) -> str:
         return f"{self.book.text()}\n{self.page}"
 
+    def html(self) -> str:
+        """The tables with their most asked-for columns, the first figure, and the page's place."""
+        figures = sorted((self.page.parent / "figures").glob("speed-accuracy*.svg"))[:1]
+        tables = [as_html(table.frame) for table in self.book.tables]
+        shown = [f'<div style="max-width: 720px">{figure.read_text()}</div>' for figure in figures]
+        return f"{''.join([*tables, *shown])}<p>{html.escape(escaped(self.page))}</p>"
 
+
+def as_html(frame: pd.DataFrame) -> str:
+    """One table of a report for a notebook, a detector a row, intervals beside the AP."""
+    main = [column for column in columns(frame) if column.main]
+    rows = []
+    for _, row in contenders(frame).iterrows():
+        cells = {"detector": escaped(row["detector"])}
+        cells |= {c.title: f"{cell(c, row)} {limits(c, row)}".strip() for c in main}
+        rows.append(cells)
+    return pd.DataFrame(rows).to_html(index=False, border=0)
+
+
+@takes_settings
 def report(
     runs: str | Path | Sequence[str | Path],
     *,
-    out: str | Path,
+    out: str | Path | None = None,
     title: str | None = None,
     results: str | Sequence[str] | Mapping[str, str | Path] | None = None,
     images: bool = True,
     data_root: str | Path | None = None,
     resamples: int = 1000,
-    command: str = "",
+    command: str = "detzoo.report, from Python",
 ) -> Report:
     """Write the page, the tables and the figures of runs into `out`.
 
-    title: the page's heading, by default the folder's name. results: name -> file of COCO results
+    out: reports/NAME by default, NAME that of the runs' folder. title: the page's heading, by
+    default the folder's name. results: name -> file of COCO results
     of another program, or NAME=FILE. images: False leaves the photographs out. data_root: where the
     data set lies; without it the images that the runs keep are shown alone. resamples: of the
     images, for the tests. command: what the page says it was made by. Raises ValueError where there
@@ -58,17 +81,27 @@ def report(
     for path in paths:
         if Path(path).is_file():
             raise ValueError(f"{path} is a file; COCO results need a name: theirs={path}")
-    check_writable(Path(out) / "index.html")
+    out = Path(out or Path("reports") / (name_of(str(paths[0])) if paths else "default"))
+    check_writable(out / "index.html")
     files = result_files(results)
     book = gather(select(paths), files, resamples=resamples, data_root=data_root)
     page = write(
         book,
-        Path(out),
-        title=Path(out).name if title is None else str(title),
+        out,
+        title=out.name if title is None else str(title),
         command=command,
         images=images,
     )
     return Report(book, page)
+
+
+def name_of(path: str) -> str:
+    """The last part of a path that is no pattern: runs/mine/* is mine."""
+    with suppress(OSError, ValueError, RuntimeError):  # what can be no path does not exist
+        if Path(path).expanduser().exists():
+            return Path(path).expanduser().resolve().name
+    parts = [part for part in Path(path).resolve().parts if not any(c in part for c in "*?[")]
+    return parts[-1]
 
 
 def result_files(results: Any) -> dict[str, Path]:

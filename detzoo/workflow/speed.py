@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +14,12 @@ import yaml
 from detzoo.files import read_json, write_text
 from detzoo.report import speed_table
 from detzoo.run_config import BEGUN, keep_proposer
+from detzoo.text import escaped
 from detzoo.workflow import studies
 from detzoo.workflow.select import select
 from detzoo.workflow.settings import Settings, directory, settings_of
 from detzoo.workflow.timing import UNTRAINED, time_runs
-from detzoo.workflow.verb import Result
+from detzoo.workflow.verb import Result, takes_settings
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,6 +43,10 @@ class Timing(Result):
         table = "" if self.only_study else speed_table(self.paths)
         return "\n".join(filter(None, [table, self.study]))
 
+    def html(self) -> str:
+        study = f"<pre>{html.escape(escaped(self.study, lines=True))}</pre>" if self.study else ""
+        return ("" if self.only_study else super().html()) + study
+
 
 def _row(path: Path) -> dict[str, Any]:
     speed = read_json(path / "speed.json")
@@ -56,6 +62,7 @@ def _row(path: Path) -> dict[str, Any]:
     }
 
 
+@takes_settings
 def speed(
     runs: str | Path | Sequence[str | Path],
     *,

@@ -24,7 +24,7 @@ from detzoo.workflow.settings import (
     write_check,
 )
 from detzoo.workflow.stages import train_run
-from detzoo.workflow.verb import Result
+from detzoo.workflow.verb import Result, takes_settings
 
 
 @dataclass(frozen=True, repr=False)
@@ -48,6 +48,7 @@ class TrainedRun(Result):
         return detzoo.load(self.path, device)
 
 
+@takes_settings
 def train(
     settings: Mapping[str, Any],
     *,

@@ -2,31 +2,75 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import yaml
+
 from detzoo.text import escaped
 
 if TYPE_CHECKING:
     import pandas as pd
 
+COMPOSED = ("trainings", "proposal_choices")  # settings that are other settings anew
 
-T = TypeVar("T")
+T = TypeVar("T", bound="Result")
+
+
+class Settings(dict[str, Any]):
+    """The settings of a verb, plain values by name, as `detzoo.settings` composes them."""
+
+    def __init__(self, verb: str, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self.verb = verb
+
+    def __repr__(self) -> str:
+        own = {key: value for key, value in self.items() if key not in COMPOSED}
+        return f"# detzoo {self.verb}\n{yaml.safe_dump(own, sort_keys=False)}".rstrip()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Settings, (self.verb, dict(self))
+
+
+def takes_settings(verb: Callable[..., T]) -> Callable[..., T]:
+    """Let a verb's function also take its Settings in place of its first arguments.
+
+    Raises ValueError where every run failed: in a script nobody reads what was printed.
+    """
+
+    @functools.wraps(verb)
+    def function(*arguments: Any, **options: Any) -> T:
+        if arguments and isinstance(settings := arguments[0], Settings):
+            if settings.verb != verb.__name__:
+                raise ValueError(f"these are settings of {settings.verb}, not of {verb.__name__}")
+            result = call(verb, settings, **options)
+        else:
+            result = verb(*arguments, **options)
+        if (failures := result.failures()) and result.frame.empty:
+            raise ValueError("\n".join(failures))
+        return result
+
+    return function
 
 
 def call(verb: Callable[..., T], settings: Mapping[str, Any], **arguments: Any) -> T:
-    """Call `verb` with the settings that are named as its parameters.
+    """Call a verb's function with the settings that are named as its parameters.
 
-    data.root, where a run's data set lies now, is its data_root. arguments: win over the settings.
+    data.root, where a run's data set lies now, is its data_root; a parameter `settings` takes all
+    of them. arguments: win over the settings.
     """
-    names = inspect.signature(verb).parameters
+    function = inspect.unwrap(verb)
+    names = inspect.signature(function).parameters
     given = {key: value for key, value in settings.items() if key in names}
     if "data_root" in names:
         given["data_root"] = settings["data"]["root"]
-    return verb(**{**given, **arguments})
+    if "settings" in names:
+        given["settings"] = settings
+    return function(**{**given, **arguments})
 
 
 class Result:

@@ -9,8 +9,7 @@ import pytest
 
 from detzoo import report
 from detzoo.cli import main
-from detzoo.cli.report import name_of
-from detzoo.workflow.report import result_files
+from detzoo.workflow.report import name_of, result_files
 
 from .test_compare import fabricated_runs
 
