@@ -1,7 +1,8 @@
 """Results of a program that we do not run: a COCO result file as a row among the runs.
 
 It must be of the images that the runs were scored on. It is scored here, by our metrics and with
-the runs' own ground truth; it has no speed, no curve and no training, which are n/a.
+the runs' own ground truth; it has no speed of ours, no curve and no training, which are n/a. What
+the file states of its speed is a note (report.load.stated).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from detzoo.metrics import bootstrap, coco
 from detzoo.report.load.protocols import Group, show
 from detzoo.report.load.results import read_results
 from detzoo.report.load.runs import Run, clean, dig, number
+from detzoo.report.load.stated import stated_latency
 
 OF_IMAGES = ("dataset_hash", "split")
 
@@ -86,7 +88,9 @@ def score(
     """The file's results as a Run, scored as `runs` were. ValueError if it cannot be."""
     max_dets = most_detections(runs)
     try:
-        read_as = read_results(read_json(file), truth)
+        held = read_json(file)
+        latency = stated_latency(held)
+        read_as = read_results(held, truth)
         results = read_as.found
         metrics = coco.evaluate(truth, results, max_dets=max_dets)
         metrics |= bootstrap.uncertainty(truth, results, n=n, max_dets=max_dets)
@@ -105,6 +109,7 @@ def score(
             f"{len(results):,} results in {clean(file.name, 100)}, on {on:,} of "
             f"{metrics['images']:,} images, by a program that was not run here: scored here, "
             "not timed",
+            *([latency] if latency else []),
             *read_as.notes,
         ),
         config={"label": name, "detector": {"results": str(file)}},
