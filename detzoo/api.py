@@ -87,6 +87,7 @@ def load(run_directory: str | Path, device: torch.device | str = "cpu") -> Detec
     from detzoo.config import build
     from detzoo.engine.checkpoint import read_weights
     from detzoo.engine.precision import prepare
+    from detzoo.limits import check_numbers, outline
     from detzoo.run_config import FILE, read_run
 
     run = _run_of(Path(run_directory))
@@ -99,9 +100,9 @@ def load(run_directory: str | Path, device: torch.device | str = "cpu") -> Detec
         )
     settings = read_run(run, data=False)
     node = settings["detector"]
+    check_numbers(node.get("proposer"), f"{file}: detector.proposer")
     # First without memory: what the checkpoint does not fit may be of any size.
-    with torch.device("meta"):
-        shapes = build({**node, "proposer": None} if "proposer" in node else node, "detector", file)
+    shapes = outline({**node, "proposer": None} if "proposer" in node else node, file)
     weights = read_weights(shapes, run)
     detector = build(node, "detector", file)
     detector.load_state_dict(weights)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ OLD_RUNTIME: dict[str, Any] = {
     "workers": 0,
     "cache_mb": 2048,
 }
+MOST = {"threads": 4096, "workers": 4096, "cache_mb": 100_000_000}  # of the runtime
 PROPOSER_FILES = (FILE, "checkpoint.pt")
 BEGUN = {"pretrained": False, "weights": None}  # of a backbone: what its training began with
 PROPOSER = "proposer"  # the folder in a run that keeps the Faster R-CNN whose regions it takes
@@ -71,6 +72,7 @@ def read_run(
     settings["runtime"] = settings.get("runtime") or {}
     _check_types(settings, file)
     settings["runtime"] = {**OLD_RUNTIME, **settings["runtime"]}
+    check_runtime(settings["runtime"], f"{file}: runtime")
     if "detector" in settings:
         settings["detector"] = _detector(settings, run, file)
     if root is not None:
@@ -78,6 +80,14 @@ def read_run(
     if "data" in settings and data:
         _check_data(settings["data"], file)
     return settings
+
+
+def check_runtime(settings: Mapping[str, Any], where: str) -> None:
+    """Raise ValueError for more threads, workers or memory than any machine has."""
+    for key, most in MOST.items():
+        value = settings.get(key)
+        if isinstance(value, int) and not 0 <= value <= most:
+            raise ValueError(f"{where}.{key} is {value:.3g}; it lies between 0 and {most:,}")
 
 
 def keep_proposer(settings: dict[str, Any], run: str | Path) -> None:

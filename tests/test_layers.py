@@ -42,6 +42,7 @@ ARROWS = {
     "ideal": {"types", "detector", "detectors"},
     "export": {"types", "detector"},
     "config": set(),
+    "limits": {"config"},
     "run_config": {"config"},
 }
 TOP = {"cli", "api"}  # may import everything; only they may be imported by nobody

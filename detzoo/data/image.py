@@ -44,6 +44,7 @@ except ImportError:
     simplejpeg = None
 
 EXIF_WITHIN = 2**18  # bytes in which a JPEG's EXIF block stands
+MAX_PIXELS = 2**25  # 33 megapixels, of which a ResNet's first maps take 4 GB
 PARTS = (8, 4, 2)  # what libjpeg decodes at one over that at almost no cost
 
 
@@ -201,6 +202,16 @@ class Resize(abc.ABC):
         return resample(image.pixels, resized), Frame(id, image.size, resized)
 
 
+def check_pixels(height: int, width: int, name: str) -> None:
+    """Raise ValueError for sides whose maps no detector could hold in memory."""
+    if height * width > MAX_PIXELS:
+        sides = (f"{side:,}" if side < 1e12 else "far too many" for side in (height, width))
+        raise ValueError(
+            f"{name} is {' x '.join(sides)} pixels; the network sees at most "
+            f"{MAX_PIXELS / 1e6:.0f} megapixels of an image: cut larger ones into tiles"
+        )
+
+
 class Letterbox(Resize):
     """Keep the aspect ratio, fit inside `size`, pad to the whole of it at the right and the bottom.
 
@@ -212,6 +223,7 @@ class Letterbox(Resize):
         values = [size, size] if isinstance(size, int) else list(size)
         if len(values) != 2 or any(not isinstance(v, int) or v < 1 for v in values):
             raise ValueError(f"size is {size!r}; give one positive number or [height, width]")
+        check_pixels(values[0], values[1], "size")
         self.target: Size = (values[0], values[1])
         self.pad_to_size = self.fixed = pad_to_size
 
@@ -260,6 +272,7 @@ class ShortestSide(Resize):
             raise ValueError(
                 f"shortest {shortest}, longest {longest}: need 1 <= shortest <= longest"
             )
+        check_pixels(shortest, longest, "shortest, longest")
         self.shortest, self.longest = shortest, longest
 
     def size(self, height: int, width: int) -> Size:

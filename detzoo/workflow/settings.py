@@ -23,7 +23,8 @@ from detzoo.data.workers import choose_workers
 from detzoo.engine import distributed, status
 from detzoo.engine import precision as precisions
 from detzoo.files import read_json, write_json
-from detzoo.run_config import BEGUN, read_run
+from detzoo.limits import check_numbers, outline
+from detzoo.run_config import BEGUN, check_runtime, read_run
 from detzoo.text import escaped
 from detzoo.workflow.datasets import resolved
 from detzoo.workflow.select import select_one
@@ -118,13 +119,14 @@ def check_buildable(settings: Settings) -> None:
         build(settings[part], part)
     detector = {**settings["detector"], "num_classes": 2}
     proposer = detector.pop("proposer", None)
+    check_numbers(proposer, "detector.proposer")
+    check_runtime(settings["runtime"], "runtime")
     if proposer and "run" not in proposer:
         build(proposer, "proposals")
     backbone = detector.get("backbone")
     if isinstance(backbone, dict):
         detector["backbone"] = backbone | {key: BEGUN[key] for key in BEGUN if key in backbone}
-    with torch.device("meta"):
-        build(detector, "detector")
+    outline(detector)
 
 
 def runtime(wanted: dict[str, Any]) -> dict[str, Any]:
