@@ -69,7 +69,7 @@ def summary(frame: pd.DataFrame, known: Known) -> list[Sentence]:
     if len(scored) and scored["AP"].iloc[0] >= LEAST:
         order = [str(name) for name in scored["detector"]]
         best = order[0]
-        found.append(threshold(best, known.points.get(best, Point())))
+        found.append(deployment(rows, known))
         curves = {name: known.curves[name] for name in order if known.curves.get(name)}
         found += [
             disagreement(order, known.points),
@@ -150,8 +150,53 @@ def speed(rows: pd.DataFrame, ratios: Mapping[str, Ratio]) -> Sentence:
     return Sentence("speed", f"{name} is {also}the fastest ({ms} ms an image; {other}).", (name,))
 
 
+def deployment(rows: pd.DataFrame, known: Known) -> Sentence:
+    """Which one to deploy, and from which score on. rows: by falling AP.
+
+    The most accurate one, or the fastest of those that cannot be told apart from it.
+    """
+    best = rows.iloc[0]
+    chosen = _fastest_alike(rows, known)
+    name, first = str(chosen["detector"]), str(best["detector"])
+    found = threshold(name, known.points.get(name, Point()))
+    if name == first:
+        return found
+    text = (
+        f"{found.text} In AP nothing separates it from {first}, and it takes "
+        f"{digits(chosen['p50_ms'])} ms an image where that takes {digits(best['p50_ms'])}."
+    )
+    return Sentence("threshold", text, (name, first))
+
+
+def _fastest_alike(rows: pd.DataFrame, known: Known) -> pd.Series:
+    """The row to deploy: a faster one than the first only where it has a threshold, nothing
+    separates their AP, and their latencies are told apart."""
+    best = rows.iloc[0]
+    chosen = best
+    for _, row in rows.dropna(subset=["AP", "p50_ms"]).iloc[1:].iterrows():
+        point = known.points.get(str(row["detector"]), Point())
+        if (
+            point.threshold is not None
+            and _alike(best, row, known.pairs)
+            and _faster(row, best, known.ratios)
+            and row["p50_ms"] < chosen["p50_ms"]
+        ):
+            chosen = row
+    return chosen
+
+
+def _faster(row: pd.Series, other: pd.Series, ratios: Mapping[str, Ratio]) -> bool:
+    """Whether `row` is faster beyond doubt: by the paired passes where it is the fastest of all."""
+    if not row["p50_ms"] < other["p50_ms"]:
+        return False
+    of = ratios.get(str(other["detector"]))
+    if of is not None and str(row["detector"]) not in ratios:
+        return of.low > 1
+    return not overlap(row, other, "p50_ms")
+
+
 def threshold(name: str, point: Point) -> Sentence:
-    """From which score on to use the most accurate one, and what that gets right and wrong."""
+    """From which score on to use a detector, and what that gets right and wrong."""
     if point.threshold is None:
         reason = f": {point.reason}" if point.reason else ""
         return Sentence("threshold", f"No score threshold is known for {name}{reason}.", (name,))

@@ -48,6 +48,37 @@ def test_what_is_sure_is_said_in_short():
     )
 
 
+PAIR = Pair("ssd", "centernet", 0.111, -0.01, 0.2, 0.08, 0.08)
+POINTS = {"ssd": Point(0.41, 0.73, 0.77, 0.70), "centernet": Point(0.3, 0.7, 0.71, 0.69)}
+FASTER = (
+    "Deploy centernet at score 0.30: precision 0.71, recall 0.69. In AP nothing separates it from "
+    "ssd, and it takes 5.60 ms an image where that takes 7.60."
+)
+MOST_ACCURATE = "Deploy ssd at score 0.41: precision 0.77, recall 0.70."
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, FASTER),
+        ({"pairs": [Pair("ssd", "centernet", 0.111, 0.05, 0.2, 0.01, 0.01)]}, MOST_ACCURATE),
+        ({"points": {"ssd": POINTS["ssd"]}}, MOST_ACCURATE),  # at which score?
+        ({"ratios": {"ssd": Ratio(1.36, 0.9, 1.5, 50)}}, MOST_ACCURATE),
+        ({"ratios": {"ssd": Ratio(1.36, 1.2, 1.5, 50)}}, FASTER),
+    ],
+)
+def test_of_those_that_nothing_separates_the_faster_one_is_deployed(change, expected):
+    known = {"pairs": [PAIR], "points": POINTS} | change
+    assert said(CENTER, SSD, about="threshold", **known) == [expected]
+
+
+def test_a_slower_one_or_one_that_was_not_timed_is_not_deployed_instead():
+    slow = ("centernet", 0.371, 0.34, 0.40, 7.9, 7.85, 7.95, 60.0)
+    for row in (slow, (*CENTER[:4], N, N, N, N)):
+        known = {"pairs": [PAIR], "points": POINTS}
+        assert said(row, SSD, about="threshold", **known) == [MOST_ACCURATE]
+
+
 def test_the_paired_test_decides_and_not_the_intervals():
     pair = Pair("fast_rcnn", "ssd", -0.088, -0.19, 0.01, 0.08, 0.08)
     assert said(SSD, RCNN, about="accuracy", pairs=[pair]) == [
