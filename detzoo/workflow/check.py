@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from detzoo.config import build
 from detzoo.data import CheckResult, Dataset, Letterbox, Problem
 from detzoo.data import check as check_source
+from detzoo.data.near_duplicates import Twins, near_duplicates, problems
 from detzoo.files import check_writable, write_json
 from detzoo.ops.anchors import cluster
 from detzoo.text import escaped
@@ -32,12 +33,14 @@ class DataCheck(Result):
     found: statistics and problems of its splits. anchors: [[width, height], ...] for YOLOv3, None
     where the training split has errors or was not read. size: the pixels that they are for, None
     for the images' own. sheets: the page with the contact sheets, None where none was asked for.
+    notes: what could not be looked at.
     """
 
     found: CheckResult
     anchors: Sequence[Sequence[int]] | None = None
     size: int | None = None
     sheets: Path | None = None
+    notes: Sequence[str] = ()
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -51,7 +54,7 @@ class DataCheck(Result):
         return int(bool(self.found.errors))
 
     def text(self) -> str:
-        lines = [self.found.table()]
+        lines = [self.found.table(), *(f"\n{note}" for note in self.notes)]
         if self.anchors is not None:
             at = f"inside {self.size} px" if self.size else "in the images' own pixels"
             lines.append(f"\nYOLOv3's anchors by k-means, width and height {at}:")
@@ -75,6 +78,9 @@ def check(settings: Mapping[str, Any]) -> DataCheck:
         check_writable(settings["json"])
     source = build(resolved(settings["data"]), "data")
     found = check_source(source, tuple(settings["splits"]))
+    datasets = {split: source.read(split) for split in found.statistics}
+    twins, notes = _twins(datasets)
+    found = replace(found, problems=[*found.problems, *problems(datasets, twins)])
     record, sheets, priors = found.json(), None, None
     if not found.errors and "train" in settings["splits"]:
         priors = anchors(source.read("train"), settings["size"])
@@ -90,8 +96,17 @@ def check(settings: Mapping[str, Any]) -> DataCheck:
             resize=build(settings["resize"], "resize"),
             augment=build(settings["augment"], "augment"),
             seed=settings["seed"],
+            twins=twins,
         )
-    return DataCheck(found, priors, settings["size"], sheets)
+    return DataCheck(found, priors, settings["size"], sheets, notes)
+
+
+def _twins(datasets: Mapping[str, Dataset]) -> tuple[list[Twins], tuple[str, ...]]:
+    """Near-duplicates across splits, and the note where they cannot be looked for."""
+    try:
+        return near_duplicates(datasets), ()
+    except ImportError as error:
+        return [], (str(error),)
 
 
 def shell_lines(setting: str, width: int = 79) -> str:

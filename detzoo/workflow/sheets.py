@@ -13,6 +13,7 @@ from PIL import Image
 
 from detzoo.data import Batches, CheckResult, Dataset, Problem, Resize, Sample, Source, load_image
 from detzoo.data.doubts import Doubt, doubts, examples, spaced
+from detzoo.data.near_duplicates import Twins
 from detzoo.imagefile import UNREADABLE
 from detzoo.report.figures.fonts import drawable, legend
 from detzoo.report.figures.palette import COLOURS
@@ -41,6 +42,7 @@ def write_sheets(
     resize: Resize,
     augment: Policy | None,
     seed: int = 0,
+    twins: Sequence[Twins] = (),
 ) -> Path:
     """Write the contact sheets of what `result` found in `source`; gives the page's path.
 
@@ -54,7 +56,8 @@ def write_sheets(
         )
     datasets = [source.read(split) for split in splits if split in result.statistics]
     odd = [doubts(dataset, result.problems) for dataset in datasets]
-    sections = [_doubtful(*pair) for pair in zip(datasets, odd, strict=True)]
+    sections = [_side_by_side(datasets, twins)]
+    sections += [_doubtful(*pair) for pair in zip(datasets, odd, strict=True)]
     sections += [_overview(dataset) for dataset in datasets]
     sections += [_batch(d, resize, augment, seed) for d in datasets if d.split == "train"]
     for dataset, first in zip(datasets, odd, strict=True):
@@ -90,6 +93,21 @@ def _doubtful(dataset: Dataset, odd: Sequence[Doubt]) -> Section:
         "are tiny, very long, twice on one place or around the whole image."
     )
     return Section(f"{dataset.split}-doubtful", f"{dataset.split}: look here first", text, cells)
+
+
+def _side_by_side(datasets: Sequence[Dataset], twins: Sequence[Twins]) -> Section:
+    """Near-duplicates of two splits, each beside its twin."""
+    of = {dataset.split: dataset for dataset in datasets}
+    cells = [
+        _cell(of[split], index, note=f"{split}: {pair.distance} bits apart")
+        for pair in twins[: ODD // 2]
+        for split, index in (pair.one, pair.other)
+    ]
+    text = (
+        f"{len(cells) // 2} of {len(twins):,} pairs of images that look nearly the same, one "
+        "beside the other: what was trained on should not be tested."
+    )
+    return Section("near-duplicates", "Nearly the same in two splits", text, cells)
 
 
 def _classes(dataset: Dataset, odd: Sequence[Doubt]) -> list[Section]:
