@@ -15,17 +15,16 @@ import abc
 import io
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import PIL
 import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
+from detzoo.data import jpeg
 from detzoo.imagefile import (
     MAX_MEGAPIXELS,
     Exif,
@@ -37,11 +36,6 @@ from detzoo.imagefile import (
     upright,
 )
 from detzoo.types import Detections, Frame, Images
-
-try:
-    import simplejpeg  # the extra `fast`: libjpeg-turbo bare, Pillow's pixels in half of its time
-except ImportError:
-    simplejpeg = None
 
 EXIF_WITHIN = 2**18  # bytes in which a JPEG's EXIF block stands
 MAX_PIXELS = 2**25  # 33 megapixels, of which a ResNet's first maps take 4 GB
@@ -115,13 +109,6 @@ def _load(
         ) from error
 
 
-def decoder() -> str:
-    """What decodes JPEG here, for protocols."""
-    name = "Pillow" if simplejpeg is None else "simplejpeg"
-    version = PIL.__version__ if simplejpeg is None else metadata.version(name)
-    return f"{name} {version}, at parts"
-
-
 def _read(path: Path) -> bytes:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such image file")
@@ -132,21 +119,15 @@ def _decode(
     data: bytes, where: str, told: Size | None, resize: Resize | None, exif: Exif
 ) -> Picture:
     most = MAX_MEGAPIXELS * 1e6 if told is None else max(MAX_MEGAPIXELS * 1e6, told[0] * told[1])
-    jpeg = data[:3] == b"\xff\xd8\xff"
     # A JPEG's EXIF block stands before its pixels: one that has none is not opened for it.
-    bare = jpeg and b"Exif" not in data[:EXIF_WITHIN]
-    image = None if bare and simplejpeg is not None else open_image(io.BytesIO(data), most)
+    bare = jpeg.is_jpeg(data) and b"Exif" not in data[:EXIF_WITHIN]
+    image = None if bare else open_image(io.BytesIO(data), most)
     found = image and Header((image.height, image.width), orientation(image))
     turn = found is not None and turned(found, told, exif)
-    if simplejpeg is not None and jpeg and not turn:
-        try:
-            height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-            if colours in ("YCbCr", "Gray", "RGB") and height * width <= most:
-                least = _least(resize, (height, width))
-                pixels = simplejpeg.decode_jpeg(data, min_height=least[0], min_width=least[1])
-                return Picture(pixels, (height, width))
-        except ValueError:
-            pass  # Pillow decodes what is slightly damaged, and says what is wrong with the rest
+    if jpeg.is_jpeg(data) and not turn:
+        decoded = jpeg.decode(data, most, lambda size: _least(resize, size))
+        if decoded is not None:
+            return Picture(*decoded)
     if image is None:
         image = open_image(io.BytesIO(data), most)
         found = Header((image.height, image.width), 1)

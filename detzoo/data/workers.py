@@ -11,18 +11,27 @@ from torch.utils.data import DataLoader
 
 
 def choose_workers(
-    device: torch.device | str, wanted: int | str = "auto", processes: int = 1
+    device: torch.device | str,
+    wanted: int | str = "auto",
+    processes: int = 1,
+    decoder: str = "auto",
 ) -> int:
     """How many processes load images for one that computes. ValueError for neither auto nor >= 0.
 
     `auto` is all cores but one on CUDA, shared by the `processes` that compute. On a CPU it is 0:
-    the cores are wanted for the network, and with a cache in memory none is fastest on two.
+    the cores are wanted for the network, and with a cache in memory none is fastest on two. Nor are
+    there any where a GPU is the decoder, which a process of its own could not use.
     """
     if wanted != "auto":
         if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 0:
             raise ValueError(f"runtime.workers is {wanted!r}; it must be auto, or 0 or more")
+        if wanted and decoder == "cuda":
+            raise ValueError(
+                f"runtime.workers is {wanted}, and runtime.decoder=cuda decodes in the process "
+                "that has the GPU; use runtime.workers=auto or 0"
+            )
         return wanted
-    if torch.device(device).type != "cuda":
+    if torch.device(device).type != "cuda" or decoder == "cuda":
         return 0
     allowed = getattr(os, "sched_getaffinity", None)  # not on macOS
     cores = len(allowed(0)) if allowed else os.cpu_count() or 1

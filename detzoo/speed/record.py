@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import psutil
 import torch
 
-from detzoo.data.image import decoder
+from detzoo.data.jpeg import decoder
 from detzoo.engine.folding import inspect_folding
 from detzoo.engine.precision import Mode, identity
 from detzoo.speed.caveats import warnings_about

@@ -18,6 +18,7 @@ import torch
 
 from detzoo.config import build, plain
 from detzoo.data import CheckResult, Source, check
+from detzoo.data.jpeg import check_decoder
 from detzoo.data.source import DataError
 from detzoo.data.workers import choose_workers
 from detzoo.engine import distributed, status
@@ -137,14 +138,29 @@ def runtime(wanted: dict[str, Any]) -> dict[str, Any]:
     precision = precisions.choose_precision(device, wanted["precision"])
     layout = precisions.choose_channels_last(device, wanted["channels_last"])
     chosen = {"device": str(device), "precision": precision, "channels_last": layout}
+    decoder = wanted.get("decoder", "auto")
+    check_decoder(decoder, device)
+    if decoder == "auto":  # as before there was a choice, and shall not make another run of it
+        wanted = {key: value for key, value in wanted.items() if key != "decoder"}
     if "workers" in wanted:
         processes = distributed.processes()
-        chosen["workers"] = choose_workers(device, wanted["workers"], processes)
+        chosen["workers"] = choose_workers(device, wanted["workers"], processes, decoder)
     if distributed.processes() > 1:
         chosen["processes"] = distributed.processes()
     else:  # says nothing then, and shall not make another run of the same
         wanted = {key: value for key, value in wanted.items() if key != "sync_batch_norm"}
     return {**wanted, **chosen, "threads": threads}
+
+
+def runtime_of_run(settings: Settings, other: Mapping[str, Any]) -> dict[str, Any]:
+    """In which runtime a trained run is scored or timed: its own, but for what `other` names.
+
+    Where that is another device than a GPU, JPEGs are decoded as by default.
+    """
+    wanted = settings["runtime"] | {k: v for k, v in other.items() if v is not None}
+    if not str(wanted["device"]).startswith("cuda"):
+        wanted.pop("decoder", None)
+    return runtime(wanted)
 
 
 def directory(settings: Settings, root: str | Path) -> Path:

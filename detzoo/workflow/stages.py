@@ -14,6 +14,7 @@ import yaml
 import detzoo
 from detzoo.config import build
 from detzoo.data import Dataset, with_proposals
+from detzoo.data.jpeg import decoding
 from detzoo.data.loader import Batches
 from detzoo.detector import Detector
 from detzoo.engine import distributed, status
@@ -31,7 +32,14 @@ from detzoo.report.images import photographs
 from detzoo.run_config import SCORED, keep_proposer
 from detzoo.speed.machine import environment
 from detzoo.workflow import heatmaps, thresholds
-from detzoo.workflow.settings import Settings, read_moved, read_or_empty, runtime, source, trained
+from detzoo.workflow.settings import (
+    Settings,
+    read_moved,
+    read_or_empty,
+    runtime_of_run,
+    source,
+    trained,
+)
 
 VALIDATION_BATCH = 16
 RECALL_AT = (0.5, 0.7)  # IoU of a region and an object that it covers
@@ -56,10 +64,11 @@ def train_run(settings: Settings, path: Path) -> None:
         if now.get("state") == "running":
             raise ValueError(f"{path} is being trained already, by {status.who(now)}")
         write_text(path / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
-    with distributed.stage(path, "train"):
+    run = settings["runtime"]
+    device = torch.device(run["device"])
+    decoder = run.get("decoder", "auto")
+    with distributed.stage(path, "train"), decoding(decoder, device):
         data = source(settings)
-        run = settings["runtime"]
-        device = torch.device(run["device"])
         if first:
             write_json(path / "environment.json", environment(device, run["precision"]))
         recipe = build(settings["recipe"], "recipe")
@@ -148,7 +157,7 @@ def evaluate_run(
     images, is not scored again unless `again`.
     """
     settings = read_moved(path, SCORED, data_root)
-    run = runtime(settings["runtime"] | {k: v for k, v in other.items() if v is not None})
+    run = runtime_of_run(settings, other)
     mode = Mode(run["precision"], run["channels_last"], compile)
     dataset = source(settings).read(split)
     if not trained(path):
@@ -159,13 +168,15 @@ def evaluate_run(
         **provenance(settings, dataset),
         "batch": batch_size,
     }
+    if "decoder" in run:  # not the default
+        protocol["decoder"] = run["decoder"]
     suffix = "" if split == "test" else f"-{split}"
     before = read_or_empty(path / f"metrics{suffix}.json")
     if not again and before.get("fingerprint") == protocol:
         if split == "test" and not thresholds.current(path):  # scored before there were any
             thresholds.keep(path, resamples)
         return before
-    with stage(path, "evaluate"):
+    with stage(path, "evaluate"), decoding(run.get("decoder", "auto"), run["device"]):
         truth, results, found = score(
             detector,
             dataset,

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
+from detzoo.data.jpeg import decoding
 from detzoo.engine.precision import PRECISIONS, Mode, choose_channels_last, choose_precision
 from detzoo.files import read_json, write_json
 from detzoo.report.analysis import studies as tables
 from detzoo.run_config import SCORED
 from detzoo.speed.clock import measure
-from detzoo.workflow.settings import one_line, read_moved, runtime, source
+from detzoo.workflow.settings import one_line, read_moved, runtime_of_run, source
 from detzoo.workflow.stages import provenance, score
 from detzoo.workflow.timing import RUNTIME, UNTRAINED, detector_of
 
@@ -67,7 +68,7 @@ def precision(
     for path in paths:
         try:
             settings = read_moved(path, SCORED, data_root)
-            run = runtime(settings["runtime"] | {k: v for k, v in other.items() if v is not None})
+            run = runtime_of_run(settings, other)
             layout = "auto" if other["channels_last"] is None else other["channels_last"]
             modes = {
                 name: Mode(name, choose_channels_last(run["device"], layout), compile)
@@ -77,7 +78,8 @@ def precision(
             models = {name: detector_of(path, size) for name in modes}
             images = [sample.path for sample in dataset.samples]
             torch.set_num_threads(run["threads"])
-            found = measure(models, images, device=run["device"], mode=modes, **options)
+            with decoding(run.get("decoder", "auto"), run["device"]):
+                found = measure(models, images, device=run["device"], mode=modes, **options)
             for name, result in found.items():
                 result["fingerprint"] |= provenance(settings, dataset)
                 result["accuracy"] = None

@@ -14,6 +14,7 @@ import torch
 import detzoo
 from detzoo.config import build
 from detzoo.data import Dataset, Resize
+from detzoo.data.jpeg import decoding
 from detzoo.detector import Detector
 from detzoo.engine.checkpoint import seed_everything
 from detzoo.engine.precision import Mode
@@ -28,6 +29,7 @@ from detzoo.workflow.settings import (
     read_moved,
     read_or_empty,
     runtime,
+    runtime_of_run,
     source,
 )
 from detzoo.workflow.stages import evaluate_run, provenance
@@ -76,10 +78,12 @@ def time_runs(
             settings = read_moved(path, ["recipe"], data_root)
             labels.append(settings["label"])
             known |= _is(reference, path, settings)
-            run = runtime(settings["runtime"] | {k: v for k, v in other.items() if v is not None})
+            run = runtime_of_run(settings, other)
             if other["precision"] and other["channels_last"] is None:
                 run = runtime(run | {"channels_last": "auto"})
-            key = json.dumps([*(run[key] for key in RUNTIME), source(settings).read(split).hash])
+            decoder = run.get("decoder", "auto")
+            images = source(settings).read(split).hash
+            key = json.dumps([*(run[key] for key in RUNTIME), decoder, images])
         except Exception as error:
             failed[path] = one_line(error)
         else:
@@ -88,12 +92,12 @@ def time_runs(
         rows = ", ".join(dict.fromkeys(labels))
         raise ValueError(f"reference is {reference!r}; it must be one of the rows: {rows}")
     for key, members in groups.items():
-        device, precision, channels_last, threads, _ = json.loads(key)
+        device, precision, channels_last, threads, decoder, _ = json.loads(key)
         mode = Mode(precision, channels_last, compile)
         if again or not _timed_together(members, device, mode):
             torch.set_num_threads(threads)
             how = {"device": device, "mode": mode, "size": size, "reference": reference}
-            how["data_root"] = data_root
+            how |= {"data_root": data_root, "decoder": decoder}
             failed |= _time_group(members, split, evaluate or {}, **how, **options)
     return failed
 
@@ -108,6 +112,7 @@ def _time_group(
     size: int | Sequence[int] | None,
     reference: str | None,
     data_root: str | None,
+    decoder: str,
     **options: Any,
 ) -> dict[Path, str]:
     """Time runs that share everything but the detector; one that fails is left out, and told of."""
@@ -131,9 +136,10 @@ def _time_group(
         named = [name for name in models if _is(reference, called[name], settings[name])]
         against = named[0] if named else None  # it may be of another group, or have failed
         try:
-            results = measure(
-                models, images, device=device, mode=mode, reference=against, **options
-            )
+            with decoding(decoder, device):
+                results = measure(
+                    models, images, device=device, mode=mode, reference=against, **options
+                )
         except Exception as error:
             # One that fails goes, the others are timed again; what concerns all ends the timing.
             for name in [error.name] if isinstance(error, TimingError) else list(models):

@@ -22,6 +22,7 @@ from detzoo.data import (
     resize_boxes,
     to_original,
 )
+from detzoo.data import jpeg as jpegs
 from detzoo.data.augment import Flip, View, look
 from detzoo.data.image import resample
 from detzoo.types import Detections, Frame
@@ -90,10 +91,10 @@ class TestLoading:
     def test_both_decoders_give_the_same_pixels(self, picture, monkeypatch):
         pytest.importorskip("simplejpeg")
         fast = load_image(jpeg(picture))
-        assert image.decoder().startswith("simplejpeg ")
-        monkeypatch.setattr(image, "simplejpeg", None)
+        assert jpegs.decoder().startswith("simplejpeg ")
+        monkeypatch.setattr(jpegs, "simplejpeg", None)
         assert np.array_equal(load_image(jpeg(picture)), fast)
-        assert image.decoder().startswith("Pillow ")
+        assert jpegs.decoder().startswith("Pillow ")
 
     def test_an_image_is_upright_unless_the_annotation_gives_the_stored_size(self, picture):
         lying = jpeg(picture, exif=exif(6))  # "turn me a quarter clockwise to see me upright"
@@ -161,7 +162,7 @@ class TestParts:
     @pytest.mark.parametrize("fast", [True, False])
     def test_no_smaller_than_what_is_asked_for(self, scene, target, decoded, fast, monkeypatch):
         if not fast:
-            monkeypatch.setattr(image, "simplejpeg", None)
+            monkeypatch.setattr(jpegs, "simplejpeg", None)
         picture = load_picture(jpeg(scene), Letterbox(target))
         assert picture.pixels.shape[:2] == decoded and picture.size == (240, 320)
         assert load_picture(jpeg(scene), None).pixels.shape == (240, 320, 3)
@@ -176,7 +177,7 @@ class TestParts:
     def test_both_decoders_give_the_same_pixels(self, scene, monkeypatch):
         pytest.importorskip("simplejpeg")
         fast = load_picture(jpeg(scene), Letterbox(80)).pixels
-        monkeypatch.setattr(image, "simplejpeg", None)
+        monkeypatch.setattr(jpegs, "simplejpeg", None)
         assert np.array_equal(load_picture(jpeg(scene), Letterbox(80)).pixels, fast)
 
     def test_the_picture_and_its_boxes_are_where_the_whole_image_s_are(self, scene):

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from detzoo.data.image import Letterbox, ShortestSide, decoder
+from detzoo.data.image import Letterbox, ShortestSide
+from detzoo.data.jpeg import decoder
 from detzoo.engine.precision import Mode
 from detzoo.files import read_json, write_json
 from detzoo.speed import clock

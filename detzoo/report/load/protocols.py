@@ -28,6 +28,7 @@ ACCURACY = {
     "batch": "batch",
     "recipe": "recipe",
     "images_seen": "images seen",
+    "decoder": "decoder of scored JPEGs",  # where it is not the CPU's
 }
 # The same of speed.json's fingerprint; a run that was not timed fits any of them.
 SPEED = {
