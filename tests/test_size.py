@@ -15,7 +15,7 @@ LONG_FILES = dict.fromkeys(
         *("cli/overrides.py", "cli/sweep.py", "data/auto.py", "data/image.py", "data/scene.py"),
         *("metrics/bootstrap.py", "report/load/runs.py"),
     ),
-    "to be split",
+    "not split yet",
 )
 LONG_FUNCTIONS = {
     "detectors/faster_rcnn.py __init__": "the settings of two stages, one a line with its section",
@@ -25,7 +25,7 @@ LONG_FUNCTIONS = {
             *("report/images/side_by_side.py gallery", "report/page/render.py _section"),
             *("workflow/stages.py train_run", "workflow/stages.py evaluate_run"),
         ),
-        "to be split",
+        "not split yet",
     ),
 }
 

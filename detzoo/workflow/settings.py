@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,7 @@ import torch
 
 from detzoo.config import build, plain
 from detzoo.data import CheckResult, Source, check
-from detzoo.data.jpeg import check_decoder
+from detzoo.data.jpeg import check_decoder, decoding
 from detzoo.data.source import DataError
 from detzoo.data.workers import choose_workers
 from detzoo.engine import distributed, status
@@ -161,6 +162,11 @@ def runtime_of_run(settings: Settings, other: Mapping[str, Any]) -> dict[str, An
     if not str(wanted["device"]).startswith("cuda"):
         wanted.pop("decoder", None)
     return runtime(wanted)
+
+
+def decoding_of(runtime: Mapping[str, Any]) -> AbstractContextManager[None]:
+    """The context in which JPEGs are decoded as that runtime has it."""
+    return decoding(runtime.get("decoder", "auto"), runtime["device"])
 
 
 def directory(settings: Settings, root: str | Path) -> Path:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import yaml
 import detzoo
 from detzoo.config import build
 from detzoo.data import Dataset, with_proposals
-from detzoo.data.jpeg import decoding
 from detzoo.data.loader import Batches
 from detzoo.detector import Detector
 from detzoo.engine import distributed, status
@@ -27,13 +26,14 @@ from detzoo.engine.status import stage
 from detzoo.engine.train import train
 from detzoo.files import write_json, write_text
 from detzoo.metrics import bootstrap, coco
-from detzoo.metrics.proposals import recall
 from detzoo.report.images import photographs
 from detzoo.run_config import SCORED, keep_proposer
 from detzoo.speed.machine import environment
 from detzoo.workflow import heatmaps, thresholds
+from detzoo.workflow.coverage import COVERAGE, measure_coverage
 from detzoo.workflow.settings import (
     Settings,
+    decoding_of,
     read_moved,
     read_or_empty,
     runtime_of_run,
@@ -42,11 +42,6 @@ from detzoo.workflow.settings import (
 )
 
 VALIDATION_BATCH = 16
-RECALL_AT = (0.5, 0.7)  # IoU of a region and an object that it covers
-PROPOSED = (
-    "its regions come from {kind}, {regions:.0f} an image, which cover {recall50:.3f} of the "
-    "objects at an IoU of 0.5 and {recall70:.3f} at 0.7"
-)
 
 
 def train_run(settings: Settings, path: Path) -> None:
@@ -65,10 +60,9 @@ def train_run(settings: Settings, path: Path) -> None:
             raise ValueError(f"{path} is being trained already, by {status.who(now)}")
         write_text(path / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
     run = settings["runtime"]
-    device = torch.device(run["device"])
-    decoder = run.get("decoder", "auto")
-    with distributed.stage(path, "train"), decoding(decoder, device):
+    with distributed.stage(path, "train"), decoding_of(run):
         data = source(settings)
+        device = torch.device(run["device"])
         if first:
             write_json(path / "environment.json", environment(device, run["precision"]))
         recipe = build(settings["recipe"], "recipe")
@@ -96,22 +90,6 @@ def train_run(settings: Settings, path: Path) -> None:
             rank=distributed.rank(),
             processes=distributed.processes(),
         )
-        truth = validation.coco()
-
-        def validate(detector: Detector) -> dict[str, float]:
-            results = predict_dataset(
-                detector,
-                validation,
-                resize=detector.resize,
-                batch_size=VALIDATION_BATCH,
-                device=device,
-                precision=run["precision"],
-                channels_last=run["channels_last"],
-                progress=False,
-            )
-            found = coco.evaluate(truth, results)
-            return {"AP": found["AP"], "AP50": found["AP50"]}
-
         train(
             detector,
             batches,
@@ -122,11 +100,34 @@ def train_run(settings: Settings, path: Path) -> None:
             channels_last=run["channels_last"],
             sync_batch_norm=run.get("sync_batch_norm", False),
             seed=settings["seed"],
-            validate=validate,
+            validate=validation_of(validation, run),
         )
     if first and (now := status.read(path) or {}):
         minutes, seen = now.get("train_seconds", 0) / 60, now.get("images_seen", 0)
         note(f"trained on {seen:,} images in {minutes:.1f} min")
+
+
+def validation_of(
+    dataset: Dataset, run: Mapping[str, Any]
+) -> Callable[[Detector], dict[str, float]]:
+    """What scores a detector on that data set while it is trained in the runtime `run`."""
+    truth = dataset.coco()
+
+    def validate(detector: Detector) -> dict[str, float]:
+        results = predict_dataset(
+            detector,
+            dataset,
+            resize=detector.resize,
+            batch_size=VALIDATION_BATCH,
+            device=run["device"],
+            precision=run["precision"],
+            channels_last=run["channels_last"],
+            progress=False,
+        )
+        found = coco.evaluate(truth, results)
+        return {"AP": found["AP"], "AP50": found["AP50"]}
+
+    return validate
 
 
 def evaluate_run(
@@ -176,7 +177,7 @@ def evaluate_run(
         if split == "test" and not thresholds.current(path):  # scored before there were any
             thresholds.keep(path, resamples)
         return before
-    with stage(path, "evaluate"), decoding(run.get("decoder", "auto"), run["device"]):
+    with stage(path, "evaluate"), decoding_of(run):
         truth, results, found = score(
             detector,
             dataset,
@@ -192,9 +193,9 @@ def evaluate_run(
         found["folding"] = folded.describe()
         found["notes"] = [folded.warning] if folded.warning else []
         if detector.proposer is not None:
-            found["proposals"] = proposed(dataset, detector)
+            found["proposals"] = measure_coverage(dataset, detector)
             if found["proposals"]["recall50"] is not None:
-                found["notes"].append(PROPOSED.format(**found["proposals"]))
+                found["notes"].append(COVERAGE.format(**found["proposals"]))
         found["fingerprint"] = protocol
         if split == "test":
             keep_val(path, detector, source(settings).read("val"), protocol, batch_size, mode)
@@ -237,22 +238,6 @@ def keep_val(
     write_json(
         path / "dataset-val.json", about_images(dataset) | weights | dataset.coco(), indent=None
     )
-
-
-def proposed(dataset: Dataset, detector: Detector) -> dict[str, Any]:
-    """Who proposes this detector's regions, and how many of the data set's objects they cover."""
-    samples = with_proposals(dataset, detector.proposer).samples
-    truths = [sample.boxes[~sample.crowd] for sample in samples]
-    regions = [sample.proposals[: detector.max_proposals] for sample in samples]
-    covered = recall(regions, truths, [detector.max_proposals], RECALL_AT)[:, 0]
-    return {
-        **detector.proposer.describe(),
-        "regions": sum(map(len, regions)) / max(1, len(regions)),
-        **{
-            f"recall{100 * iou:.0f}": None if math.isnan(part) else float(part)
-            for iou, part in zip(RECALL_AT, covered, strict=True)
-        },
-    }
 
 
 def about_images(dataset: Dataset) -> dict[str, Any]:

@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 
-from detzoo.data.jpeg import decoding
 from detzoo.engine.precision import PRECISIONS, Mode, choose_channels_last, choose_precision
 from detzoo.files import read_json, write_json
 from detzoo.report.analysis import studies as tables
 from detzoo.run_config import SCORED
 from detzoo.speed.clock import measure
-from detzoo.workflow.settings import one_line, read_moved, runtime_of_run, source
+from detzoo.workflow.settings import decoding_of, one_line, read_moved, runtime_of_run, source
 from detzoo.workflow.stages import provenance, score
 from detzoo.workflow.timing import RUNTIME, UNTRAINED, detector_of
 
@@ -78,7 +77,7 @@ def precision(
             models = {name: detector_of(path, size) for name in modes}
             images = [sample.path for sample in dataset.samples]
             torch.set_num_threads(run["threads"])
-            with decoding(run.get("decoder", "auto"), run["device"]):
+            with decoding_of(run):
                 found = measure(models, images, device=run["device"], mode=modes, **options)
             for name, result in found.items():
                 result["fingerprint"] |= provenance(settings, dataset)

@@ -97,8 +97,9 @@ def time_runs(
         if again or not _timed_together(members, device, mode):
             torch.set_num_threads(threads)
             how = {"device": device, "mode": mode, "size": size, "reference": reference}
-            how |= {"data_root": data_root, "decoder": decoder}
-            failed |= _time_group(members, split, evaluate or {}, **how, **options)
+            how["data_root"] = data_root
+            with decoding(decoder, device):
+                failed |= _time_group(members, split, evaluate or {}, **how, **options)
     return failed
 
 
@@ -112,7 +113,6 @@ def _time_group(
     size: int | Sequence[int] | None,
     reference: str | None,
     data_root: str | None,
-    decoder: str,
     **options: Any,
 ) -> dict[Path, str]:
     """Time runs that share everything but the detector; one that fails is left out, and told of."""
@@ -136,10 +136,9 @@ def _time_group(
         named = [name for name in models if _is(reference, called[name], settings[name])]
         against = named[0] if named else None  # it may be of another group, or have failed
         try:
-            with decoding(decoder, device):
-                results = measure(
-                    models, images, device=device, mode=mode, reference=against, **options
-                )
+            results = measure(
+                models, images, device=device, mode=mode, reference=against, **options
+            )
         except Exception as error:
             # One that fails goes, the others are timed again; what concerns all ends the timing.
             for name in [error.name] if isinstance(error, TimingError) else list(models):
