@@ -28,6 +28,7 @@ DIFFERENT = {
     "batch": 8,
     "recipe": "paper",
     "images_seen": 8000,
+    "decoder": "cuda",
 }
 
 
