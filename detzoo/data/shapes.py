@@ -31,7 +31,8 @@ class Shapes(Coco):
     max_objects: per image, all numbers alike. min_size: the smallest object's longer
     side in pixels; the largest is half of `size`. difficulty: 0 to 1, see `scene.paint`.
     crowd_rate, empty_rate: parts of the images with a crowd region and without objects. Image i of
-    a split is the same whatever the number of images.
+    a split is the same whatever the number of images. test_objects: fewest and most objects of an
+    image of the test split, where they are others than those of the rest.
     """
 
     def __init__(
@@ -50,11 +51,18 @@ class Shapes(Coco):
         crowd_rate: float = 0.03,
         empty_rate: float = 0.05,
         seed: int = 0,
+        test_objects: tuple[int, int] | None = None,
     ) -> None:
         if not 0 <= min_objects <= max_objects or max_objects < 1:
             raise ValueError(
                 f"min_objects {min_objects}, max_objects {max_objects}: need 0 <= min <= max > 0"
             )
+        if test_objects is not None:
+            numbers = all(type(count) is int for count in test_objects)
+            if len(test_objects) != 2 or not numbers or not 0 <= test_objects[0] <= test_objects[1]:
+                raise ValueError(
+                    f"test_objects is {test_objects}: need [min, max], 0 <= min <= max"
+                )
         if not 1 <= min_size < size / 2:
             raise ValueError(
                 f"min_size is {min_size}; it must lie between 1 and half of size {size}"
@@ -78,7 +86,11 @@ class Shapes(Coco):
             "crowd_rate": float(crowd_rate),
             "empty_rate": float(empty_rate),
         }
-        key = json.dumps([VERSION, QUALITY, self.counts, seed, self.parameters], sort_keys=True)
+        content: list[Any] = [VERSION, QUALITY, self.counts, seed, self.parameters]
+        self.test_objects = None if test_objects is None else tuple(test_objects)
+        if self.test_objects:  # else the folder is called as it was before there was such a setting
+            content.append({"test_objects": self.test_objects})
+        key = json.dumps(content, sort_keys=True)
         folder = f"shapes-{hashlib.blake2b(key.encode(), digest_size=4).hexdigest()}"
         super().__init__(Path(root).expanduser() / folder, name, classes=CLASSES)
 
@@ -122,7 +134,8 @@ class Shapes(Coco):
     def scene(self, split: str, index: int) -> Scene:
         """Image `index` of a split."""
         rng = np.random.default_rng([self.seed, SPLITS.index(split), index])
-        return paint(rng, **self.parameters)
+        own = {"objects": self.test_objects} if split == "test" and self.test_objects else {}
+        return paint(rng, **self.parameters | own)
 
     def _write_split(self, folder: Path, split: str, progress: tqdm) -> None:
         images, annotations = [], []

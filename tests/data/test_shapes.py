@@ -177,3 +177,20 @@ class TestFolder:
     def test_impossible_parameters_are_refused(self, tmp_path, bad):
         with pytest.raises(ValueError, match=next(iter(bad))):
             Shapes(tmp_path, **{**SMALL, **bad})
+
+
+def test_the_test_split_may_have_more_objects_than_was_ever_seen(tmp_path):
+    as_ever = Shapes(tmp_path, **SMALL)
+    more = Shapes(tmp_path, **SMALL, max_objects=3, crowd_rate=0, test_objects=[13, 24])
+    assert "shapes-" in as_ever.root.name and as_ever.root != more.root
+    for i in range(8):
+        assert len(more.scene("train", i).boxes) <= 3
+        assert len(more.scene("test", i).boxes) > 3, "as many as found a place"
+    plain = Shapes(tmp_path, **SMALL, max_objects=3, crowd_rate=0)
+    assert np.array_equal(plain.scene("train", 1).pixels, more.scene("train", 1).pixels)
+
+
+@pytest.mark.parametrize("wrong", [[3], [5, 2], [-1, 4], [1, 2, 3], [1.5, 3], [True, 3]])
+def test_test_objects_are_two_numbers(tmp_path, wrong):
+    with pytest.raises(ValueError, match="test_objects is"):
+        Shapes(tmp_path, **SMALL, test_objects=wrong)
