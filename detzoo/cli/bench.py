@@ -6,10 +6,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from detzoo.cli.app import app, command, show
-from detzoo.cli.positional import data_root
+from detzoo.cli.positional import trials
 
 
-@app("bench", positional=data_root)
+@app("bench", positional=trials)
 def main(config: DictConfig) -> int:
     from detzoo.cli.compose import with_trainings
     from detzoo.workflow.bench import bench

@@ -23,7 +23,7 @@ from detzoo.config import folder, plain
 from detzoo.workflow.verb import Settings
 
 GRID = "detzoo.data.Grid"
-SEVERAL = ("bench", "untrained")  # configurations of several trainings
+SEVERAL = ("bench", "tune", "untrained")  # configurations of several trainings
 
 
 def settings(verb: str, *overrides: str) -> Settings:
@@ -74,8 +74,8 @@ def with_trainings(
     """The settings of a verb, with "trainings": the settings of each detector and seed.
 
     config_name, overrides: what `config` was composed of, and the trainings are anew. Also
-    "proposal_choices", of bench: name -> node of all proposals that need a choice; empty where one
-    was made, or no detector takes any. Raises ValueError where there is nothing to train.
+    "proposal_choices", of bench and tune: name -> node of all proposals that need a choice; empty
+    where one was made, or no detector takes any. Raises ValueError where there is nothing to train.
     """
     values = plain(config)
     given = [text.lstrip("+").split("=")[0] for text in overrides]
@@ -96,7 +96,7 @@ def with_trainings(
     chosen = "proposals" in given or values["proposals"]["_target_"] != GRID
     needed = any("proposer" in training["detector"] for training in values["trainings"])
     values["proposal_choices"] = {}
-    if config_name == "bench" and needed and not chosen:
+    if config_name in ("bench", "tune") and needed and not chosen:
         values["proposal_choices"] = _choices(config_name, overrides)
     return values
 

@@ -37,3 +37,13 @@ def data_root(arguments: Sequence[str]) -> list[str]:
     if len(named) != 1 or not (exists(named[0]) or "://" in named[0]):
         return list(arguments)
     return [*rest, f"data.root={quoted(named[0])}"]
+
+
+def trials(arguments: Sequence[str]) -> list[str]:
+    """`tune=8` is tune.trials=8, and a folder is data.root."""
+    number = ("tune=", "tune.trials=")
+    return [text.replace(*number, 1) if _is_number(text) else text for text in data_root(arguments)]
+
+
+def _is_number(text: str) -> bool:
+    return text.startswith("tune=") and not text.startswith("tune={")

@@ -10,15 +10,13 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any, TextIO
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -30,6 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from detzoo.config import folder
 from detzoo.files import write_json
 from detzoo.speed.machine import cores
+from detzoo.workflow.live_table import Row, Table
 from detzoo.workflow.parallel import MOST
 from detzoo.workflow.settings import one_line, read_or_empty
 
@@ -83,27 +82,6 @@ def _output(config: DictConfig) -> Iterator[None]:
 # ------------------------------------------------------------------------------ what it is told
 
 
-@dataclass(frozen=True)
-class Row:
-    """One job as it stands; seen and total are images, seconds what the seen ones took."""
-
-    name: str
-    state: str  # waiting, running, done, failed
-    note: str = ""
-    seen: int = 0
-    total: int = 0
-    seconds: float = 0.0
-
-    @property
-    def left(self) -> float | None:
-        """Seconds, None where that cannot be known yet."""
-        if self.state in ("done", "failed"):
-            return 0.0
-        if not (self.seen and self.seconds):
-            return None
-        return self.seconds / self.seen * max(0, self.total - self.seen)
-
-
 def read_row(journal: Path, number: int, name: str) -> Row:
     told = read_or_empty(journal / f"{number}.json")
     if not told:
@@ -116,107 +94,6 @@ def read_row(journal: Path, number: int, name: str) -> Row:
         before = "was done before" if told.get("before") else ""
         return Row(name, "done", before, seen, seen, 0.0 if before else seconds)
     return Row(name, "running", "", seen, told.get("total", 0), seconds)
-
-
-def time_left(rows: Sequence[Row], at_once: int) -> float | None:
-    """Seconds until the last one is done; None as long as nothing has told how long one takes.
-
-    A job that waits is expected to take as long as those that run or have run take on average.
-    """
-    known = [row.seconds / row.seen * row.total for row in rows if row.seen and row.seconds]
-    if all(row.left == 0 for row in rows):
-        return 0.0
-    if not known:
-        return None
-    mean = sum(known) / len(known)
-    left = [mean if row.left is None else row.left for row in rows]
-    return max(sum(left) / at_once, *left)
-
-
-def clock(seconds: float | None) -> str:
-    if seconds is None:
-        return "?"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
-
-
-def summary(rows: Sequence[Row], at_once: int) -> str:
-    count = {state: sum(row.state == state for row in rows) for state in STATES}
-    said = ", ".join(f"{n} {state}" for state, n in count.items() if n)
-    left = time_left(rows, at_once)
-    return f"{len(rows)} runs: {said}" + (f", {clock(left)} left" if left != 0 else "")
-
-
-STATES = ("done", "failed", "running", "waiting")
-
-
-def line(row: Row, width: int) -> str:
-    """`detector=ssd seed=0  running  1200 of 3000 images, 2:10 left`."""
-    said = row.note
-    if row.state == "running" and row.total:
-        said = f"{row.seen} of {row.total} images, {clock(row.left)} left"
-    elif row.state == "done" and not said:
-        said = f"{row.seen} images in {clock(row.seconds)}" if row.seen else ""
-    return f"{row.name:{width}}  {row.state:8}{said}".rstrip()
-
-
-class Table:
-    """Shows the rows while a sweep runs: redrawn in place on a terminal, elsewhere a line for each
-    change of a state. Use as a context manager.
-    """
-
-    def __init__(
-        self, rows: Callable[[], list[Row]], at_once: int, stream: TextIO, live: bool
-    ) -> None:
-        self.rows, self.at_once, self.stream, self.live = rows, at_once, stream, live
-        self._states: list[str] = []
-        self._drawn = 0
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> Table:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._end.set()
-        self._thread.join()
-        self.update()
-        if not self.live:
-            print(summary(self.rows(), self.at_once), file=self.stream, flush=True)
-
-    def _watch(self) -> None:
-        while not self._end.wait(1.0):
-            self.update()
-
-    def update(self) -> None:
-        rows = self.rows()
-        width = max(len(row.name) for row in rows)
-        if self.live:
-            self._draw([*(line(row, width) for row in rows), summary(rows, self.at_once)])
-            return
-        before = self._states or ["waiting"] * len(rows)
-        self._states = [row.state for row in rows]
-        for number, (row, was) in enumerate(zip(rows, before, strict=True)):
-            if row.state != was:
-                said = f"[{number + 1}/{len(rows)}] {line(row, width)}"
-                ended = row.state in ("done", "failed")
-                said += f" ({summary(rows, self.at_once)})" if ended else ""
-                print(said, file=self.stream, flush=True)
-
-    def _draw(self, lines: list[str]) -> None:
-        size = shutil.get_terminal_size()
-        if len(lines) >= size.lines:  # what has scrolled away cannot be redrawn
-            order = {state: i for i, state in enumerate(("running", "failed", "waiting", "done"))}
-            kept = sorted(range(len(lines) - 1), key=lambda i: order.get(self.rows()[i].state, 9))
-            kept = sorted(kept[: size.lines - 2])
-            lines = [lines[i] for i in kept] + lines[-1:]
-        up = f"\x1b[{self._drawn}F" if self._drawn else ""
-        text = "".join(f"{text[: size.columns - 1]}\x1b[K\n" for text in lines)
-        self.stream.write(f"{up}{text}\x1b[J")
-        self.stream.flush()
-        self._drawn = len(lines)
 
 
 # ------------------------------------------------------------------------------ the sweep

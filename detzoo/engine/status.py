@@ -18,6 +18,10 @@ FIELDS = ("state", "stage", "started", "finished", "error", "images_seen", "trai
 FIELDS += ("pid", "host", "boot")  # of the process: processes.myself
 
 
+class Paused(Exception):
+    """A stage ends before its end because it was asked to; the next call goes on with it."""
+
+
 def read(run_dir: str | Path) -> dict[str, Any] | None:
     """The fields of status.json; None where there is none.
 
@@ -90,7 +94,8 @@ def stage(run_dir: str | Path, name: str) -> Iterator[None]:
         with touching(Path(run_dir) / FILE):
             yield
     except BaseException as error:
-        _record(run_dir, "failed" if isinstance(error, Exception) else "interrupted", error)
+        failed = isinstance(error, Exception) and not isinstance(error, Paused)
+        _record(run_dir, "failed" if failed else "interrupted", error)
         raise
     update(run_dir, state="done", finished=_now())
 
@@ -100,6 +105,8 @@ def failure(run_dir: str | Path, who: str) -> Iterator[None]:
     """Record that `who`, another process than the one in `stage`, has failed; nothing else."""
     try:
         yield
+    except Paused:
+        raise
     except Exception as error:
         _record(run_dir, "failed", error, who)
         raise

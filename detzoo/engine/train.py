@@ -50,6 +50,7 @@ def train(
     on_progress: Callable[[dict[str, Any]], None] | None = None,
     checkpoint_seconds: float = 60.0,
     progress: bool = True,
+    until: int | None = None,
 ) -> None:
     """Train `detector` in place, or go on with the training that stands in `run_dir`.
 
@@ -58,7 +59,8 @@ def train(
     log.csv and curve.csv beside it, and status.json. validate: gets the detector as it would be
     scored now, in eval mode, and gives "AP" and "AP50"; the time it takes is no training time.
     on_progress: called for every step (on a GPU when the next is on its way) with step, steps,
-    images_seen, seconds and loss.
+    images_seen, seconds and loss. until: a number of images after which the training is saved and
+    raises `status.Paused`; the next call goes on from there, under the same schedule.
 
     One of several processes (engine.distributed) gets its part of each batch from `batches`; all
     call `train` and `validate` alike; the first alone writes. sync_batch_norm: over all of them.
@@ -78,7 +80,7 @@ def train(
         )
         if run.step < run.steps:
             with run.log_kept():
-                _loop(run, batches, validate, on_progress, checkpoint_seconds, progress)
+                _loop(run, batches, validate, on_progress, checkpoint_seconds, progress, until)
         distributed.share_buffers(run.scored)
         detector.load_state_dict(run.scored.state_dict())
         detector.eval()
@@ -91,7 +93,9 @@ def _loop(
     on_progress: Callable[[dict[str, Any]], None] | None,
     checkpoint_seconds: float,
     progress: bool,
+    until: int | None,
 ) -> None:
+    run.pause(until)
     val_steps = run.recipe.val_steps(run.steps) if validate else set()
     total = run.steps * run.recipe.batch_size
     show = progress and distributed.is_first()
@@ -106,7 +110,8 @@ def _loop(
             run.update(images, targets)
             now = time.perf_counter()
             run.add_seconds(now - mark)
-            saves = run.step == run.steps or distributed.agreed(now - saved >= checkpoint_seconds)
+            saves = run.step == run.steps or run.pauses(until)
+            saves = saves or distributed.agreed(now - saved >= checkpoint_seconds)
             for step, losses in run.read(all=saves or run.step in val_steps):
                 run.log.add_step(step, run.lr_at(step.number), losses)
                 loss = sum(losses.values())
@@ -127,6 +132,7 @@ def _loop(
             if saves:
                 run.save()
                 saved = shown = time.perf_counter()
+                run.pause(until)
             elif now - shown >= STATUS_SECONDS:
                 run.update_status()
                 shown = now

@@ -92,6 +92,16 @@ class Training:
         self.last = norm, step
         self.unread.append(step)
 
+    def pauses(self, until: int | None) -> bool:
+        """Whether the training stops here for now: `until` images are seen, and more will be."""
+        return until is not None and self.images_seen >= until and self.step < self.steps
+
+    def pause(self, until: int | None) -> None:
+        """Raise Paused where the training, which is saved, stops for now."""
+        if self.pauses(until):
+            total = self.steps * self.recipe.batch_size
+            raise status.Paused(f"stopped at {self.images_seen:,} of {total:,} images")
+
     def add_seconds(self, seconds: float) -> None:
         """The step that was just made took so long."""
         self.seconds += seconds

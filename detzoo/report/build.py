@@ -27,7 +27,8 @@ from detzoo.report.load.protocols import differences, title
 from detzoo.report.load.runs import Run, clean
 from detzoo.report.page.render import Galleries, Section, render
 from detzoo.report.tables.latex import latex
-from detzoo.report.tables.leaderboard import concat, csv, escaped, markdown, noise, notes
+from detzoo.report.tables.leaderboard import concat, csv, escaped, markdown, noise
+from detzoo.report.tables.notes import notes
 
 MOST_BYTES = 5_000_000
 PICTURES = ((640, 82), (480, 72), (360, 65), (240, 60))  # (side, JPEG quality), until the page fits

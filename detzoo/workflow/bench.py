@@ -13,7 +13,6 @@ from typing import Any
 from detzoo.config import build
 from detzoo.data import with_proposals
 from detzoo.data.proposals import installed
-from detzoo.engine.progress import note, part_of_others
 from detzoo.files import check_writable
 from detzoo.metrics.proposals import recall
 from detzoo.report import gather, write
@@ -31,6 +30,7 @@ from detzoo.workflow.settings import (
     write_check,
 )
 from detzoo.workflow.timing import time_runs
+from detzoo.workflow.tuning import tune_all
 from detzoo.workflow.verb import takes_settings
 
 COVERAGE_IMAGES = 16  # on which the proposals are compared
@@ -56,10 +56,11 @@ class Bench(Report):
 def bench(settings: Mapping[str, Any], *, command: str = "detzoo.bench, from Python") -> Bench:
     """Train, score and time several detectors on equal terms, and write the report.
 
-    settings: of `detzoo bench`, with its trainings: `detzoo.settings("bench", ...)`. command: what
-    the page says it was made by. What is done is skipped, what was cut off is resumed, and a run
-    that fails stops no other. Raises ValueError, before anything starts, for settings and data that
-    cannot be used.
+    Where settings["tune"]["trials"] is not 0, each detector's settings are searched first: see
+    `detzoo.tune`. settings: of `detzoo bench`, with its trainings: `detzoo.settings("bench", ...)`.
+    command: what the page says it was made by. What is done is skipped, what was cut off is
+    resumed, and a run that fails stops no other. Raises ValueError, before anything starts, for
+    settings and data that cannot be used, and ImportError where the search lacks Optuna.
     """
     if "trainings" not in settings:
         raise ValueError('bench takes what detzoo.settings("bench", ...) gives: a run per detector')
@@ -69,12 +70,17 @@ def bench(settings: Mapping[str, Any], *, command: str = "detzoo.bench, from Pyt
     check_writable(Path(settings["root"]) / settings["name"] / "run" / "config.yaml")
     runs = [settings_of(training) for training in with_best_proposals(settings)]
     checked = check_source(source(runs[0]))
+    root = source(runs[0]).read("test").root
     print_warnings(checked)
+    untuned: dict[Path, str] = {}
+    if settings["tune"]["trials"]:
+        jobs, threads = settings["jobs"], settings["runtime"]["threads"]
+        runs, _, untuned = tune_all(runs, settings["tune"], settings["root"], jobs, threads)
     paths = [directory(run, settings["root"]) for run in runs]
     for path in paths:
         write_check(checked, path)
-    failed = _train_and_time(settings, runs, paths)
-    root = source(runs[0]).read("test").root
+    failed = untuned | (_train_and_time(settings, runs, paths) if runs else {})
+    paths += untuned  # searches without a winner, which the page names
     book = gather(paths, data_root=str(root.resolve()))
     page = write(
         book,
@@ -90,19 +96,10 @@ def _train_and_time(
     settings: Mapping[str, Any], runs: Sequence[Settings], paths: Sequence[Path]
 ) -> dict[Path, str]:
     """Gives path -> error of the runs that failed."""
-    failed: dict[Path, str] = {}
     evaluate, timing = settings["evaluate"], settings["speed"]
     at_once = parallel.how_many(settings["jobs"], runs, settings["runtime"]["threads"])
     with Overall(runs, paths, timing["seconds"]):
-        if at_once > 1:
-            failed = parallel.side_by_side(runs, paths, evaluate, at_once)
-        else:
-            for number, (run, path) in enumerate(zip(runs, paths, strict=True)):
-                note(parallel.announcement(number, runs, path))
-                part_of_others(parallel.named(run))
-                if error := parallel.train_and_score(run, path, evaluate):
-                    failed[path] = error
-                part_of_others("")
+        failed = parallel.run_all(runs, paths, evaluate, at_once)
     scored = [path for path in paths if path not in failed]
     if scored:
         failed |= time_runs(scored, **timing, evaluate=evaluate, again=False)

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing import get_context
@@ -17,11 +17,13 @@ from typing import Any
 
 from detzoo.config import build
 from detzoo.engine import status
-from detzoo.engine.progress import note
+from detzoo.engine.progress import note, part_of_others
 from detzoo.speed.lock import begun_by, command_line
 from detzoo.speed.machine import cores
 from detzoo.workflow.settings import Settings, print_failure, source
 
+# Of a run, its directory and options: gives the error in one line, None where it went well
+Work = Callable[[Settings, Path, dict[str, Any]], "str | None"]
 MOST = 4  # at once: every one keeps its own images in memory
 
 
@@ -50,24 +52,54 @@ def train_and_score(settings: Settings, path: Path, evaluate: dict[str, Any]) ->
     return None
 
 
-def side_by_side(
-    runs: Sequence[Settings], paths: Sequence[Path], evaluate: dict[str, Any], jobs: int
+def run_all(
+    runs: Sequence[Settings],
+    paths: Sequence[Path],
+    options: dict[str, Any],
+    jobs: int,
+    work: Work = train_and_score,
+    announce: bool = True,
 ) -> dict[Path, str]:
-    """Train and score all runs, `jobs` at a time, on equal shares of the cores.
+    """`work` on every run, `jobs` at a time; gives path -> error of those that failed."""
+    if jobs > 1:
+        return side_by_side(runs, paths, options, jobs, work, announce)
+    failed = {}
+    for number, (run, path) in enumerate(zip(runs, paths, strict=True)):
+        if announce:
+            note(announcement(number, runs, path))
+        part_of_others(named(run))
+        if error := work(run, path, options):
+            failed[path] = error
+        part_of_others("")
+    return failed
 
-    Gives path -> error of those that failed. A run whose process is killed fails alone. When this
-    process ends, for whatever reason, so do the others; what they were at goes on at the next call.
+
+def side_by_side(
+    runs: Sequence[Settings],
+    paths: Sequence[Path],
+    options: dict[str, Any],
+    jobs: int,
+    work: Work = train_and_score,
+    announce: bool = True,
+) -> dict[Path, str]:
+    """`work` (train and score) on all runs, `jobs` at a time, on equal shares of the cores.
+
+    work: a function of a module, called in a process of its own with a run, its path, and `options`
+    with the number of its threads. Gives path -> error of those that failed. A run whose process is
+    killed fails alone. When this process ends, for whatever reason, so do the others; what they
+    were at goes on at the next call.
     """
     _propose_first(runs)
     context = get_context("spawn")
     living: set[BaseProcess] = set()
 
-    def work(number: int) -> str | None:
+    def run_one(number: int) -> str | None:
         settings, path = runs[number], paths[number]
         threads = max(1, cores() // jobs)
-        arguments = (settings, path, evaluate, threads, command_line())
+        arguments = (work, settings, path, {**options, "threads": threads}, command_line())
         process = context.Process(target=_work, args=arguments)
-        note(announcement(number, runs, path))
+        if announce:
+            note(announcement(number, runs, path))
         process.start()
         living.add(process)
         process.join()
@@ -79,7 +111,7 @@ def side_by_side(
 
     with ThreadPoolExecutor(jobs) as pool:
         try:
-            errors = list(pool.map(work, range(len(runs))))
+            errors = list(pool.map(run_one, range(len(runs))))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in list(living):
@@ -99,22 +131,16 @@ def named(run: Settings) -> str:
 
 
 def _work(
-    settings: Settings,
-    path: Path,
-    evaluate: dict[str, Any],
-    threads: int,
-    command: str,
+    work: Work, settings: Settings, path: Path, options: dict[str, Any], command: str
 ) -> None:
     """The life of one process."""
     import torch
 
-    from detzoo.engine.progress import part_of_others
-
     begun_by(command)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     part_of_others(named(settings))
-    torch.set_num_threads(threads)
-    sys.exit(train_and_score(settings, path, {**evaluate, "threads": threads}) is not None)
+    torch.set_num_threads(options["threads"])
+    sys.exit(work(settings, path, options) is not None)
 
 
 def _end_with(parent: int) -> None:

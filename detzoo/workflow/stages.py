@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from detzoo.run_config import SCORED, keep_proposer
 from detzoo.speed.machine import environment
 from detzoo.workflow import heatmaps, thresholds
 from detzoo.workflow.coverage import COVERAGE, measure_coverage
+from detzoo.workflow.provenance import provenance
 from detzoo.workflow.settings import (
     Settings,
     decoding_of,
@@ -44,9 +46,10 @@ from detzoo.workflow.settings import (
 VALIDATION_BATCH = 16
 
 
-def train_run(settings: Settings, path: Path) -> None:
+def train_run(settings: Settings, path: Path, until: int | None = None) -> None:
     """Train into `path`; a run that was cut off goes on, one that is done is left alone.
 
+    until: a number of images after which it is left as if it were cut off there.
     Raises ValueError where another process on this machine is training into it.
     """
     first = distributed.is_first()
@@ -60,7 +63,7 @@ def train_run(settings: Settings, path: Path) -> None:
             raise ValueError(f"{path} is being trained already, by {status.who(now)}")
         write_text(path / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
     run = settings["runtime"]
-    with distributed.stage(path, "train"), decoding_of(run):
+    with suppress(status.Paused), distributed.stage(path, "train"), decoding_of(run):
         data = source(settings)
         device = torch.device(run["device"])
         if first:
@@ -101,6 +104,7 @@ def train_run(settings: Settings, path: Path) -> None:
             sync_batch_norm=run.get("sync_batch_norm", False),
             seed=settings["seed"],
             validate=validation_of(validation, run),
+            until=until,
         )
     if first and (now := status.read(path) or {}):
         minutes, seen = now.get("train_seconds", 0) / 60, now.get("images_seen", 0)
@@ -283,14 +287,3 @@ def score(
         progress=sys.stderr.isatty() and alone(),
     )
     return truth, results, found
-
-
-def provenance(settings: Settings, dataset: Dataset) -> dict[str, Any]:
-    """What every number's fingerprint says of the images and of the training behind it."""
-    return {
-        "dataset_hash": dataset.hash,
-        "split": dataset.split,
-        "recipe": settings["recipe"],
-        "images_seen": settings["recipe"]["images_seen"],
-        "seed": settings["seed"],
-    }

@@ -15,8 +15,9 @@ from detzoo.files import read_json, write_json
 from detzoo.report.analysis import studies as tables
 from detzoo.run_config import SCORED
 from detzoo.speed.clock import measure
+from detzoo.workflow.provenance import provenance
 from detzoo.workflow.settings import decoding_of, one_line, read_moved, runtime_of_run, source
-from detzoo.workflow.stages import provenance, score
+from detzoo.workflow.stages import score
 from detzoo.workflow.timing import RUNTIME, UNTRAINED, detector_of
 
 STUDIES = tables.STUDIES

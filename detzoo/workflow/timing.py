@@ -23,6 +23,7 @@ from detzoo.files import write_json
 from detzoo.report.load.runs import OBJECT
 from detzoo.run_config import SCORED, read_run
 from detzoo.speed.clock import TimingError, measure
+from detzoo.workflow.provenance import provenance
 from detzoo.workflow.settings import (
     Settings,
     one_line,
@@ -32,7 +33,7 @@ from detzoo.workflow.settings import (
     runtime_of_run,
     source,
 )
-from detzoo.workflow.stages import evaluate_run, provenance
+from detzoo.workflow.stages import evaluate_run
 
 RUNTIME = ("device", "precision", "channels_last", "threads")
 UNTRAINED = "none"  # the `weights` of a model that is timed with its random weights

@@ -7,7 +7,6 @@ import signal
 import sys
 import threading
 import time
-from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,9 @@ from omegaconf import DictConfig
 
 from detzoo.cli import sweep
 from detzoo.cli.app import app
-from detzoo.cli.sweep import Row, Table, line, summary, time_left
 from detzoo.files import write_json
 from detzoo.workflow.devices import free_device
+from detzoo.workflow.live_table import Row
 
 
 @pytest.fixture(autouse=True)
@@ -172,26 +171,6 @@ def test_two_runs_never_have_the_same_device(tmp_path: Path, capsys) -> None:
         assert index == 0, "what failed has let go"
 
 
-ROWS = [
-    Row("seed=0", "done", "", 100, 100, 50.0),
-    Row("seed=1", "running", "", 40, 100, 20.0),
-    Row("seed=2", "failed", "ValueError: no"),
-    Row("seed=3", "waiting"),
-]
-
-
-def test_the_time_left_is_that_of_what_runs_and_waits() -> None:
-    assert ROWS[1].left == 30
-    assert time_left(ROWS, 1) == 80  # 30 of seed 1, and 50 of seed 3, as long as the others
-    assert time_left(ROWS, 2) == 50  # seed 3 alone takes that
-    assert time_left([Row("a", "running"), Row("b", "waiting")], 1) is None
-    assert time_left([ROWS[0], ROWS[2]], 1) == 0
-    assert summary(ROWS, 1) == "4 runs: 1 done, 1 failed, 1 running, 1 waiting, 1:20 left"
-    assert line(ROWS[1], 8) == "seed=1    running 40 of 100 images, 0:30 left"
-    assert line(ROWS[0], 6) == "seed=0  done    100 images in 0:50"
-    assert sweep.clock(3725) == "1:02:05" and sweep.clock(None) == "?"
-
-
 def test_a_row_is_read_from_the_journal_and_the_run(tmp_path: Path) -> None:
     assert sweep.read_row(tmp_path, 0, "a") == Row("a", "waiting")
     write_json(tmp_path / "0.json", {"code": None, "path": str(tmp_path / "run"), "total": 80})
@@ -200,23 +179,6 @@ def test_a_row_is_read_from_the_journal_and_the_run(tmp_path: Path) -> None:
     assert sweep.read_row(tmp_path, 0, "a") == Row("a", "running", "", 8, 80, 2.0)
     sweep._note(tmp_path, 0, code=1, error="ValueError: no")
     assert sweep.read_row(tmp_path, 0, "a") == Row("a", "failed", "ValueError: no")
-
-
-def test_on_a_terminal_the_table_is_redrawn_in_place(monkeypatch) -> None:
-    monkeypatch.setenv("COLUMNS", "30")
-    monkeypatch.setenv("LINES", "24")
-    table = Table(lambda: ROWS, 1, stream := StringIO(), live=True)
-    table.update()
-    first = stream.getvalue()
-    assert first.count("\n") == len(ROWS) + 1 and "\x1b[5F" not in first
-    assert all(len(text) < 40 for text in first.split("\n"))
-    table.update()
-    assert stream.getvalue().removeprefix(first).startswith("\x1b[5F")
-    monkeypatch.setenv("LINES", "4")  # the summary and what matters most
-    table = Table(lambda: ROWS, 1, stream := StringIO(), live=True)
-    table.update()
-    text = stream.getvalue()
-    assert "seed=1" in text and "seed=2" in text and "seed=0" not in text and "4 runs" in text
 
 
 def test_beside_a_table_jobs_print_into_the_journal_and_failures_are_shown_at_the_end(

@@ -137,6 +137,23 @@ def test_a_run_that_stops_goes_on_to_the_same_bits(tmp_path, layout, capsys):
         assert [[r[c] for c in columns] for r in first] == [[r[c] for c in columns] for r in second]
 
 
+def test_a_training_that_is_paused_goes_on_under_the_same_schedule(tmp_path):
+    """Pauses leave no trace: weights, log and curve are those of a training without them."""
+    whole = run(tmp_path / "whole", steps=20, validate=score)
+    for until, seen in ((20, 20), (20, 20), (37, 40)):
+        with pytest.raises(status.Paused, match=f"stopped at {seen} of 80 images"):
+            run(tmp_path / "cut", steps=20, validate=score, until=until)
+        now = status.read(tmp_path / "cut")
+        assert (now["state"], now["images_seen"]) == ("interrupted", seen)
+        assert [int(row["images_seen"]) for row in rows(tmp_path / "cut" / "curve.csv")][-1] == seen
+    detector = run(tmp_path / "cut", steps=20, validate=score, until=80)
+    assert status.read(tmp_path / "cut")["state"] == "done"
+    assert_equal(whole.state_dict(), detector.state_dict())
+    for name, columns in (("log.csv", ["step", "lr", "loss"]), ("curve.csv", ["AP", "AP50"])):
+        first, second = (rows(tmp_path / folder / name) for folder in ("whole", "cut"))
+        assert [[r[c] for c in columns] for r in first] == [[r[c] for c in columns] for r in second]
+
+
 def test_a_finished_run_is_only_loaded(tmp_path):
     first = run(tmp_path, steps=4)
     before = (tmp_path / "checkpoint.pt").stat().st_mtime_ns

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from detzoo.report.analysis.detectors import Detail
 from detzoo.report.analysis.tails import outliers, reason
-from detzoo.report.figures import details, latency, overview
+from detzoo.report.figures import details, effort, latency, overview
 from detzoo.report.figures.fonts import families, legend
 from detzoo.report.figures.overview import INK, MOST_CLASSES, PAPER
 from detzoo.report.figures.palette import Style
@@ -117,6 +117,15 @@ def draw(
             "AP on the validation split while training, one line a run. Where lines still rise or "
             "cross, another budget could give another order.",
             lambda width: overview.curves(by_name, styles, width),
+        ),
+        (
+            "effort",
+            "What a search is worth",
+            "The best AP on val to be expected of so many trials, and one standard deviation "
+            "(Dodge et al. 2019, equation 1, with replacement from the trials that were made): a "
+            "line that is flat needs no search, one that rises won by it. Of all trials at the "
+            "first rung, at equal images seen; later ones were chosen by what the first gave.",
+            lambda width: effort.expected(by_name, styles, width),
         ),
         (
             "classes",

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from detzoo.report.load.effort import budget_of, defaults_of, effort_of, minutes_of
 from detzoo.report.load.runs import Run, clean, dig
 
 # The field in metrics.json's fingerprint -> how the page calls it.
@@ -29,6 +30,7 @@ ACCURACY = {
     "recipe": "recipe",
     "images_seen": "images seen",
     "decoder": "decoder of scored JPEGs",  # where it is not the CPU's
+    "budget": "budget",
 }
 # The same of speed.json's fingerprint; a run that was not timed fits any of them.
 SPEED = {
@@ -55,9 +57,30 @@ def accuracy_fingerprint(run: Run) -> dict[str, Any]:
     """The fields of ACCURACY as the run recorded them; None for what it did not record."""
     found = {key: dig(run.metrics, "fingerprint", key) for key in ACCURACY}
     if isinstance(found["recipe"], dict):
-        found["recipe"] = {k: v for k, v in found["recipe"].items() if k not in OWN_TO_A_DETECTOR}
+        found |= _budget(found["recipe"])
+        before = _before_search(defaults_of(run))
+        unset = [key for key, value in before.items() if value is None]
+        recipe = found["recipe"] | before
+        found["recipe"] = {k: v for k, v in recipe.items() if k not in (*OWN_TO_A_DETECTOR, *unset)}
     found["compile"] = bool(found["compile"])  # before it was recorded, nothing was compiled
     return found
+
+
+def _budget(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The budget as a kind and its size. In minutes each detector sees as many images as it can."""
+    if minutes_of(recipe) is None:
+        return {"budget": "images"}
+    kept = {key: value for key, value in recipe.items() if key not in ("images_seen", "minutes")}
+    return {"budget": budget_of(recipe), "images_seen": None, "recipe": kept}
+
+
+def _before_search(defaults: dict[str, Any]) -> dict[str, Any]:
+    """The recipe's values in place of those that a search chose, which may differ inside a table as
+    the rate may."""
+    recipe = "recipe."
+    return {
+        key.removeprefix(recipe): value for key, value in defaults.items() if key.startswith(recipe)
+    }
 
 
 def speed_fingerprint(run: Run) -> dict[str, Any]:
@@ -198,7 +221,9 @@ def titled(run: Run, name: str) -> str:
 def _identity(run: Run) -> dict[str, Any]:
     """What makes it this detector and no other: all that one configures but the seed."""
     identity = {key: run.config.get(key) for key in ("detector", "augment", "train_hash")}
-    return identity | {"lr": dig(run.config, "recipe", "lr")}
+    effort = effort_of(run)
+    tuned = {"tuned": str(effort)} if effort else {}
+    return identity | {"lr": dig(run.config, "recipe", "lr")} | tuned
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, str]:

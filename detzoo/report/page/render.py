@@ -34,7 +34,8 @@ from detzoo.report.load.protocols import Group, title
 from detzoo.report.load.runs import Run, clean
 from detzoo.report.page import protocol
 from detzoo.report.page.rows import beyond_row, board_row, deployed_row, left_out_row, run_row
-from detzoo.report.tables.leaderboard import LEAST, columns, noise, notes
+from detzoo.report.tables.leaderboard import LEAST, columns, noise
+from detzoo.report.tables.notes import notes
 
 # What `Sentence.about` leads the page, and how the page calls the rest
 LEAD = ("accuracy", "speed", "threshold", "training")

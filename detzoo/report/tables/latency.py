@@ -8,7 +8,8 @@ from pathlib import Path
 
 from detzoo.report.load.protocols import differences, names, show, speed_groups, title, titled
 from detzoo.report.load.runs import Run, clean, dig, interval, load_all, number, shorten
-from detzoo.report.tables.leaderboard import about, aligned, digits, warnings
+from detzoo.report.tables.leaderboard import aligned, digits
+from detzoo.report.tables.notes import about, warnings
 
 STAGES = ("decode", "proposals", "preprocess", "transfer", "network", "postprocess", "restore")
 PARTS = ("backbone", "neck", "rpn", "head", "rest")

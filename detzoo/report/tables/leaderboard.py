@@ -8,12 +8,13 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from detzoo.report.load.effort import budget_of, effort_of
 from detzoo.report.load.protocols import (
     Group,
     groups,
@@ -80,16 +81,19 @@ COLUMNS = (
     Column("peak_memory_mb", "peak MB", "peak memory while timed", False),
     Column("train_seconds", "train min", "training time in minutes", False, scale=60, main=True),
     Column("images_seen", "images seen", "images that the training saw", None, "whole"),
+    Column("trials", "trials", "of its settings, before the training", None, "whole"),
+    Column("tuning_images", "tuned on", "images that all trials saw together", None, "whole"),
 )
 _LIMITS = tuple(f"{key}_{side}" for key in (*ACCURACIES, "p50_ms") for side in ("low", "high"))
 _WHOLE = ("table", "runs", "images", "groups", "throughput_batch", "parameters", "images_seen")
-_WHOLE += ("rank", "rank_worst")
+_WHOLE += ("rank", "rank_worst", "trials", "tuning_images")
 ORDER = ("table", "detector", "kind", "seed", "runs", "state", *(c.key for c in COLUMNS), *_LIMITS)
 ORDER += (
     "threshold",
     "precision",
     "recall",
     "rank_worst",
+    "budget",
     "AP_sd",
     "throughput_batch",
     "network_ms",
@@ -102,7 +106,7 @@ ORDER += (
 
 def _row(run: Run, name: str) -> dict[str, object]:
     """One run as the DataFrame's row."""
-    metrics, speed = run.metrics, run.speed
+    metrics, speed, effort = run.metrics, run.speed, effort_of(run)
     row: dict[str, object] = {key: number(metrics, key) for key in ACCURACIES}
     for key in ACCURACIES:
         low, high = interval(metrics, "intervals", key)
@@ -122,6 +126,9 @@ def _row(run: Run, name: str) -> dict[str, object]:
         "throughput_batch": number(speed, "throughput", "batch"),
         "train_seconds": number(run.status, "train_seconds"),
         "images_seen": run.images_seen,
+        "trials": effort.trials if effort else math.nan,
+        "tuning_images": effort.total if effort else math.nan,
+        "budget": budget_of(dig(run.config, "recipe")),
         "images": number(metrics, "images"),
         "groups": number(metrics, "groups", "number"),
         "AP_sd": math.nan,
@@ -148,7 +155,8 @@ def _mean(rows: Sequence[dict[str, object]]) -> dict[str, object]:
     for key in _LIMITS:
         row[key] = (frame[key].min if key.endswith("_low") else frame[key].max)(skipna=False)
     row |= {"AP_sd": frame["AP"].std(ddof=1, skipna=False), "runs": len(rows), "kind": "mean"}
-    row |= {"detector": rows[0]["detector"], "seed": ", ".join(str(r["seed"]) for r in rows)}
+    row |= {key: rows[0][key] for key in ("detector", "budget")}
+    row |= {"seed": ", ".join(str(r["seed"]) for r in rows)}
     states = dict.fromkeys(str(r["state"]) for r in rows)
     return row | {"state": ", ".join(states), "run": "", "path": ""}
 
@@ -202,8 +210,8 @@ def seed_text(row: pd.Series) -> str:
 
 
 def columns(frame: pd.DataFrame) -> list[Column]:
-    """COLUMNS, without ranks, F1 and proposals where nobody has any."""
-    rare = ("rank", "F1", "proposals_ms")
+    """COLUMNS, without ranks, F1, proposals and trials where nobody has any."""
+    rare = ("rank", "F1", "proposals_ms", "trials", "tuning_images")
     return [c for c in COLUMNS if c.key not in rare or frame[c.key].notna().any()]
 
 
@@ -272,27 +280,3 @@ def aligned(rows: Sequence[Sequence[str]], left: int) -> list[str]:
         ).rstrip()
         for row in rows
     ]
-
-
-def notes(runs: Sequence[Run], called: Mapping[Run, str]) -> dict[str, str]:
-    """What is wrong with a row or must be known of it -> the rows that it is about."""
-    return about([(f"{called[r]} ({r.title})", [*r.problems, *warnings(r)]) for r in runs])
-
-
-def about(told: Sequence[tuple[str, Sequence[str]]]) -> dict[str, str]:
-    """(row, what is told of it) -> text: its rows, or `all rows` where they are more than two."""
-    rows_of: dict[str, list[str]] = {}
-    for row, texts in told:
-        for text in texts:
-            rows_of.setdefault(text, []).append(row)
-    return {
-        text: "all rows" if len(rows) == len(told) > 2 else ", ".join(rows)
-        for text, rows in rows_of.items()
-    }
-
-
-def warnings(run: Run) -> list[str]:
-    """What the clock warned of, and what scoring noted."""
-    found = (run.speed.get("warnings"), run.metrics.get("notes"))
-    texts = [text for part in found if isinstance(part, list) for text in part]
-    return list(dict.fromkeys(clean(text, 500) for text in texts))

@@ -17,8 +17,8 @@ from detzoo.report.tables.leaderboard import (
     contenders,
     group_frame,
     limits,
-    notes,
 )
+from detzoo.report.tables.notes import notes
 
 NAME_WIDTH = 24  # of a detector in the terminal's table
 

@@ -1,0 +1,35 @@
+"""What is wrong with a row of a table, or must be known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from detzoo.report.load.effort import effort_notes
+from detzoo.report.load.runs import Run, clean
+
+
+def notes(runs: Sequence[Run], called: Mapping[Run, str]) -> dict[str, str]:
+    """What is wrong with a row or must be known of it -> the rows that it is about."""
+    effort = effort_notes(runs)
+    return about(
+        [(f"{called[r]} ({r.title})", [*r.problems, *warnings(r), *effort[r]]) for r in runs]
+    )
+
+
+def about(told: Sequence[tuple[str, Sequence[str]]]) -> dict[str, str]:
+    """(row, what is told of it) -> text: its rows, or `all rows` where they are more than two."""
+    rows_of: dict[str, list[str]] = {}
+    for row, texts in told:
+        for text in texts:
+            rows_of.setdefault(text, []).append(row)
+    return {
+        text: "all rows" if len(rows) == len(told) > 2 else ", ".join(rows)
+        for text, rows in rows_of.items()
+    }
+
+
+def warnings(run: Run) -> list[str]:
+    """What the clock warned of, and what scoring noted."""
+    found = (run.speed.get("warnings"), run.metrics.get("notes"))
+    texts = [text for part in found if isinstance(part, list) for text in part]
+    return list(dict.fromkeys(clean(text, 500) for text in texts))

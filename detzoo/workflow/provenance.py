@@ -1,0 +1,20 @@
+"""Where a number comes from: the part of every fingerprint that scoring and timing share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from detzoo.data import Dataset
+from detzoo.workflow.settings import Settings
+
+
+def provenance(settings: Settings, dataset: Dataset) -> dict[str, Any]:
+    """What every number's fingerprint says of the images and of the training behind it."""
+    return {
+        "dataset_hash": dataset.hash,
+        "split": dataset.split,
+        "recipe": settings["recipe"],
+        "images_seen": settings["recipe"]["images_seen"],
+        "seed": settings["seed"],
+        **({"effort": settings["effort"]} if "effort" in settings else {}),
+    }

@@ -1,0 +1,115 @@
+"""What equal searches cost, said before they start."""
+
+from __future__ import annotations
+
+import csv
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from detzoo.engine import status
+from detzoo.speed.machine import cores
+from detzoo.workflow.live_table import clock
+from detzoo.workflow.settings import Settings, read_or_empty
+from detzoo.workflow.space import LR, rates
+from detzoo.workflow.stages import train_run
+
+if TYPE_CHECKING:
+    from detzoo.workflow.tuning import Task
+
+PROBED = 4  # steps from which the time of one is estimated; the first is left out
+
+
+def print_plan(task: Task) -> None:
+    """What is searched, by the first detector's task: it is the same for all."""
+    plan, batch = task.plan, task.settings["recipe"]["batch_size"]
+    rungs = [
+        f"{count} to {plan.images_at(rung, batch):,}" for rung, count in enumerate(plan.counts)
+    ]
+    print(
+        f"tuning: {plan.trials} trials for every detector, trained {', '.join(rungs)} images "
+        f"({task.total:,} in all); the better half on val goes on"
+    )
+    own = rates(task.settings)
+    for name, dimension in task.space.items():
+        default = name == LR and dimension == own
+        print(f"  {name}: {'a decade to either side of its own rate' if default else dimension}")
+
+
+def estimates(tasks: Sequence[Task], at_once: int) -> dict[str, float]:
+    """label -> seconds an image: of the search so far, else of a few steps that are made for it.
+
+    at_once: how many searches share the cores. NaN where the steps fail; the search says why.
+    """
+    found = {}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, cores() // at_once) if at_once > 1 else threads)
+    for task in tasks:
+        now = read_or_empty(task.folder / status.FILE)
+        if now.get("images_seen") and now.get("train_seconds"):
+            found[task.settings["label"]] = now["train_seconds"] / now["images_seen"]
+        else:
+            found[task.settings["label"]] = probe(task.settings)
+    torch.set_num_threads(threads)
+    return found
+
+
+def probe(settings: Settings) -> float:
+    """Seconds of training an image, from a few steps into a folder that is thrown away."""
+    batch = settings["recipe"]["batch_size"]
+    recipe = {key: value for key, value in settings["recipe"].items() if key != "minutes"}
+    recipe |= {"images_seen": PROBED * batch, "val_points": 0}
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+                train_run({**settings, "recipe": recipe}, Path(folder))
+            with open(Path(folder) / "log.csv", newline="", encoding="utf-8") as file:
+                points = [float(line["seconds"]) for line in csv.DictReader(file)]
+        except Exception:
+            return float("nan")
+    return (points[-1] - points[0]) / (batch * (len(points) - 1))
+
+
+def print_costs(
+    tasks: Sequence[Task], runs: Sequence[Settings], seconds: Mapping[str, float], at_once: int
+) -> float | None:
+    """The cost of each detector and of all; gives the seconds of the winners' trainings."""
+    tuning = winners = 0.0
+    for task in tasks:
+        label = task.settings["label"]
+        if task.done:
+            print(f"  {label}: done already")
+            continue
+        seen = read_or_empty(task.folder / status.FILE).get("images_seen") or 0
+        own = [run for run in runs if run["label"] == label]
+        left = seconds[label] * max(0, task.total - seen)
+        then = sum(_budget(run, seconds[label]) for run in own)
+        print(f"  {label}: {clock_of(left)} of tuning, then {clock_of(then)} ({len(own)} seeds)")
+        tuning, winners = tuning + left, winners + then
+    whole = (tuning + winners) / at_once
+    print(
+        f"together about {clock_of(whole)} with {at_once} at once, of which tuning "
+        f"{clock_of(tuning / at_once)}: by the time of a step now, validation not counted"
+    )
+    return None if math.isnan(winners) else winners / at_once
+
+
+def _budget(run: Settings, seconds: float) -> float:
+    """The seconds of a winner's training."""
+    minutes = run["recipe"].get("minutes")
+    return 60 * minutes if minutes else seconds * run["recipe"]["images_seen"]
+
+
+def clock_of(seconds: float) -> str:
+    return "?" if math.isnan(seconds) else clock(seconds)
+
+
+def shown(value: object) -> str:
+    """A value for people."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
