@@ -27,7 +27,9 @@ class Recipe:
     without). weight_decay: applies to no bias and no norm layer. clip_norm: the largest norm of the
     whole gradient, or None. ema_decay: of the averaged weights that are scored, or None for none;
     it warms up, as 1 - step^-ema_power, so that a short training averages over its end only.
-    val_points: how often, evenly spaced, a training is scored on the validation split.
+    val_points: how often, evenly spaced, a training is scored on the validation split. patience:
+    of so many points in a row at which AP is no higher than before them, the last ends the
+    training, whose weights then are the last, not the best ones; None: never.
     """
 
     images_seen: int
@@ -44,6 +46,7 @@ class Recipe:
     ema_decay: float | None = None
     ema_power: float = 2 / 3
     val_points: int = 5
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("images_seen", "batch_size", "lr", "clip_norm"):
@@ -54,6 +57,11 @@ class Recipe:
             value = getattr(self, name)
             if value < 0:
                 raise ValueError(f"recipe.{name} is {value}; it must not be negative")
+        if self.patience is not None and not 1 <= self.patience < self.val_points:
+            raise ValueError(
+                f"recipe.patience is {self.patience} points of recipe.val_points="
+                f"{self.val_points}; it must be from 1 to below that"
+            )
         if self.optimizer not in (known := list_optimizers()):
             near = get_close_matches(str(self.optimizer), known, 3) or ["adamw", "sgd", "momentum"]
             raise ValueError(
@@ -111,6 +119,13 @@ class Recipe:
         if self.ema_decay is None:
             return None
         return ModelEmaV3(model, decay=self.ema_decay, use_warmup=True, warmup_power=self.ema_power)
+
+    def gives_up(self, aps: Sequence[float]) -> bool:
+        """Whether the training ends here; aps: of the points of its curve so far, NaN for n/a."""
+        if self.patience is None or len(aps) <= self.patience:
+            return False
+        known = [-math.inf if math.isnan(ap) else ap for ap in aps]
+        return max(known[-self.patience :]) <= max(known[: -self.patience])
 
     def val_steps(self, steps: int) -> set[int]:
         """After which of 1..`steps` a training is scored: evenly spaced, and after the last."""

@@ -17,7 +17,7 @@ import torch
 from detzoo.detector import Detector
 from detzoo.engine import checkpoint, distributed
 from detzoo.engine.precision import fastest_convolutions
-from detzoo.engine.progress import Progress
+from detzoo.engine.progress import Progress, note
 from detzoo.engine.recipe import Recipe
 from detzoo.engine.step import NonFiniteLoss as NonFiniteLoss
 from detzoo.engine.training import Training
@@ -57,7 +57,8 @@ def train(
     In the end the detector holds the weights that are scored (the average, where the recipe has
     one) and is in eval mode. Writes checkpoint.pt every `checkpoint_seconds` and at the end,
     log.csv and curve.csv beside it, and status.json. validate: gets the detector as it would be
-    scored now, in eval mode, and gives "AP" and "AP50"; the time it takes is no training time.
+    scored now, in eval mode, and gives "AP" and "AP50"; the time it takes is no training time. By
+    recipe.patience it may end the training before its budget is spent.
     on_progress: called for every step (on a GPU when the next is on its way) with step, steps,
     images_seen, seconds and loss. until: a number of images after which the training is saved and
     raises `status.Paused`; the next call goes on from there, under the same schedule.
@@ -78,7 +79,7 @@ def train(
         run = Training(
             detector, recipe, run_dir, len(batches), device, precision, channels_last, seed
         )
-        if run.step < run.steps:
+        if run.step < run.steps and not run.given_up:
             with run.log_kept():
                 _loop(run, batches, validate, on_progress, checkpoint_seconds, progress, until)
         distributed.share_buffers(run.scored)
@@ -128,6 +129,7 @@ def _loop(
                     )
             if run.step in val_steps:
                 run.validate(validate)
+                saves = saves or run.given_up
             # after the validation, so that a run that goes on from here has its point of the curve
             if saves:
                 run.save()
@@ -136,6 +138,10 @@ def _loop(
             elif now - shown >= STATUS_SECONDS:
                 run.update_status()
                 shown = now
+            if run.given_up:
+                if run.writes:
+                    note(f"stopped: no AP of the last {run.recipe.patience} points is a new best")
+                return
             mark = time.perf_counter()
     if run.step != run.steps:
         raise RuntimeError(f"the batches ended after step {run.step} of {run.steps}")

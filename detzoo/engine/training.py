@@ -151,6 +151,17 @@ class Training:
         if self.writes:
             note(self.describe_point(scores))
 
+    @property
+    def given_up(self) -> bool:
+        """Whether recipe.patience ends the training here, before its budget is spent.
+
+        They are kept with the checkpoint, so that a training that goes on decides alike.
+        """
+        aps = [row["AP"] for row in self.log.curve_rows]
+        return self.step < self.steps and self.recipe.gives_up(
+            [math.nan if ap in (None, "") else float(ap) for ap in aps]
+        )
+
     def describe_point(self, scores: Mapping[str, float | None]) -> str:
         """A point of the curve as a line for people."""
         total = self.steps * self.recipe.batch_size

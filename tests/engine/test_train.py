@@ -418,6 +418,54 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path):
     assert not list(cut.glob(".checkpoint*.tmp"))
 
 
+def scores_of(*aps):
+    """A validation that gives these APs by the number of steps of 10 that were made."""
+
+    def validate(detector):
+        ap = aps[validate.calls]
+        validate.calls += 1
+        return {"AP": ap, "AP50": ap}
+
+    validate.calls = 0
+    return validate
+
+
+@pytest.mark.parametrize(
+    ("aps", "seen"),
+    [
+        ((0.1, 0.3, 0.3, 0.2, 0.9, 0.9, 0.9, 0.9), 64),  # 0.3 again is no rise
+        ((0.3, 0.2, 0.4, 0.3, 0.5, 0.6, 0.5, 0.7), 128),
+        ((None, None, None, 0.1), 48),
+        ((0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.6, 0.6), 128),
+    ],
+)
+def test_patience_ends_a_training_whose_ap_has_not_risen(tmp_path, aps, seen, capsys):
+    options = {"steps": 32, "recipe": {"val_points": 8, "patience": 2}}
+    detector = run(tmp_path, validate=scores_of(*aps), **options)
+    found = status.read(tmp_path)
+    assert (found["state"], found["images_seen"]) == ("done", seen)
+    assert len(rows(tmp_path / "curve.csv")) == seen // 16 and not detector.training
+    assert ("no AP of the last 2 points" in capsys.readouterr().err) == (seen < 128)
+    again = scores_of()  # asks for nothing: the decision stands in the run
+    assert_equal(run(tmp_path, validate=again, **options).state_dict(), detector.state_dict())
+    assert again.calls == 0
+
+
+def test_a_run_with_patience_that_was_cut_off_stops_at_the_same_point(tmp_path):
+    aps = (0.1, 0.3, 0.2, 0.1, 0.9, 0.9, 0.9, 0.9)
+    options = {"steps": 32, "recipe": {"val_points": 8, "patience": 2}, "checkpoint_seconds": 0}
+    whole = run(tmp_path / "whole", validate=scores_of(*aps), **options)
+    for step in (6, 13, 16):
+        done = len(rows(tmp_path / "cut" / "curve.csv")) if step > 6 else 0
+        with pytest.raises(Stop):
+            validate = scores_of(*aps[done:])
+            run(tmp_path / "cut", validate=validate, on_progress=stop_at(step), **options)
+    done = len(rows(tmp_path / "cut" / "curve.csv"))
+    cut = run(tmp_path / "cut", validate=scores_of(*aps[done:]), **options)
+    assert status.read(tmp_path / "cut")["images_seen"] == 64
+    assert_equal(whole.state_dict(), cut.state_dict())
+
+
 def test_batches_of_the_fake_are_what_the_contract_says():
     first, again = batch(3), batch(3)
     assert torch.equal(first[0].pixels, again[0].pixels)

@@ -146,8 +146,11 @@ class Run:
 
     @property
     def images_seen(self) -> float:
-        seen = number(self.metrics, "fingerprint", "images_seen")
-        return number(self.status, "images_seen") if math.isnan(seen) else seen
+        """Of the budget, or, where recipe.patience may have ended the training, those it saw."""
+        budget = number(self.metrics, "fingerprint", "images_seen")
+        seen = number(self.status, "images_seen")
+        may_stop = number(self.config, "recipe", "patience") >= 1
+        return seen if math.isnan(budget) or (may_stop and seen < budget) else budget
 
 
 def apart(metrics: dict[str, Any], speed: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -213,6 +216,7 @@ def load(path: str | Path) -> Run:
         notes = [text for text in (_told(state, status),) if text]
         if not (path / "speed.json").exists():
             notes.append("not timed: there is no speed.json")
+        notes += _stopped(config, status)
     if differing := apart(metrics, speed):
         told = (f"{key.replace('_', ' ')} {a} and {b}" for key, (a, b) in differing.items())
         notes.append(
@@ -236,6 +240,19 @@ def load(path: str | Path) -> Run:
         status=status,
         curve=curve,
     )
+
+
+def _stopped(config: dict[str, Any], status: dict[str, Any]) -> list[str]:
+    """That `recipe.patience` ended the training before its budget was spent."""
+    patience, budget = (number(config, "recipe", key) for key in ("patience", "images_seen"))
+    seen = number(status, "images_seen")
+    if not (patience >= 1 and seen < budget):
+        return []
+    return [
+        f"stopped after {seen:,.0f} of {budget:,.0f} images: val AP had not risen for "
+        f"{patience:.0f} point{'s' * (patience != 1)} of the curve (recipe.patience), so that its "
+        "budget is not that of the others"
+    ]
 
 
 def trusted(speed: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from detzoo.plain_yaml import read_yaml
 from detzoo.report import table, text_table
 from detzoo.report.load.runs import (
     FILES,
@@ -176,3 +177,23 @@ def test_no_content_of_a_file_crashes_a_table(whole, name, data):
         assert text_table([whole])
     finally:
         (whole / name).write_bytes(keep)
+
+
+@pytest.mark.parametrize(
+    ("seen", "patience", "said"), [(640, 2, True), (1600, 2, False), (640, None, False)]
+)
+def test_a_training_that_patience_ended_is_said_with_what_it_saw(tmp_path, seen, patience, said):
+    data = fabricated_runs.dataset(tmp_path / "data", count=3)
+    path = fabricated_runs.run(tmp_path / "runs", "A", data)
+    config = read_yaml(path / "config.yaml")
+    config["recipe"] = {**config.get("recipe", {}), "images_seen": 1600, "patience": patience}
+    (path / "config.yaml").write_text(json.dumps(config))
+    status = json.loads((path / "status.json").read_text())
+    (path / "status.json").write_text(json.dumps({**status, "images_seen": seen}))
+    metrics = json.loads((path / "metrics.json").read_text())
+    metrics["fingerprint"] = {**metrics["fingerprint"], "images_seen": 1600}
+    (path / "metrics.json").write_text(json.dumps(metrics))
+    found = load(path)
+    told = "stopped after 640 of 1,600 images: val AP had not risen for 2 points of the curve"
+    assert any(told in problem for problem in found.problems) == said
+    assert found.ranked and found.images_seen == (640 if said else 1600)
