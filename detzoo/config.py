@@ -149,7 +149,7 @@ def _check(node: Any, where: str, parts: Sequence[str]) -> None:
     if isinstance(node, dict):
         if "_target_" in node:
             part = part_of(node)
-            if part not in parts or not _is_ours(_find(node["_target_"])):
+            if part not in parts or not _is_ours(find_class(node["_target_"])):
                 raise ValueError(
                     f"{where}: the target {node['_target_']!r:.200} is refused; only classes of "
                     f"detzoo's are built, and here {_listed(parts)}"
@@ -175,7 +175,7 @@ def _listed(parts: Sequence[str]) -> str:
     return ", ".join(name for part in parts for name in TARGETS[part])
 
 
-def _find(target: str) -> Any:
+def find_class(target: str) -> Any:
     """What one of TARGETS names."""
     module, name = target.rsplit(".", 1)
     return getattr(import_module(module), name)
@@ -198,7 +198,7 @@ def _construct(node: Any, where: str) -> Any:
     if "_target_" not in node:
         return built
     try:
-        return _find(node["_target_"])(**built)
+        return find_class(node["_target_"])(**built)
     except CONSTRUCTION as error:
         kind = "" if isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: "
         raise ValueError(f"{where} ({node['_target_']}): {kind}{error}") from error

@@ -38,7 +38,8 @@ def usage() -> str:
     return (
         "detzoo - object detectors that read like their papers, compared by one protocol\n\n"
         f"usage: detzoo VERB [setting=value ...]\n\n{verbs}\n\n"
-        "detzoo VERB --help tells more. Settings are Hydra overrides: detzoo train seed=1\n"
+        "detzoo VERB --help shows more. Settings are Hydra overrides: detzoo train seed=1\n"
+        'Completion, in ~/.bashrc: eval "$(detzoo --shell-completion install=bash)"\n'
     )
 
 
@@ -65,6 +66,8 @@ def _main(arguments: list[str] | None) -> int:
     if verb == "--version":
         print(f"detzoo {__version__}")
         return 0
+    if verb in ("-sc", "--shell-completion"):
+        return import_module("detzoo.cli.completion").main(rest)
     if verb not in VERBS:
         near = get_close_matches(verb.lower(), VERBS, 1, 0.5)
         meant = f". Did you mean detzoo {near[0]}?" if near else ""

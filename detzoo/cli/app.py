@@ -34,7 +34,7 @@ EXPECTED = (ValueError, OSError, ImportError, HydraException, OmegaConfBaseExcep
 
 
 # Flags with which Hydra shows something, or takes a configuration that is not ours
-HELP = {"-h", "--help", "--hydra-help", "--version", "--shell-completion", "-sc"}
+HELP = {"--hydra-help", "--version", "--shell-completion", "-sc"}
 OTHER = {"--config-name", "-cn", "--config-path", "-cp", "--config-dir", "-cd"}
 
 
@@ -87,7 +87,24 @@ class App:
             except EXPECTED as error:
                 print_error(self.verb, error)
                 return 1
-        return self._run(arguments, [*multirun, *flags, *rest])
+        code = self._run(arguments, [*multirun, *flags, *rest])
+        if not code and {"-h", "--help"} & set(flags):
+            return self._print_parameters(self.config_of(arguments), rest)
+        return code
+
+    def _print_parameters(self, config: str, overrides: Sequence[str]) -> int:
+        """Print the parameters of what the overrides choose, behind Hydra's help."""
+        from detzoo.cli.parameters import help_text
+        from detzoo.cli.schema import schema_of
+
+        try:
+            groups = schema_of(config).groups
+            chosen = [text for text in overrides if text.split("=")[0].lstrip("+") in groups]
+            print(help_text(config, chosen), end="")
+        except EXPECTED as error:
+            print_error(self.verb, error)
+            return 1
+        return 0
 
     def _may_be_launched(self, multirun: Sequence[str]) -> bool:
         """Whether torchrun may run this; if not, that is printed."""
