@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from detzoo.detector import Detector
 from detzoo.nn import Backbone
-from detzoo.nn.transformer import DecoderLayer, EncoderLayer, sine_positions
+from detzoo.nn.transformer import DecoderLayer, EncoderLayer, sine_of, sine_positions
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.assign import crowded
 from detzoo.ops.assignment import solve_assignment
@@ -54,17 +54,22 @@ class Transformer(nn.Module):
         queries: int,
         dropout: float,
         position: str,
+        anchored: bool = False,
     ) -> None:
         super().__init__()
         layer = (width, heads, hidden, dropout)
         self.encoder = nn.ModuleList(EncoderLayer(*layer) for _ in range(encoder_layers))
         self.decoder = nn.ModuleList(DecoderLayer(*layer) for _ in range(decoder_layers))
         self.norm = nn.LayerNorm(width)
-        self.queries = nn.Embedding(queries, width)
+        self.anchors, self.queries = None, None if anchored else nn.Embedding(queries, width)
+        if anchored:
+            self.place = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
         self.position = position
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)  # section 4
+        if anchored:
+            self.anchors = nn.Parameter(torch.rand(queries, 2).logit(1e-2))
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         shown = x.new_ones(len(x), *x.shape[2:], dtype=torch.bool) if mask is None else mask
@@ -75,7 +80,11 @@ class Transformer(nn.Module):
             memory = memory + places
         for layer in self.encoder:
             memory = layer(memory, places if self.position == "attention" else None, keys)
-        query = self.queries.weight.expand(len(x), -1, -1)  # (B, N, D)
+        if self.anchors is None:
+            query = self.queries.weight
+        else:
+            query = self.place(sine_of(self.anchors.sigmoid(), x.shape[1]).to(x.dtype))
+        query = query.expand(len(x), -1, -1)  # (B, N, D)
         places = places if self.position in ("attention", "decoder") else None
         found, layers = torch.zeros_like(query), []
         for layer in self.decoder:
@@ -85,7 +94,10 @@ class Transformer(nn.Module):
 
 
 class Head(nn.Module):
-    """forward: (L, B, N, D) -> logits (L, B, N, K + 1), boxes (L, B, N, 4) (section 3.2)."""
+    """forward: (L, B, N, D) -> logits (L, B, N, K + 1), boxes (L, B, N, 4) (section 3.2).
+
+    anchors: (N, 2) logits of x and y, from which the boxes' centres are reckoned.
+    """
 
     def __init__(self, width: int, num_classes: int) -> None:
         super().__init__()
@@ -93,8 +105,11 @@ class Head(nn.Module):
         layers = nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
         self.boxes = nn.Sequential(*layers, nn.Linear(width, 4))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.logits(x).float(), self.boxes(x).float().sigmoid()
+    def forward(self, x: Tensor, anchors: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        boxes = self.boxes(x).float()
+        if anchors is not None:
+            boxes = boxes + F.pad(anchors, (0, 2))
+        return self.logits(x).float(), boxes.sigmoid()
 
 
 class DETR(Detector):
@@ -103,7 +118,9 @@ class DETR(Detector):
     The backbone's last map is read: backbone.max_stride=16 for small pictures. channels: D.
     position: where sine positions are added, at every `attention`, to the `input` once, in the
     `decoder` alone, or `none` (table 3). box_loss: `both`, `l1` or `giou` (table 4), in the loss as
-    in the matching.
+    in the matching. anchored: a query is no free vector but a learnt point: its position is that
+    point's sine, and its box's centre is reckoned from there (Meng 2021, arXiv:2108.06152, section
+    3.3), not the paper's, but sooner learnt.
     auxiliary: every decoder layer is trained, not the last alone (section 3.2).
     """
 
@@ -121,6 +138,7 @@ class DETR(Detector):
         dropout: float = 0.1,  # section 4
         position: str = "attention",
         box_loss: str = "both",
+        anchored: bool = False,
         auxiliary: bool = True,
         class_cost: float = 1.0,  # equation 1
         l1_weight: float = 5.0,  # appendix A.4
@@ -134,7 +152,8 @@ class DETR(Detector):
         check_choice("detector.box_loss", box_loss, BOX_LOSSES)
         self.neck = nn.Conv2d(backbone.channels[-1], channels, 1)
         self.transformer = Transformer(
-            channels, heads, hidden, encoder_layers, decoder_layers, queries, dropout, position
+            *(channels, heads, hidden, encoder_layers, decoder_layers, queries),
+            *(dropout, position, anchored),
         )
         self.head = Head(channels, num_classes)
         l1, giou = BOX_LOSSES[box_loss]
@@ -153,7 +172,8 @@ class DETR(Detector):
             rows, columns = (torch.arange(n, device=device) for n in x.shape[-2:])
             mask = (rows[:, None] < filled[:, 0, None, None]) & (columns < filled[:, 1, None, None])
         scale = torch.tensor([[(w, h, w, h)] for h, w in images.sizes], dtype=torch.float32)
-        return Outputs(*self.head(self.transformer(x, mask)), scale.to(device, non_blocking=True))
+        found = self.head(self.transformer(x, mask), self.transformer.anchors)
+        return Outputs(*found, scale.to(device, non_blocking=True))
 
     @torch.no_grad()
     def assign(self, outputs: Outputs, truth: PaddedTargets) -> Tensor:

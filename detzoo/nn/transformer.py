@@ -96,13 +96,18 @@ def sine_positions(mask: Tensor, width: int, temperature: float = 10000.0) -> Te
     the image reaches, so that an image's padding does not move its positions; in sines and cosines
     of wavelengths from 2 pi to `temperature` 2 pi.
     """
-    half = width // 2
     inside = mask.float()
     y, x = inside.cumsum(1), inside.cumsum(2)
-    y, x = (2 * math.pi * p / (p.amax(d, keepdim=True) + 1e-6) for p, d in ((y, 1), (x, 2)))
-    pair = torch.arange(half, device=mask.device) // 2
+    y, x = (p / (p.amax(d, keepdim=True) + 1e-6) for p, d in ((y, 1), (x, 2)))
+    return sine_of(torch.stack([x, y], -1), width, temperature)
+
+
+def sine_of(points: Tensor, width: int, temperature: float = 10000.0) -> Tensor:
+    """(..., 2) x and y in [0, 1] -> (..., D) float32: what a cell that ends there has."""
+    half = width // 2
+    pair = torch.arange(half, device=points.device) // 2
     wavelength = temperature ** (2 * pair.float() / half)
-    angles = (torch.stack([y, x], -1)[..., None] / wavelength).unflatten(-1, (-1, 2))
-    # (B, H, W, 2, D / 4, 2): sine and cosine by turns
+    angles = (2 * math.pi * points.flip(-1)[..., None] / wavelength).unflatten(-1, (-1, 2))
+    # (..., 2, D / 4, 2): sine and cosine by turns
     waves = torch.stack([angles[..., 0].sin(), angles[..., 1].cos()], -1)
-    return waves.flatten(3)
+    return waves.flatten(-3)

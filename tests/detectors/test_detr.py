@@ -8,7 +8,7 @@ from torch import nn
 
 from detzoo.detectors.detr import DETR, Outputs
 from detzoo.nn import Backbone
-from detzoo.nn.transformer import sine_positions
+from detzoo.nn.transformer import sine_of, sine_positions
 from detzoo.ops import boxes as box_ops
 from detzoo.types import Frame, Images, Target, pad_targets
 
@@ -165,6 +165,31 @@ def test_without_positions_a_shuffled_map_is_the_same(position):
             detector.transformer(x, None), detector.transformer(shuffled, None), atol=1e-5
         )
     assert same == (position == "none")
+
+
+def test_an_anchored_query_looks_from_its_point():
+    """Where the head says nothing, a box lies on its point; moved, the point takes it along."""
+    detector = make(anchored=True)
+    with torch.no_grad():
+        for parameter in detector.head.boxes[-1].parameters():
+            parameter.zero_()
+        before = detector.network(batch(*SIZES))
+        points = detector.transformer.anchors.sigmoid()
+        torch.testing.assert_close(before.boxes[..., :2], points.expand_as(before.boxes[..., :2]))
+        assert points.min() > 0 and points.max() < 1 and points.std() > 0.1
+        detector.transformer.anchors += 1
+        after = detector.network(batch(*SIZES))
+        assert not torch.allclose(before.logits, after.logits), "it looks elsewhere too"
+        assert (after.boxes[..., :2] > before.boxes[..., :2]).all()
+    sum(detector.losses(detector.network(batch(*SIZES)), TRUTH).values()).backward()
+    learnt = [detector.transformer.anchors, *detector.transformer.place.parameters()]
+    assert all(parameter.grad.any() for parameter in learnt)
+
+
+def test_the_sine_of_a_point_is_that_of_the_cell_that_ends_there():
+    cells = sine_positions(torch.ones(1, 4, 5, dtype=torch.bool), 16)
+    points = torch.tensor([[2 / 5, 3 / 4], [1.0, 1.0]])
+    torch.testing.assert_close(sine_of(points, 16), cells[0, [2, 3], [1, 4]], atol=1e-4, rtol=0)
 
 
 def test_auxiliary_losses_are_the_sum_over_layers():
