@@ -179,7 +179,7 @@ class Detector(nn.Module, abc.ABC):
         return None
 
     def check_trainable(self) -> None:
-        """Raise ValueError if a frozen norm holds the statistics that it was born with.
+        """Raise ValueError if a frozen norm has the statistics that it was initialised with.
 
         Such a norm neither normalises nor learns to, so the training would learn nothing and say
         nothing.

@@ -137,7 +137,7 @@ class PooledRegionDetector(RegionDetector):
         return self.head(pooled)  # (R, K + 1), (R, K, 4)
 
 
-def given(images: Images, most: int) -> list[Tensor]:
+def given_proposals(images: Images, most: int) -> list[Tensor]:
     """Per image the first `most` of its proposals. ValueError for images that carry none at all."""
     if images.proposals is None:
         raise ValueError(

@@ -26,7 +26,7 @@ from detzoo.nn.hourglass import Hourglass
 from detzoo.nn.point_head import EveryStack, PointHead
 from detzoo.nn.stride4 import STRIDE, to_stride_4
 from detzoo.ops import gaussian
-from detzoo.ops.assign import gathered
+from detzoo.ops.assign import flat_boxes
 from detzoo.ops.constants import constant
 from detzoo.ops.losses import normaliser, penalty_reduced_focal, smooth_l1
 from detzoo.ops.peaks import at_cells, top_peaks, without_padding
@@ -146,7 +146,7 @@ class CenterNet(Detector):
     @torch.no_grad()
     def assign(self, targets: Sequence[Target], shape: tuple[int, int]) -> Assignment:
         """Targets for a map of `shape` (H, W), drawn for all images at once on their device."""
-        boxes, labels, crowd, image = gathered(pad_targets(targets))
+        boxes, labels, crowd, image = flat_boxes(pad_targets(targets))
         boxes, batch = boxes / STRIDE, len(targets)
         centre = (boxes[:, :2] + boxes[:, 2:]) / 2
         size = boxes[:, 2:] - boxes[:, :2]

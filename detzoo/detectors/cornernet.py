@@ -34,7 +34,7 @@ from detzoo.nn.hourglass import Hourglass
 from detzoo.nn.point_head import EveryStack
 from detzoo.nn.stride4 import STRIDE, to_stride_4
 from detzoo.ops import gaussian
-from detzoo.ops.assign import gathered
+from detzoo.ops.assign import flat_boxes
 from detzoo.ops.constants import constant
 from detzoo.ops.losses import normaliser, penalty_reduced_focal, smooth_l1
 from detzoo.ops.nms import soft_nms
@@ -163,7 +163,7 @@ class CornerNet(Detector):
     @torch.no_grad()
     def assign(self, targets: Sequence[Target], shape: tuple[int, int]) -> Assignment:
         """Targets for a map of `shape` (H, W), drawn for all images at once on their device."""
-        boxes, labels, crowd, image = gathered(pad_targets(targets))
+        boxes, labels, crowd, image = flat_boxes(pad_targets(targets))
         boxes, batch = boxes / STRIDE, len(targets)
         corner = boxes.view(-1, 2, 2)  # (N, corner, x and y)
         limit = constant((shape[1] - 1, shape[0] - 1), boxes.device, torch.int64)

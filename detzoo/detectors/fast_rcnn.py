@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from detzoo.detector import Proposer
 from detzoo.nn import Backbone, make_neck
-from detzoo.region_detector import PooledRegionDetector, RegionOutputs, given
+from detzoo.region_detector import PooledRegionDetector, RegionOutputs, given_proposals
 from detzoo.types import Images, Target
 
 
@@ -100,4 +100,4 @@ class FastRCNN(PooledRegionDetector):
 
     def network(self, images: Images, targets: Sequence[Target] | None = None) -> RegionOutputs:
         maps = self.neck(self.backbone(self.normalise(images)))  # per level (B, C, h, w)
-        return self.second_stage(maps, given(images, self.max_proposals), targets)
+        return self.second_stage(maps, given_proposals(images, self.max_proposals), targets)

@@ -26,7 +26,7 @@ from detzoo.detector import Proposer
 from detzoo.nn import Backbone, BoxHead
 from detzoo.ops.regions import warp, with_context
 from detzoo.ops.rois import with_image
-from detzoo.region_detector import RegionDetector, RegionOutputs, given
+from detzoo.region_detector import RegionDetector, RegionOutputs, given_proposals
 from detzoo.types import Images, Target
 
 
@@ -92,7 +92,7 @@ class RCNN(RegionDetector):
 
     def network(self, images: Images, targets: Sequence[Target] | None = None) -> RegionOutputs:
         pixels = self.normalise(images)  # outside of an image it is 0, the mean colour (appendix A)
-        return self.second_stage(pixels, given(images, self.max_proposals), targets)
+        return self.second_stage(pixels, given_proposals(images, self.max_proposals), targets)
 
     def classify(self, features: Tensor, rois: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) pixels, per image (R_b, 4) -> scores (R, K + 1), deltas (R, K, 4)."""

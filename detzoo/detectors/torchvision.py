@@ -110,7 +110,7 @@ class TorchvisionDetector(Detector):
         self.first_label = 1 if kind in ("faster_rcnn", "ssd") else 0
         neck = parts.ExtraMaps if kind == "ssd" else parts.Pyramid
         self.neck = neck(backbone, channels, (low, high))
-        stub = nn.Identity()  # their models want a backbone that tells its width
+        stub = nn.Identity()  # their models want a backbone that has its width
         stub.out_channels = self.neck.channels if kind == "ssd" else channels
         prefix = "box_" if kind == "faster_rcnn" else ""
         arguments = {

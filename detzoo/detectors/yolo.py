@@ -32,7 +32,7 @@ from detzoo.nn.blocks import OutputConv, OutputLinear
 from detzoo.nn.darknet import SLOPE, unit
 from detzoo.nn.stride4 import TopDown
 from detzoo.ops import boxes as box_ops
-from detzoo.ops.assign import claim
+from detzoo.ops.assign import slot_owners
 from detzoo.ops.constants import constant
 from detzoo.ops.gaussian import touched
 from detzoo.ops.select import top_candidates
@@ -181,7 +181,7 @@ class YOLO(Detector):
         encoded = torch.cat([place - cell, (objects[..., 2:] / image).sqrt()], -1)
         x, y = cell.long().unbind(-1)
 
-        owner = claim(y * columns + x, truth.single, rows * columns)  # (B, Y * X)
+        owner = slot_owners(y * columns + x, truth.single, rows * columns)  # (B, Y * X)
         has = (owner >= 0).view(batch, rows, columns)
         index = owner.clamp(min=0)
 

@@ -31,7 +31,7 @@ from detzoo.nn.darknet import unit
 from detzoo.nn.upsample import Upsample
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import per_anchor, size_iou
-from detzoo.ops.assign import claim, crowded
+from detzoo.ops.assign import crowded, slot_owners
 from detzoo.ops.constants import constant
 from detzoo.ops.losses import normaliser
 from detzoo.ops.select import top_candidates
@@ -232,7 +232,9 @@ class YOLOv3(Detector):
         x, y = (objects[..., :2] / stride[..., None]).floor().long().clamp(min=0).unbind(-1)
         cell = y.minimum(rows - 1) * columns + x.minimum(columns - 1)
         first = constant(grid.first, fit.device, torch.int64)[level]
-        owner = claim(first + cell * each + fit % each, truth.single, len(grid.prior))  # (B, N)
+        owner = slot_owners(
+            first + cell * each + fit % each, truth.single, len(grid.prior)
+        )  # (B, N)
 
         centre, half = grid.corner + grid.stride / 2, grid.prior / 2
         priors = torch.cat([centre - half, centre + half], 1)

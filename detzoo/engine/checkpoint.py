@@ -69,9 +69,9 @@ def load(run_dir: str | Path, *, mmap: bool = False) -> dict[str, Any] | None:
         _check_sizes(path)
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # torch and pickle raise many kinds; none of them names the file
-        said = shortened(str(error).split("\n")[0] or type(error).__name__, 300)
+        reason = shortened(str(error).split("\n")[0] or type(error).__name__, 300)
         raise ValueError(
-            f"{path}: not a checkpoint of detzoo ({said}); remove it to train anew"
+            f"{path}: not a checkpoint of detzoo ({reason}); remove it to train anew"
         ) from error
     if not isinstance(state, dict) or state.get("version") != VERSION:
         raise ValueError(f"{path}: not a checkpoint of version {VERSION}; remove it to train anew")
@@ -130,14 +130,14 @@ def check_weights(detector: nn.Module, weights: Any, path: Path) -> None:
         key for key, wanted in own.items() if key in weights and not _fits(weights[key], wanted)
     ]
     if any(problems.values()):
-        said = "; ".join(
+        summary = "; ".join(
             f"it {what} {', '.join(keys[:3])}" + (f" and {len(keys) - 3} more" * (len(keys) > 3))
             for what, keys in problems.items()
             if keys
         )
         raise ValueError(
-            f"{path}: the weights are of another detector than config.yaml's, or damaged: {said}. "
-            "Remove it to train anew"
+            f"{path}: the weights are of another detector than config.yaml's, or damaged: "
+            f"{summary}. Remove it to train anew"
         )
     spoilt = [key for key in own if not torch.isfinite(weights[key]).all()]
     if spoilt:

@@ -144,12 +144,12 @@ def mean(values: Tensor) -> Tensor:
     return values
 
 
-def agreed(choice: bool) -> bool:
+def broadcast_choice(choice: bool) -> bool:
     """The first's choice: clocks differ, and who saves must not be alone with it."""
     if processes() > 1:
-        said = torch.tensor([choice], dtype=torch.uint8)
-        dist.broadcast(said, 0)
-        choice = bool(said)
+        chosen = torch.tensor([choice], dtype=torch.uint8)
+        dist.broadcast(chosen, 0)
+        choice = bool(chosen)
     return choice
 
 
@@ -172,6 +172,6 @@ def gather(value: T) -> list[T]:
     return values
 
 
-def in_turns(parts: Sequence[Sequence[T]]) -> list[T]:
+def interleave(parts: Sequence[Sequence[T]]) -> list[T]:
     """[[a, c, e], [b, d]] -> [a, b, c, d, e]: puts together what was dealt out item by item."""
     return [part[i] for i in range(len(parts[0])) for part in parts if i < len(part)]

@@ -62,7 +62,7 @@ def fold(detector: nn.Module) -> None:
     Whether it follows is taken from the order in which a module registers its children. In a
     Sequential that is the order of computing. Of the child `backbone`, which may be any of timm's,
     it is believed of all modules, and then seen: where random pixels give something else than
-    before, the backbone is left as it is written. `folding` says what was done.
+    before, the backbone is left as it is written. `inspect_folding` says what was done.
     """
     backbone = getattr(detector, "backbone", nn.Identity())
     inside = set(backbone.modules())

@@ -58,7 +58,7 @@ def predict_dataset(
                 found = detector(transfer(images, device, channels_last))
             results.append(coco_results(found, images, dataset))
             bar.advance(len(images.frames))
-    ours = distributed.in_turns(distributed.gather(results))
+    ours = distributed.interleave(distributed.gather(results))
     return [result for batch in ours for result in batch]
 
 

@@ -77,7 +77,7 @@ def stage(run_dir: str | Path, name: str) -> Iterator[None]:
     """Record that stage `name` runs, and at its end that it is done, failed or interrupted.
 
     What is raised inside goes on to the caller; its text stands in "error". A failure that another
-    process of the same run has told of meanwhile stays: it is the cause of what came after it.
+    process of the same run has written meanwhile stays: it is the cause of what came after it.
     """
     if Path(run_dir).is_dir():
         remove_leftovers(run_dir)
@@ -114,7 +114,7 @@ def failure(run_dir: str | Path, who: str) -> Iterator[None]:
 
 def _record(run_dir: str | Path, state: str, error: BaseException, who: str = "") -> None:
     text = f"{who}{type(error).__name__}: {error}".removesuffix(": ")
-    # The first error is the one that tells something.
+    # The first error is the one that explains.
     with contextlib.suppress(OSError, ValueError):
         if (read(run_dir) or {}).get("state") == "failed":
             return

@@ -112,7 +112,7 @@ def _loop(
             now = time.perf_counter()
             run.add_seconds(now - mark)
             saves = run.step == run.steps or run.pauses(until)
-            saves = saves or distributed.agreed(now - saved >= checkpoint_seconds)
+            saves = saves or distributed.broadcast_choice(now - saved >= checkpoint_seconds)
             for step, losses in run.read(all=saves or run.step in val_steps):
                 run.log.add_step(step, run.lr_at(step.number), losses)
                 loss = sum(losses.values())

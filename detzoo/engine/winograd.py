@@ -24,7 +24,7 @@ N = M + R - 1
 POINTS = (0.0, 5 / 8, -5 / 8, 3 / 2, -3 / 2)
 CHANNELS = 128  # with fewer the transforms cost more than is won
 ENOUGH = 2**12  # tiles of an image times channels; up to it the products are too small
-PIECE = 2**22  # bytes of transformed tiles at a time, so that they stay in the cache
+CHUNK = 2**22  # bytes of transformed tiles at a time, so that they stay in the cache
 
 
 def winograd_pays(x: Tensor, out_channels: int) -> bool:
@@ -66,16 +66,16 @@ def winograd(x: Tensor, filters: Tensor, bias: Tensor | None) -> Tensor:
     tiles = tiles.permute(4, 5, 0, 1, 2, 3)  # (N, N, B, lines, columns, C)
     out = x.new_empty(batch, lines, M, columns, M, out_channels)
     line = N * N * batch * columns * max(channels, out_channels) * x.element_size()
-    step = max(1, PIECE // line)
+    step = max(1, CHUNK // line)
     for first in range(0, lines, step):
-        piece = tiles[:, :, :, first : first + step]
-        sides = piece.shape[2:5]
-        piece = inputs @ piece.reshape(N * N, -1)
-        piece = piece.view(N * N, -1, channels).bmm(filters)  # (N * N, B * step * columns, K)
-        piece = outputs @ piece.flatten(1)
-        piece = piece.view(M, M, *sides, out_channels).permute(2, 3, 0, 4, 1, 5)
+        chunk = tiles[:, :, :, first : first + step]
+        sides = chunk.shape[2:5]
+        chunk = inputs @ chunk.reshape(N * N, -1)
+        chunk = chunk.view(N * N, -1, channels).bmm(filters)  # (N * N, B * step * columns, K)
+        chunk = outputs @ chunk.flatten(1)
+        chunk = chunk.view(M, M, *sides, out_channels).permute(2, 3, 0, 4, 1, 5)
         target = out[:, first : first + step]
-        target.copy_(piece) if bias is None else torch.add(piece, bias, out=target)
+        target.copy_(chunk) if bias is None else torch.add(chunk, bias, out=target)
     out = out.view(batch, lines * M, columns * M, out_channels)[:, :height, :width]
     return out.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 

@@ -6,10 +6,6 @@ a video), whole groups are drawn, as many as there are: frames of one video say 
 of them, and drawn one by one they would pass for independent. Matching detections to boxes happens
 within an image, so it is done once; a resample only weighs the rows of the match table.
 
-What makes it quick: only a hit can raise recall, and precision falls between hits, so that a curve
-needs its values at the hits alone; and an image drawn m times is one row of weight m, since of its
-m copies the last has the highest precision.
-
 Letters: I images, K classes, T IoU thresholds, N detections, S resamples.
 """
 
@@ -24,10 +20,11 @@ from tqdm import tqdm
 
 from detzoo.metrics.coco import IOU_THRESHOLDS
 from detzoo.metrics.matching import SIZES, Problem, arrays, assign, group_numbers, overlaps
+from detzoo.metrics.rows import RECALLS as RECALLS
+from detzoo.metrics.rows import Rows
 from detzoo.metrics.samples import Samples, draw_sets, method, units_of
 
 NAMES = ("AP", "AP50", "AP75", "AR100", "APs", "APm", "APl")
-RECALLS = np.linspace(0, 1, 101)
 _CELLS = 1 << 20  # rows times resamples at once: what a processor's cache holds
 
 
@@ -114,14 +111,17 @@ def precision_and_recall(
     edges = matches.label.searchsorted(np.arange(classes + 1))
     shown = tqdm(range(classes), "bootstrap", leave=False, disable=None if progress else True)
     for k in shown:
-        rows = _Rows.of(matches, slice(edges[k], edges[k + 1]), int(counts.max(initial=0)))
+        part = slice(edges[k], edges[k + 1])
+        of_class = (matches.image[part], matches.score[part])
+        fates = (matches.hit[:, part], matches.miss[:, part])
+        rows = Rows.from_matches(*of_class, *fates, matches.images, int(counts.max(initial=0)))
         step = max(1, min(256, _CELLS // (1 + len(rows.source))))
         for begin in range(0, len(counts), step):
-            part = slice(begin, begin + step)
-            ap, found = rows.score(counts[part], positives[part, k])
-            known = positives[part, k] > 0
-            precision[part, k][known] = ap[known]
-            recall[part, k][known] = found[known]
+            some = slice(begin, begin + step)
+            ap, found = rows.score(counts[some], positives[some, k])
+            known = positives[some, k] > 0
+            precision[some, k][known] = ap[known]
+            recall[some, k][known] = found[known]
     return precision, recall
 
 
@@ -197,7 +197,9 @@ def uncertainty(
 def widening(matches: Matches, by_groups: Sequence[float] | None, n: int = 1000) -> float | None:
     """By what the 95% interval of AP by groups is wider than the one by images."""
     alone = replace(matches, group=None)
-    by_images = Samples.of(average_precision(alone, alone.sets(n))[:, 0], alone.units).interval()
+    by_images = Samples.from_values(
+        average_precision(alone, alone.sets(n))[:, 0], alone.units
+    ).interval()
     if by_groups is None or by_images is None or by_images[1] <= by_images[0]:
         return None
     return (by_groups[1] - by_groups[0]) / (by_images[1] - by_images[0])
@@ -212,95 +214,9 @@ def sample_numbers(
         matches = match_problem(problem, size=size)
         precision, recall = precision_and_recall(matches, sets, progress=progress)
         units = matches.units
-        found[f"AP{letter}"] = Samples.of(over_classes(precision).mean(1), units)
+        found[f"AP{letter}"] = Samples.from_values(over_classes(precision).mean(1), units)
         if size == "all":
             for name, values in zip(("AP50", "AP75"), means(precision).T[1:], strict=True):
-                found[name] = Samples.of(values, units)
-            found["AR100"] = Samples.of(over_classes(recall).mean(1), units)
+                found[name] = Samples.from_values(values, units)
+            found["AR100"] = Samples.from_values(over_classes(recall).mean(1), units)
     return {name: found[name] for name in NAMES}
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """The detections of one class down to its last hit, R of them, ready to be weighed.
-
-    source: (R,) where the weight of a row stands among an image's count (c < 0) and its "is drawn
-    more than c times" for c = 0, 1, ... hits: T arrays of row numbers; passed: T arrays of the
-    rows that are neither hit nor miss; passed_before: how many of them lie before each hit.
-    """
-
-    source: np.ndarray
-    copies: int
-    hits: tuple[np.ndarray, ...]
-    passed: tuple[np.ndarray, ...]
-    passed_before: tuple[np.ndarray, ...]
-
-    @classmethod
-    def of(cls, matches: Matches, part: slice, most: int) -> _Rows:
-        """most: how often an image is drawn at most."""
-        image, score = matches.image[part], matches.score[part]
-        hit, miss = matches.hit[:, part], matches.miss[:, part]
-        copies, images = 0, matches.images
-        source = image.astype(np.int64)
-        mixed = _mixed(image, score, hit, miss)
-        if mixed.any() and most > 1:
-            # Detections a, b of one image share a score: COCO ranks its copies one after the other
-            # (a b a b), not the detections (a a b b), so that every copy gets rows of its own.
-            copies = most
-            each = np.where(mixed, copies, 1)
-            row = np.repeat(np.arange(len(image)), each)
-            copy = np.arange(len(row)) - np.repeat(each.cumsum() - each, each)
-            new = np.diff(score, prepend=np.nan) != 0
-            new |= np.diff(image, prepend=-1) != 0
-            row, copy = (a[np.lexsort((copy, new.cumsum()[row]))] for a in (row, copy))
-            source = image[row] + np.where(mixed[row], (1 + copy) * images, 0)
-            hit, miss = hit[:, row], miss[:, row]
-        end = np.flatnonzero(hit.any(axis=0)).max(initial=-1) + 1
-        hits = tuple(np.flatnonzero(row) for row in hit[:, :end])
-        passed = tuple(np.flatnonzero(row) for row in ~(hit | miss)[:, :end])
-        before = tuple(p.searchsorted(h) for p, h in zip(passed, hits, strict=True))
-        return cls(source[:end], copies, hits, passed, before)
-
-    def score(self, counts: np.ndarray, positives: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(S, T) average precision and (S, T) recall. counts: (S, I) int32; positives: (S,)."""
-        sets = len(counts)
-        drawn = [counts > copy for copy in range(self.copies)]
-        weights = np.concatenate([counts, *drawn], axis=1) if drawn else counts
-        weight = weights.take(self.source, axis=1)  # (S, R)
-        seen = weight.cumsum(axis=1, dtype=np.int32)
-        positives = np.maximum(positives, 1)[:, None]
-        # The fewest hits whose recall, as a float, reaches each of the 101: (S, 101)
-        wanted = (np.arange(101) * positives + 99) // 100
-        wanted += wanted / positives < RECALLS
-        # All sets in one sorted row: each begins above where the one before it can end.
-        offset = np.arange(sets)[:, None] * (positives.max() + 2)
-        wanted = (wanted + offset).astype(np.int32).ravel()
-        precision = np.zeros((sets, len(self.hits)))
-        recall = np.zeros((sets, len(self.hits)))
-        for t, rows in enumerate(self.hits):
-            if not len(rows):
-                continue
-            hits = weight.take(rows, axis=1).cumsum(axis=1, dtype=np.int32)
-            ranked = seen.take(rows, axis=1)
-            if len(self.passed[t]):
-                passed = weight.take(self.passed[t], axis=1).cumsum(axis=1, dtype=np.int32)
-                passed = np.concatenate([np.zeros((sets, 1), np.int32), passed], axis=1)
-                ranked -= passed.take(self.passed_before[t], axis=1)
-            curve = np.zeros((sets, len(rows) + 1))  # recalls never reached count as 0
-            np.divide(hits, np.maximum(ranked, 1), out=curve[:, :-1])
-            envelope = np.maximum.accumulate(curve[:, ::-1], axis=1)[:, ::-1]
-            place = (hits + offset.astype(np.int32)).ravel().searchsorted(wanted)
-            place = place.reshape(sets, 101) - np.arange(sets)[:, None] * len(rows)
-            precision[:, t] = np.take_along_axis(envelope, place, axis=1).mean(axis=1)
-            recall[:, t] = hits[:, -1] / positives[:, 0]
-        return precision, recall
-
-
-def _mixed(image: np.ndarray, score: np.ndarray, hit: np.ndarray, miss: np.ndarray) -> np.ndarray:
-    """(N,) bool: whether it shares image and score with one of another fate."""
-    tied = (np.diff(score) == 0) & (np.diff(image) == 0)  # with the next
-    if not tied.any():
-        return np.zeros(len(image), bool)
-    group = np.append(0, (~tied).cumsum())
-    other = tied & ((hit[:, 1:] != hit[:, :-1]) | (miss[:, 1:] != miss[:, :-1])).any(axis=0)
-    return np.isin(group, group[1:][other])

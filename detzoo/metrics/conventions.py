@@ -124,12 +124,12 @@ class Plausible:
     @property
     def suspicion(self) -> str:
         """What is odd about them, empty if nothing is."""
-        told = []
+        reasons = []
         if self.outside > FEW * self.of:
-            told.append(f"{self.outside:,} of {self.of:,} boxes leave their image")
+            reasons.append(f"{self.outside:,} of {self.of:,} boxes leave their image")
         if self.tiny > FEW * self.of:
-            told.append(f"{self.tiny:,} of {self.of:,} boxes are under 1 px wide or high")
-        return " and ".join(told)
+            reasons.append(f"{self.tiny:,} of {self.of:,} boxes are under 1 px wide or high")
+        return " and ".join(reasons)
 
 
 def plausible(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> Plausible:

@@ -32,7 +32,7 @@ _MOST_PAIRS = 4_000_000  # at once, which bounds the memory
 
 @dataclass(frozen=True)
 class Problem:
-    """Ground truth and detections as arrays; images and classes are told by their index.
+    """Ground truth and detections as arrays; images and classes are given by their index.
 
     image_ids: (I,) and class_ids: (K,) int64, rising. class_names: K. boxes: (G, 4) float64, with
     box_image, box_label (G,) int64, area (G,) float64 and crowd (G,) bool; a class's boxes of an
@@ -114,8 +114,8 @@ def group_numbers(images: Sequence[Mapping[str, Any]]) -> np.ndarray | None:
     numbers: dict[Any, int] = {}
     found = []
     for image in sorted(images, key=lambda image: image["id"]):
-        told = image.get("group")
-        key = ("image", image["id"]) if told is None else ("group", str(told))
+        named = image.get("group")
+        key = ("image", image["id"]) if named is None else ("group", str(named))
         found.append(numbers.setdefault(key, len(numbers)))
     return np.array(found, np.int64)
 

@@ -90,7 +90,7 @@ def sample(
     """
     sets = tables[0].sets(n, seed)
     values = [means(precision_and_recall(table, sets)[0]) for table in tables]
-    return over_seeds([Samples.of(v, tables[0].units) for v in values], seed=seeds_seed)
+    return over_seeds([Samples.from_values(v, tables[0].units) for v in values], seed=seeds_seed)
 
 
 def over_seeds(runs: Sequence[Samples], *, seed: int = 0) -> Samples:

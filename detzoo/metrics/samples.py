@@ -37,7 +37,7 @@ class Samples:
     differing: int | None = None
 
     @classmethod
-    def of(cls, values: np.ndarray, units: int | None = None) -> Samples:
+    def from_values(cls, values: np.ndarray, units: int | None = None) -> Samples:
         """Of numbers in [0, 1]. values: (1 + S, ...), what the sets of `draw_sets` gave."""
         return cls(values[0], values[1:], units, (0.0, 1.0))
 

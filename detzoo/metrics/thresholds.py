@@ -64,11 +64,11 @@ class Counts:
         most = max(1.0, float(self.miss.sum(axis=0).max(initial=0)))  # on one image
         alarms = fp / sets.sum(axis=1)
         return {
-            "f1": Samples.of(mean, units),
-            "precision": Samples.of(precision, units),
-            "recall": Samples.of(recall, units),
+            "f1": Samples.from_values(mean, units),
+            "precision": Samples.from_values(precision, units),
+            "recall": Samples.from_values(recall, units),
             "false_alarms": Samples(alarms[0], alarms[1:], images, (0.0, most)),
-            "alarmed": Samples.of(alarmed, quiet),
+            "alarmed": Samples.from_values(alarmed, quiet),
         }
 
 

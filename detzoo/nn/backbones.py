@@ -142,10 +142,12 @@ def load_strictly(
     foreign = [key for key in state if key not in own and key not in known]
     shapes = [k for k in own if k in state and own[k].shape != state[k].shape]
     if missing or foreign or shapes:
-        said = [f"lacks {len(missing)} keys such as {missing[0]}"] if missing else []
-        said += [f"has {len(foreign)} unknown keys such as {foreign[0]}"] if foreign else []
-        said += [f"has other shapes at {len(shapes)} keys such as {shapes[0]}"] if shapes else []
-        raise ValueError(f"{path} is not a file of {name}'s weights: it {' and '.join(said)}")
+        problems = [f"lacks {len(missing)} keys such as {missing[0]}"] if missing else []
+        problems += [f"has {len(foreign)} unknown keys such as {foreign[0]}"] if foreign else []
+        problems += (
+            [f"has other shapes at {len(shapes)} keys such as {shapes[0]}"] if shapes else []
+        )
+        raise ValueError(f"{path} is not a file of {name}'s weights: it {' and '.join(problems)}")
     model.load_state_dict({key: state[key] for key in own})
 
 

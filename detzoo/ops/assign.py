@@ -13,7 +13,7 @@ IGNORE = -2  # neither a positive nor a negative
 PAIRS = 2**25  # of objects and references at a time, which bounds the memory
 
 
-def gathered(truth: PaddedTargets) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def flat_boxes(truth: PaddedTargets) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The boxes of a batch in one row: boxes (N, 4), labels, crowd and image, each (N,).
 
     image is int64, the index of each box's image.
@@ -48,9 +48,9 @@ def match(
     references = references.expand(batch, -1, -1)
     images = max(1, PAIRS // max(1, objects * references.shape[1]))  # at a time
     parts = (references, truth.boxes, truth.single, truth.valid & truth.crowd)
-    pieces = zip(*(part.split(images) for part in parts), strict=True)
+    chunks = zip(*(part.split(images) for part in parts), strict=True)
     thresholds = positive, negative, background
-    return torch.cat([_match(*piece, *thresholds, force, crowd_cover) for piece in pieces])
+    return torch.cat([_match(*chunk, *thresholds, force, crowd_cover) for chunk in chunks])
 
 
 def _match(
@@ -77,7 +77,7 @@ def _match(
     return torch.where(hit, index, torch.where(ignored, IGNORE, BACKGROUND))
 
 
-def claim(slots: Tensor, claims: Tensor, count: int) -> Tensor:
+def slot_owners(slots: Tensor, valid: Tensor, count: int) -> Tensor:
     """(B, M) int64 slots in [0, count), (B, M) bool -> (B, count) int64: whose slot it is.
 
     An index into M, or BACKGROUND. Of several objects that claim one slot the last has it.
@@ -85,7 +85,7 @@ def claim(slots: Tensor, claims: Tensor, count: int) -> Tensor:
     batch, objects = slots.shape
     owner = slots.new_full((batch, count + 1), BACKGROUND)
     index = torch.arange(objects, device=slots.device).expand(batch, -1)
-    owner.scatter_reduce_(1, torch.where(claims, slots, count), index, "amax")
+    owner.scatter_reduce_(1, torch.where(valid, slots, count), index, "amax")
     return owner[:, :count]
 
 

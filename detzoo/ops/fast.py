@@ -16,7 +16,7 @@ from detzoo.ops import boxes as box_ops
 
 GROUP = 64
 FEW = 512  # boxes; comparing all of them takes less than calling NMS for every group
-PIECE = 2**18  # numbers at a time, a megabyte, which stays in a CPU's cache
+CHUNK = 2**18  # numbers at a time, a megabyte, which stays in a CPU's cache
 
 
 def topk(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -38,12 +38,12 @@ def topk(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return values, index.gather(1, order)
 
 
-def in_pieces(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def in_chunks(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """`function(x)`, of a function whose rows (dimension 0) have nothing to do with one another."""
     row = x[0].numel() if len(x) else 1
-    if x.is_cuda or x.numel() <= PIECE:
+    if x.is_cuda or x.numel() <= CHUNK:
         return function(x)
-    return torch.cat([function(part) for part in x.split(max(1, PIECE // row))])
+    return torch.cat([function(part) for part in x.split(max(1, CHUNK // row))])
 
 
 def self_iou(boxes: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ def penalty_reduced_focal(logits: Tensor, targets: Tensor, *, alpha: float, beta
 class _Focal(torch.autograd.Function):
     """-weigh(target) (1 - p_t)^gamma log(p_t), p_t being p where the target is 1 and else 1 - p.
 
-    With its gradient (1708.02002, appendix B) at once, a piece at a time: of millions of logits
+    With its gradient (1708.02002, appendix B) at once, a chunk at a time: of millions of logits
     each intermediate result costs. By logits, so that no logarithm meets a 0.
     """
 
@@ -45,8 +45,8 @@ class _Focal(torch.autograd.Function):
         loss = torch.empty(logits.shape, dtype=torch.float32, device=logits.device)
         slope = torch.empty_like(loss)
         flat = (x.reshape(-1) for x in (logits, targets, loss, slope))
-        pieces = (x.split(len(x) if x.is_cuda else fast.PIECE) for x in flat)
-        for x, target, its_loss, its_slope in zip(*pieces, strict=True):
+        chunks = (x.split(len(x) if x.is_cuda else fast.CHUNK) for x in flat)
+        for x, target, its_loss, its_slope in zip(*chunks, strict=True):
             target = target.float()
             sign = torch.where(target == 1, 1.0, -1.0)
             z = x.float() * sign  # p_t = sigmoid(z)

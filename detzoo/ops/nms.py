@@ -120,13 +120,13 @@ def overlapping(
 ) -> Tensor:
     """(B, N, 4), (B, M, 4), (B, N), (B, M) -> (B, N, M) bool: an IoU above it, and of one group."""
 
-    def pieces() -> Iterator[Tensor]:
+    def chunks() -> Iterator[Tensor]:
         rows = max(1, PAIRS // max(1, a.shape[1] * b.shape[1]))
         parts = (x.split(rows) for x in (a, b, a_groups, b_groups))
         for one, other, own, others in zip(*parts, strict=True):
             yield (box_ops.iou(one, other) > threshold) & (own[..., None] == others[:, None])
 
-    return torch.cat(list(pieces()))
+    return torch.cat(list(chunks()))
 
 
 def soft_nms(candidates: Candidates, *, sigma: float, count: int, threshold: float) -> Tensor:

@@ -48,6 +48,6 @@ def top_peaks(heat: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """
     plane = heat.shape[2] * heat.shape[3]
     maps = heat.flatten(0, 1)  # (B * K, H, W)
-    peaks = fast.in_pieces(lambda x: torch.where(is_peak(x), x, -torch.inf), maps).view_as(heat)
+    peaks = fast.in_chunks(lambda x: torch.where(is_peak(x), x, -torch.inf), maps).view_as(heat)
     values, index = fast.topk(peaks.flatten(1), min(count, peaks[0].numel()))
     return values, index // plane, index % plane

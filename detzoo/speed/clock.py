@@ -3,7 +3,8 @@
 From encoded bytes in memory to boxes in original pixels on the CPU, on real images. A detector that
 is given its regions has them proposed within every pass: they are its cost too.
 
-1. Warm-up, per detector and input shape, until the medians stand still; bounded, and says if not.
+1. Warm-up, per detector and input shape, until the medians stand still; bounded, and the record
+   has whether they did.
 2. Rounds: all detectors, in random order, over the same few images, one image at a time. Whatever
    the machine does during a round, it does to all of them.
 3. A sweep over batch sizes, for the throughput; that is its own measurement and not 1 / latency.

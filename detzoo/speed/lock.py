@@ -1,4 +1,4 @@
-"""One timing at a time on a machine: whoever else wants to time waits, and is told for whom."""
+"""One timing at a time on a machine: whoever else wants to time waits, and sees for whom."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def timing_lock(
     path: of the file that is locked, LOCK by default.
 
     The kernel releases it when its holder ends, however that comes about, so a stale file locks
-    nobody out. timeout: seconds to wait, None for as long as it takes. `say` is told once, with the
-    holder's pid and command, when there is something to wait for. It is not re-entrant.
+    nobody out. timeout: seconds to wait, None for as long as it takes. `say` is called once, with
+    the holder's pid and command, when there is something to wait for. It is not re-entrant.
 
     Raises TimeoutError (with the holder) when `timeout` passed, PermissionError where the file may
     not be opened. Where the system knows no flock (Windows) it says so and locks nothing.
@@ -71,7 +71,7 @@ def timing_lock(
     handle = _open(path)
     try:
         start = time.monotonic()
-        told = False
+        announced = False
         while not _acquired(handle):
             waited = time.monotonic() - start
             if timeout is not None and waited >= timeout:
@@ -79,9 +79,9 @@ def timing_lock(
                     f"waited {waited:.0f} s for {path}, held by {_holder(handle)}; let it finish "
                     "or end it, then start again"
                 )
-            if not told:
+            if not announced:
                 say(f"waiting for the clock ({path}): {_holder(handle)} is timing on this machine")
-                told = True
+                announced = True
             time.sleep(poll)
         _write(handle, {"pid": os.getpid(), "command": command_line()})
         try:

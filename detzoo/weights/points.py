@@ -113,7 +113,7 @@ def create_from_points(name: str, source: str | Path, **arguments: Any) -> Detec
     """A CenterNet or CornerNet with the weights of a published file, in eval mode.
 
     name: `centernet` or `cornernet`. arguments: the constructor's, where they should differ from
-    what the file tells. Loads with weights_only=True. Raises ValueError for a file of another
+    what the file says. Loads with weights_only=True. Raises ValueError for a file of another
     layout and for what does not fit it.
     """
     state = read(source)
@@ -208,7 +208,7 @@ def _renamed(key: str) -> str:
 
 
 def _settings(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The constructor's arguments, as the names and shapes tell them."""
+    """The constructor's arguments, read from names and shapes."""
     settings: dict[str, Any] = {}
     if any(key.startswith("kps.") for key in state):
         backbone: Backbone | Hourglass = Hourglass()

@@ -129,7 +129,10 @@ def work(rank: int, folder: Path) -> None:
     with distributed.joined("cpu"):
         facts["gathered"] = distributed.gather(rank)
         facts["mean"] = distributed.mean(torch.tensor([float(rank)])).tolist()
-        facts["agreed"] = distributed.agreed(rank == 0), distributed.agreed(rank == 1)
+        facts["agreed"] = (
+            distributed.broadcast_choice(rank == 0),
+            distributed.broadcast_choice(rank == 1),
+        )
         facts["seed"] = distributed.seed_of(3)
         options = {"seed": 3, "validate": validate, "progress": False}
         changes = {"ema_decay": 0.9, "clip_norm": 0.1}
@@ -275,9 +278,13 @@ def test_alone_nothing_is_distributed(tmp_path: Path) -> None:
     with distributed.joined("cuda:7"), distributed.first_alone():
         assert (distributed.rank(), distributed.processes()) == (0, 1)
     assert distributed.parallel(detector) is detector
-    assert distributed.gather(3) == [3] and distributed.agreed(True) and distributed.seed_of(3) == 3
-    assert distributed.in_turns([[1, 3, 5], [2, 4]]) == [1, 2, 3, 4, 5]
-    assert distributed.in_turns([[]]) == []
+    assert (
+        distributed.gather(3) == [3]
+        and distributed.broadcast_choice(True)
+        and distributed.seed_of(3) == 3
+    )
+    assert distributed.interleave([[1, 3, 5], [2, 4]]) == [1, 2, 3, 4, 5]
+    assert distributed.interleave([[]]) == []
 
 
 def test_what_several_processes_refuse(monkeypatch: pytest.MonkeyPatch, capsys) -> None:

@@ -42,7 +42,7 @@ def test_ones_are_counted():
 def test_pieces_change_nothing(monkeypatch):
     x, filters = random(2, 3, 21, 10), winograd.winograd_filters(random(5, 3, 3, 3, seed=1))
     whole = winograd.winograd(x, filters, None)
-    monkeypatch.setattr(winograd, "PIECE", 1)
+    monkeypatch.setattr(winograd, "CHUNK", 1)
     torch.testing.assert_close(winograd.winograd(x, filters, None), whole, rtol=0, atol=1e-12)
 
 

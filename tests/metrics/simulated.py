@@ -107,9 +107,9 @@ def covered(groups: int, trials: int, *, equal: bool, known: float) -> dict[str,
         by_group = ap_at_three(together, together.sets(300, seed + 500_000))
         by_image = ap_at_three(alone, alone.sets(300, seed))
         for name, samples in (
-            ("Student", Samples.of(by_group, together.units)),
-            ("percentile", Samples.of(by_group)),
-            ("images", Samples.of(by_image, alone.units)),
+            ("Student", Samples.from_values(by_group, together.units)),
+            ("percentile", Samples.from_values(by_group)),
+            ("images", Samples.from_values(by_image, alone.units)),
         ):
             low, high = samples.interval()
             held[name].append(low <= known <= high)

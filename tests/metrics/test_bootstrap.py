@@ -112,7 +112,7 @@ def test_resamples_of_a_coin():
     gt = truth([box(1, 0, 1, [0, 0, 40, 40]), box(2, 1, 1, [0, 0, 40, 40])])
     one_found = [find(0, 1, [0, 0, 40, 40], 0.9)]
     sets = draw_sets(2, 2000, seed=3)
-    found = Samples.of(average_precision(match(gt, one_found), sets)[:, 0])
+    found = Samples.from_values(average_precision(match(gt, one_found), sets)[:, 0])
     shares = [np.isclose(found.samples, value).mean() for value in (0, 51 / 101, 1)]
     np.testing.assert_allclose(shares, [0.25, 0.5, 0.25], atol=0.05)
     assert found.estimate == pytest.approx(51 / 101)

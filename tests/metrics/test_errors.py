@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask
 
-from detzoo.metrics import bootstrap
+from detzoo.metrics import rows
 from detzoo.metrics.coco import evaluate
 from detzoo.metrics.errors import FALSE_ALARMS, KINDS, SUMS, errors, fates, mended
 from detzoo.metrics.matching import arrays
@@ -214,7 +214,7 @@ def test_as_tidecv_has_it(monkeypatch):
     tidecv's recalls are j / 100 where pycocotools' are j * 0.01, and it shows no loss.
     """
     tidecv = pytest.importorskip("tidecv")
-    monkeypatch.setattr(bootstrap, "RECALLS", np.arange(101) / 100)
+    monkeypatch.setattr(rows, "RECALLS", np.arange(101) / 100)
     compared = 0
     for seed in range(40):
         gt, results = problem(seed, images=8, crowd=0, ties=False, found=25)

@@ -221,7 +221,7 @@ def test_few_images_raise_no_false_alarms(images):
             table = detect(draw, scene, 0.3)
             few = replace(table, hit=table.hit[::9], miss=table.miss[::9])
             ap = over_classes(precision_and_recall(few, sets)[0]).mean(axis=1)
-            both.append(Samples.of(ap, units_of(few.positives)))
+            both.append(Samples.from_values(ap, units_of(few.positives)))
         alarms.append((both[0] - both[1]).p_value() < 0.05)
     assert np.mean(alarms) <= (0.08 if images >= 6 else 0)
 
@@ -292,7 +292,9 @@ def test_copies_raise_no_false_alarms():
             ]
             sets = few[0].sets(100, seed)
             ap = [
-                Samples.of(over_classes(precision_and_recall(t, sets)[0]).mean(axis=1), t.units)
+                Samples.from_values(
+                    over_classes(precision_and_recall(t, sets)[0]).mean(axis=1), t.units
+                )
                 for t in few
             ]
             of.append((ap[0] - ap[1]).p_value() < 0.05)
@@ -335,7 +337,7 @@ def test_coverage_and_false_alarms():
     for seed in (1_000_000 * (block + 1) + t for block in range(blocks) for t in range(trials)):
         draw = np.random.default_rng(seed)
         scene, sets = scenes(draw, 250), draw_sets(250, 300, seed=seed + 500_000)
-        both = [Samples.of(ap(detect(draw, scene, skill), sets)) for _ in range(2)]
+        both = [Samples.from_values(ap(detect(draw, scene, skill), sets)) for _ in range(2)]
         held += [low <= known <= high for low, high in (of.interval() for of in both)]
         alarms.append((both[0] - both[1]).p_value() < 0.05)
     print(f"covered {np.mean(held):.3f}, false alarms {np.mean(alarms):.3f}")

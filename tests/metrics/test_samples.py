@@ -33,8 +33,8 @@ def test_few_units_never_make_a_number_certain(units, values, same):
     """Whatever the samples: an interval with a width that holds the estimate and lies in the range,
     p no smaller than 2^(1 - units), and below 6 units 0 is inside the difference's interval."""
     values = np.array(values[:1] * 5 if same else values)
-    number = Samples.of(values, units)
-    difference = number - Samples.of(np.roll(values, 1) / 2, units)
+    number = Samples.from_values(values, units)
+    difference = number - Samples.from_values(np.roll(values, 1) / 2, units)
     for found, (least, most) in ((number, (0, 1)), (difference, (-1, 1))):
         low, high = found.interval()
         assert least <= low < high <= most
@@ -51,16 +51,16 @@ def test_one_image_says_nothing_and_six_that_agree_something():
     certain = np.full(1001, 0.5)
 
     def difference(units):
-        return Samples.of(certain, units) - Samples.of(certain * 0, units)
+        return Samples.from_values(certain, units) - Samples.from_values(certain * 0, units)
 
-    assert Samples.of(certain, 1).interval() == [0, 1]
+    assert Samples.from_values(certain, 1).interval() == [0, 1]
     assert difference(1).interval() == [-1, 1] and difference(1).p_value() == 1
     assert difference(5).p_value() == 1 / 16
     six = difference(6)
     assert six.p_value() == 1 / 32
     unseen = 1 - 0.025 ** (1 / 6)
     assert six.interval() == pytest.approx([0.5 - unseen, 0.5 + unseen])
-    assert Samples.of(certain * 0, 100).interval() == pytest.approx([0, 1 - 0.025**0.01])
+    assert Samples.from_values(certain * 0, 100).interval() == pytest.approx([0, 1 - 0.025**0.01])
 
 
 def test_the_widening_of_few_units_is_students():

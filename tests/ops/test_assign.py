@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detzoo.ops import assign
-from detzoo.ops.assign import BACKGROUND, IGNORE, bipartite, claim, crowded, gathered, match, sample
+from detzoo.ops.assign import (
+    BACKGROUND,
+    IGNORE,
+    bipartite,
+    crowded,
+    flat_boxes,
+    match,
+    sample,
+    slot_owners,
+)
 from detzoo.types import Target, pad_targets
 
 
@@ -138,7 +147,7 @@ def test_the_boxes_of_a_batch_in_one_row():
     truth = pad_targets(
         [target([]), target([[0, 0, 1, 1], [2, 2, 3, 3]], [False, True]), target([])]
     )
-    boxes, labels, crowd, image = gathered(truth)
+    boxes, labels, crowd, image = flat_boxes(truth)
     assert boxes.tolist() == [[0, 0, 1, 1], [2, 2, 3, 3]] and image.tolist() == [1, 1]
     assert crowd.tolist() == [False, True] and labels.tolist() == [0, 0]
 
@@ -146,7 +155,7 @@ def test_the_boxes_of_a_batch_in_one_row():
 def test_the_last_claim_holds_a_slot():
     slots = torch.tensor([[2, 0, 2], [1, 1, 0]])
     claims = torch.tensor([[True, True, True], [True, False, False]])
-    assert claim(slots, claims, 4).tolist() == [[1, -1, 2, -1], [-1, 0, -1, -1]]
+    assert slot_owners(slots, claims, 4).tolist() == [[1, -1, 2, -1], [-1, 0, -1, -1]]
 
 
 def test_what_lies_half_in_a_crowd_box_is_crowded():

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detzoo.ops import fast
-from detzoo.ops.fast import FEW, best_by_nms, grouped_nms, in_pieces, max_pool2d, softplus, topk
+from detzoo.ops.fast import FEW, best_by_nms, grouped_nms, in_chunks, max_pool2d, softplus, topk
 
 
 @settings(max_examples=50, deadline=None)
@@ -38,9 +38,9 @@ def test_max_pool2d_is_torchs(shape):
 @pytest.mark.parametrize("piece", [1, 50, 10**6])
 def test_pieces_are_the_whole(piece):
     x = torch.randn(5, 4, 6)
-    with mock.patch.object(fast, "PIECE", piece):
-        assert torch.equal(in_pieces(max_pool2d, x), max_pool2d(x))
-        assert in_pieces(max_pool2d, x[:0]).shape == (0, 4, 6)
+    with mock.patch.object(fast, "CHUNK", piece):
+        assert torch.equal(in_chunks(max_pool2d, x), max_pool2d(x))
+        assert in_chunks(max_pool2d, x[:0]).shape == (0, 4, 6)
 
 
 def test_a_column_more_changes_no_convolution_of_stride_2():

@@ -49,7 +49,7 @@ def test_focal_of_many_is_that_of_each(monkeypatch):
     logits.requires_grad_()
     targets = (logits > 1).float()
     whole = sigmoid_focal(logits, targets, alpha=0.25, gamma=2)
-    monkeypatch.setattr(fast, "PIECE", 4)
+    monkeypatch.setattr(fast, "CHUNK", 4)
     pieces = sigmoid_focal(logits, targets, alpha=0.25, gamma=2)
     torch.testing.assert_close(whole, pieces, rtol=1e-6, atol=1e-9)
     assert pieces.dtype == torch.float32

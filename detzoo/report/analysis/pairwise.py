@@ -172,20 +172,24 @@ def _numbers(problem: Problem, whole: Matches, sets: np.ndarray) -> dict[str, Sa
     precision = precision_and_recall(whole, sets)[0]
     units = whole.units
     names = ("AP", "AP50", "AP75")
-    found = {k: Samples.of(v, units) for k, v in zip(names, means(precision).T, strict=True)}
+    found = {
+        k: Samples.from_values(v, units) for k, v in zip(names, means(precision).T, strict=True)
+    }
     for k, name in enumerate(problem.class_names):
         of_class = precision[:, k].mean(axis=1)
-        found[f"class {name}"] = Samples.of(of_class, units_of(whole.positives[k], whole.group))
+        found[f"class {name}"] = Samples.from_values(
+            of_class, units_of(whole.positives[k], whole.group)
+        )
     for size in ("small", "medium", "large"):
         matches = match_problem(problem, size=size)
         of_size = over_classes(precision_and_recall(matches, sets)[0]).mean(axis=1)
-        found[f"size {size}"] = Samples.of(of_size, matches.units)
+        found[f"size {size}"] = Samples.from_values(of_size, matches.units)
     gains = {
         name: over_classes(precision_and_recall(table, sets)[0])[:, 0]
         for name, table in mended(problem, fates(problem)).items()
     }
     for name in (*KINDS, *SUMS):
-        found[f"error {name}"] = Samples.of(gains[name] - gains[""], units)
+        found[f"error {name}"] = Samples.from_values(gains[name] - gains[""], units)
     return found
 
 
