@@ -94,19 +94,17 @@ def _load(
     source: bytes | str | Path, size: Size | None, resize: Resize | None, exif: Exif
 ) -> Picture:
     where = "the encoded image" if isinstance(source, bytes) else str(source)
+    of_data = size is not None  # its annotation gives one
     data = source if isinstance(source, bytes) else _read(Path(source))
     try:
         return _decode(data, where, size, resize, exif)
     except Image.DecompressionBombError as error:
-        raise ValueError(
-            f"{where}: too large ({error}); cut it into tiles, or raise data.max_megapixels if it "
-            "is one of a data set"
-        ) from error
+        mend = "cut it into tiles" + ", or raise data.max_megapixels" * of_data
+        raise ValueError(f"{where}: too large ({error}); {mend}") from error
     except (OSError, SyntaxError) as error:
-        raise ValueError(
-            f"{where}: not a whole image that can be decoded ({error}); restore it or remove it "
-            "from the data set (data.skip leaves it out)"
-        ) from error
+        mend = "; restore it, or leave it out of the data set (data.skip)" * of_data
+        said = f"not a whole image that can be decoded ({error})"
+        raise ValueError(f"{where}: {said}{mend}") from error
 
 
 def _read(path: Path) -> bytes:

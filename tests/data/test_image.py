@@ -129,10 +129,19 @@ class TestLoading:
         monkeypatch.setattr(image, "MAX_MEGAPIXELS", 0.002)
         data = io.BytesIO()
         Image.fromarray(np.zeros((60, 50, 3), np.uint8)).save(data, "PNG")
-        with pytest.raises(ValueError, match=r"too large .*data\.max_megapixels"):
+        with pytest.raises(ValueError, match=r"too large .*cut it into tiles$"):
             load_image(data.getvalue())
+        with pytest.raises(ValueError, match=r"too large .*or raise data\.max_megapixels$"):
+            load_image(data.getvalue(), (1, 1))
         assert load_image(data.getvalue(), (60, 50)).shape == (60, 50, 3)
         assert Image.MAX_IMAGE_PIXELS == 1000
+
+    def test_a_setting_of_data_sets_is_named_for_an_image_of_one_alone(self, picture):
+        cut = jpeg(picture)[:200]
+        with pytest.raises(ValueError, match=r"not a whole image that can be decoded \(.*\)$"):
+            load_image(cut)
+        with pytest.raises(ValueError, match=r"leave it out of the data set \(data\.skip\)$"):
+            load_image(cut, (40, 60))
 
 
 class TestParts:
