@@ -81,8 +81,9 @@ class Plan:
 
 
 def folder_of(settings: Settings, plan: Plan, space: Space, root: str | Path) -> Path:
-    """Where a search lies: ROOT/NAME-tune/LABEL-HASH, the hash over all that decides it."""
-    decisive = {**settings, "name": f"{settings['name']}-tune"}
+    """Where a search lies: ROOT/NAME-tune/LABEL-HASH, the hash over all that decides it. The budget
+    of the winner's training does not: winners of two budgets may be of one search."""
+    decisive = {**trial_settings(settings, plan, {}), "name": f"{settings['name']}-tune"}
     return directory({**decisive, "tune": {**vars(plan), "space": described(space)}}, root)
 
 

@@ -19,7 +19,7 @@ import pytest
 from detzoo.files import read_json
 from detzoo.workflow import search as searching
 from detzoo.workflow import trials
-from detzoo.workflow.search import Plan, search, trial_settings, tuned
+from detzoo.workflow.search import Plan, folder_of, search, trial_settings, tuned
 from detzoo.workflow.space import Choice, Range
 
 pytest.importorskip("optuna")
@@ -129,6 +129,17 @@ def test_a_trial_is_compared_by_images_whatever_the_winner_s_budget_is():
     settings = {**SETTINGS, "recipe": {**SETTINGS["recipe"], "minutes": 10.0, "patience": 2}}
     trial = trial_settings(settings, PLAN, {"recipe.lr": 0.5})
     assert trial["recipe"] == {"images_seen": 160, "batch_size": 4, "lr": 0.5, "val_points": 4}
+
+
+def test_winners_of_two_budgets_are_of_one_search(tmp_path):
+    def folder(plan=PLAN, space=SPACE, **recipe):
+        settings = {**SETTINGS, "recipe": {**SETTINGS["recipe"], **recipe}}
+        return folder_of(settings, plan, space, tmp_path)
+
+    assert folder() == folder(images_seen=9, val_points=1) == folder(minutes=3.0)
+    assert folder().parent == tmp_path / "test-tune"
+    others = [folder(batch_size=8), folder(Plan(9, 160)), folder(space={"recipe.lr": Range(1, 2)})]
+    assert len({folder(), *others}) == 4
 
 
 def test_a_failed_trial_counts_as_nothing_found_and_stops_no_other(tmp_path):
