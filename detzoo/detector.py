@@ -179,11 +179,18 @@ class Detector(nn.Module, abc.ABC):
         return None
 
     def check_trainable(self) -> None:
-        """Raise ValueError if a frozen norm has the statistics that it was initialised with.
+        """Raise ValueError where something frozen was never trained.
 
-        Such a norm neither normalises nor learns to, so the training would learn nothing and say
-        nothing.
+        A frozen norm without statistics neither normalises nor learns to, and frozen stages of
+        random weights are as good as none; the training would learn little and say nothing.
         """
+        backbone = getattr(self, "backbone", None)
+        if getattr(backbone, "frozen_stages", None) is not None and not backbone.pretrained:
+            raise ValueError(
+                f"backbone.frozen_stages is {backbone.frozen_stages}, but the backbone's weights "
+                "are random, which is nothing to keep: give start=imagenet, start=coco, start=FILE "
+                "or start=RUN, or backbone.weights=FILE"
+            )
         for name, module in self.named_modules():
             frozen = "FrozenBatchNorm" in type(module).__name__
             if frozen and not module.running_mean.any() and bool((module.running_var == 1).all()):

@@ -23,7 +23,9 @@ SCORED = (*DETECTOR, "data", "recipe")
 
 BUILT = ("detector", "resize", "data")
 KINDS: dict[str, tuple[type, str]] = {
-    **dict.fromkeys((*BUILT, "recipe", "runtime", "effort"), (dict, "a mapping of settings")),
+    **dict.fromkeys(
+        (*BUILT, "recipe", "runtime", "effort", "start"), (dict, "a mapping of settings")
+    ),
     **dict.fromkeys(("label", "name"), (str, "a name")),
     "seed": (int, "a number"),
     "classes": (list, "a list of names"),

@@ -260,7 +260,8 @@ class Detections(_Boxes):
     ) -> list[dict[str, Any]]:
         """COCO results: "image_id", "category_id", "bbox" (x, y, width, height) and "score".
 
-        category_ids: of the labels 0..K-1; by default a label is its own. Nothing is rounded.
+        category_ids: of the labels 0..K-1, by default a label is its own; those beyond, which a
+        model as published may know, are left out. Nothing is rounded.
         """
         boxes = self.boxes.double()  # exact, so that x + w gives x2 back
         sides = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
@@ -273,6 +274,7 @@ class Detections(_Boxes):
                 "score": score,
             }
             for label, box, score in rows
+            if not category_ids or label < len(category_ids)
         ]
 
     def _repr_png_(self) -> bytes | None:

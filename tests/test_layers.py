@@ -30,7 +30,9 @@ ARROWS = {
     "detector": {"types", "ops", "data.folders", "data.image", "data.proposals"},
     "region_detector": {"types", "ops", "nn", "detector", "data.proposals"},
     "detectors": {"types", "ops", "nn", "detector", "region_detector"},
-    "weights": {"types", "ops", "nn", "detector", "detectors", "data.image"},
+    "weights": {
+        *("types", "ops", "nn", "detector", "region_detector", "detectors", "data.image"),
+    },
     "engine": {"types", "detector", "data", "metrics", "ops.precision"},
     # engine.precision: speed and accuracy must come from the same object at the same precision
     "speed": {

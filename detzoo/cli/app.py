@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from detzoo.cli.overrides import judge, split
 from detzoo.cli.positional import list_setting, split_paths
+from detzoo.cli.start import spelled, with_published
 from detzoo.config import folder
 from detzoo.text import escaped
 from detzoo.workflow.datasets import with_auto
@@ -35,6 +36,7 @@ EXPECTED = (ValueError, OSError, ImportError, HydraException, OmegaConfBaseExcep
 
 # Flags with which Hydra shows something, or takes a configuration that is not ours
 HELP = {"--hydra-help", "--version", "--shell-completion", "-sc"}
+ONE_TRAINING = ("train", "as_published")  # configurations of one detector and one start
 OTHER = {"--config-name", "-cn", "--config-path", "-cp", "--config-dir", "-cd"}
 
 
@@ -61,14 +63,18 @@ class App:
 
     def judged(self, arguments: Sequence[str], multirun: bool = False) -> list[str]:
         """The arguments, positional ones among them, as overrides for Hydra. Raises ValueError."""
-        overrides = with_auto(self.verb, _settings(self.positional, arguments))
-        return judge(
+        config = self.config_of(arguments)
+        overrides = judge(
             self.verb,
-            overrides,
-            config=self.config_of(arguments),
+            spelled(with_auto(self.verb, _settings(self.positional, arguments))),
+            config=config,
             multirun=multirun,
             otherwise=self.otherwise,
         )
+        asked = any("start" in text or "experiment=" in text for text in overrides)
+        if asked and config in ONE_TRAINING and not multirun:
+            return fitted(config, overrides)
+        return overrides
 
     def __call__(self, arguments: Sequence[str]) -> int:
         experiments()
@@ -154,6 +160,14 @@ def app(
 ) -> Callable[[Task], App]:
     """Make a task the App of a verb; see there."""
     return lambda task: App(verb, task, positional, config_name, otherwise)
+
+
+def fitted(conf: str, overrides: Sequence[str]) -> list[str]:
+    """The overrides with those under which the weights that they start from fit the detector."""
+    from detzoo.cli.schema import schema_of
+
+    schema = schema_of(conf, *overrides)
+    return with_published(str(schema.groups["detector"]), schema.tree["start"]["source"], overrides)
 
 
 def _settings(positional: Positional, arguments: Sequence[str]) -> list[str]:

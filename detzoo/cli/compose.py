@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from detzoo.cli import VERBS
 from detzoo.cli.app import experiments
+from detzoo.cli.start import with_published
 from detzoo.config import folder, plain
 from detzoo.workflow.verb import Settings
 
@@ -88,8 +89,10 @@ def with_trainings(
             raise ValueError(f"{config_name} takes several: give {group}s=[...], not {group}=")
     if not detectors or not seeds:
         raise ValueError(f"nothing to do: detectors={detectors} seeds={seeds}")
+    source = values["start"]["source"]
+    fitting = {name: with_published(name, source, overrides) for name in detectors}
     values["trainings"] = [
-        plain(compose(config_name, [*overrides, f"detector={detector}", f"seed={seed}"]))
+        plain(compose(config_name, [*fitting[detector], f"detector={detector}", f"seed={seed}"]))
         for seed in seeds
         for detector in detectors
     ]

@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from omegaconf import DictConfig
 
 from detzoo.cli.app import app, show
 from detzoo.config import plain
 
 
-@app("evaluate", positional="runs")
+def config_name(arguments: Sequence[str]) -> str:
+    """conf/as_published.yaml has the settings of a training too, which describe the model."""
+    given = {text.lstrip("+") for text in arguments}
+    return "as_published" if "train=none" in given else "evaluate"
+
+
+def otherwise(key: str) -> str | None:
+    """Why a setting of a training is none here."""
+    from detzoo.cli.schema import schema_of
+
+    if schema_of("as_published").find(key) or schema_of("as_published").groups.get(key):
+        return f"evaluate scores runs as they were trained and has no {key} without train=none"
+    return None
+
+
+@app("evaluate", positional="runs", config_name=config_name, otherwise=otherwise)
 def main(config: DictConfig) -> int:
     from detzoo.workflow.evaluate import evaluate
+    from detzoo.workflow.published import published_run
     from detzoo.workflow.verb import call
 
-    return show(call(evaluate, plain(config)))
+    settings = plain(config)
+    if settings["train"] is None:
+        return show(call(evaluate, settings))
+    if settings["train"] != "none":
+        raise ValueError(f"train is {settings['train']!r}; it must be none or left out")
+    return show(call(evaluate, settings, runs=[published_run(settings)], data_root=None))

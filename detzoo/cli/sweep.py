@@ -25,6 +25,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper as HydraSweeper
 from omegaconf import DictConfig, OmegaConf
 
+from detzoo.cli.start import with_published
 from detzoo.config import folder
 from detzoo.files import write_json
 from detzoo.speed.machine import cores
@@ -139,6 +140,7 @@ class Sweeper(HydraSweeper):
         )
         swept = {o.get_key_element() for o in overrides if o.is_sweep_override()}
         jobs = [job for batch in BasicSweeper.split_arguments(overrides, None) for job in batch]
+        jobs = [self._fitted(job) for job in jobs]
         self.at_once = min(self.at_once, len(jobs))
         names = [
             " ".join(text.lstrip("+") for text in job if text.split("=")[0] in swept)
@@ -169,6 +171,13 @@ class Sweeper(HydraSweeper):
             shutil.rmtree(journal, ignore_errors=True)
         if failed:
             raise SystemExit(1)
+
+    def _fitted(self, job: list[str]) -> list[str]:
+        """The job with the settings under which the weights that it starts from fit."""
+        given = dict(text.lstrip("+").split("=", 1) for text in job if "=" in text)
+        detector = given.get("detector", self.config.hydra.runtime.choices.get("detector"))
+        source = given.get("start.source", OmegaConf.select(self.config, "start.source"))
+        return with_published(str(detector), source, job) if source else job
 
     def _threads(self) -> list[str]:
         """A share of the cores for each run of several on one machine."""

@@ -55,6 +55,7 @@ def paint(
     difficulty: float,
     crowd_rate: float,
     empty_rate: float,
+    classes: Sequence[int] = tuple(range(len(CLASSES))),
 ) -> Scene:
     """A square scene of `size` pixels with objects[0] to objects[1] objects, all numbers alike.
 
@@ -62,6 +63,7 @@ def paint(
     0 (upright and not stretched, plain ground, full contrast, no distractors, blur or noise) to 1;
     from 0.5 on forms are turned by any angle and stretched up to 1:3. crowd_rate, empty_rate: the
     parts of all scenes with a crowd region and without objects (the latter where objects[0] is 0).
+    classes: those that are drawn, by their place in CLASSES.
     """
     low, high = objects
     canvas = _ground(rng, size, difficulty)
@@ -73,7 +75,7 @@ def paint(
     boxes, labels, crowd = [], [], []
     covered: list[list] = []  # per object: stamp, its alpha still to be seen, half of its area
     if count and rng.random() < crowd_rate:
-        box, label = _crowd(rng, canvas, min_size, difficulty)
+        box, label = _crowd(rng, canvas, min_size, difficulty, classes)
         boxes.append(box)
         labels.append(label)
         crowd.append(True)
@@ -81,7 +83,7 @@ def paint(
     # The larger ones first, so that the smaller ones are not buried.
     sides = np.exp(rng.uniform(math.log(min_size), math.log(size / 2), count))
     for side in sorted(sides, reverse=True):
-        label = int(rng.integers(len(CLASSES)))
+        label = classes[int(rng.integers(len(classes)))]
         stamp = _place(
             rng, label, side, min_size, difficulty, canvas, covered, boxes if any(crowd) else []
         )
@@ -207,11 +209,11 @@ def _touch(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
 
 
 def _crowd(
-    rng: Rng, canvas: Array, min_size: float, difficulty: float
+    rng: Rng, canvas: Array, min_size: float, difficulty: float, classes: Sequence[int]
 ) -> tuple[tuple[float, float, float, float], int]:
     """Many small objects of one class, heaped so that nobody would box them one by one."""
     height, width = canvas.shape[:2]
-    label = int(rng.integers(len(CLASSES)))
+    label = classes[int(rng.integers(len(classes)))]
     extent = np.array([width, height]) * rng.uniform(0.25, 0.4, 2)
     corner = rng.uniform(0, 1, 2) * (np.array([width, height]) - extent)
     drawn = []

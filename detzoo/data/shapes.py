@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ class Shapes(Coco):
     side in pixels; the largest is half of `size`. difficulty: 0 to 1, see `scene.paint`.
     crowd_rate, empty_rate: parts of the images with a crowd region and without objects. Image i of
     a split is the same whatever the number of images. test_objects: fewest and most objects of an
-    image of the test split, where they are others than those of the rest.
+    image of the test split, where they are others than those of the rest. classes: the shapes that
+    are drawn, in the order of their labels; by default all six.
     """
 
     def __init__(
@@ -52,7 +54,9 @@ class Shapes(Coco):
         empty_rate: float = 0.05,
         seed: int = 0,
         test_objects: tuple[int, int] | None = None,
+        classes: Sequence[str] | None = None,
     ) -> None:
+        drawn = _drawn(classes)
         if not 0 <= min_objects <= max_objects or max_objects < 1:
             raise ValueError(
                 f"min_objects {min_objects}, max_objects {max_objects}: need 0 <= min <= max > 0"
@@ -67,11 +71,8 @@ class Shapes(Coco):
             raise ValueError(
                 f"min_size is {min_size}; it must lie between 1 and half of size {size}"
             )
-        for key, value in (
-            ("difficulty", difficulty),
-            ("crowd_rate", crowd_rate),
-            ("empty_rate", empty_rate),
-        ):
+        rates = {"difficulty": difficulty, "crowd_rate": crowd_rate, "empty_rate": empty_rate}
+        for key, value in rates.items():
             if not 0 <= value <= 1:
                 raise ValueError(f"{key} is {value}; it must lie between 0 and 1")
         if min(train, val, test) < 1:
@@ -86,13 +87,14 @@ class Shapes(Coco):
             "crowd_rate": float(crowd_rate),
             "empty_rate": float(empty_rate),
         }
+        self.parameters |= {} if drawn == CLASSES else {"classes": [*map(CLASSES.index, drawn)]}
         content: list[Any] = [VERSION, QUALITY, self.counts, seed, self.parameters]
         self.test_objects = None if test_objects is None else tuple(test_objects)
-        if self.test_objects:  # else the folder is called as it was before there was such a setting
-            content.append({"test_objects": self.test_objects})
+        # without, the folder is called as it was before there was such a setting
+        content += [{"test_objects": self.test_objects}] if self.test_objects else []
         key = json.dumps(content, sort_keys=True)
         folder = f"shapes-{hashlib.blake2b(key.encode(), digest_size=4).hexdigest()}"
-        super().__init__(Path(root).expanduser() / folder, name, classes=CLASSES)
+        super().__init__(Path(root).expanduser() / folder, name, classes=drawn)
 
     def read(self, split: str) -> Dataset:
         self.write()
@@ -165,3 +167,11 @@ class Shapes(Coco):
         categories = [{"id": label + 1, "name": name} for label, name in enumerate(CLASSES)]
         content = {"images": images, "annotations": annotations, "categories": categories}
         write_json(folder / f"{split}.json", content, indent=None)
+
+
+def _drawn(classes: Sequence[str] | None) -> tuple[str, ...]:
+    """The shapes that are drawn. Raises ValueError for one that there is not."""
+    drawn = CLASSES if classes is None else tuple(classes)
+    if not drawn or not set(drawn) <= set(CLASSES):
+        raise ValueError(f"classes is {list(drawn)}; there are {', '.join(CLASSES)}")
+    return drawn

@@ -123,6 +123,7 @@ class CenterNet(Detector):
             Head(self.neck.channels, head_channels, num_classes, sizes, offsets)
             for _ in range(stacks)
         )
+        self.class_agnostic_size = class_agnostic_size
         self.overlap = overlap
         self.radius = radius
         self.focal_alpha = focal_alpha

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 import torch
 from timm.optim import create_optimizer_v2, list_optimizers
@@ -24,7 +25,8 @@ class Recipe:
     share `warmup` of the budget; `schedule` leads it from there: `cosine` to `final_lr` times the
     peak, `steps` to a tenth of it at each of `milestones`, which are shares of the budget.
     optimizer: a name that timm.optim knows ("adamw", "sgd" with Nesterov momentum, "momentum"
-    without). weight_decay: applies to no bias and no norm layer. clip_norm: the largest norm of the
+    without). backbone_lr, head_lr: factors on the rate of the detector's backbone and of its head.
+    weight_decay: applies to no bias and no norm layer. clip_norm: the largest norm of the
     whole gradient, or None. ema_decay: of the averaged weights that are scored, or None for none;
     it warms up, as 1 - step^-ema_power, so that a short training averages over its end only.
     val_points: how often, evenly spaced, a training is scored on the validation split. patience:
@@ -47,13 +49,23 @@ class Recipe:
     ema_power: float = 2 / 3
     val_points: int = 5
     patience: int | None = None
+    backbone_lr: float = 1.0
+    head_lr: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("images_seen", "batch_size", "lr", "clip_norm"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"recipe.{name} is {value}; it must be above 0")
-        for name in ("weight_decay", "momentum", "warmup", "final_lr", "val_points"):
+        for name in (
+            "weight_decay",
+            "momentum",
+            "warmup",
+            "final_lr",
+            "val_points",
+            "backbone_lr",
+            "head_lr",
+        ):
             value = getattr(self, name)
             if value < 0:
                 raise ValueError(f"recipe.{name} is {value}; it must not be negative")
@@ -105,14 +117,28 @@ class Recipe:
         device = next(model.parameters()).device.type
         fused = self.optimizer in FUSED and device in ("cpu", "cuda")
         return create_optimizer_v2(
-            model,
+            self._groups(model),
             opt=self.optimizer,
             lr=self.lr,
             weight_decay=self.weight_decay,
             momentum=self.momentum,
-            filter_bias_and_bn=True,
             **({"fused": True} if fused else {}),
         )
+
+    def _groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """What is trained, by weight decay and by the factor on its rate, `lr_scale`."""
+        scales = {"backbone": self.backbone_lr, "head": self.head_lr}
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                alone = parameter.ndim <= 1 or name.endswith(".bias")  # norms and biases
+                key = (0.0 if alone else self.weight_decay, scales.get(name.split(".")[0], 1.0))
+                groups.setdefault(key, []).append(parameter)
+        ordered = sorted(groups.items(), key=lambda item: item[0])  # as checkpoints have them
+        return [
+            {"params": parameters, "weight_decay": decay, "lr_scale": scale}
+            for (decay, scale), parameters in ordered
+        ]
 
     def make_ema(self, model: nn.Module) -> ModelEmaV3 | None:
         """timm's average of the weights and of the norm layers' statistics; None without decay."""

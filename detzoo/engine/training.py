@@ -70,7 +70,7 @@ class Training:
         images = transfer(images, self.device, self.channels_last)
         targets = pad_targets(targets).to(self.device, non_blocking=True)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr
+            group["lr"] = self.lr * group.get("lr_scale", 1.0)
         with autocast(self.device, self.precision):
             losses = self.wrapped(images, targets)
         stacked = torch.stack([loss.float() for loss in losses.values()])

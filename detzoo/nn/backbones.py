@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from timm.layers import BatchNormAct2d, freeze_batch_norm_2d
 from torch import Tensor, nn
 
+from detzoo.nn.freezing import Freezable
 from detzoo.nn.norms import GroupNorm
 from detzoo.text import check_choice
 
@@ -22,17 +23,20 @@ NORMS = ("bn", "frozen_bn", "gn")
 # Options of timm's that name a file, an address or a function; and what an option's text looks like
 _READING = re.compile(r"pretrained|checkpoint|weights|cache|file|url|hub|_fn$|^model_cfg|^features")
 _WORD = re.compile(r"\w*")
+# Children of a timm network that begin a stage; what comes before the first is the stem
+_STAGE = re.compile(r"(layers?|stages?|level|s)_?\d+|features_denseblock\d+")
 
 
-class Backbone(nn.Module):
+class Backbone(Freezable):
     """A timm network's feature maps at strides 4 and beyond, as the network itself declares them.
 
     name: a timm model that offers `features_only`. norm: `bn` as it is; `frozen_bn` (statistics and
     affine fixed, for pretrained weights and small batches); `gn` (group norm of up to 32 groups,
     from scratch only). max_stride: layers beyond it are left out. pretrained: timm's ImageNet
     weights, downloaded. weights: a file of them, loaded strictly but for the classifier. options:
-    further arguments of the timm model, such as pad_type for MobileNetV2. Attributes channels and
-    strides are per map, finest first; mean and std are what the weights were trained with.
+    further arguments of the timm model, such as pad_type for MobileNetV2. frozen_stages: the last
+    stage that is not trained, 0 being the stem, or None. mean, std: of the pixels that the weights
+    were trained with, by default timm's. Attributes channels and strides are per map, finest first.
 
     forward: (B, 3, H, W) -> [(B, C_i, ceil(H / s_i), ceil(W / s_i))].
 
@@ -49,6 +53,9 @@ class Backbone(nn.Module):
         pretrained: bool = False,
         weights: str | Path | None = None,
         options: dict[str, Any] | None = None,
+        frozen_stages: int | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         check_choice("backbone.norm", norm, NORMS)
@@ -81,10 +88,28 @@ class Backbone(nn.Module):
         elif norm == "gn":
             _to_group_norm(model)
         self.model = model
+        self.name = name
         self.channels: tuple[int, ...] = tuple(model.feature_info.channels())
         self.strides: tuple[int, ...] = tuple(model.feature_info.reduction())
-        self.mean: tuple[float, ...] = tuple(model.pretrained_cfg["mean"])
-        self.std: tuple[float, ...] = tuple(model.pretrained_cfg["std"])
+        self.mean: tuple[float, ...] = tuple(mean or model.pretrained_cfg["mean"])
+        self.std: tuple[float, ...] = tuple(std or model.pretrained_cfg["std"])
+        self.pretrained = bool(pretrained or weights)
+        self.freeze(frozen_stages)
+
+    @property
+    def stages(self) -> list[list[nn.Module]]:
+        """MobileNet's and EfficientNet's are their blocks, a ResNet's its layers, and so on."""
+        found: list[list[nn.Module]] = [[]]
+        for name, child in self.model.named_children():
+            if name == "blocks":
+                found += [[block] for block in child.children()]
+            elif _STAGE.fullmatch(name):
+                found.append([child])
+            else:
+                found[-1].append(child)
+        if len(found) == 1:
+            raise ValueError(f"{type(self.model).__name__} has no stages that detzoo can tell")
+        return found
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return self.model(x)

@@ -9,20 +9,22 @@ import torch
 from torch import Tensor, nn
 
 from detzoo.nn.backbones import load_strictly
+from detzoo.nn.freezing import Freezable
 
 # Channels of conv1_1 to conv5_3; M halves by a 2x2 max pool.
 _BEFORE = [64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512]
 _AFTER = ["M", 512, 512, 512]
 
 
-class VGG16(nn.Module):
+class VGG16(Freezable):
     """Two maps: conv4_3 (512 channels, stride 8) and conv7 (1024 channels, stride 16).
 
     fc6 and fc7 are convolutions, fc6 with holes of 6 so that it sees as far as it did; pool5 is 3x3
     of stride 1; pool3 rounds up, which makes 38 cells of 300 pixels. pretrained: torchvision's
     ImageNet weights for everything up to conv5_3 (downloads); fc6 and fc7 start afresh, where the
-    paper subsamples VGG's. weights: a file of this module's own state dict. Pixels go in as 0 to
-    255 less the mean colour, as the Caffe weights want them.
+    paper subsamples VGG's. weights: a file of this module's own state dict. frozen_stages: the last
+    stage that is not trained, or None; stage 0 is conv1_1 and conv1_2, the last conv5_1 to conv7.
+    Pixels go in as 0 to 255 less the mean colour, as the Caffe weights want them.
 
     forward: (B, 3, H, W) -> [(B, 512, h, w), (B, 1024, h // 2, w // 2)].
     """
@@ -30,7 +32,13 @@ class VGG16(nn.Module):
     channels, strides = (512, 1024), (8, 16)
     mean, std = (0.48235, 0.45882, 0.40784), (1 / 255, 1 / 255, 1 / 255)
 
-    def __init__(self, *, pretrained: bool = False, weights: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        pretrained: bool = False,
+        weights: str | None = None,
+        frozen_stages: int | None = None,
+    ) -> None:
         super().__init__()
         self.conv4_3 = nn.Sequential(*_layers(3, _BEFORE))
         self.conv4_3[16].ceil_mode = True
@@ -49,6 +57,18 @@ class VGG16(nn.Module):
             _copy_imagenet(self)
         if weights is not None:
             load_strictly(self, weights)
+        self.pretrained = bool(pretrained or weights)
+        self.freeze(frozen_stages)
+
+    @property
+    def stages(self) -> list[list[nn.Module]]:
+        """From one max pool to the next; the dilated layers are the last one's."""
+        found: list[list[nn.Module]] = [[]]
+        for layer in self.conv4_3:
+            if isinstance(layer, nn.MaxPool2d):
+                found.append([])
+            found[-1].append(layer)
+        return [*found, [self.conv7]]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         x = self.conv4_3(x)

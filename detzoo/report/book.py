@@ -20,6 +20,7 @@ from detzoo.report.load.external import joined
 from detzoo.report.load.protocols import Group, groups, names
 from detzoo.report.load.runs import Run, dig, load_all, number
 from detzoo.report.tables.leaderboard import contenders, group_frame
+from detzoo.report.tables.starts import mixed
 from detzoo.report.tables.terminal import text_of
 
 
@@ -49,7 +50,9 @@ class Book:
         """The tables for a terminal of 80 columns, each with its first two sentences, then the
         runs that are in none."""
         groups_, frames = ([getattr(t, of) for t in self.tables] for of in ("group", "frame"))
-        said = [[s.text for s in table.summary[:2]] for table in self.tables]
+        said = [
+            [s.text for s in table.summary[: 2 + bool(mixed(table.frame))]] for table in self.tables
+        ]
         return text_of(self.runs, self.called, groups_, frames, said)
 
 
@@ -59,14 +62,16 @@ def gather(
     *,
     resamples: int = 1000,
     data_root: str | None = None,
+    across_starts: bool = False,
 ) -> Book:
     """Read and compare all. results: name -> COCO result file. data_root: where the data set lies
-    now, if it was moved. ValueError as `joined` has it.
+    now, if it was moved. across_starts: rows that start from different weights are ranked together.
+    ValueError as `joined` has it.
     """
     runs = load_all(run_dirs)
     if data_root:
         runs = [replace(run, data_root=data_root) for run in runs]
-    found = joined(groups(runs), results or {}, n=resamples)
+    found = joined(groups(runs, across_starts=across_starts), results or {}, n=resamples)
     inside = [run for group in found for run in group.runs if run.external]
     runs = [*runs, *inside]
     called = names(runs)

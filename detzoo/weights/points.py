@@ -106,7 +106,7 @@ _HEAD = re.compile(
 _ORDER = {"hm": 0, "heats": 0, "wh": 1, "tags": 1, "reg": 2, "regrs": 2}
 _FIRST = ("backbone.model.conv1", "backbone.model.base_layer.0", "backbone.stem.0.0")
 # What nobody reads: counters, classifiers, and the projection of a tree of trees.
-_UNUSED = re.compile(r".*\.num_batches_tracked|base\.fc\..+|fc\..+|base\.level[34]\.project\..+")
+UNUSED = re.compile(r".*\.num_batches_tracked|base\.fc\..+|fc\..+|base\.level[34]\.project\..+")
 
 
 def create_from_points(name: str, source: str | Path, **arguments: Any) -> Detector:
@@ -120,7 +120,7 @@ def create_from_points(name: str, source: str | Path, **arguments: Any) -> Detec
     kind = "cornernet" if "tl_heats.0.1.bias" in state else "centernet"
     if name != kind:
         raise ValueError(f"{source} is a {kind}'s; it cannot be read into {name}")
-    settings = _settings(state)
+    settings = settings_of(state)
     classes = arguments.pop("num_classes", None)
     if classes not in (None, settings["num_classes"]):
         raise ValueError(
@@ -132,7 +132,7 @@ def create_from_points(name: str, source: str | Path, **arguments: Any) -> Detec
     detector = KINDS[name](**(settings | arguments))
     load_points(detector, state)
     if detector.num_classes == 80:
-        detector.class_names = _coco_names()
+        detector.class_names = coco_names()
     detector.resize = Letterbox(512)
     return detector.eval()
 
@@ -151,7 +151,7 @@ def read(source: str | Path) -> dict[str, Tensor]:
         raise ValueError(
             f"{source}: not of CenterNet's or CornerNet's layout (no key hm.* or tl_heats.*)"
         )
-    return {key: value for key, value in state.items() if not _UNUSED.fullmatch(key)}
+    return {key: value for key, value in state.items() if not UNUSED.fullmatch(key)}
 
 
 def load_points(detector: Detector, state: Mapping[str, Tensor]) -> None:
@@ -161,7 +161,7 @@ def load_points(detector: Detector, state: Mapping[str, Tensor]) -> None:
     """
     theirs = converted(state)
     own = {key: value.shape for key, value in detector.state_dict().items()}
-    own = {key: shape for key, shape in own.items() if not _UNUSED.fullmatch(key)}
+    own = {key: shape for key, shape in own.items() if not UNUSED.fullmatch(key)}
     shapes = {key: value.shape for key, value in theirs.items()}
     if own != shapes:
         key = sorted(k for k in own.keys() | shapes if own.get(k) != shapes.get(k))[0]
@@ -207,7 +207,7 @@ def _renamed(key: str) -> str:
     raise ValueError(f"the key {key} has no counterpart in ours")
 
 
-def _settings(state: Mapping[str, Tensor]) -> dict[str, Any]:
+def settings_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """The constructor's arguments, read from names and shapes."""
     settings: dict[str, Any] = {}
     if any(key.startswith("kps.") for key in state):
@@ -235,7 +235,7 @@ def _settings(state: Mapping[str, Tensor]) -> dict[str, Any]:
     return settings | {"backbone": backbone}
 
 
-def _coco_names() -> tuple[str, ...]:
+def coco_names() -> tuple[str, ...]:
     from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights
 
     names = RetinaNet_ResNet50_FPN_Weights.COCO_V1.meta["categories"]

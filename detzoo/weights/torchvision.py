@@ -22,11 +22,34 @@ from detzoo.detectors import FCOS, SSD, FasterRCNN, RetinaNet
 from detzoo.nn import VGG16, Backbone
 
 PREFIX = "torchvision/"
-_HUB_FILES = {
+HUB_FILES = {
     "faster_rcnn": "fasterrcnn_resnet50_fpn_coco",
     "retinanet": "retinanet_resnet50_fpn_coco",
     "fcos": "fcos_resnet50_fpn_coco",
     "ssd": "ssd300_vgg16_coco",
+}
+KINDS = {"faster_rcnn": FasterRCNN, "retinanet": RetinaNet, "fcos": FCOS, "ssd": SSD}
+# The constructor's arguments under which ours are theirs
+SETTINGS: dict[str, dict[str, Any]] = {
+    "faster_rcnn": {"anchors_as_torchvision": True, "aligned": False},
+    "retinanet": {
+        "anchors_as_torchvision": True,
+        "extra": "conv_p5",
+        "anchor_sizes": [
+            [int(size * 2 ** (i / 3)) for i in range(3)] for size in (32, 64, 128, 256, 512)
+        ],
+    },
+    "fcos": {
+        "points_as_torchvision": True,
+        "distances": "relu",
+        "score": "geometric_mean",
+        "score_threshold": 0.2,
+        "nms_threshold": 0.6,
+    },
+    "ssd": {
+        "scales": [0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05],
+        "steps": [8, 16, 32, 64, 100, 300],
+    },
 }
 _NORM = re.compile(r"\.num_batches_tracked$")
 
@@ -90,11 +113,7 @@ def load_torchvision(detector: Detector, state: Mapping[str, Tensor]) -> None:
     Raises ValueError for a detector that has no counterpart and for keys or shapes that do not fit.
     """
     own = {k: v.shape for k, v in detector.state_dict().items() if not _NORM.search(k)}
-    theirs = {_rename(type(detector), k): v for k, v in state.items() if not _NORM.search(k)}
-    if isinstance(detector, FasterRCNN):
-        _move_background(theirs)
-    elif isinstance(detector, SSD):
-        _move_background_of_ssd(theirs, detector.head.scores)
+    theirs = converted(type(detector), state)
     shapes = {key: value.shape for key, value in theirs.items()}
     if own != shapes:
         key = sorted(k for k in own.keys() | shapes if own.get(k) != shapes.get(k))[0]
@@ -106,6 +125,17 @@ def load_torchvision(detector: Detector, state: Mapping[str, Tensor]) -> None:
     detector.load_state_dict(theirs, strict=False)
 
 
+def converted(kind: type, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Their names and rows -> those of our detector `kind`. ValueError for a key without one."""
+    ours = {_rename(kind, k): v for k, v in state.items() if not _NORM.search(k)}
+    if kind is FasterRCNN:
+        _move_background(ours)
+    elif kind is SSD:
+        anchors = len(ours["head.deltas.0.bias"]) // 4
+        _move_background_of_ssd(ours, len(ours["head.logits.0.bias"]) // anchors)
+    return ours
+
+
 def create_from_torchvision(name: str, source: str | Path, **arguments: Any) -> Detector:
     """A detector with torchvision's weights and torchvision's settings.
 
@@ -113,8 +143,8 @@ def create_from_torchvision(name: str, source: str | Path, **arguments: Any) -> 
     where the machine can) or a file of that layout. arguments: the constructor's, where they should
     differ. Loads with weights_only=True.
     """
-    if name not in _HUB_FILES:
-        raise ValueError(f"torchvision's weights can be read into {sorted(_HUB_FILES)}, not {name}")
+    if name not in HUB_FILES:
+        raise ValueError(f"torchvision's weights can be read into {sorted(HUB_FILES)}, not {name}")
     state, published = _read(name, source)
     kind, settings, resize = _as_theirs(name, state)
     given = arguments.get("num_classes")
@@ -134,7 +164,7 @@ def create_from_torchvision(name: str, source: str | Path, **arguments: Any) -> 
             for module in detector.modules():
                 if hasattr(module, "running_var"):
                     module.eps = 0.0
-        detector.class_names = _coco_names(name)
+        detector.class_names = coco_names(name)
     detector.resize = resize
     return detector.eval()
 
@@ -143,39 +173,21 @@ def _as_theirs(
     name: str, state: Mapping[str, Tensor]
 ) -> tuple[type[Detector], dict[str, Any], Resize]:
     """Our class, the settings under which it is torchvision's, and how their images are resized."""
-    if name == "faster_rcnn":
-        classes = len(state["roi_heads.box_predictor.cls_score.bias"]) - 1
-        settings = {"anchors_as_torchvision": True, "aligned": False, "num_classes": classes}
-        return FasterRCNN, settings, ShortestSide(800, 1333)
-    if name == "retinanet":
-        x = [2 ** (i / 3) for i in range(3)]
-        sizes = [[size, int(size * x[1]), int(size * x[2])] for size in (32, 64, 128, 256, 512)]
-        classes = len(state["head.classification_head.cls_logits.bias"]) // 9
-        settings = {"anchors_as_torchvision": True, "extra": "conv_p5", "anchor_sizes": sizes}
-        return RetinaNet, settings | {"num_classes": classes}, ShortestSide(800, 1333)
-    if name == "fcos":
-        settings = {
-            "num_classes": len(state["head.classification_head.cls_logits.bias"]),
-            "points_as_torchvision": True,
-            "distances": "relu",
-            "score": "geometric_mean",
-            "score_threshold": 0.2,
-            "nms_threshold": 0.6,
-        }
-        return FCOS, settings, ShortestSide(800, 1333)
-    classes = len(state["head.classification_head.module_list.0.bias"]) // 4 - 1
-    settings = {
-        "scales": [0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05],
-        "steps": [8, 16, 32, 64, 100, 300],
-        "num_classes": classes,
-    }
-    return SSD, settings, Stretch(300)
+    bias, anchors, background = {
+        "faster_rcnn": ("roi_heads.box_predictor.cls_score.bias", 1, 1),
+        "retinanet": ("head.classification_head.cls_logits.bias", 9, 0),
+        "fcos": ("head.classification_head.cls_logits.bias", 1, 0),
+        "ssd": ("head.classification_head.module_list.0.bias", 4, 1),
+    }[name]
+    classes = len(state[bias]) // anchors - background
+    resize = Stretch(300) if name == "ssd" else ShortestSide(800, 1333)
+    return KINDS[name], SETTINGS[name] | {"num_classes": classes}, resize
 
 
 def _read(name: str, source: str | Path) -> tuple[Mapping[str, Tensor], bool]:
     if str(source).startswith(PREFIX):
         which = str(source).removeprefix(PREFIX)
-        weights = _weights_enum(name)
+        weights = weights_enum(name)
         if which not in weights.__members__:
             raise ValueError(f"weights is {source}; torchvision has {list(weights.__members__)}")
         return weights[which].get_state_dict(
@@ -185,10 +197,10 @@ def _read(name: str, source: str | Path) -> tuple[Mapping[str, Tensor], bool]:
     state = state.get("model", state)  # torchvision's reference scripts keep it under "model"
     if not is_torchvision(state):
         raise ValueError(f"{source}: no torchvision detection checkpoint")
-    return state, Path(source).name.startswith(_HUB_FILES[name])
+    return state, Path(source).name.startswith(HUB_FILES[name])
 
 
-def _weights_enum(name: str) -> Any:
+def weights_enum(name: str) -> Any:
     from torchvision.models import detection
 
     kinds = {
@@ -200,8 +212,8 @@ def _weights_enum(name: str) -> Any:
     return kinds[name]
 
 
-def _coco_names(name: str) -> tuple[str, ...]:
-    categories = tuple(_weights_enum(name).COCO_V1.meta["categories"])
+def coco_names(name: str) -> tuple[str, ...]:
+    categories = tuple(weights_enum(name).COCO_V1.meta["categories"])
     return categories if name in ("retinanet", "fcos") else categories[1:]
 
 

@@ -29,6 +29,7 @@ from detzoo.workflow.settings import (
     source,
     write_check,
 )
+from detzoo.workflow.start import check_all
 from detzoo.workflow.timing import time_runs
 from detzoo.workflow.tuning import tune_all
 from detzoo.workflow.verb import takes_settings
@@ -68,6 +69,7 @@ def bench(settings: Mapping[str, Any], *, command: str = "detzoo.bench, from Pyt
     out = Path(settings["reports"]) / settings["name"]
     check_writable(out / "index.html")
     check_writable(Path(settings["root"]) / settings["name"] / "run" / "config.yaml")
+    check_all(settings["detectors"], settings["start"]["source"])
     runs = [settings_of(training) for training in with_best_proposals(settings)]
     checked = check_source(source(runs[0]))
     root = source(runs[0]).read("test").root
@@ -81,7 +83,11 @@ def bench(settings: Mapping[str, Any], *, command: str = "detzoo.bench, from Pyt
         write_check(checked, path)
     failed = untuned | (_train_and_time(settings, runs, paths) if runs else {})
     paths += untuned  # searches without a winner, which the page names
-    book = gather(paths, data_root=str(root.resolve()))
+    book = gather(
+        paths,
+        data_root=str(root.resolve()),
+        across_starts=settings["report"]["across_starts"],
+    )
     page = write(
         book,
         out,

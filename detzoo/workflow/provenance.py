@@ -16,5 +16,5 @@ def provenance(settings: Settings, dataset: Dataset) -> dict[str, Any]:
         "recipe": settings["recipe"],
         "images_seen": settings["recipe"]["images_seen"],
         "seed": settings["seed"],
-        **({"effort": settings["effort"]} if "effort" in settings else {}),
+        **{key: settings[key] for key in ("effort", "start") if key in settings},
     }

@@ -66,6 +66,7 @@ def report(
     images: bool = True,
     data_root: str | Path | None = None,
     resamples: int = 1000,
+    across_starts: bool = False,
     command: str = "detzoo.report, from Python",
 ) -> Report:
     """Write the page, the tables and the figures of runs into `out`.
@@ -74,8 +75,8 @@ def report(
     default the folder's name. results: name -> file of COCO results
     of another program, or NAME=FILE. images: False leaves the photographs out. data_root: where the
     data set lies; without it the images that the runs keep are shown alone. resamples: of the
-    images, for the tests. command: what the page says it was made by. Raises ValueError where there
-    is no run.
+    images, for the tests. across_starts: rank rows together that start from different weights.
+    command: what the page says it was made by. Raises ValueError where there is no run.
     """
     paths = [runs] if isinstance(runs, str | Path) else list(runs)
     for path in paths:
@@ -84,7 +85,13 @@ def report(
     out = Path(out or Path("reports") / (name_of(str(paths[0])) if paths else "default"))
     check_writable(out / "index.html")
     files = result_files(results)
-    book = gather(select(paths), files, resamples=resamples, data_root=data_root)
+    book = gather(
+        select(paths),
+        files,
+        resamples=resamples,
+        data_root=data_root,
+        across_starts=across_starts,
+    )
     page = write(
         book,
         out,

@@ -28,6 +28,7 @@ from detzoo.files import read_json, write_json
 from detzoo.limits import check_numbers, outline
 from detzoo.run_config import BEGUN, check_runtime, read_run
 from detzoo.text import escaped
+from detzoo.workflow import start
 from detzoo.workflow.datasets import resolved
 from detzoo.workflow.select import select_one
 
@@ -37,7 +38,11 @@ DEFAULT_THREADS = torch.get_num_threads()
 
 KEYS = ("label", "name", "seed", "detector", "data", "resize", "augment", "recipe", "runtime")
 # What changes where a run lies or how fast it goes, but not what comes out of it.
-WITHOUT_EFFECT = {"runtime": ("threads", "workers", "cache_mb"), "data": ("root",)}
+WITHOUT_EFFECT = {
+    "runtime": ("threads", "workers", "cache_mb"),
+    "data": ("root",),
+    "start": ("source", "seen"),
+}
 
 
 def source(settings: Settings) -> Source:
@@ -92,9 +97,11 @@ def read_moved(path: Path, needs: Sequence[str], root: str | Path | None) -> Set
 def settings_of(config: Mapping[str, Any]) -> Settings:
     """The plain settings of one run from a composed configuration, complete and without `auto`."""
     settings = plain(config)
+    begun = {"start": settings["start"]} if settings.get("start") else {}
     settings = {key: settings[key] for key in KEYS}
     settings |= {key: str(settings[key]) for key in ("label", "name")}
     check_buildable(settings)
+    settings = start.resolve(settings | begun)
     settings["runtime"] = runtime(settings["runtime"])
     settings["data"] = resolved(settings["data"])
     if settings["data"].get("root"):  # so that a run can be scored from any folder
@@ -173,7 +180,8 @@ def directory(settings: Settings, root: str | Path) -> Path:
     """root/name/label-hash, the hash over every setting that decides the result."""
     decisive = {key: value for key, value in settings.items() if key != "name"}
     for key, ignored in WITHOUT_EFFECT.items():
-        decisive[key] = {k: v for k, v in decisive[key].items() if k not in ignored}
+        if key in decisive:
+            decisive[key] = {k: v for k, v in decisive[key].items() if k not in ignored}
     text = json.dumps(decisive, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     label = re.sub(r"[^\w.+]+", "-", settings["label"]).strip("-.") or "run"

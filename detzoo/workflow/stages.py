@@ -17,7 +17,7 @@ from detzoo.config import build
 from detzoo.data import Dataset, with_proposals
 from detzoo.data.loader import Batches
 from detzoo.detector import Detector
-from detzoo.engine import distributed, status
+from detzoo.engine import checkpoint, distributed, status
 from detzoo.engine.checkpoint import seed_everything
 from detzoo.engine.folding import inspect_folding
 from detzoo.engine.precision import Mode, identity
@@ -30,7 +30,7 @@ from detzoo.metrics import bootstrap, coco
 from detzoo.report.images import photographs
 from detzoo.run_config import SCORED, keep_proposer
 from detzoo.speed.machine import environment
-from detzoo.workflow import heatmaps, thresholds
+from detzoo.workflow import heatmaps, start, thresholds
 from detzoo.workflow.coverage import COVERAGE, measure_coverage
 from detzoo.workflow.provenance import provenance
 from detzoo.workflow.settings import (
@@ -71,7 +71,9 @@ def train_run(settings: Settings, path: Path, until: int | None = None) -> None:
         recipe = build(settings["recipe"], "recipe")
         seed_everything(settings["seed"])
         detector = build(settings["detector"], "detector")
-        detector.check_trainable()
+        if not (path / checkpoint.FILE).exists():  # else all weights are in there
+            start.begin(detector, settings, path if first else None)
+            detector.check_trainable()
         if first:
             keep_proposer(settings, path)
         detector.resize = build(settings["resize"], "resize")

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
+import timm.optim
 import torch
 import yaml
 from torch import nn
@@ -39,6 +40,29 @@ class Net(nn.Module):
         self.norm = nn.GroupNorm(2, 4)
         self.linear = nn.Linear(4, 2)
         self.frozen = nn.Linear(2, 2).requires_grad_(False)
+
+
+def test_the_backbone_and_the_head_have_rates_of_their_own():
+    net = nn.ModuleDict({"backbone": Net(), "neck": Net(), "head": Net()})
+    recipe = Recipe(images_seen=10, lr=0.1, weight_decay=0.05, backbone_lr=0.1, head_lr=2)
+    optimizer = recipe.make_optimizer(net)
+    scales = {id(p): g["lr_scale"] for g in optimizer.param_groups for p in g["params"]}
+    decays = {id(p): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+    for part, scale in {"backbone": 0.1, "neck": 1.0, "head": 2}.items():
+        assert {scales[id(p)] for p in net[part].parameters() if p.requires_grad} == {scale}
+        assert decays[id(net[part].conv.weight)] == 0.05 and decays[id(net[part].conv.bias)] == 0
+    with pytest.raises(ValueError, match=r"recipe\.backbone_lr is -1"):
+        Recipe(images_seen=10, lr=0.1, backbone_lr=-1)
+
+
+def test_groups_are_ordered_as_timm_orders_them():
+    """A checkpoint's moments are by number, and older ones were written by timm's groups."""
+    net = Net()
+    ours = Recipe(images_seen=10, lr=0.1, weight_decay=0.05).make_optimizer(net).param_groups
+    theirs = timm.optim.create_optimizer_v2(net, opt="adamw", lr=0.1, weight_decay=0.05)
+    assert [[id(p) for p in g["params"]] for g in ours] == [
+        [id(p) for p in g["params"]] for g in theirs.param_groups
+    ]
 
 
 def test_no_weight_decay_on_norms_and_biases():

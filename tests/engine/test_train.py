@@ -8,16 +8,20 @@ import re
 import signal
 import time
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from detzoo.engine import checkpoint, status, training
+from detzoo.engine.recipe import Recipe
 from detzoo.engine.train import NonFiniteLoss, train
+from detzoo.nn.freezing import Freezable
 
-from .tiny import FakeBatches, batch, recipe, score, tiny, train_and_tell
+from .tiny import FakeBatches, Tiny, batch, recipe, score, tiny, train_and_tell
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -494,6 +498,71 @@ def test_a_norm_that_its_owner_froze_stays_frozen(tmp_path):
     )
     assert modes and not any(modes)
     assert detector.norm.num_batches_tracked == 0
+
+
+class TwoStages(Freezable):
+    """Tiny's convolution, and its batch norm, as two stages of a backbone."""
+
+    def __init__(self, detector):
+        super().__init__()
+        self.conv, self.norm = detector.conv, detector.norm
+        self.freeze(1)
+
+    @property
+    def stages(self):
+        return [[self.conv], [self.norm]]
+
+    def forward(self, x):
+        return self.norm(self.conv(x))
+
+
+def test_a_frozen_backbone_stays_as_it_was_through_validation_average_and_resumption(tmp_path):
+    def made():
+        detector = tiny().train()
+        detector.backbone = TwoStages(detector)
+        detector.conv, detector.norm = nn.Identity(), detector.backbone
+        return detector
+
+    before, options = made().state_dict(), {"steps": 20, "validate": score}
+    whole = run(tmp_path / "whole", detector=made(), **options)
+    for step in (3, 11):
+        with pytest.raises(Stop):
+            run(
+                tmp_path / "cut",
+                detector=made(),
+                checkpoint_seconds=0,
+                on_progress=stop_at(step),
+                **options,
+            )
+    resumed = run(tmp_path / "cut", detector=made(), **options)
+    assert_equal(whole.state_dict(), resumed.state_dict())
+    for state in (whole.state_dict(), checkpoint.load(tmp_path / "cut")["model"]):
+        moved = {name for name, value in state.items() if not torch.equal(value, before[name])}
+        assert moved == {"linear.weight", "linear.bias"}
+
+
+def test_rates_are_the_recipe_s_times_the_part_s_factor(tmp_path):
+    class Parted(Tiny):
+        linear = property(lambda self: self.head)
+
+        def __init__(self):
+            super().__init__()
+            self.head = self._modules.pop("linear")
+
+    rates = []
+
+    class Looked(Recipe):
+        def make_optimizer(self, model):
+            optimizer = super().make_optimizer(model)
+            optimizer.register_step_pre_hook(
+                lambda o, *_: rates.append({g["lr_scale"]: g["lr"] for g in o.param_groups})
+            )
+            return optimizer
+
+    own = Looked(**(asdict(recipe(4)) | {"schedule": "constant", "warmup": 0.5, "head_lr": 0.1}))
+    train(Parted(), FakeBatches(4), own, tmp_path, progress=False)
+    assert [r[1.0] for r in rates] == pytest.approx([0.01, 0.02, 0.02, 0.02])
+    assert [r[0.1] for r in rates] == pytest.approx([0.001, 0.002, 0.002, 0.002])
 
 
 @pytest.mark.parametrize("name", ["fp32", "tf32"])

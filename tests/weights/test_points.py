@@ -227,11 +227,11 @@ def test_a_small_cornernet_of_that_layout() -> None:
 
 
 def test_the_depth_is_read_off_the_names() -> None:
-    from detzoo.weights.points import _settings
+    from detzoo.weights.points import settings_of
 
     with torch.device("meta"):
         state = {k: torch.empty(v) for k, v in resnet(*LAYOUTS["resdcn_101"], 5).items()}
-        settings = _settings(state)
+        settings = settings_of(state)
     assert settings["backbone"].channels[-1] == 2048
     assert len(settings["backbone"].model.layer3) == 23
     assert settings["upsample_convolutions"] == "deformable"

@@ -18,6 +18,7 @@ from detzoo.report.analysis.speed_ratios import Ratio
 from detzoo.report.analysis.training import Curve, named
 from detzoo.report.analysis.verdict import overlap
 from detzoo.report.tables.leaderboard import LEAST, contenders, digits
+from detzoo.report.tables.starts import mixed
 
 ALPHA = 0.05
 LONG_TAIL = 10  # times p50, from where p99 is a warning
@@ -65,7 +66,8 @@ def summary(frame: pd.DataFrame, known: Known) -> list[Sentence]:
     """The sentences about one table (as `tables.group_frame` makes it), the most asked first."""
     rows = contenders(frame).sort_values("AP", ascending=False, kind="stable", na_position="last")
     scored = rows.dropna(subset=["AP"])
-    found = [accuracy(rows, known.pairs), speed(rows, known.ratios)]
+    found = [accuracy(rows, known.pairs), Sentence("caution", mixed(frame))]
+    found.append(speed(rows, known.ratios))
     if len(scored) and scored["AP"].iloc[0] >= LEAST:
         order = [str(name) for name in scored["detector"]]
         best = order[0]

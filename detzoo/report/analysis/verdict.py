@@ -11,7 +11,15 @@ from detzoo.metrics.paired import Pair
 from detzoo.metrics.samples import FEWEST
 from detzoo.report.analysis.speed_ratios import ratio
 from detzoo.report.load.runs import Run
-from detzoo.report.tables.leaderboard import COLUMNS, LEAST, contenders, digits, limits, shown
+from detzoo.report.tables.leaderboard import (
+    COLUMNS,
+    LEAST,
+    contenders,
+    digits,
+    limits,
+    shown,
+)
+from detzoo.report.tables.starts import mixed
 
 ALPHA = 0.05
 TEST = "paired bootstrap, Holm's correction, 5%"
@@ -31,7 +39,8 @@ def answer(
     """
     rows = contenders(frame)
     tested = {frozenset((p.first, p.second)): p for p in pairs if p.p_holm is not None}
-    return [_accuracy(rows, tested), _speed(rows, by_name or {})]
+    first = " ".join(filter(None, (_accuracy(rows, tested), mixed(frame))))
+    return [first, _speed(rows, by_name or {})]
 
 
 def _accuracy(rows: pd.DataFrame, tested: Mapping[frozenset[str], Pair]) -> str:

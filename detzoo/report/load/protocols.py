@@ -31,6 +31,7 @@ ACCURACY = {
     "images_seen": "images seen",
     "decoder": "decoder of scored JPEGs",  # where it is not the CPU's
     "budget": "budget",
+    "start": "start",
 }
 # The same of speed.json's fingerprint; a run that was not timed fits any of them.
 SPEED = {
@@ -63,7 +64,23 @@ def accuracy_fingerprint(run: Run) -> dict[str, Any]:
         recipe = found["recipe"] | before
         found["recipe"] = {k: v for k, v in recipe.items() if k not in (*OWN_TO_A_DETECTOR, *unset)}
     found["compile"] = bool(found["compile"])  # before it was recorded, nothing was compiled
+    found["start"] = start_of(run)
     return found
+
+
+def start_of(run: Run) -> str | None:
+    """What the weights knew before the first step: scratch, imagenet, coco, run:HASH, file:HASH, or
+    a backbone's file; None where the run does not say."""
+    recorded = dig(run.config, "start")
+    if isinstance(recorded, dict):
+        kind, digest = clean(recorded.get("kind"), 20), clean(str(recorded.get("hash", ""))[:8])
+        return kind if kind == "coco" else f"{kind}:{digest}"
+    backbone = dig(run.config, "detector", "backbone")
+    if not isinstance(backbone, dict):
+        return None
+    if backbone.get("weights"):
+        return f"backbone {clean(str(backbone['weights']).rpartition('/')[2], 60)}"
+    return "imagenet" if backbone.get("pretrained") else "scratch"
 
 
 def _budget(recipe: dict[str, Any]) -> dict[str, Any]:
@@ -113,16 +130,24 @@ def title(field: str) -> str:
     return (ACCURACY if part == "accuracy" else SPEED)[key]
 
 
-def groups(runs: Sequence[Run]) -> list[Group]:
-    """The ranked runs by protocol, the largest table first (and in the order given for equals)."""
+def groups(runs: Sequence[Run], *, across_starts: bool = False) -> list[Group]:
+    """The ranked runs by protocol, the largest table first (and in the order given for equals).
+
+    across_starts: runs that start from different weights share a table.
+    """
+
+    def fingerprint(run: Run) -> dict[str, Any]:
+        found = accuracy_fingerprint(run)
+        return found | {"start": "any"} if across_starts else found
+
     tables: list[Group] = []
-    for same in _by(accuracy_fingerprint, [run for run in runs if run.ranked]):
+    for same in _by(fingerprint, [run for run in runs if run.ranked]):
         timed = _by(speed_fingerprint, [run for run in same if run.speed])
         timed.sort(key=len, reverse=True)
         untimed = [run for run in same if not run.speed]
         for index, members in enumerate(timed or [[]]):
             together = members + (untimed if index == 0 else [])
-            fields = {f"accuracy.{k}": v for k, v in accuracy_fingerprint(together[0]).items()}
+            fields = {f"accuracy.{k}": v for k, v in fingerprint(together[0]).items()}
             if members:
                 fields |= {f"speed.{k}": v for k, v in speed_fingerprint(members[0]).items()}
             ordered = tuple(run for run in same if run in together)
@@ -223,7 +248,8 @@ def _identity(run: Run) -> dict[str, Any]:
     identity = {key: run.config.get(key) for key in ("detector", "augment", "train_hash")}
     effort = effort_of(run)
     tuned = {"tuned": str(effort)} if effort else {}
-    return identity | {"lr": dig(run.config, "recipe", "lr")} | tuned
+    started = {"start": start_of(run)} if run.config.get("start") else {}
+    return identity | {"lr": dig(run.config, "recipe", "lr")} | tuned | started
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, str]:

@@ -88,6 +88,7 @@ def board_row(
         "shown": shorten(row["detector"], 40),
         "mark": dot(styles[row["detector"]].colour, styles[row["detector"]].marker),
         "seed": _seed(row),
+        "start": shorten(str(row["start"]), 40),
         "kind": "seed" if row["kind"] == "run" and row["detector"] in means else row["kind"],
         "state": row["state"],
         "cells": cells,

@@ -46,15 +46,15 @@ def latex(frames: Sequence[pd.DataFrame]) -> str:
 
 
 def _tabular(frame: pd.DataFrame, shown: Sequence[Column]) -> str:
-    heads = ["detector", "seed", *(column.title for column in shown)]
+    heads = ["detector", "seed", "start", *(column.title for column in shown)]
     lines = [
-        rf"\begin{{tabular}}{{ll{'r' * len(shown)}}}",
+        rf"\begin{{tabular}}{{lll{'r' * len(shown)}}}",
         r"\hline",
         _row([escaped(head) for head in heads]),
         r"\hline",
     ]
     for _, row in frame.iterrows():
-        cells = [escaped(str(row["detector"])), escaped(seed_text(row))]
+        cells = [escaped(t) for t in (str(row["detector"]), seed_text(row), str(row["start"]))]
         for column in shown:
             text = escaped(cell(column, row))
             if column.kind == "rank":

@@ -15,11 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from detzoo.report.load.effort import budget_of, effort_of
-from detzoo.report.load.protocols import (
-    Group,
-    groups,
-    names,
-)
+from detzoo.report.load.protocols import Group, groups, names, start_of
 from detzoo.report.load.runs import Run, clean, dig, interval, load_all, number
 
 LEAST = 0.001  # an AP below it is no result, whatever its interval
@@ -87,7 +83,8 @@ COLUMNS = (
 _LIMITS = tuple(f"{key}_{side}" for key in (*ACCURACIES, "p50_ms") for side in ("low", "high"))
 _WHOLE = ("table", "runs", "images", "groups", "throughput_batch", "parameters", "images_seen")
 _WHOLE += ("rank", "rank_worst", "trials", "tuning_images")
-ORDER = ("table", "detector", "kind", "seed", "runs", "state", *(c.key for c in COLUMNS), *_LIMITS)
+ORDER = ("table", "detector", "kind", "seed", "start", "runs", "state")
+ORDER += (*(c.key for c in COLUMNS), *_LIMITS)
 ORDER += (
     "threshold",
     "precision",
@@ -139,6 +136,7 @@ def _row(run: Run, name: str) -> dict[str, object]:
     row |= {key: number(speed, key) for key in ("gmacs", "parameters", "peak_memory_mb")}
     seed = "external" if run.external else run.seed
     told = {"detector": name, "kind": "run", "seed": seed, "runs": 1, "state": run.state}
+    told["start"] = "external" if run.external else start_of(run) or "not recorded"
     return row | told | {"run": clean(run.path.name, 200), "path": clean(run.path, 1000)}
 
 
@@ -157,8 +155,8 @@ def _mean(rows: Sequence[dict[str, object]]) -> dict[str, object]:
     row |= {"AP_sd": frame["AP"].std(ddof=1, skipna=False), "runs": len(rows), "kind": "mean"}
     row |= {key: rows[0][key] for key in ("detector", "budget")}
     row |= {"seed": ", ".join(str(r["seed"]) for r in rows)}
-    states = dict.fromkeys(str(r["state"]) for r in rows)
-    return row | {"state": ", ".join(states), "run": "", "path": ""}
+    states, starts = (", ".join(dict.fromkeys(str(r[k]) for r in rows)) for k in ("state", "start"))
+    return row | {"state": states, "start": starts, "run": "", "path": ""}
 
 
 def group_frame(group: Group, called: dict[Run, str], index: int = 1) -> pd.DataFrame:
@@ -257,11 +255,12 @@ def csv(frame: pd.DataFrame) -> str:
 def markdown(frame: pd.DataFrame) -> str:
     """One table as Markdown, intervals beside the values, names unable to break it."""
     shown_columns = columns(frame)
-    heads = ["detector", "seed", *(column.title for column in shown_columns)]
-    lines = [heads, ["---", "---", *("--:" for _ in shown_columns)]]
+    heads = ["detector", "seed", "start", *(column.title for column in shown_columns)]
+    lines = [heads, ["---", "---", "---", *("--:" for _ in shown_columns)]]
     for _, row in frame.iterrows():
         cells = [f"{cell(c, row)} {limits(c, row)}".strip() for c in shown_columns]
-        lines.append([escaped(str(row["detector"])), escaped(seed_text(row)), *cells])
+        told = (str(row["detector"]), seed_text(row), str(row["start"]))
+        lines.append([*map(escaped, told), *cells])
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 

@@ -19,6 +19,7 @@ from detzoo.report.tables.leaderboard import (
     limits,
 )
 from detzoo.report.tables.notes import notes
+from detzoo.report.tables.starts import line
 
 NAME_WIDTH = 24  # of a detector in the terminal's table
 
@@ -43,7 +44,7 @@ def text_of(
     for index, frame in enumerate(frames, start=1):
         if len(tables) > 1:
             lines.append(f"Table {index} of {len(tables)}: not to be compared with the others")
-        lines += [*_text(frame), ""]
+        lines += [*_text(frame), line(frame), ""]
         for text in said[index - 1] if said else ():
             lines += textwrap.wrap(text, 80)
         lines += [""] * bool(said)

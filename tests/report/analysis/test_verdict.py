@@ -173,3 +173,14 @@ def test_speed_is_of_paired_passes_where_there_are_any():
     )
     ours = {"A": timed(10, 20, 30), "B": timed(11, 19, 30)}
     assert "in speed it cannot be told apart from A" in answer(frame(A, B), (), ours)[1]
+
+
+def test_a_ranking_across_starts_says_so():
+    rows = frame(A, B, C).assign(start=["coco", "scratch", "external"])
+    accuracy, _ = answer(rows)
+    assert accuracy.endswith(
+        "The rows start from different weights (coco: A; scratch: B), which the ranking does not "
+        "allow for."
+    )
+    alike = frame(A, B, C).assign(start=["coco", "coco", "external"])
+    assert "start" not in answer(alike)[0]

@@ -5,7 +5,16 @@ from pathlib import Path
 import fabricated_runs
 import pytest
 
-from detzoo.report.load.protocols import ACCURACY, differences, groups, names, show, title, titled
+from detzoo.report.load.protocols import (
+    ACCURACY,
+    differences,
+    groups,
+    names,
+    show,
+    start_of,
+    title,
+    titled,
+)
 from detzoo.report.load.runs import Run, load
 
 
@@ -39,6 +48,39 @@ def test_every_field_of_the_fingerprint_parts_tables(make, field):
     tables = groups([same, other, again])
     assert [table.runs for table in tables] == [(same, again), (other,)]
     assert f"accuracy.{field}" in differences(tables)
+
+
+STARTS = {
+    "scratch": {"detector": {"backbone": {"name": "resnet18", "pretrained": False}}},
+    "imagenet": {"detector": {"backbone": {"name": "resnet18", "pretrained": True}}},
+    "backbone a.pth": {"detector": {"backbone": {"weights": "b/a.pth", "pretrained": False}}},
+    "coco": {"start": {"kind": "coco", "hash": "0123456789abcdef", "seen": "x"}},
+    "run:01234567": {"start": {"kind": "run", "hash": "0123456789abcdef"}},
+    None: {"detector": {}},
+}
+
+
+@pytest.mark.parametrize("said", STARTS)
+def test_what_a_run_started_from_is_read_off_its_configuration(make, said):
+    run = make("A")
+    run.config.update(STARTS[said])
+    assert start_of(run) == said
+
+
+def test_other_starts_are_other_tables_unless_that_is_asked_for(make):
+    scratch, coco, again = make("A"), make("B"), make("C")
+    coco.config.update(STARTS["coco"])
+    runs = [scratch, coco, again]
+    assert [table.runs for table in groups(runs)] == [(scratch, again), (coco,)]
+    assert differences(groups(runs)) == {"accuracy.start": ["scratch", "coco"]}
+    (both,) = groups(runs, across_starts=True)
+    assert both.runs == (scratch, coco, again)
+
+
+def test_two_starts_of_one_detector_have_names_of_their_own(make):
+    scratch, coco = make("A"), make("A", seed=1)
+    coco.config["start"] = STARTS["coco"]["start"]
+    assert sorted(names([scratch, coco]).values()) == ["A (start=coco)", "A (start=n/a)"]
 
 
 def test_seeds_and_learning_rates_share_a_table(make):

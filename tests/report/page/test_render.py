@@ -241,7 +241,7 @@ def test_what_is_beyond_ap_is_on_the_page_and_in_the_facts(scored, tmp_path):
     for name in ("errors", "precision-recall", "f1", "froc", "reliability", "confusion"):
         assert f"figures/{name}.svg" in json.loads((out / "report.json").read_text())["figures"]
     assert "theirs & external &" in (out / "table.tex").read_text()
-    assert "| detector | seed | rank |" in (out / "table.md").read_text()
+    assert "| detector | seed | start | rank |" in (out / "table.md").read_text()
 
 
 def test_without_photographs_the_figures_and_the_numbers_stay(scored, quick, tmp_path):

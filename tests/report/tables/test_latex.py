@@ -40,10 +40,10 @@ def test_a_table_is_two_whole_tabulars(tmp_path):
     for part in (accuracies, costs):
         columns = {len(re.findall(r"(?<!\\)&", row)) for row in part}
         assert len(columns) == 1
-    assert accuracies[0].startswith("detector & seed & rank & AP & AP50 & AP75 & APs")
+    assert accuracies[0].startswith("detector & seed & start & rank & AP & AP50 & AP75 & APs")
     assert accuracies[1].startswith(
-        r"A\_1 & 0 & 1--2 & 0.250 {\scriptsize {[}0.220, 0.280]} & 0.400 "
+        r"A\_1 & 0 & scratch & 1--2 & 0.250 {\scriptsize {[}0.220, 0.280]} & 0.400 "
     )
-    assert accuracies[2].startswith(r"{[}B] \& C & 0 & 1--2 & 0.200")
-    assert costs[0].startswith("detector & seed & p50 ms & p90 ms")
+    assert accuracies[2].startswith(r"{[}B] \& C & 0 & scratch & 1--2 & 0.200")
+    assert costs[0].startswith("detector & seed & start & p50 ms & p90 ms")
     assert r"\usepackage" not in text

@@ -128,9 +128,9 @@ def test_intervals_stand_beside_their_value():
 def test_names_cannot_break_markdown(make):
     frame = table([make("a|b <i>*c*_`\n")])
     lines = markdown(frame).splitlines()
-    assert lines[2].startswith(r"| a\|b &lt;i&gt;\*c\*\_\` | 0 | 0.300 [0.270, 0.330] |")
+    assert lines[2].startswith(r"| a\|b &lt;i&gt;\*c\*\_\` | 0 | scratch | 0.300 [0.270, 0.330] |")
     assert escaped("[x](y)") == r"\[x\](y)"
-    assert {line.replace(r"\|", "").count("|") for line in lines} == {len(columns(frame)) + 3}
+    assert {line.replace(r"\|", "").count("|") for line in lines} == {len(columns(frame)) + 4}
 
 
 def test_the_terminal_table_is_narrow_and_whole(make, tmp_path):

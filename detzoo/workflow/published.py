@@ -1,0 +1,75 @@
+"""Models that are scored as they come, trained here on no image: a run directory for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from detzoo.config import build
+from detzoo.engine import checkpoint, status
+from detzoo.files import check_writable, write_json, write_text
+from detzoo.speed.machine import environment
+from detzoo.workflow import start
+from detzoo.workflow.settings import Settings, directory, settings_of, trained
+
+
+def published_run(settings: Mapping[str, Any]) -> Path:
+    """The directory of a model that is scored as it comes, written where it is not there yet.
+
+    settings: of `detzoo train`, with a start that brings a detector's weights. Raises ValueError
+    where they bring none, do not fit, or know none of the data's classes.
+    """
+    check_writable(Path(settings["root"]) / settings["name"] / "run" / "config.yaml")
+    run = _settings(settings)
+    path = directory(run, settings["root"])
+    _write(run, path)
+    return path
+
+
+def _settings(config: Mapping[str, Any]) -> Settings:
+    """The settings of a model that is scored as it comes: it was trained here on no image.
+
+    Its classes are the data's, then those of the source that the data do not have, whose
+    detections no result holds: a softmax is over all that the model knows. Raises ValueError where
+    it does not say what it starts from.
+    """
+    settings = settings_of(config)
+    if "start" not in settings:
+        raise ValueError(
+            "train=none scores a model as it comes: give start=coco, start=FILE or start=RUN"
+        )
+    own, rest = settings["classes"], start.left_over(settings)
+    classes = [*own, *rest]
+    detector = {**settings["detector"], "num_classes": len(classes)}
+    return {
+        **settings,
+        "start": {**settings["start"], "own": len(own)},
+        "detector": detector,
+        "classes": classes,
+        "recipe": {"images_seen": 0},
+        "augment": {},
+    }
+
+
+def _write(settings: Settings, path: Path) -> None:
+    """A run directory of a model that is scored as it comes; one that is there is left alone.
+
+    settings: of `_settings`. Classes of the data that the source lacks are never found.
+    """
+    if trained(path):
+        print(f"{path}: there already")
+        return
+    write_text(path / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
+    with status.stage(path, "train"):
+        run = settings["runtime"]
+        write_json(
+            path / "environment.json", environment(torch.device(run["device"]), run["precision"])
+        )
+        detector = build(settings["detector"], "detector")
+        start.begin(detector, settings, path, untrained=True)
+        state = {"model": detector.state_dict(), "ema": None}
+        checkpoint.save(path, {**state, "step": 0, "images_seen": 0, "seconds": 0.0})

@@ -1,0 +1,150 @@
+"""What a training on four classes is worth as a start for two others: experiments/transfer.yaml.
+
+Runs that are done are skipped, so the command goes on where it was cut off.
+
+    python experiments/transfer.py [--detectors ssd --images 64 256 --seeds 0 1 --seen 1600]
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra import compose, initialize_config_dir
+
+from detzoo.cli.app import experiments
+from detzoo.config import folder, plain
+from detzoo.files import atomic, read_json, write_json
+from detzoo.metrics import paired
+from detzoo.metrics.bootstrap import draw_sets, match_problem, means, precision_and_recall
+from detzoo.metrics.matching import arrays
+from detzoo.metrics.samples import Samples
+from detzoo.workflow.stages import evaluate_run
+from detzoo.workflow.train import train
+
+KNOWN, NEW = "[circle,square,triangle,star]", "[cross,ring]"
+SOURCE = 3000  # images that the sources see
+STARTS = ("from the other classes", "from scratch")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--detectors", nargs="+", default=["faster_rcnn", "retinanet", "ssd", "centernet"]
+    )
+    parser.add_argument("--images", nargs="+", type=int, default=[64, 256, 1024])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--seen", type=int, default=1600, help="images that a training sees")
+    parser.add_argument("--source-seen", type=int, default=SOURCE, help="and a source")
+    parser.add_argument("--root", type=Path, default=Path("runs/transfer"))
+    parser.add_argument("--out", type=Path, default=Path("reports/transfer"))
+    parser.add_argument("settings", nargs="*", help="further settings of detzoo train")
+    options = parser.parse_args()
+    rows = []
+    for name in options.detectors:
+        runs: dict[tuple[int, str], list[Path]] = {}
+        for seed in options.seeds:
+            source = trained(options, name, seed, "source", KNOWN, seen=options.source_seen)
+            for count in options.images:
+                for kind, start in zip(STARTS, (source, "scratch"), strict=True):
+                    where = f"{count}-{kind.rpartition(' ')[2]}"
+                    run = trained(options, name, seed, where, NEW, count=count, start=start)
+                    runs.setdefault((count, kind), []).append(run)
+        rows += [compared(name, count, runs) for count in options.images]
+    write_json(options.out / "transfer.json", rows)
+    draw(rows, options.out / "transfer.svg", len(options.seeds))
+    for row in rows:
+        low, high = row["difference_interval"]
+        print(
+            f"{row['detector']:<12} {row['images']:>5} images: {row[STARTS[0]]:.3f} against "
+            f"{row[STARTS[1]]:.3f}, difference {row['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
+        )
+    print(options.out / "transfer.svg")
+
+
+def trained(
+    options: argparse.Namespace,
+    name: str,
+    seed: int,
+    where: str,
+    classes: str,
+    *,
+    seen: int | None = None,
+    count: int | None = None,
+    start: str | Path | None = None,
+) -> Path:
+    """The directory of one run, trained and scored where it is not yet."""
+    overrides = ["experiment=transfer", f"detector={name}", f"seed={seed}", f"name={where}"]
+    overrides += [f"data.classes={classes}", f"recipe.images_seen={seen or options.seen}"]
+    overrides += [f"root={options.root}"] + ([f"data.train={count}"] if count else [])
+    overrides += [f"start.source={start}"] if start else []
+    experiments()
+    with initialize_config_dir(str(folder("conf")), version_base="1.3"):
+        settings = plain(compose("train", [*overrides, *options.settings]))
+    run = train(settings).path
+    if not (run / "metrics.json").is_file():
+        evaluate_run(run)
+    return run
+
+
+def compared(name: str, count: int, runs: dict[tuple[int, str], list[Path]]) -> dict[str, Any]:
+    """AP of both starts and their paired difference, with intervals over images and seeds."""
+    first, second = (
+        paired.over_seeds([scored(run) for run in runs[count, kind]], seed=place)
+        for place, kind in enumerate(STARTS)
+    )
+    difference = first - second
+    row: dict[str, Any] = {"detector": name, "images": count}
+    for kind, of in ((STARTS[0], first), (STARTS[1], second), ("difference", difference)):
+        row[kind], row[f"{kind}_interval"] = float(of.estimate), of.interval() or (None, None)
+    return row | {"p": difference.p_value()}
+
+
+def scored(run: Path, resamples: int = 1000) -> Samples:
+    """AP of a run on its test split and on resamples of it, the same for all runs."""
+    problem = arrays(read_json(run / "dataset.json"), read_json(run / "predictions.json"))
+    matches = match_problem(problem)
+    sets = draw_sets(len(problem.image_ids), resamples, 0)
+    return Samples.of(means(precision_and_recall(matches, sets)[0])[:, 0], matches.units)
+
+
+def draw(rows: Sequence[dict[str, Any]], path: Path, seeds: int) -> None:
+    """A panel for each detector: AP against the number of images, both starts, with intervals."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    names = list(dict.fromkeys(row["detector"] for row in rows))
+    figure, panels = pyplot.subplots(
+        1, len(names), figsize=(2.6 * len(names) + 0.6, 3.0), sharey=True, squeeze=False
+    )
+    for panel, name in zip(panels[0], names, strict=True):
+        own = [row for row in rows if row["detector"] == name]
+        for place, (kind, marker) in enumerate(zip(STARTS, "os", strict=True)):
+            middle = np.array([row[kind] for row in own])
+            limits = np.array([row[f"{kind}_interval"] for row in own], float)
+            x = np.array([row["images"] for row in own]) * (0.97 + 0.06 * place)  # side by side
+            spread = np.abs(limits.T - middle)
+            panel.errorbar(x, middle, spread, marker=marker, capsize=3, label=kind)
+        panel.set_xscale("log")
+        panel.set_xticks([row["images"] for row in own], [str(row["images"]) for row in own])
+        panel.minorticks_off()
+        panel.set_title(name)
+        panel.set_xlabel("training images")
+        panel.set_ylim(bottom=0)
+    panels[0][0].set_ylabel(f"AP on test, mean of {seeds} seed{'s' * (seeds > 1)}")
+    panels[0][-1].legend(frameon=False, fontsize="small")
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for suffix in (".svg", ".png"):
+        with atomic(path.with_suffix(suffix)) as temporary:
+            figure.savefig(temporary, format=suffix[1:], dpi=150)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    main()

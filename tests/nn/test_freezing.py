@@ -1,0 +1,101 @@
+"""Frozen stages: neither their weights nor their statistics move, and no gradient reaches them."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from detzoo.detectors import CenterNet, RetinaNet
+from detzoo.engine.folding import fold
+from detzoo.nn import VGG16, Backbone
+
+NAME = "test_resnet"
+
+
+@pytest.mark.parametrize(
+    ("name", "modules"),
+    [
+        ("mobilenetv2_050", [2, 1, 1, 1, 1, 1, 1, 1]),  # a stem of two, seven blocks
+        ("resnet18", [4, 1, 1, 1, 1]),  # conv1, bn1, act1, maxpool; four layers
+        ("darknet53", [1, 1, 1, 1, 1, 1]),
+        ("convnext_atto", [2, 1, 1, 1, 1]),
+    ],
+)
+def test_stages_are_the_networks_own(name: str, modules: list[int]) -> None:
+    with torch.device("meta"):
+        backbone = Backbone(name)
+    assert [len(stage) for stage in backbone.stages] == modules
+
+
+def test_vgg_s_stages_lie_between_its_max_pools() -> None:
+    with torch.device("meta"):
+        backbone = VGG16(frozen_stages=1)
+    convolutions = [m for m in backbone.modules() if isinstance(m, nn.Conv2d)]
+    assert [p.weight.requires_grad for p in convolutions] == [False] * 4 + [True] * 11
+
+
+@pytest.mark.parametrize("last", [0, 2])
+def test_what_is_frozen_keeps_everything_and_has_no_backward(last: int) -> None:
+    torch.manual_seed(0)
+    backbone = Backbone(NAME, frozen_stages=last)
+    before = copy.deepcopy(backbone.state_dict())
+    backbone.eval().train()  # as after a validation
+    frozen = {id(p) for module in backbone.frozen_modules for p in module.parameters()}
+    assert {id(p) for p in backbone.parameters() if not p.requires_grad} == frozen and frozen
+
+    reached = []
+    for i, stage in enumerate(backbone.stages):
+        stage[-1].register_forward_hook(
+            lambda module, args, out, i=i: reached.append((i, out.requires_grad))
+        )
+    optimizer = torch.optim.SGD([p for p in backbone.parameters() if p.requires_grad], 0.1)
+    for _ in range(2):
+        sum(x.mean() for x in backbone(torch.rand(2, 3, 64, 64))).backward()
+        optimizer.step()
+    assert dict(reached) == {i: i > last for i in range(5)}
+    moved = {k for k, v in backbone.state_dict().items() if not torch.equal(v, before[k])}
+    of_frozen = {
+        name
+        for module in backbone.frozen_modules
+        for name, value in backbone.state_dict(keep_vars=True).items()
+        if any(value is own for own in [*module.parameters(), *module.buffers()])
+    }
+    assert of_frozen and not moved & of_frozen
+    assert {k for k in before if k not in of_frozen} == moved
+
+
+def test_a_stage_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"frozen_stages is 5; .* stages 0 \(its stem\) to 4"):
+        Backbone(NAME, frozen_stages=5)
+    with pytest.raises(ValueError, match="frozen_stages is -1"):
+        Backbone(NAME, frozen_stages=-1)
+    with pytest.raises(ValueError, match="has no stages that detzoo can tell"):
+        Backbone("vgg11", frozen_stages=1)
+
+
+def test_random_weights_are_nothing_to_keep() -> None:
+    detector = RetinaNet(backbone=Backbone(NAME, frozen_stages=1), num_classes=2, channels=16)
+    with pytest.raises(ValueError, match=r"backbone\.frozen_stages is 1, but .* are random"):
+        detector.check_trainable()
+    detector.backbone.pretrained = True  # as with weights=, or a start
+    detector.check_trainable()
+
+
+def test_copies_and_folding_know_what_is_frozen() -> None:
+    torch.manual_seed(0)
+    detector = CenterNet(
+        backbone=Backbone(NAME, frozen_stages=2), num_classes=2, upsample_channels=16
+    )
+    average = copy.deepcopy(detector).eval()  # as an EMA is made
+    average.train()
+    assert not average.backbone.stages[2][0].training and average.backbone.stages[3][0].training
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        plain = detector.eval().backbone(x)
+        fold(detector)
+        folded = detector.backbone(x)
+    for a, b in zip(plain, folded, strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
