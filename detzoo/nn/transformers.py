@@ -17,6 +17,7 @@ from transformers import AutoBackbone, AutoConfig, PreTrainedConfig, PreTrainedM
 from transformers.modeling_outputs import BackboneOutput
 
 from detzoo.nn.backbones import Backbone
+from detzoo.nn.norms import GroupNorm
 
 # What `options` may not set: what names a file, an address or a class, and what has no losses
 _CLOSED = re.compile(r"backbone|pretrained|checkpoint|path|label|dtype|_size$|^two_stage|^_")
@@ -88,4 +89,6 @@ def build(
     for name, module in list(detector.named_modules()):
         if [child for child, _ in module.named_children()] == ["conv", "norm", "activation"]:
             detector.set_submodule(name, nn.Sequential(OrderedDict(module.named_children())))
+        elif type(module) is nn.GroupNorm:  # which refuses a map of one cell
+            detector.set_submodule(name, GroupNorm(module.num_groups, module.num_channels))
     return detector

@@ -7,7 +7,8 @@ import os
 import statistics
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def gmacs(detector: Detector, images: Images) -> float:
     try:
         with (
             eval_mode(detector),
+            _no_parameter_learns(detector),
             without_winograd(detector),
             FlopCounterMode(display=False) as counter,
         ):
@@ -58,6 +60,20 @@ def gmacs(detector: Detector, images: Images) -> float:
         if compiled is not None:
             detector.network = compiled
     return counter.get_total_flops() / 2 / 1e9
+
+
+@contextmanager
+def _no_parameter_learns(detector: nn.Module) -> Iterator[None]:
+    """Within, as it says: a view of a parameter that does wants a gradient even under no_grad, and
+    the counter asks for the function that would give it, which there is not."""
+    learnt = [p for p in detector.parameters() if p.requires_grad]
+    try:
+        for parameter in learnt:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in learnt:
+            parameter.requires_grad_(True)
 
 
 @torch.no_grad()

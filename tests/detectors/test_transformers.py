@@ -60,7 +60,7 @@ TARGETS = [target([(4, 8, 36, 40, 0), (30, 20, 62, 60, 2)]), target([(10, 10, 50
 @pytest.mark.parametrize("kind", KINDS)
 def test_losses_are_the_librarys_own(kind: str) -> None:
     """Its model called as it is meant to be, labels and all, gives the same total."""
-    detector, images = make(kind).train(), batch(WIDTH, 80)
+    detector, images = make(kind).train(), batch(WIDTH, 48)
     for module in detector.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -69,13 +69,13 @@ def test_losses_are_the_librarys_own(kind: str) -> None:
     ours = sum(detector(images, TARGETS).values())
     theirs = detector.model
     theirs.loss_function = detector.their_losses
-    scale, labels = [(WIDTH, HEIGHT), (WIDTH if KINDS[kind].hybrid else 80, HEIGHT)], []
+    scale, labels = [(WIDTH, HEIGHT), (WIDTH if KINDS[kind].hybrid else 48, HEIGHT)], []
     for truth, (w, h) in zip(TARGETS, scale, strict=True):
         x1, y1, x2, y2 = (truth.boxes / torch.tensor([w, h, w, h])).unbind(1)
         boxes = torch.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], 1)
         labels.append({"class_labels": truth.labels, "boxes": boxes})
     mask = torch.ones(2, HEIGHT, WIDTH, dtype=torch.long)
-    mask[1, :, 80:] = 0
+    mask[1, :, 48:] = 0  # a whole cell of stride 32
     given = {} if KINDS[kind].hybrid else {"pixel_mask": mask}
     torch.manual_seed(3)
     found = theirs(detector.normalise(images), labels=labels, **given)
@@ -124,7 +124,7 @@ def test_the_ideal_output_round_trip(kind: str) -> None:
 @pytest.mark.parametrize("kind", MASKED)
 def test_padding_is_masked(kind: str) -> None:
     """How far an image is padded moves none of its boxes; RT-DETR's family masks nothing."""
-    detector = make(kind, channels=64).eval()
+    detector = make(kind).eval()
     narrow = Images(batch(64).pixels[..., :64], batch(64).frames)
     with torch.no_grad():
         one, other = detector.network(narrow), detector.network(batch(64))

@@ -45,6 +45,24 @@ def test_multiply_adds_counted_by_hand():
     assert gmacs(Counted(), images(batch=3)) * 1e9 == pytest.approx(3 * by_hand)
 
 
+def test_a_view_of_a_parameter_may_go_through_a_module():
+    """DETR's queries: learnt, and the same for every image."""
+
+    class Queries(Counted):
+        def __init__(self) -> None:
+            super().__init__()
+            self.queries, self.head = nn.Parameter(torch.ones(2, 4)), nn.Linear(4, 3)
+
+        def network(self, images, targets=None):
+            self.head(self.queries.expand(len(images.pixels), -1, -1))
+            return super().network(images)
+
+    detector = Queries()
+    extra = (gmacs(detector, images()) - gmacs(Counted(), images())) * 1e9
+    assert extra == pytest.approx(2 * 4 * 3)
+    assert all(parameter.requires_grad for parameter in detector.parameters())
+
+
 def test_a_compiled_network_is_counted_as_it_was_written():
     detector = Counted()
     compiled = detector.network = lambda images, targets=None: torch.zeros(1, 2, 4, 6)
