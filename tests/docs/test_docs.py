@@ -20,7 +20,10 @@ from docs.pages import PAGES, ROOT, Block, blocks, commands
 SHORT = ("recipe.images_seen=8", "recipe.val_points=1", "resize.size=64", "backbone=resnet10t")
 SHORTER = {
     "train": SHORT,
-    "bench": (*SHORT, "speed.rounds=2", "resamples=20", "detectors=[ssd,centernet]"),
+    "bench": (
+        *SHORT,
+        *("speed.rounds=2", "evaluate.resamples=20", "jobs=1", "detectors=[ssd,centernet]"),
+    ),
     "explain": ("methods=[odam]", "objects=2"),
 }
 
@@ -118,6 +121,7 @@ def expanded(word: str) -> list[str]:
     return sorted(map(str, Path().glob(word))) or [word] if "*" in word else [word]
 
 
+@pytest.mark.timeout(900)
 def test_the_first_ten_minutes(at_desk: Path) -> None:
     for block in page("first"):
         run(block)
@@ -127,6 +131,7 @@ def test_the_first_ten_minutes(at_desk: Path) -> None:
     assert (at_desk / "explained/index.html").is_file()
 
 
+@pytest.mark.timeout(900)
 def test_from_python(at_desk: Path) -> None:
     names: dict[str, object] = {}
     for block in page("python"):
@@ -134,6 +139,7 @@ def test_from_python(at_desk: Path) -> None:
     assert (at_desk / "drawn.png").is_file()
 
 
+@pytest.mark.timeout(900)
 def test_the_pages_on_reading_and_on_the_protocol(at_desk: Path, desk: Path) -> None:
     if not (desk / "runs/mine").is_dir():
         run(Block("bash", "detzoo bench photos name=mine"))
