@@ -22,7 +22,13 @@ SHORTER = {
     "train": SHORT,
     "bench": (
         *SHORT,
-        *("speed.rounds=2", "speed.max_batch=2", "evaluate.resamples=20", "jobs=1", "detectors=[ssd,centernet]"),
+        *(
+            "speed.rounds=2",
+            "speed.max_batch=2",
+            "evaluate.resamples=20",
+            "jobs=1",
+            "detectors=[ssd,centernet]",
+        ),
     ),
     "explain": ("methods=[odam]", "objects=2"),
 }
