@@ -156,6 +156,16 @@ def test_the_pages_on_reading_and_on_the_protocol(at_desk: Path, desk: Path) -> 
             run(block)
 
 
+@pytest.mark.timeout(900)
+def test_readme_s_python(at_desk: Path, desk: Path) -> None:
+    if not (desk / "runs/mine").is_dir():
+        run(Block("bash", "detzoo bench photos name=mine"))
+    (block,) = [b for b in blocks(ROOT / "README.md") if b.language == "python"]
+    text = block.text.replace("runs/shapes", "runs/mine").replace("data.root=DIR", "photos")
+    run(Block("python", text.replace('"detectors', '"name=mine", "detectors')))
+    assert (desk / "found.jpg").is_file()
+
+
 def test_the_example_of_an_experiment_is_one(at_desk: Path) -> None:
     (text,) = [block.text for block in page("questions") if block.language == "yaml"]
     assert text.startswith("# @package _global_") and {"defaults", "name"} <= set(
