@@ -35,6 +35,7 @@ class Shapes(Coco):
     a split is the same whatever the number of images. test_objects: fewest and most objects of an
     image of the test split, where they are others than those of the rest. classes: the shapes that
     are drawn, in the order of their labels; by default all six.
+    fraction: of the training images (see Source).
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Shapes(Coco):
         seed: int = 0,
         test_objects: tuple[int, int] | None = None,
         classes: Sequence[str] | None = None,
+        fraction: float = 1.0,
     ) -> None:
         drawn = _drawn(classes)
         if not 0 <= min_objects <= max_objects or max_objects < 1:
@@ -94,7 +96,8 @@ class Shapes(Coco):
         content += [{"test_objects": self.test_objects}] if self.test_objects else []
         key = json.dumps(content, sort_keys=True)
         folder = f"shapes-{hashlib.blake2b(key.encode(), digest_size=4).hexdigest()}"
-        super().__init__(Path(root).expanduser() / folder, name, classes=drawn)
+        root = Path(root).expanduser() / folder
+        super().__init__(root, name, classes=drawn, fraction=fraction)
 
     def read(self, split: str) -> Dataset:
         self.write()

@@ -11,23 +11,31 @@ from typing import Any
 
 import pandas as pd
 
-from detzoo.files import check_writable
+from detzoo.files import atomic, check_writable, write_text
 from detzoo.report import gather, write
+from detzoo.report.analysis.training_images import frame as size_frame
+from detzoo.report.analysis.training_images import sizes
+from detzoo.report.analysis.training_images import text as size_text
 from detzoo.report.book import Book
+from detzoo.report.figures.palette import styles
+from detzoo.report.figures.training_images import growth
 from detzoo.report.tables.leaderboard import cell, columns, concat, contenders, limits
 from detzoo.text import escaped
 from detzoo.workflow.select import select
 from detzoo.workflow.verb import Result, takes_settings
 
+STUDIES = ("images",)
+
 
 @dataclass(frozen=True, repr=False)
 class Report(Result):
     """What was written. book: the tables with all that is known of their rows; page: index.html,
-    beside which tables and figures lie."""
+    beside which tables and figures lie. study: the table of a study, where one was asked for."""
 
     book: Book
     page: Path
     failed: Mapping[Path, str] = field(default_factory=dict)
+    study: str = ""
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -35,7 +43,8 @@ class Report(Result):
         return concat([table.frame for table in self.book.tables])
 
     def text(self) -> str:
-        return f"{self.book.text()}\n{self.page}"
+        study = f"{self.study}\n" if self.study else ""
+        return f"{self.book.text()}\n{study}{self.page}"
 
     def html(self) -> str:
         """The tables with their most asked-for columns, the first figure, and the page's place."""
@@ -67,6 +76,7 @@ def report(
     data_root: str | Path | None = None,
     resamples: int = 1000,
     across_starts: bool = False,
+    study: str | None = None,
     command: str = "detzoo.report, from Python",
 ) -> Report:
     """Write the page, the tables and the figures of runs into `out`.
@@ -76,8 +86,12 @@ def report(
     of another program, or NAME=FILE. images: False leaves the photographs out. data_root: where the
     data set lies; without it the images that the runs keep are shown alone. resamples: of the
     images, for the tests. across_starts: rank rows together that start from different weights.
-    command: what the page says it was made by. Raises ValueError where there is no run.
+    study: "images" adds how AP grows with the number of training images, for runs of different
+    data.fraction: training-images.svg and .csv. command: what the page says it was made by. Raises
+    ValueError where there is no run.
     """
+    if study is not None and study not in STUDIES:
+        raise ValueError(f"study is {study!r}; of a report there is {', '.join(STUDIES)}")
     paths = [runs] if isinstance(runs, str | Path) else list(runs)
     for path in paths:
         if Path(path).is_file():
@@ -92,6 +106,7 @@ def report(
         data_root=data_root,
         across_starts=across_starts,
     )
+    grown = sizes(book.runs) if study else []
     page = write(
         book,
         out,
@@ -99,7 +114,13 @@ def report(
         command=command,
         images=images,
     )
-    return Report(book, page)
+    if not grown:
+        return Report(book, page)
+    styled = styles(of.detector for of in grown)
+    with atomic(out / "training-images.svg") as temporary:
+        growth(grown, styled).savefig(temporary, format="svg", metadata={"Date": None})
+    write_text(out / "training-images.csv", size_frame(grown).to_csv(index=False))
+    return Report(book, page, study=f"{size_text(grown)}\n{out / 'training-images.svg'}")
 
 
 def name_of(path: str) -> str:

@@ -115,6 +115,10 @@ def settings_of(config: Mapping[str, Any]) -> Settings:
         run = str(select_one(str(proposer["run"])).resolve())
         settings["detector"]["proposer"] = {**proposer, "run": run}
     # The files may change while their settings do not; a run belongs to the images that it saw.
+    if settings["data"].get("fraction") == 1:  # all of them: the same run as without the setting
+        del settings["data"]["fraction"]
+    if "fraction" in settings["data"]:
+        settings["train_images"] = len(data.read("train"))
     settings["train_hash"] = data.read("train").hash
     return settings
 

@@ -51,6 +51,7 @@ SPEED = {
 }
 # Keys of a recipe that may differ inside a table: each detector has its own rate, and how often a
 # training is looked at changes nothing.
+OF_OLD = {"fraction": "1"}  # what a run has where its configuration does not say so
 OWN_TO_A_DETECTOR = ("lr", "val_points")
 
 
@@ -225,10 +226,15 @@ def names(runs: Sequence[Run]) -> dict[Run, str]:
         own, same = traits[run], [traits[other] for other in traits if other.label == run.label]
         keys = dict.fromkeys(key for other in same for key in other)
         differing = [key for key in keys if len({other.get(key) for other in same}) > 1]
+        if "fraction" in differing and len({other.get("train_hash") for other in same}) == 2:
+            differing.remove("train_hash")
         if not differing:
             found[run] = run.label
         elif len(differing) <= 2:
-            told = (f"{key.rpartition('.')[2]}={own.get(key, 'n/a')}" for key in differing)
+            told = (
+                f"{key.rpartition('.')[2]}={own.get(key, OF_OLD.get(key, 'n/a'))}"
+                for key in differing
+            )
             found[run] = f"{run.label} ({', '.join(told)})"
         else:
             digest = hashlib.sha256(_canonical(own).encode()).hexdigest()[:6]
@@ -249,6 +255,9 @@ def _identity(run: Run) -> dict[str, Any]:
     effort = effort_of(run)
     tuned = {"tuned": str(effort)} if effort else {}
     started = {"start": start_of(run)} if run.config.get("start") else {}
+    part = dig(run.config, "data", "fraction")
+    if part is not None:  # says what the hash of its images does, in words
+        identity |= {"train_hash": None, "fraction": str(part)}
     return identity | {"lr": dig(run.config, "recipe", "lr")} | tuned | started
 
 
