@@ -23,7 +23,10 @@ def growth(found: Sequence[Size], styles: Mapping[str, Style], width: float = 6.
         axes.errorbar(
             x,
             [of.ap for of in mine],
-            yerr=[[of.ap - of.low for of in mine], [of.high - of.ap for of in mine]],
+            yerr=[
+                [max(0.0, of.ap - of.low) for of in mine],
+                [max(0.0, of.high - of.ap) for of in mine],
+            ],
             ls=style.line,
             marker=style.marker,
             color=style.colour,
