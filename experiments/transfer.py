@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra import compose, initialize_config_dir
 
-from detzoo.cli.app import experiments
-from detzoo.config import folder, plain
+from detzoo.cli.compose import settings
 from detzoo.files import atomic, read_json, write_json
 from detzoo.metrics import paired
 from detzoo.metrics.bootstrap import draw_sets, match_problem, means, precision_and_recall
@@ -80,11 +78,8 @@ def trained(
     overrides = ["experiment=transfer", f"detector={name}", f"seed={seed}", f"name={where}"]
     overrides += [f"data.classes={classes}", f"recipe.images_seen={seen or options.seen}"]
     overrides += [f"root={options.root}"] + ([f"data.train={count}"] if count else [])
-    overrides += [f"start.source={start}"] if start else []
-    experiments()
-    with initialize_config_dir(str(folder("conf")), version_base="1.3"):
-        settings = plain(compose("train", [*overrides, *options.settings]))
-    run = train(settings).path
+    overrides += [f"start={start}"] if start else []
+    run = train(settings("train", *overrides, *options.settings)).path
     if not (run / "metrics.json").is_file():
         evaluate_run(run)
     return run
