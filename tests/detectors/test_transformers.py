@@ -24,8 +24,6 @@ from detzoo.types import Frame, Images, Target
 
 K = 3
 HEIGHT, WIDTH = 64, 96
-HYBRID = [kind for kind, what in KINDS.items() if what.hybrid]
-MASKED = [kind for kind, what in KINDS.items() if not what.hybrid]
 
 
 def make(kind: str, **settings: object) -> TransformersDetector:
@@ -119,17 +117,6 @@ def test_the_ideal_output_round_trip(kind: str) -> None:
         order = sure.boxes[:, 0].argsort()
         torch.testing.assert_close(sure.boxes[order], truth.boxes)
         assert torch.equal(sure.labels[order], truth.labels)
-
-
-@pytest.mark.parametrize("kind", MASKED)
-def test_padding_is_masked(kind: str) -> None:
-    """How far an image is padded moves none of its boxes; RT-DETR's family masks nothing."""
-    detector = make(kind).eval()
-    narrow = Images(batch(64).pixels[..., :64], batch(64).frames)
-    with torch.no_grad():
-        one, other = detector.network(narrow), detector.network(batch(64))
-    torch.testing.assert_close(one.boxes, other.boxes, atol=0.02, rtol=0)
-    assert torch.equal(one.scale, other.scale)
 
 
 @pytest.mark.parametrize("kind", ["deimv2", "detr"])
