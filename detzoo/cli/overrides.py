@@ -11,11 +11,11 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from detzoo.cli import values
-from detzoo.cli.schema import Schema, choices_of, parameters, schema_of, value_of
+from detzoo.cli.refusals import EPOCHS, STEPS, budget, nearest, unknown
+from detzoo.cli.schema import Schema, choices_of, schema_of, value_of
 from detzoo.cli.values import FUNCTION, Kind
 
 OVERRIDE = re.compile(r"(?P<sign>\+\+|\+|~|)(?P<key>[^=]*?)(?:=(?P<value>.*))?", re.S)
@@ -29,33 +29,6 @@ FOR_SOME = {
     *("channels", "head_width", "smallest_anchor", "finest_level", "cell", "octave_scales"),
     *("max_proposals", "crop", "crop_context", "crop_batch", "anchors", "size_weight"),
     *("proposals", "grid_smallest", "grid_growth", "grid_ratios", "grid_step"),
-}
-EPOCHS = {"epochs", "epoch", "max_epochs", "num_epochs", "n_epochs", "total_epochs"}
-STEPS = {"steps", "max_steps", "iterations", "iters", "max_iter", "max_iters", "num_steps"}
-# What other programs call a setting -> what it may be here, by the last part of a name
-ALIASES = {
-    **dict.fromkeys(
-        ("imgsz", "img_size", "image_size", "img", "input_size"), ("resize.size", "size")
-    ),
-    **dict.fromkeys(("resolution", "pixels"), ("resize.size", "size")),
-    **dict.fromkeys(("batch", "batchsize", "bs"), ("recipe.batch_size", "batch_size", "batches")),
-    **dict.fromkeys(("model", "arch", "net", "architecture"), ("detector", "run", "runs")),
-    **dict.fromkeys(("lr0", "learning_rate", "base_lr"), ("lr",)),
-    **dict.fromkeys(
-        ("pretrained_weights", "checkpoint", "ckpt"), ("backbone.weights", "run", "runs")
-    ),
-    **dict.fromkeys(("gpu", "gpus", "cuda"), ("runtime.device", "device")),
-    **dict.fromkeys(("num_workers", "n_workers"), ("runtime.workers",)),
-    **dict.fromkeys(("project", "save_dir", "output_dir", "output"), ("out", "root")),
-    **dict.fromkeys(("exp", "exp_name", "experiment_name"), ("name",)),
-    **dict.fromkeys(("dataset", "data_dir", "dataset_dir", "data_root", "path"), ("data.root",)),
-    **dict.fromkeys(("conf", "conf_thres", "threshold", "score_thr"), ("score", "score_threshold")),
-    **dict.fromkeys(("source", "input", "image"), ("images",)),
-    **dict.fromkeys(("seed",), ("seeds",)),
-    **dict.fromkeys(("detector",), ("detectors",)),
-    **dict.fromkeys(("amp", "half", "fp16"), ("runtime.precision", "precision")),
-    **dict.fromkeys(("nc", "num_classes", "class_names", "names"), ("data.classes",)),
-    **dict.fromkeys(("iou", "iou_thres", "nms"), ("detector.nms_threshold",)),
 }
 
 
@@ -281,102 +254,3 @@ def read(verb: str, one: Override, kind: Kind, schema: Schema, multirun: bool) -
         return ",".join(values.read(one.key, part, kind, schema.resolves) for part in parts)
     except ValueError as error:
         raise Refused(str(error)) from None
-
-
-def unknown(
-    verb: str,
-    one: Override,
-    schema: Schema,
-    schemas: Sequence[Schema],
-    otherwise: Callable[[str], str | None],
-) -> str:
-    """What to say of a setting that is not there."""
-    key = one.key
-    parent, _, leaf = key.rpartition(".")
-    label = schema.tree.get("label")
-    has = [str(s.tree["label"]) for s in schemas if s.find(key) is not None]
-    if has and label:
-        return f"{label} has no {key}; {', '.join(dict.fromkeys(has))} has: train them apart"
-    if one.value is None and one.sign != "~":
-        return no_setting(verb, key, schema)
-    if leaf == "num_classes" and parent == "detector":
-        return f"{key}: the number of classes is the data set's; data.classes=[...] names them"
-    said = otherwise(key)
-    names = here(key, schema)
-    value = f"={one.value}" if one.value else ""
-    if names:
-        lead = f"{said}; use" if said else f"{verb} has no {key}; use"
-        return f"{lead} {' or '.join(name + value for name in names)}"
-    if said:
-        return said
-    beside = [name for name in schema.keys if parent and name.rpartition(".")[0] == parent]
-    if parent == "detector" and (owners := detectors_with(leaf)):
-        return f"{label} has no {leaf}, which {' and '.join(owners)} {_have(owners)}"
-    known = [name.rpartition(".")[2] for name in beside] or schema.keys
-    lead = f"{parent} has no {leaf!r}" if beside else f"{verb} has no setting {key!r}"
-    return lead + nearest(leaf if beside else key, known, f"{parent}." if beside else "")
-
-
-def no_setting(verb: str, text: str, schema: Schema) -> str:
-    """What to say of an argument without a `=` that is no path where one is taken."""
-    groups = [group for group in schema.groups if "/" not in group and text in choices_of(group)]
-    if "detector" in groups:
-        groups = ["detector"]
-    if groups:
-        return f"{text}: did you mean {' or '.join(f'{group}={text}' for group in groups)}?"
-    return f"{verb} takes settings, KEY=VALUE; {text!r} is none, and no file or folder"
-
-
-def _have(owners: Sequence[str]) -> str:
-    return "has" if len(owners) == 1 else "have"
-
-
-def detectors_with(parameter: str) -> list[str]:
-    """The detectors whose constructor has that parameter."""
-    from detzoo.detectors import DETECTORS
-
-    kinds = {name: getattr(kind, "func", kind) for name, kind in DETECTORS.items()}
-    targets = {name: f"{kind.__module__}.{kind.__qualname__}" for name, kind in kinds.items()}
-    return [name for name, target in sorted(targets.items()) if parameter in parameters(target)]
-
-
-def here(key: str, schema: Schema) -> list[str]:
-    """What the setting is called here that other programs, or other verbs, call `key`."""
-    leaf = key.rpartition(".")[2]
-    for name in ALIASES.get(leaf.replace("-", "_"), ()):
-        if name in schema.keys or name in schema.groups:
-            return [name]
-    same = [name for name in schema.keys if name == leaf or name.endswith(f".{leaf}")]
-    return sorted(same, key=lambda name: name.count("."))[:2]
-
-
-def nearest(name: str, known: Sequence[str], prefix: str = "") -> str:
-    """`; did you mean X?`, or all that there is."""
-    leaves = {key.rsplit(".", 1)[-1]: key for key in reversed(known)}
-    close = get_close_matches(name, known, 2, 0.6)
-    close += [leaves[leaf] for leaf in get_close_matches(name.rsplit(".", 1)[-1], leaves, 1, 0.7)]
-    if close:
-        return f"; did you mean {' or '.join(prefix + text for text in dict.fromkeys(close[:2]))}?"
-    return f"; there is {', '.join(key for key in known if '.' not in key)}"
-
-
-def budget(verb: str, one: Override, schema: Schema) -> str:
-    """What a number of epochs or steps is here: images seen."""
-    leaf = one.key.rsplit(".", 1)[-1]
-    if "recipe.images_seen" not in schema.keys:
-        return f"{verb} has no {one.key}: it trains nothing"
-    try:
-        count = int(float(one.value or ""))
-    except ValueError:
-        count = 0
-    if leaf in STEPS:
-        batch = schema.tree["recipe"].get("batch_size", 16)
-        example = f"{count or 1000} steps of {batch} images are {(count or 1000) * batch}"
-    else:
-        images = schema.training_images()
-        example = (
-            f"{count or 1} epochs of {images} images are {(count or 1) * images}"
-            if images
-            else f"{count or 1} epochs are {count or 1} times the number of training images"
-        )
-    return f"{verb} has no {one.key}: the budget is recipe.images_seen: {example}"

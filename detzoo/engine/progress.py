@@ -32,6 +32,11 @@ def note(text: str) -> None:
         print(f"{wiped}{_owner}{text}", file=sys.stderr, flush=True)
 
 
+def seconds_left(done: float, left: float, elapsed: float) -> float | None:
+    """What `left` units of work will take, where `done` took `elapsed`; None before any is done."""
+    return elapsed * left / done if done > 0 else None
+
+
 class Progress:
     """Counts `total` units of work on stderr; use as a context manager.
 
@@ -84,7 +89,7 @@ class Progress:
         self.printed = time.monotonic()
         elapsed = self.printed - self.started
         rate = (self.count - self.first) / max(elapsed, 1e-9)
-        left = (self.total - self.count) / rate if rate else 0.0
+        left = seconds_left(self.count - self.first, self.total - self.count, elapsed) or 0.0
         print(
             f"{self.name}: {self.count}/{self.total} {self.unit}, {rate:.1f}/s, "
             f"{tqdm.format_interval(left)} left{', ' if self.note else ''}{self.note}",

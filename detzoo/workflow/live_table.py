@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
+from detzoo.engine.progress import seconds_left
+
 
 @dataclass(frozen=True)
 class Row:
@@ -27,7 +29,7 @@ class Row:
             return 0.0
         if not (self.seen and self.seconds):
             return None
-        return self.seconds / self.seen * max(0, self.total - self.seen)
+        return seconds_left(self.seen, max(0, self.total - self.seen), self.seconds)
 
 
 def time_left(rows: Sequence[Row], at_once: int) -> float | None:

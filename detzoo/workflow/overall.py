@@ -12,7 +12,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from detzoo.engine import status
+from detzoo.engine import progress, status
 from detzoo.engine.progress import SECONDS_BETWEEN_LINES, WIPED, part_of_others
 from detzoo.workflow.settings import Settings
 
@@ -37,7 +37,7 @@ def seconds_left(parts: Sequence[float], at_start: Sequence[float], elapsed: flo
     """Of runs that are equally much work; None until enough of this call's own work is done."""
     own = sum(parts) - sum(at_start)
     left = len(parts) - sum(parts)
-    return elapsed * left / own if own > 0.01 * len(parts) else None
+    return progress.seconds_left(own, left, elapsed) if own > 0.01 * len(parts) else None
 
 
 def line(labels: Sequence[str], parts: Sequence[float], left: float | None, timing: float) -> str:
