@@ -153,6 +153,15 @@ def broadcast_choice(choice: bool) -> bool:
     return choice
 
 
+def broadcast_number(number: float) -> float:
+    """The first's number in all processes."""
+    if processes() > 1:
+        first = torch.tensor([number], dtype=torch.float64)
+        dist.broadcast(first, 0)
+        number = float(first)
+    return number
+
+
 def share_buffers(module: nn.Module) -> None:
     """Give all processes the first's buffers.
 

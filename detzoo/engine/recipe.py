@@ -14,6 +14,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 SCHEDULES = ("cosine", "steps", "constant")
+ENDLESS = 2**40  # images that no training sees
 FUSED = ("adam", "adamw", "momentum", "sgd")  # those of torch's own that have a fused form
 
 
@@ -31,7 +32,9 @@ class Recipe:
     it warms up, as 1 - step^-ema_power, so that a short training averages over its end only.
     val_points: how often, evenly spaced, a training is scored on the validation split. patience:
     of so many points in a row at which AP is no higher than before them, the last ends the
-    training, whose weights then are the last, not the best ones; None: never.
+    training, whose weights then are the last, not the best ones; None: never. minutes:
+    the budget instead of images_seen, in minutes of training on this machine, validation not
+    counted; all shares are then of this time.
     """
 
     images_seen: int
@@ -51,9 +54,10 @@ class Recipe:
     patience: int | None = None
     backbone_lr: float = 1.0
     head_lr: float = 1.0
+    minutes: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("images_seen", "batch_size", "lr", "clip_norm"):
+        for name in ("images_seen", "batch_size", "lr", "clip_norm", "minutes"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"recipe.{name} is {value}; it must be above 0")
@@ -96,19 +100,28 @@ class Recipe:
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"recipe.ema_decay is {self.ema_decay}; it must be within (0, 1)")
 
-    def lr_at(self, images: int) -> float:
-        """The learning rate of the update that ends after `images` images; depends on nothing else.
+    @property
+    def most_images(self) -> int:
+        """That a training may see."""
+        return self.images_seen if self.minutes is None else ENDLESS
+
+    def lr_at(self, images: int, seconds: float = 0.0) -> float:
+        """The learning rate of the update that ends after `images` images; depends on nothing else,
+        or where the budget is minutes on the `seconds` before it alone.
 
         A straight line up to the peak, then half a cosine down to lr * final_lr, or steps.
         """
-        warmup = self.warmup * self.images_seen
-        if images < warmup:
-            return self.lr * images / warmup
+        budget, spent = self.images_seen, images
+        if self.minutes is not None:
+            budget, spent = 60 * self.minutes, seconds
+        warmup = self.warmup * budget
+        if spent < warmup:
+            return self.lr * spent / warmup
         if self.schedule == "constant":
             return self.lr
         if self.schedule == "steps":
-            return self.lr * 0.1 ** sum(images > m * self.images_seen for m in self.milestones)
-        done = min(1.0, (images - warmup) / (self.images_seen - warmup))
+            return self.lr * 0.1 ** sum(spent > m * budget for m in self.milestones)
+        done = min(1.0, (spent - warmup) / (budget - warmup))
         cosine = (1 + math.cos(math.pi * done)) / 2
         return self.lr * (self.final_lr + (1 - self.final_lr) * cosine)
 

@@ -79,7 +79,7 @@ def train(
         run = Training(
             detector, recipe, run_dir, len(batches), device, precision, channels_last, seed
         )
-        if run.step < run.steps and not run.given_up:
+        if not run.over and not run.given_up:
             with run.log_kept():
                 _loop(run, batches, validate, on_progress, checkpoint_seconds, progress, until)
         distributed.share_buffers(run.scored)
@@ -97,10 +97,13 @@ def _loop(
     until: int | None,
 ) -> None:
     run.pause(until)
-    val_steps = run.recipe.val_steps(run.steps) if validate else set()
-    total = run.steps * run.recipe.batch_size
+    minutes = run.recipe.minutes
+    val_steps = run.recipe.val_steps(run.steps) if validate and minutes is None else set()
+    total, unit = run.steps * run.recipe.batch_size, "images"
+    if minutes is not None:
+        total, unit = round(60 * minutes), "s"
     show = progress and distributed.is_first()
-    with Progress(total, "train", "images", done=run.images_seen, show=show) as bar:
+    with Progress(total, "train", unit, done=run.spent, show=show) as bar:
         saved = shown = mark = time.perf_counter()
         if not run.detector.training:  # else its modules are in the modes that its owner wants
             run.detector.train()
@@ -108,15 +111,17 @@ def _loop(
         with checkpoint.undisturbed_randomness():
             steps = batches.iterate(run.step)
         for images, targets in steps:
+            before = run.spent
             run.update(images, targets)
             now = time.perf_counter()
             run.add_seconds(now - mark)
-            saves = run.step == run.steps or run.pauses(until)
+            over, scored = run.over, validate is not None and run.is_scored(val_steps)
+            saves = over or run.pauses(until)
             saves = saves or distributed.broadcast_choice(now - saved >= checkpoint_seconds)
-            for step, losses in run.read(all=saves or run.step in val_steps):
+            for step, losses in run.read(all=saves or scored):
                 run.log.add_step(step, run.lr_at(step.number), losses)
                 loss = sum(losses.values())
-                bar.advance(run.recipe.batch_size, f"loss {loss:.3f}")
+                bar.advance(0, f"loss {loss:.3f}")
                 if on_progress:
                     on_progress(
                         {
@@ -127,7 +132,8 @@ def _loop(
                             "loss": loss,
                         }
                     )
-            if run.step in val_steps:
+            bar.advance(run.spent - before, bar.note)
+            if scored:
                 run.validate(validate)
                 saves = saves or run.given_up
             # after the validation, so that a run that goes on from here has its point of the curve
@@ -142,6 +148,8 @@ def _loop(
                 if run.writes:
                     note(f"stopped: no AP of the last {run.recipe.patience} points is a new best")
                 return
+            if over:
+                return
             mark = time.perf_counter()
-    if run.step != run.steps:
+    if not run.over:
         raise RuntimeError(f"the batches ended after step {run.step} of {run.steps}")

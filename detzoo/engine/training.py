@@ -53,7 +53,8 @@ class Training:
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
         self.step, self.images_seen, self.seconds = 0, 0, 0.0
-        self.log = Log(run_dir, steps, self.writes)
+        every_step = recipe.minutes is not None  # nobody knows how many there will be
+        self.log = Log(run_dir, 1 if every_step else steps, self.writes)
         self.late = self.device.type == "cuda"  # losses are read when the next step is on its way
         self.unread: list[Step] = []
         self.last: tuple[Tensor, Step] | None = None
@@ -94,16 +95,17 @@ class Training:
 
     def pauses(self, until: int | None) -> bool:
         """Whether the training stops here for now: `until` images are seen, and more will be."""
-        return until is not None and self.images_seen >= until and self.step < self.steps
+        return until is not None and self.images_seen >= until and not self.over
 
     def pause(self, until: int | None) -> None:
         """Raise Paused where the training, which is saved, stops for now."""
         if self.pauses(until):
-            total = self.steps * self.recipe.batch_size
-            raise status.Paused(f"stopped at {self.images_seen:,} of {total:,} images")
+            raise status.Paused(f"stopped at {self.describe_budget()}")
 
     def add_seconds(self, seconds: float) -> None:
         """The step that was just made took so long."""
+        if self.recipe.minutes is not None:
+            seconds = distributed.broadcast_number(seconds)  # they end at one step
         self.seconds += seconds
         step = self.unread[-1]
         step.images_seen, step.seconds = self.images_seen, self.seconds
@@ -125,7 +127,35 @@ class Training:
 
     def lr_at(self, step: int) -> float:
         """The learning rate of a step, counted from 1."""
-        return self.recipe.lr_at(step * self.recipe.batch_size)
+        return self.recipe.lr_at(step * self.recipe.batch_size, self.seconds)
+
+    @property
+    def over(self) -> bool:
+        """Whether the budget is spent."""
+        minutes = self.recipe.minutes
+        return self.step == self.steps or (minutes is not None and self.seconds >= 60 * minutes)
+
+    @property
+    def spent(self) -> int:
+        """Of the budget, in images or in seconds."""
+        return self.images_seen if self.recipe.minutes is None else int(self.seconds)
+
+    def is_scored(self, val_steps: set[int]) -> bool:
+        """Whether a point of the curve is due: after one of `val_steps`, or of a budget in minutes
+        when the next of val_points equal parts of it is over."""
+        minutes, points = self.recipe.minutes, self.recipe.val_points
+        if minutes is None or not points:
+            return self.step in val_steps
+        rows = self.log.curve_rows
+        before = float(rows[-1]["seconds"]) if rows else 0.0
+        part = 60 * minutes / points
+        return self.over or self.seconds // part > before // part
+
+    def describe_budget(self) -> str:
+        """How much of it is spent: 400 of 3,000 images."""
+        if self.recipe.minutes is not None:
+            return f"{self.seconds / 60:.1f} of {self.recipe.minutes:g} minutes"
+        return f"{self.images_seen:,} of {self.steps * self.recipe.batch_size:,} images"
 
     def check_gradient(self) -> None:
         """Keep weights that a non-finite gradient has spoilt from being scored or saved.
@@ -158,19 +188,18 @@ class Training:
         They are kept with the checkpoint, so that a training that goes on decides alike.
         """
         aps = [row["AP"] for row in self.log.curve_rows]
-        return self.step < self.steps and self.recipe.gives_up(
+        return not self.over and self.recipe.gives_up(
             [math.nan if ap in (None, "") else float(ap) for ap in aps]
         )
 
     def describe_point(self, scores: Mapping[str, float | None]) -> str:
         """A point of the curve as a line for people."""
-        total = self.steps * self.recipe.batch_size
         values = ", ".join(
             f"{key} {'n/a' if scores[key] is None else format(scores[key], '.3f')}"
             for key in ("AP", "AP50")
         )
         minutes = f"{self.seconds / 60:.1f} min"
-        return f"{self.images_seen:,} of {total:,} images: {values} on val, {minutes}"
+        return f"{self.describe_budget()}: {values} on val, {minutes}"
 
     def save(self) -> None:
         self.check_gradient()
@@ -206,13 +235,12 @@ class Training:
             checkpoint.remove_leftovers(self.run_dir)
         if (state := checkpoint.load(self.run_dir)) is not None:
             self.check_and_restore(state)
-        if self.step == self.steps:
+        if self.over:
             return  # nothing is added to the log and the curve, whatever became of them
         if self.writes:
             checkpoint.check_space(self.run_dir, self.size)
             if self.step:
-                total = self.steps * self.recipe.batch_size
-                note(f"goes on from {self.images_seen:,} of {total:,} images")
+                note(f"goes on from {self.describe_budget()}")
         self.log.resume(self.images_seen)
 
     def check_and_restore(self, state: dict[str, Any]) -> None:

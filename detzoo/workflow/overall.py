@@ -20,8 +20,8 @@ SCORING = 0.15  # of a run's work is scoring: the test and the val split
 EVERY = 1.0  # seconds between two looks at status.json, which is written every five
 
 
-def done_part(now: dict | None, images: int) -> float:
-    """How much of a run is done, from its status.json: 0 to 1."""
+def done_part(now: dict | None, images: int, minutes: float | None = None) -> float:
+    """How much of a run is done, from its status.json: 0 to 1. Its budget is images or minutes."""
     if not now:
         return 0.0
     if now.get("stage") != "train":
@@ -30,6 +30,8 @@ def done_part(now: dict | None, images: int) -> float:
     if now.get("state") == "failed":
         return 1.0
     seen = (now.get("images_seen") or 0) / max(1, images)
+    if minutes:
+        seen = (now.get("train_seconds") or 0.0) / (60 * minutes)
     return (1 - SCORING) * min(1.0, seen)
 
 
@@ -64,15 +66,16 @@ class Overall:
     ) -> None:
         self.stream = sys.stderr if stream is None else stream
         self.labels = [run["label"] for run in runs]
-        self.images = [run["recipe"]["images_seen"] for run in runs]
+        recipes = [run["recipe"] for run in runs]
+        self.budgets = [(recipe["images_seen"], recipe.get("minutes")) for recipe in recipes]
         self.paths, self.timing = paths, timing
         self.start, self.at_start = time.monotonic(), self.parts()
         self.end = threading.Event()
         self.thread = threading.Thread(target=self._show, daemon=True)
 
     def parts(self) -> list[float]:
-        both = zip(self.paths, self.images, strict=True)
-        return [done_part(status.read(path), images) for path, images in both]
+        both = zip(self.paths, self.budgets, strict=True)
+        return [done_part(status.read(path), *budget) for path, budget in both]
 
     def text(self) -> str:
         parts = self.parts()

@@ -10,11 +10,13 @@ from detzoo.workflow.settings import Settings
 
 def provenance(settings: Settings, dataset: Dataset) -> dict[str, Any]:
     """What every number's fingerprint says of the images and of the training behind it."""
+    minutes = settings["recipe"].get("minutes")
     return {
         "dataset_hash": dataset.hash,
         "split": dataset.split,
         "recipe": settings["recipe"],
-        "images_seen": settings["recipe"]["images_seen"],
+        # of a budget in minutes what came stands in status.json
+        "images_seen": None if minutes else settings["recipe"]["images_seen"],
         "seed": settings["seed"],
         **{key: settings[key] for key in ("effort", "start") if key in settings},
     }

@@ -84,7 +84,7 @@ def train_run(settings: Settings, path: Path, until: int | None = None) -> None:
         batches = Batches(
             training,
             batch_size=recipe.batch_size,
-            images_seen=recipe.images_seen,
+            images_seen=recipe.most_images,
             resize=detector.resize,
             augment=build(settings["augment"], "augment"),
             stride=detector.stride,

@@ -20,6 +20,7 @@ from detzoo.engine import checkpoint, status, training
 from detzoo.engine.recipe import Recipe
 from detzoo.engine.train import NonFiniteLoss, train
 from detzoo.nn.freezing import Freezable
+from detzoo.engine.training import Training
 
 from .tiny import FakeBatches, Tiny, batch, recipe, score, tiny, train_and_tell
 
@@ -156,6 +157,35 @@ def test_a_training_that_is_paused_goes_on_under_the_same_schedule(tmp_path):
     for name, columns in (("log.csv", ["step", "lr", "loss"]), ("curve.csv", ["AP", "AP50"])):
         first, second = (rows(tmp_path / folder / name) for folder in ("whole", "cut"))
         assert [[r[c] for c in columns] for r in first] == [[r[c] for c in columns] for r in second]
+
+
+def test_a_budget_of_minutes_is_of_training_alone_and_is_counted_on(tmp_path, monkeypatch):
+    """A clock of one second a step, and of a hundred a validation, which do not count."""
+    now = [0.0]
+
+    def look(detector):
+        now[0] += 100
+        return score(detector)
+
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    step = Training.update
+
+    def update(self, *batch):
+        step(self, *batch)
+        now[0] += 1
+
+    monkeypatch.setattr(Training, "update", update)
+    options = {"steps": 2**30, "recipe": {"minutes": 0.2, "warmup": 0.25}, "validate": look}
+    with pytest.raises(Stop):
+        run(tmp_path, checkpoint_seconds=0, on_progress=stop_at(5), **options)
+    run(tmp_path, **options)
+    now = status.read(tmp_path)
+    assert (now["state"], now["images_seen"], now["train_seconds"]) == ("done", 48, 12)
+    seconds = [float(row["seconds"]) for row in rows(tmp_path / "curve.csv")]
+    assert seconds == [3, 6, 9, 12]
+    assert [float(row["seconds"]) for row in rows(tmp_path / "log.csv")] == list(range(1, 13))
+    used = [recipe(minutes=0.2, warmup=0.25).lr_at(0, seconds) for seconds in (0, 1.5, 3, 7.5, 12)]
+    assert used == pytest.approx([0, 0.01, 0.02, 0.0101, 0.0002])
 
 
 def test_a_finished_run_is_only_loaded(tmp_path):
