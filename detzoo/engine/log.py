@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,16 @@ class Log:
     def write_curve(self) -> None:
         if self.writes:
             write_rows(self.run_dir / CURVE, self.curve_rows)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Write the log also when training ends with an error, so that one can look into it."""
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):  # a full disk: the first error is the one that explains
+                self.write_log()
+            raise
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

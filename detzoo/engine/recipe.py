@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
 from typing import Any
 
@@ -169,3 +169,10 @@ class Recipe:
     def val_steps(self, steps: int) -> set[int]:
         """After which of 1..`steps` a training is scored: evenly spaced, and after the last."""
         return {math.ceil(steps * k / self.val_points) for k in range(1, self.val_points + 1)}
+
+
+def completed(state: dict[str, Any]) -> dict[str, Any]:
+    """The state with what an older version did not write: there was one process, and no such key
+    of the recipe, which was as it is by default."""
+    defaults = {f.name: f.default for f in fields(Recipe) if f.default is not MISSING}
+    return {"processes": 1, **state, "recipe": {**defaults, **state["recipe"]}}

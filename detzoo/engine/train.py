@@ -80,7 +80,7 @@ def train(
             detector, recipe, run_dir, len(batches), device, precision, channels_last, seed
         )
         if not run.over and not run.given_up:
-            with run.log_kept():
+            with run.log.kept():
                 _loop(run, batches, validate, on_progress, checkpoint_seconds, progress, until)
         distributed.share_buffers(run.scored)
         detector.load_state_dict(run.scored.state_dict())
@@ -97,11 +97,7 @@ def _loop(
     until: int | None,
 ) -> None:
     run.pause(until)
-    minutes = run.recipe.minutes
-    val_steps = run.recipe.val_steps(run.steps) if validate and minutes is None else set()
-    total, unit = run.steps * run.recipe.batch_size, "images"
-    if minutes is not None:
-        total, unit = round(60 * minutes), "s"
+    total, unit = run.budget.total
     show = progress and distributed.is_first()
     with Progress(total, "train", unit, done=run.spent, show=show) as bar:
         saved = shown = mark = time.perf_counter()
@@ -115,7 +111,7 @@ def _loop(
             run.update(images, targets)
             now = time.perf_counter()
             run.add_seconds(now - mark)
-            over, scored = run.over, validate is not None and run.is_scored(val_steps)
+            over, scored = run.over, validate is not None and run.is_scored()
             saves = over or run.pauses(until)
             saves = saves or distributed.broadcast_choice(now - saved >= checkpoint_seconds)
             for step, losses in run.read(all=saves or scored):
@@ -123,15 +119,8 @@ def _loop(
                 loss = sum(losses.values())
                 bar.advance(0, f"loss {loss:.3f}")
                 if on_progress:
-                    on_progress(
-                        {
-                            "step": step.number,
-                            "steps": run.steps,
-                            "images_seen": step.images_seen,
-                            "seconds": step.seconds,
-                            "loss": loss,
-                        }
-                    )
+                    seen = {"images_seen": step.images_seen, "seconds": step.seconds}
+                    on_progress({"step": step.number, "steps": run.steps, **seen, "loss": loss})
             bar.advance(run.spent - before, bar.note)
             if scored:
                 run.validate(validate)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import MISSING, asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,11 @@ from torch import Tensor, nn
 
 from detzoo.detector import Detector, eval_mode
 from detzoo.engine import checkpoint, distributed, status
+from detzoo.engine.budget import Budget
 from detzoo.engine.log import Log
 from detzoo.engine.precision import autocast, prepare, transfer
 from detzoo.engine.progress import note
-from detzoo.engine.recipe import Recipe
+from detzoo.engine.recipe import Recipe, completed
 from detzoo.engine.step import NonFiniteLoss, Step
 from detzoo.types import Images, Target, pad_targets
 
@@ -53,6 +53,7 @@ class Training:
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
         self.step, self.images_seen, self.seconds = 0, 0, 0.0
+        self.budget = Budget(recipe, steps)
         every_step = recipe.minutes is not None  # nobody knows how many there will be
         self.log = Log(run_dir, 1 if every_step else steps, self.writes)
         self.late = self.device.type == "cuda"  # losses are read when the next step is on its way
@@ -132,30 +133,19 @@ class Training:
     @property
     def over(self) -> bool:
         """Whether the budget is spent."""
-        minutes = self.recipe.minutes
-        return self.step == self.steps or (minutes is not None and self.seconds >= 60 * minutes)
+        return self.budget.is_over(self.step, self.seconds)
 
     @property
     def spent(self) -> int:
-        """Of the budget, in images or in seconds."""
-        return self.images_seen if self.recipe.minutes is None else int(self.seconds)
+        """Of the budget."""
+        return self.budget.spent(self.images_seen, self.seconds)
 
-    def is_scored(self, val_steps: set[int]) -> bool:
-        """Whether a point of the curve is due: after one of `val_steps`, or of a budget in minutes
-        when the next of val_points equal parts of it is over."""
-        minutes, points = self.recipe.minutes, self.recipe.val_points
-        if minutes is None or not points:
-            return self.step in val_steps
-        rows = self.log.curve_rows
-        before = float(rows[-1]["seconds"]) if rows else 0.0
-        part = 60 * minutes / points
-        return self.over or self.seconds // part > before // part
+    def is_scored(self) -> bool:
+        """Whether a point of the curve is due."""
+        return self.budget.is_scored(self.step, self.seconds, self.log.curve_rows)
 
     def describe_budget(self) -> str:
-        """How much of it is spent: 400 of 3,000 images."""
-        if self.recipe.minutes is not None:
-            return f"{self.seconds / 60:.1f} of {self.recipe.minutes:g} minutes"
-        return f"{self.images_seen:,} of {self.steps * self.recipe.batch_size:,} images"
+        return self.budget.describe(self.images_seen, self.seconds)
 
     def check_gradient(self) -> None:
         """Keep weights that a non-finite gradient has spoilt from being scored or saved.
@@ -301,20 +291,3 @@ class Training:
             "precision": self.precision,
             "processes": distributed.processes(),
         }
-
-    @contextmanager
-    def log_kept(self) -> Iterator[None]:
-        """Write the log also when training ends with an error, so that one can look into it."""
-        try:
-            yield
-        except BaseException:
-            with suppress(OSError):  # a full disk: the first error is the one that explains
-                self.log.write_log()
-            raise
-
-
-def completed(state: dict[str, Any]) -> dict[str, Any]:
-    """The state with what an older version did not write: there was one process, and no such key
-    of the recipe, which was as it is by default."""
-    defaults = {f.name: f.default for f in fields(Recipe) if f.default is not MISSING}
-    return {"processes": 1, **state, "recipe": {**defaults, **state["recipe"]}}
