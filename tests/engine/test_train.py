@@ -19,8 +19,8 @@ from torch import nn
 from detzoo.engine import checkpoint, status, training
 from detzoo.engine.recipe import Recipe
 from detzoo.engine.train import NonFiniteLoss, train
-from detzoo.nn.freezing import Freezable
 from detzoo.engine.training import Training
+from detzoo.nn.freezing import Freezable
 
 from .tiny import FakeBatches, Tiny, batch, recipe, score, tiny, train_and_tell
 
