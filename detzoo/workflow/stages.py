@@ -19,7 +19,6 @@ from detzoo.data.loader import Batches
 from detzoo.detector import Detector
 from detzoo.engine import checkpoint, distributed, status
 from detzoo.engine.checkpoint import seed_everything
-from detzoo.engine.folding import inspect_folding
 from detzoo.engine.precision import Mode, identity
 from detzoo.engine.predict import predict_dataset
 from detzoo.engine.progress import alone, note
@@ -30,8 +29,7 @@ from detzoo.metrics import bootstrap, coco
 from detzoo.report.images import photographs
 from detzoo.run_config import SCORED, keep_proposer
 from detzoo.speed.machine import environment
-from detzoo.workflow import heatmaps, start, thresholds
-from detzoo.workflow.coverage import COVERAGE, measure_coverage
+from detzoo.workflow import heatmaps, scored, start, thresholds
 from detzoo.workflow.provenance import provenance
 from detzoo.workflow.settings import (
     Settings,
@@ -58,10 +56,7 @@ def train_run(settings: Settings, path: Path, until: int | None = None) -> None:
             print(f"{path}: trained already")
         return
     if first:
-        now = status.read(path) or {}
-        if now.get("state") == "running":
-            raise ValueError(f"{path} is being trained already, by {status.who(now)}")
-        write_text(path / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
+        _begin(settings, path)
     run = settings["runtime"]
     with suppress(status.Paused), distributed.stage(path, "train"), decoding_of(run):
         data = source(settings)
@@ -111,6 +106,14 @@ def train_run(settings: Settings, path: Path, until: int | None = None) -> None:
     if first and (now := status.read(path) or {}):
         minutes, seen = now.get("train_seconds", 0) / 60, now.get("images_seen", 0)
         note(f"trained on {seen:,} images in {minutes:.1f} min")
+
+
+def _begin(settings: Settings, path: Path) -> None:
+    """Write config.yaml. Raises ValueError where another process is training into the run."""
+    now = status.read(path) or {}
+    if now.get("state") == "running":
+        raise ValueError(f"{path} is being trained already, by {status.who(now)}")
+    write_text(path / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
 
 
 def validation_of(
@@ -195,67 +198,21 @@ def evaluate_run(
             max_dets=protocol["max_dets"],
         )
         found |= {"split": split, "score_threshold": protocol["score_threshold"]}
-        folded = inspect_folding(detector)
-        found["folding"] = folded.describe()
-        found["notes"] = [folded.warning] if folded.warning else []
-        if detector.proposer is not None:
-            found["proposals"] = measure_coverage(dataset, detector)
-            if found["proposals"]["recall50"] is not None:
-                found["notes"].append(COVERAGE.format(**found["proposals"]))
-        found["fingerprint"] = protocol
+        found |= scored.notes_about(detector, dataset) | {"fingerprint": protocol}
         if split == "test":
-            keep_val(path, detector, source(settings).read("val"), protocol, batch_size, mode)
-        about = about_images(dataset)
-        if split != "test":
-            about["weights_hash"] = protocol["weights_hash"]
-        write_json(path / f"predictions{suffix}.json", results, indent=None)
-        write_json(path / f"dataset{suffix}.json", about | truth, indent=None)
+            val = source(settings).read("val")
+            scored.keep_val(path, detector, val, protocol, batch_size, mode)
+        about = scored.write_detections(path, dataset, truth, results, found)
         if split == "test":
-            heatmaps.keep(detector, about | truth, path / "heatmaps.json")
+            heatmaps.keep(detector, about, path / "heatmaps.json")
             if images:
-                photographs.keep(about | truth, path)
+                photographs.keep(about, path)
         write_json(path / f"metrics{suffix}.json", found)
         if split == "test":
             thresholds.keep(path, resamples)
     ap, ap50 = ("n/a" if found[k] is None else f"{found[k]:.3f}" for k in ("AP", "AP50"))
     note(f"AP {ap}, AP50 {ap50} on {split}")
     return found
-
-
-def keep_val(
-    path: Path,
-    detector: Detector,
-    dataset: Dataset,
-    protocol: dict[str, Any],
-    batch_size: int,
-    mode: Mode,
-) -> None:
-    """Write what the detector finds on val; the truth beside it says by which weights."""
-    results = predict_dataset(
-        detector,
-        with_proposals(dataset, detector.proposer),
-        resize=detector.resize,
-        batch_size=batch_size,
-        device=protocol["device"],
-        **asdict(mode),
-    )
-    weights = {"weights_hash": protocol["weights_hash"]}
-    write_json(path / "predictions-val.json", results, indent=None)
-    write_json(
-        path / "dataset-val.json", about_images(dataset) | weights | dataset.coco(), indent=None
-    )
-
-
-def about_images(dataset: Dataset) -> dict[str, Any]:
-    """What dataset.json says beside COCO's ground truth."""
-    return {
-        "name": dataset.name,
-        "split": dataset.split,
-        "hash": dataset.hash,
-        "root": str(dataset.root.resolve()),
-        "classes": dataset.classes,
-        "category_ids": dataset.category_ids,
-    }
 
 
 def score(

@@ -1,0 +1,86 @@
+"""What a scored run's directory holds beside config and weights: predictions, truth, metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from detzoo.data import Dataset, with_proposals
+from detzoo.detector import Detector
+from detzoo.engine.folding import inspect_folding
+from detzoo.engine.precision import Mode
+from detzoo.engine.predict import predict_dataset
+from detzoo.files import write_json
+from detzoo.workflow.coverage import COVERAGE, measure_coverage
+
+
+def write_detections(
+    path: Path,
+    dataset: Dataset,
+    truth: Mapping[str, Any],
+    results: list[dict[str, Any]],
+    found: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write predictions.json and dataset.json; gives the content of the second.
+
+    Those of the test split, which reports read, have plain names; predictions-val.json and so on
+    are of another, and say by which weights. found: the metrics.
+    """
+    suffix = "" if found["split"] == "test" else f"-{found['split']}"
+    about = about_images(dataset)
+    if suffix:
+        about["weights_hash"] = found["fingerprint"]["weights_hash"]
+    about |= truth
+    write_json(path / f"predictions{suffix}.json", results, indent=None)
+    write_json(path / f"dataset{suffix}.json", about, indent=None)
+    return about
+
+
+def notes_about(detector: Detector, dataset: Dataset) -> dict[str, Any]:
+    """What metrics.json says of the detector as it was scored: folding, proposals, notes."""
+    folded = inspect_folding(detector)
+    found: dict[str, Any] = {"folding": folded.describe()}
+    found["notes"] = [folded.warning] if folded.warning else []
+    if detector.proposer is not None:
+        found["proposals"] = measure_coverage(dataset, detector)
+        if found["proposals"]["recall50"] is not None:
+            found["notes"].append(COVERAGE.format(**found["proposals"]))
+    return found
+
+
+def keep_val(
+    path: Path,
+    detector: Detector,
+    dataset: Dataset,
+    protocol: dict[str, Any],
+    batch_size: int,
+    mode: Mode,
+) -> None:
+    """Write what the detector finds on val; the truth beside it says by which weights."""
+    results = predict_dataset(
+        detector,
+        with_proposals(dataset, detector.proposer),
+        resize=detector.resize,
+        batch_size=batch_size,
+        device=protocol["device"],
+        **asdict(mode),
+    )
+    weights = {"weights_hash": protocol["weights_hash"]}
+    write_json(path / "predictions-val.json", results, indent=None)
+    write_json(
+        path / "dataset-val.json", about_images(dataset) | weights | dataset.coco(), indent=None
+    )
+
+
+def about_images(dataset: Dataset) -> dict[str, Any]:
+    """What dataset.json says beside COCO's ground truth."""
+    return {
+        "name": dataset.name,
+        "split": dataset.split,
+        "hash": dataset.hash,
+        "root": str(dataset.root.resolve()),
+        "classes": dataset.classes,
+        "category_ids": dataset.category_ids,
+    }
