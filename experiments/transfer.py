@@ -103,7 +103,7 @@ def scored(run: Path, resamples: int = 1000) -> Samples:
     problem = arrays(read_json(run / "dataset.json"), read_json(run / "predictions.json"))
     matches = match_problem(problem)
     sets = draw_sets(len(problem.image_ids), resamples, 0)
-    return Samples.of(means(precision_and_recall(matches, sets)[0])[:, 0], matches.units)
+    return Samples.from_values(means(precision_and_recall(matches, sets)[0])[:, 0], matches.units)
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path, seeds: int) -> None:
