@@ -129,6 +129,24 @@ def inside(folder: str | Path, name: str) -> Path:
     return path
 
 
+def link(source: str | Path, path: str | Path) -> None:
+    """Make `path` the file that `source` is, whole or not at all; another name where the disk can,
+    which costs nothing, else a copy. Whoever writes files anew makes new ones, so neither changes
+    with the other. Raises OSError.
+    """
+    source, path = Path(source), Path(path)
+    if path.is_file() and path.samefile(source):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{temporary_prefix(path.name)}link.tmp")
+    try:
+        os.link(source, temporary)
+        os.replace(temporary, path)
+    except OSError:
+        with atomic(path) as copy:
+            shutil.copyfile(source, copy)
+
+
 def read_text(path: str | Path, most_bytes: int | None = None) -> str:
     """The text of a UTF-8 file, or of a UTF-16 one that begins with its byte-order mark.
 

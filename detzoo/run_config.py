@@ -8,13 +8,12 @@ did not write yet is completed with what that version did.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from detzoo.config import build, check, load_yaml, part_of
-from detzoo.files import atomic, inside
+from detzoo.files import inside, link
 from detzoo.text import shortened
 
 FILE = "config.yaml"
@@ -95,24 +94,13 @@ def check_runtime(settings: Mapping[str, Any], where: str) -> None:
 def keep_proposer(settings: dict[str, Any], run: str | Path) -> None:
     """Put the Faster R-CNN that `settings` takes regions from into the run, as `read_run` wants it.
 
-    Linked where the disk can, which costs nothing: whoever writes a checkpoint anew makes a new
-    file. Raises OSError.
+    By `files.link`. Raises OSError.
     """
     node = settings["detector"].get("proposer")
     if part_of(node) != "proposals" or "run" not in node:
         return
     for name in PROPOSER_FILES:
-        source, kept = Path(node["run"]) / name, Path(run) / PROPOSER / name
-        if kept.is_file() and kept.samefile(source):
-            continue
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        link = kept.with_name(f".{name}.{os.getpid()}.tmp")
-        try:
-            os.link(source, link)
-            os.replace(link, kept)
-        except OSError:
-            with atomic(kept) as temporary:
-                shutil.copyfile(source, temporary)
+        link(Path(node["run"]) / name, Path(run) / PROPOSER / name)
 
 
 def _check_types(settings: dict[str, Any], file: Path) -> None:

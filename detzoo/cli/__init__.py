@@ -25,11 +25,13 @@ VERBS = {
     "bench": "check, train, evaluate, speed and report in a row",
     "oracle": "score runs with parts of what they predict replaced by the truth",
     "explain": "maps of what detections hang on, and what the maps are worth",
+    "export": "a trained run's network as ONNX or for OpenVINO, checked against torch",
     "predict": "find objects in images of yours: JSON and drawn pictures",
 }
 
 
-SHARED = ("train", "evaluate", "oracle", "predict")  # verbs that several processes may run at once
+# Verbs that several processes may run at once
+SHARED = ("train", "evaluate", "oracle", "export", "predict")
 WAITS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 

@@ -29,8 +29,10 @@ KINDS = {
     "score": "float | None",
     **dict.fromkeys(("rounds", "threads", "speed.rounds", "runtime.threads"), "int | None"),
     **dict.fromkeys(("batches", "speed.batches"), "Sequence[int] | None"),
-    **dict.fromkeys(("device", "precision", "study", "reference", "weights"), "str | None"),
-    **dict.fromkeys(("json", "out", "run", "data.root", "start.source"), "str | Path | None"),
+    **dict.fromkeys(
+        ("device", "precision", "study", "reference", "weights", "exported"), "str | None"
+    ),
+    **dict.fromkeys(("json", "out", "run", "to", "data.root", "start.source"), "str | Path | None"),
     **dict.fromkeys(("first", "second"), "Sequence[str | Path] | None"),
     **dict.fromkeys(("runs",), "Sequence[str | Path]"),
     **dict.fromkeys(("detectors", "precisions"), "Sequence[str] | None"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from detzoo.cli.app import app, show
+from detzoo.cli.positional import list_setting, split_paths
 from detzoo.config import plain
 
 
@@ -26,7 +28,16 @@ def otherwise(key: str) -> str | None:
     return None
 
 
-@app("speed", positional="runs", config_name=config_name, otherwise=otherwise)
+def settings_from(arguments: Sequence[str]) -> list[str]:
+    """`detzoo speed RUNS...` is runs=[RUNS,...]; and runtime=NAME, which Hydra would take for the
+    group of a training's settings, is exported=NAME where there is no training."""
+    paths, given = split_paths(arguments)
+    if config_name(given) == "speed":
+        given = [re.sub(r"^\+*runtime=", "exported=", text) for text in given]
+    return list_setting("runs", paths, given)
+
+
+@app("speed", positional=settings_from, config_name=config_name, otherwise=otherwise)
 def main(config: DictConfig) -> int:
     from detzoo.cli.compose import with_trainings
     from detzoo.workflow.speed import check_study, speed, untrained_runs

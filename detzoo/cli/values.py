@@ -14,7 +14,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 # Settings that name a file or a folder, by the last part of their name
-PATHS = {"root", "runs", "run", "images", "out", "json", "reports", "weights", "first", "second"}
+PATHS = {
+    "root",
+    "runs",
+    "run",
+    "images",
+    "out",
+    "to",
+    "json",
+    "reports",
+    "weights",
+    "first",
+    "second",
+}
 # Settings of which none or no part makes no sense, by the last part of their name
 POSITIVE = {
     *("images_seen", "batch_size", "lr", "clip_norm", "threads", "size", "seconds", "rounds"),

@@ -149,7 +149,8 @@ def prepare(
     else:
         unfold(detector)
     if not compile:
-        vars(detector).pop("network", None)
+        if isinstance(vars(detector).get("network"), CompiledNetwork):
+            del detector.network
     elif "network" not in vars(detector):
         _check_compiler(device)
         detector.network = CompiledNetwork(detector)
@@ -174,8 +175,10 @@ def identity(
     A row of a table shows AP and milliseconds together only where both records say the same here
     (detzoo.report.load.runs checks it), so the two are of one object. weights_hash: 16 hex digits
     over every weight and buffer. resize: the rule with its pixels. score_threshold: None where the
-    detector has none; max_dets: then COCO's 100.
+    detector has none; max_dets: then COCO's 100. runtime: only of a network that another program
+    computes (detzoo.runtimes).
     """
+    describe = getattr(vars(detector).get("network"), "describe", None)
     digest = hashlib.blake2b(digest_size=8)
     for name, value in sorted(detector.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
@@ -188,6 +191,7 @@ def identity(
         "max_dets": getattr(detector, "max_detections", 100),
         "device": str(device),
         **asdict(mode),
+        **({} if describe is None else {"runtime": describe()}),
     }
 
 

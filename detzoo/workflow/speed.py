@@ -16,6 +16,7 @@ from detzoo.report import speed_table
 from detzoo.run_config import BEGUN, keep_proposer
 from detzoo.text import escaped
 from detzoo.workflow import studies
+from detzoo.workflow.runtimes import difference, exported_runs
 from detzoo.workflow.select import select
 from detzoo.workflow.settings import Settings, directory, settings_of
 from detzoo.workflow.timing import UNTRAINED, time_runs
@@ -24,12 +25,14 @@ from detzoo.workflow.verb import Result, takes_settings
 
 @dataclass(frozen=True, repr=False)
 class Timing(Result):
-    """Runs that were timed. study: the table of a study, "" without one."""
+    """Runs that were timed. study: the table of a study, "" without one. differences: of exported
+    rows' AP to torch's, in sentences."""
 
     paths: Sequence[Path]
     failed: Mapping[Path, str] = field(default_factory=dict)
     study: str = ""
     only_study: bool = False
+    differences: Sequence[str] = ()
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -41,7 +44,7 @@ class Timing(Result):
         if not self.paths:
             return ""
         table = "" if self.only_study else speed_table(self.paths)
-        return "\n".join(filter(None, [table, self.study]))
+        return "\n".join(filter(None, [table, self.study, *self.differences]))
 
     def html(self) -> str:
         study = f"<pre>{html.escape(escaped(self.study, lines=True))}</pre>" if self.study else ""
@@ -78,6 +81,7 @@ def speed(
     compile: bool = False,
     threads: int | None = None,
     lock: bool = True,
+    exported: str | None = None,
     study: str | None = None,
     precisions: Sequence[str] | None = None,
     evaluate: Mapping[str, Any] | None = None,
@@ -88,13 +92,20 @@ def speed(
     seconds: for all runs together; rounds: exactly so many instead. max_batch: of the sweep for the
     throughput; batches: these sizes instead. reference: the row that the others are set against.
     size: pixels, None for the training's; likewise device, precision, channels_last, threads. lock:
-    one timing at a time on a machine. study: content, batch or precision, the last of `precisions`.
+    one timing at a time on a machine. exported: onnxruntime or openvino, then each run's exported
+    network (precision: fp32 or int8) is timed and scored beside it. study: content, batch or precision, the last of `precisions`.
     evaluate: how to score a run whose scores are not of the object that is timed. data_root: where
     the data set lies now, if it was moved. Raises ValueError where there is no run, and for an
     unknown study or reference.
     """
     check_study(study)
     paths = select(runs)
+    made, lost = {}, {}
+    if exported is not None:
+        if study is not None:
+            raise ValueError("runtime= has no study=; time the exported networks without one")
+        made, lost = exported_runs(paths, exported, precision, data_root)
+        paths, precision = [path for pair in made.items() for path in pair], None
     options = {"seconds": seconds, "rounds": rounds, "max_batch": max_batch, "batches": batches}
     options |= {"reference": reference, "size": size, "lock": lock, "compile": compile}
     options |= {"device": device, "precision": precision, "channels_last": channels_last}
@@ -104,10 +115,11 @@ def speed(
     else:
         if study == "batch" and batches is None:
             options["batches"] = studies.doubling(max_batch)
-        failed = time_runs(paths, **options)
+        failed = time_runs(paths, **options) if paths else {}
     timed = [path for path in paths if path not in failed]
     table = studies.write_study(study, timed) if timed and study else ""
-    return Timing(timed, failed, table, study == "precision")
+    said = [difference(*pair) for pair in made.items() if not set(pair) & set(failed)]
+    return Timing(timed, {**lost, **failed}, table, study == "precision", said)
 
 
 def check_study(study: str | None) -> None:

@@ -31,6 +31,7 @@ from detzoo.run_config import SCORED, keep_proposer
 from detzoo.speed.machine import environment
 from detzoo.workflow import heatmaps, scored, start, thresholds
 from detzoo.workflow.provenance import provenance
+from detzoo.workflow.runtimes import attach
 from detzoo.workflow.settings import (
     Settings,
     decoding_of,
@@ -172,7 +173,10 @@ def evaluate_run(
     dataset = source(settings).read(split)
     if not trained(path):
         raise ValueError(f"{path} is not trained to its end, so it is not scored")
-    detector = detzoo.load(path, run["device"]) if timed is None else timed
+    if timed is None:
+        detector = attach(detzoo.load(path, run["device"]), path, settings)
+    else:
+        detector = timed
     protocol = {
         **identity(detector, detector.resize, run["device"], mode),
         **provenance(settings, dataset),

@@ -24,6 +24,7 @@ from detzoo.report.load.runs import OBJECT
 from detzoo.run_config import SCORED, read_run
 from detzoo.speed.clock import TimingError, measure
 from detzoo.workflow.provenance import provenance
+from detzoo.workflow.runtimes import attach
 from detzoo.workflow.settings import (
     Settings,
     one_line,
@@ -152,6 +153,8 @@ def _time_group(
             path = called[name]
             result |= {"session": session, "label": settings[name]["label"]}
             result["fingerprint"] |= provenance(settings[name], dataset)
+            if "runtime" in result["fingerprint"]:  # its memory is not torch's, and not counted
+                result["peak_memory_mb"] = None
             try:
                 if settings[name].get("weights") == UNTRAINED:
                     result["warnings"].append(RANDOM_WEIGHTS)
@@ -175,7 +178,7 @@ def detector_of(path: Path, size: int | Sequence[int] | None = None) -> Detector
         seed_everything(settings["seed"])
         detector = build(settings["detector"], "detector").eval()
     else:
-        detector = detzoo.load(path)
+        detector = attach(detzoo.load(path), path, settings)
     detector.resize = resized(settings["resize"], size)
     return detector
 

@@ -22,7 +22,7 @@ FILES = ("status.json", "config.yaml", "metrics.json", "speed.json", "environmen
 # What a run's two fingerprints must agree in for its AP and its milliseconds to be of one object
 OBJECT = (
     *("weights_hash", "dataset_hash", "split", "resize", "score_threshold", "max_dets"),
-    *("precision", "channels_last", "compile", "device"),
+    *("precision", "channels_last", "compile", "device", "runtime"),
 )
 CURVE = ("images_seen", "seconds", "AP", "AP50")
 # Milliseconds of fewer passes, or of a machine of which others took more, say nothing

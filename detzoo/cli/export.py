@@ -1,0 +1,44 @@
+"""detzoo export: a trained run's network as a file that ONNX Runtime or OpenVINO computes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from detzoo.cli.app import app
+from detzoo.cli.positional import split_paths
+from detzoo.cli.values import quoted
+from detzoo.config import plain
+
+
+def settings_from(arguments: Sequence[str]) -> list[str]:
+    """`detzoo export RUN FILE` is run=RUN to=FILE."""
+    named, given = split_paths(arguments)
+    free = [key for key in ("run", "to") if not any(text.startswith(f"{key}=") for text in given)]
+    if len(named) > len(free):
+        raise ValueError(f"export takes one run and one file, not {', '.join(named)}")
+    return [*given, *(f"{key}={quoted(text)}" for key, text in zip(free, named, strict=False))]
+
+
+@app("export", positional=settings_from)
+def main(config: DictConfig) -> None:
+    from detzoo.workflow.export import export_run
+    from detzoo.workflow.select import select_one
+
+    wanted = plain(config)
+    if not wanted["run"]:
+        raise ValueError("which detector? name a trained run: run=runs/default/centernet-0a1b2c3d")
+    files, check = export_run(
+        select_one(wanted["run"]),
+        Path(wanted["to"]),
+        data_root=wanted["data"]["root"],
+        images=wanted["images"],
+    )
+    print(f"{', '.join(map(str, files))}: {check}")
+    if len(files) > 1:
+        print(
+            "Several files, since what is between them hangs on the image: the choice of regions "
+            "and their features stay detzoo's own (detzoo.runtimes)"
+        )

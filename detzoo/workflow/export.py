@@ -1,0 +1,183 @@
+"""A trained run as a file that other programs compute: written, described, and checked."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import detzoo
+from detzoo.data import Dataset, with_proposals
+from detzoo.data.loader import evaluation_batches
+from detzoo.detector import Detector
+from detzoo.engine.precision import Mode, identity
+from detzoo.export import calls, tensors, to_onnx
+from detzoo.files import atomic, check_writable
+from detzoo.metrics.thresholds import BEST_F1, PRECISE, threshold_of
+from detzoo.run_config import SCORED
+from detzoo.runtimes import ExportedNetwork, imported
+from detzoo.types import Detections, Images
+from detzoo.workflow.settings import read_moved, read_or_empty, source
+
+RAW = 1e-3  # of an output's largest value
+SAME = 0.99  # of the detections: those of equal scores may change places at the end
+SCORE, SIDE = 1e-3, 0.5  # how far a detection may be: in its score, and its box in pixels
+RUNTIMES = {".onnx": "onnxruntime", ".xml": "openvino"}  # by the file's ending
+
+
+def fixed_size(detector: Detector) -> tuple[int, int]:
+    """(height, width) of all that the network sees. ValueError where the resize makes any size."""
+    if not detector.resize.fixed:
+        raise ValueError(
+            f"its resize ({detector.resize.describe()['kind']}) gives images of many sizes, and an "
+            "exported network takes one; train it with resize=letterbox or resize=stretch"
+        )
+    height, width = (
+        -(-side // detector.stride) * detector.stride for side in detector.resize.target
+    )
+    return height, width
+
+
+def metadata(run: Path, detector: Detector) -> dict[str, str]:
+    """What goes along in the file: all that its user must know, as JSON under each name."""
+    size = fixed_size(detector)
+    kept = read_or_empty(run / "thresholds.json")
+    facts = {
+        "detzoo": detzoo.__version__,
+        "run": run.name,
+        "detector": type(detector).__name__,
+        "weights_hash": identity(detector, detector.resize, "cpu", Mode())["weights_hash"],
+        "classes": list(detector.class_names),
+        "input": f"1 x 3 x {size[0]} x {size[1]}, RGB, float32 in [0, 1], not normalised; padding "
+        "right and below, in the mean colour",
+        "mean": detector.mean.flatten().tolist(),
+        "std": detector.std.flatten().tolist(),
+        "resize": detector.resize.describe(),
+        "thresholds": {name: threshold_of(kept, name) for name in (BEST_F1, PRECISE)},
+    }
+    return {key: json.dumps(value) for key, value in facts.items()}
+
+
+def write(detector: Detector, to: Path, about: dict[str, str]) -> list[Path]:
+    """The files of an export, ONNX or, by its ending .xml, OpenVINO's. ValueError for another."""
+    if to.suffix not in RUNTIMES:
+        raise ValueError(f"to is {to}; it must end with {' or '.join(RUNTIMES)}")
+    size = fixed_size(detector)
+    if to.suffix == ".onnx":
+        return to_onnx(detector, to, size, metadata=about)
+    openvino, files = imported("openvino"), []
+    with tempfile.TemporaryDirectory() as folder:
+        for onnx in to_onnx(detector, Path(folder) / to.with_suffix(".onnx").name, size):
+            model = openvino.Core().read_model(str(onnx))
+            for key, value in about.items():
+                model.set_rt_info(value, ["detzoo", key])
+            file = to.with_name(onnx.with_suffix(".xml").name)
+            made = Path(folder) / "made.xml"
+            openvino.save_model(model, str(made), compress_to_fp16=False)
+            for suffix in (".bin", ".xml"):  # who finds the .xml finds its weights
+                with atomic(file.with_suffix(suffix)) as temporary:
+                    temporary.write_bytes(made.with_suffix(suffix).read_bytes())
+            files.append(file)
+    return files
+
+
+@dataclass(frozen=True)
+class Check:
+    """raw: the largest difference of an output, as a share of its largest value; where: which.
+    same: of `detections` of torch's, those that the exported network gives too."""
+
+    images: int
+    raw: float
+    where: str
+    detections: int
+    same: int
+
+    @property
+    def good(self) -> bool:
+        return self.raw <= RAW and self.same >= SAME * self.detections
+
+    def __str__(self) -> str:
+        return (
+            f"on {self.images} images raw outputs differ from torch's by {self.raw:.1e} of their "
+            f"largest value at most ({self.where}); {self.same} of {self.detections} detections "
+            "are the same"
+        )
+
+
+@torch.no_grad()
+def compare(
+    detector: Detector, exported: ExportedNetwork, dataset: Dataset, images: int = 10
+) -> Check:
+    """The exported network against torch's: raw outputs of every graph for the same input, and
+    detections end to end, on the data set's first images."""
+    worst, where, total, same, count = 0.0, "", 0, 0, 0
+    few = with_proposals(replace(dataset, samples=dataset.samples[:images]), detector.proposer)
+    for batch in evaluation_batches(
+        few, batch_size=1, resize=detector.resize, stride=detector.stride
+    ):
+        count += len(batch.frames)
+        for name, (given, wanted) in calls(detector, batch).items():
+            found = dict(tensors(exported.parts[name](*given)))
+            for output, of_torch in tensors(wanted):
+                apart = _apart(found[output], of_torch)
+                if apart >= worst:
+                    worst, where = apart, f"{name} {output}".strip()
+        of_torch = _detections(detector, type(detector).network(detector, batch), batch)
+        of_file = _detections(detector, exported(batch), batch)
+        total, same = total + len(of_torch), same + alike(of_torch, of_file)
+    return Check(count, worst, where, total, same)
+
+
+def _apart(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    if not wanted.numel():
+        return 0.0
+    return float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-9))
+
+
+def _detections(detector: Detector, outputs: Any, batch: Images) -> Detections:
+    return detector.decode(outputs, batch.sizes)[0]
+
+
+def alike(first: Detections, second: Detections) -> int:
+    """How many of the first one's detections the second one has too, each used once."""
+    free = np.ones(len(second), bool)
+    labels, scores, boxes = (getattr(second, key).numpy() for key in ("labels", "scores", "boxes"))
+    same = 0
+    for box, score, label in zip(first.boxes, first.scores, first.labels, strict=True):
+        near = free & (labels == label.item()) & (abs(scores - score.item()) <= SCORE)
+        near &= (abs(boxes - box.numpy()) <= SIDE).all(axis=1)
+        if near.any():
+            free[near.argmax()] = False
+            same += 1
+    return same
+
+
+def export_run(
+    run: Path, to: Path, *, data_root: str | None = None, images: int = 10
+) -> tuple[list[Path], Check]:
+    """Write a trained run's network to `to` (.onnx or .xml) and check it on its test images.
+
+    Raises ValueError where it cannot be exported, with the reason, and where what was written does
+    not give what torch gives; then the files are removed.
+    """
+    check_writable(to)
+    settings = read_moved(run, SCORED, data_root)
+    dataset = source(settings).read("test")
+    detector = detzoo.load(run)
+    files = write(detector, to, metadata(run, detector))
+    try:
+        exported = ExportedNetwork(detector, to, fixed_size(detector), runtime=RUNTIMES[to.suffix])
+        found = compare(detector, exported, dataset, images)
+        if not found.good:
+            raise ValueError(f"{to} was not kept: {found}")
+    except Exception:
+        for file in files:
+            file.unlink()
+            file.with_suffix(".bin").unlink(missing_ok=True)
+        raise
+    return files, found
