@@ -1,17 +1,26 @@
-"""`network` of the single-shot detectors compiles without a break and exports to ONNX."""
+"""`network` of the single-shot detectors compiles without a break; every detector's is exported."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from detzoo.api import create_detector
+from detzoo.data import Letterbox, Stretch
 from detzoo.detector import Detector
-from detzoo.export import Network, to_onnx
+from detzoo.export import _cummax, calls, file_of, refilled, tensors, to_onnx
 from detzoo.nn import Backbone
+from detzoo.runtimes import SESSIONS, ExportedNetwork
 from detzoo.types import Frame, Images
+from detzoo.workflow.export import alike
+
+onnxruntime = pytest.importorskip("onnxruntime")
 
 SIZE = (64, 96)
 SMALL = {
@@ -21,11 +30,27 @@ SMALL = {
     "retinanet": {"channels": 16, "convs": 1},
     "fcos": {"channels": 16, "convs": 1},
 }
+REGIONS = {"channels": 16, "head_width": 16}
+OTHERS = {
+    "rcnn": {"crop": 32, "context": 2, "head_width": 16},
+    "fast_rcnn": {"neck": "fpn", **REGIONS},
+    "faster_rcnn": REGIONS,
+    "cornernet": {"upsample_channels": 16, "head_channels": 16},
+    "centernet": {"upsample_channels": 16, "head_channels": 16},
+    "detr": {"channels": 16, "queries": 5},
+    "torchvision/faster_rcnn": REGIONS,
+    "torchvision/retinanet": {"channels": 16},
+}
+EXPORTED = [*SMALL, *OTHERS]
 
 
 def make(name: str) -> Detector:
     torch.manual_seed(0)
-    return create_detector(name, num_classes=3, backbone=Backbone("test_resnet"), **SMALL[name])
+    backbone = Backbone("test_resnet")
+    detector = create_detector(name, num_classes=3, backbone=backbone, **(SMALL | OTHERS)[name])
+    if name == "detr":
+        detector.resize = Stretch(SIZE)
+    return detector
 
 
 @pytest.fixture
@@ -47,22 +72,84 @@ def test_network_compiles_without_a_graph_break(name: str, pixels: torch.Tensor)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["yolo", "ssd", "retinanet", "fcos"])
-def test_onnxruntime_gives_the_same_outputs(
-    name: str, pixels: torch.Tensor, tmp_path: Path
+@pytest.mark.parametrize("name", EXPORTED)
+def test_the_exported_network_gives_torchs_outputs_and_detections(
+    name: str, tmp_path: Path
 ) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
+    """Images of a batch that do not fill it; by every runtime, of one file."""
     detector, path = make(name), tmp_path / "network.onnx"
-    to_onnx(detector, path, SIZE, batch=2)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    to_onnx(detector, path, SIZE, metadata={"classes": '["a"]'})
+    images = padded(detector)
     with torch.no_grad():
-        expected = Network(detector)(pixels)
-    found = session.run(None, {"pixels": pixels.numpy()})
-    assert len(found) == len(expected) >= 3
-    for got, want in zip(found, expected, strict=True):
-        assert got.shape == tuple(want.shape)
-        assert abs(got - want.numpy()).max() <= 1e-4 * max(1.0, want.abs().max().item())
+        wanted = calls(detector, images)
+        outputs = detector.network(images)
+        expected = detector.decode(outputs, images.sizes)
+        for runtime in SESSIONS if name in ("retinanet", "faster_rcnn") else ("onnxruntime",):
+            pytest.importorskip(runtime)
+            exported = ExportedNetwork(detector, path, SIZE, runtime=runtime)
+            assert exported.parts.keys() == wanted.keys()
+            for graph, (given, of_torch) in wanted.items():
+                found = tensors(exported.parts[graph](*given))
+                for (key, got), (_, want) in zip(found, tensors(of_torch), strict=True):
+                    assert got.shape == want.shape
+                    assert (got - want).abs().max() <= 1e-4 * want.abs().max(), (graph, key)
+            found = detector.decode(exported(images), images.sizes)
+            assert sum(map(len, expected)) > 0
+            for got, want in zip(found, expected, strict=True):
+                assert len(got) == len(want) and alike(want, got) >= 0.99 * len(want)
+    file = onnxruntime.InferenceSession(file_of(path, next(iter(wanted))))
+    assert file.get_modelmeta().custom_metadata_map["classes"] == '["a"]'
+
+
+def padded(detector: Detector) -> Images:
+    """Three images, two of them smaller than the batch, and their regions, of one none."""
+    sizes = [SIZE, (SIZE[0], 60), (40, SIZE[1])]
+    if isinstance(detector.resize, Stretch):
+        sizes = [SIZE] * 3
+    pixels = torch.randint(256, (3, 3, *SIZE), dtype=torch.uint8)
+    for canvas, (height, width) in zip(pixels, sizes, strict=True):
+        canvas[:, height:] = canvas[:, :, width:] = 0
+    boxes = [torch.tensor([[0.0, 0, 30, 30], [5, 5, 55, 40]]), torch.zeros(0, 4)]
+    boxes.append(torch.tensor([[3.0, 3, 20, 38]]))
+    return Images(pixels, [Frame(i, s, s) for i, s in enumerate(sizes)], boxes)
+
+
+@settings(max_examples=20, deadline=None)
+@given(length=st.integers(1, 20), dim=st.integers(0, 2), seed=st.integers(0, 99))
+def test_the_running_maximum_of_shifts_is_torchs(length: int, dim: int, seed: int) -> None:
+    shape = [2, 3, 4]
+    shape[dim] = length
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    torch.testing.assert_close(_cummax(x, dim)[0], x.cummax(dim).values)
+
+
+def test_nested_outputs_are_taken_apart_and_put_together() -> None:
+    class Pair(NamedTuple):
+        a: torch.Tensor
+        b: object
+
+    value = Pair(torch.ones(1), {"x": [torch.ones(2), 3], "y": (None, torch.ones(3))})
+    assert [name for name, _ in tensors(value)] == ["a", "b.x.0", "b.y.1"]
+    again = refilled(value, iter([torch.zeros(n) for n in (1, 2, 3)]))
+    assert isinstance(again, Pair) and again.b["x"][1] == 3 and again.b["y"][0] is None
+    assert all(not x.any() and len(x) == n for n, (_, x) in enumerate(tensors(again), 1))
+
+
+def test_who_is_told_of_padding_says_so_and_the_children_are_put_back(tmp_path: Path) -> None:
+    detector = make("detr")
+    detector.resize = Letterbox(SIZE)
+    with pytest.raises(ValueError, match=r"where each image ends.*resize=stretch"):
+        to_onnx(detector, tmp_path / "network.onnx", SIZE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_the_runtime_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SESSIONS:
+        monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(ImportError, match=rf"pip install 'detzoo\[{name}\]'"):
+            ExportedNetwork(make("retinanet"), Path("x.onnx"), SIZE, runtime=name)
+    with pytest.raises(ValueError, match="onnxruntime, openvino"):
+        ExportedNetwork(make("retinanet"), Path("x.onnx"), SIZE, runtime="tensorrt")
 
 
 def test_a_size_that_the_network_does_not_take_is_refused(tmp_path: Path) -> None:
