@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from omegaconf import DictConfig
 
-from detzoo.cli.app import app
+from detzoo.cli.app import app, show
 from detzoo.cli.positional import split_paths
 from detzoo.cli.values import quoted
 from detzoo.config import plain
@@ -23,22 +22,11 @@ def settings_from(arguments: Sequence[str]) -> list[str]:
 
 
 @app("export", positional=settings_from)
-def main(config: DictConfig) -> None:
-    from detzoo.workflow.export import export_run
-    from detzoo.workflow.select import select_one
+def main(config: DictConfig) -> int:
+    from detzoo.workflow.export import export
+    from detzoo.workflow.verb import call
 
-    wanted = plain(config)
-    if not wanted["run"]:
+    settings = plain(config)
+    if not settings["run"]:
         raise ValueError("which detector? name a trained run: run=runs/default/centernet-0a1b2c3d")
-    files, check = export_run(
-        select_one(wanted["run"]),
-        Path(wanted["to"]),
-        data_root=wanted["data"]["root"],
-        images=wanted["images"],
-    )
-    print(f"{', '.join(map(str, files))}: {check}")
-    if len(files) > 1:
-        print(
-            "Several files, since what is between them hangs on the image: the choice of regions "
-            "and their features stay detzoo's own (detzoo.runtimes)"
-        )
+    return show(call(export, settings))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 import detzoo
@@ -22,7 +24,9 @@ from detzoo.metrics.thresholds import BEST_F1, PRECISE, threshold_of
 from detzoo.run_config import SCORED
 from detzoo.runtimes import ExportedNetwork, imported
 from detzoo.types import Detections, Images
+from detzoo.workflow.select import select_one
 from detzoo.workflow.settings import read_moved, read_or_empty, source
+from detzoo.workflow.verb import Result
 
 RAW = 1e-3  # of an output's largest value
 SAME = 0.99  # of the detections: those of equal scores may change places at the end
@@ -157,27 +161,57 @@ def alike(first: Detections, second: Detections) -> int:
     return same
 
 
-def export_run(
-    run: Path, to: Path, *, data_root: str | None = None, images: int = 10
-) -> tuple[list[Path], Check]:
+@dataclass(frozen=True, repr=False)
+class Exported(Result):
+    """The files that were written, and what the check against torch came to."""
+
+    files: Sequence[Path]
+    check: Check
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """A row for each file: its name and size in MB."""
+        rows = [{"file": str(file), "mb": file.stat().st_size / 1e6} for file in self.files]
+        return pd.DataFrame(rows)
+
+    def text(self) -> str:
+        said = f"{', '.join(map(str, self.files))}: {self.check}"
+        if len(self.files) > 1:
+            said += (
+                ". Several files, since what is between them hangs on the image: the choice of "
+                "regions and their features stay detzoo's own (detzoo.runtimes)"
+            )
+        return said
+
+
+def export(
+    run: str | Path,
+    to: str | Path = "model.onnx",
+    *,
+    images: int = 10,
+    data_root: str | Path | None = None,
+) -> Exported:
     """Write a trained run's network to `to` (.onnx or .xml) and check it on its test images.
 
-    Raises ValueError where it cannot be exported, with the reason, and where what was written does
-    not give what torch gives; then the files are removed.
+    run: a run, or a folder of which the best on val is taken. images: of the check. data_root:
+    where the data set lies now, if it was moved. Raises ValueError where it cannot be exported,
+    with the reason, and where what was written does not give what torch gives; then the files are
+    removed.
     """
+    run, to = select_one(str(run)), Path(to)
     check_writable(to)
-    settings = read_moved(run, SCORED, data_root)
-    dataset = source(settings).read("test")
+    dataset = source(read_moved(run, SCORED, data_root)).read("test")
     detector = detzoo.load(run)
     files = write(detector, to, metadata(run, detector))
     try:
-        exported = ExportedNetwork(detector, to, fixed_size(detector), runtime=RUNTIMES[to.suffix])
-        found = compare(detector, exported, dataset, images)
-        if not found.good:
-            raise ValueError(f"{to} was not kept: {found}")
+        size, runtime = fixed_size(detector), RUNTIMES[to.suffix]
+        exported = ExportedNetwork(detector, to, size, runtime=runtime)
+        check = compare(detector, exported, dataset, images)
+        if not check.good:
+            raise ValueError(f"{to} was not kept: {check}")
     except Exception:
         for file in files:
             file.unlink()
             file.with_suffix(".bin").unlink(missing_ok=True)
         raise
-    return files, found
+    return Exported(files, check)

@@ -93,10 +93,10 @@ def speed(
     throughput; batches: these sizes instead. reference: the row that the others are set against.
     size: pixels, None for the training's; likewise device, precision, channels_last, threads. lock:
     one timing at a time on a machine. exported: onnxruntime or openvino, then each run's exported
-    network (precision: fp32 or int8) is timed and scored beside it. study: content, batch or precision, the last of `precisions`.
-    evaluate: how to score a run whose scores are not of the object that is timed. data_root: where
-    the data set lies now, if it was moved. Raises ValueError where there is no run, and for an
-    unknown study or reference.
+    network (precision: fp32 or int8) is timed and scored beside it. study: content, batch or
+    precision, the last of `precisions`. evaluate: how to score a run whose scores are not of the
+    object that is timed. data_root: where the data set lies now, if it was moved. Raises
+    ValueError where there is no run, and for an unknown study or reference.
     """
     check_study(study)
     paths = select(runs)
