@@ -41,6 +41,9 @@ class Coco(Source):
         root, file = root_of(Path(root).expanduser())
         super().__init__(root, name, **options)
         self.images = images
+        self.licences: dict[
+            str, dict[str, int]
+        ] = {}  # split -> coco_file.licences, once it is read
         self.layout = Places(self.root, self.tree, file)
 
     def search(self, split: str) -> Path | None:
@@ -73,6 +76,7 @@ class Coco(Source):
 
     def read_found(self, split: str, found: Path) -> Dataset:
         content = coco_file.load(found)
+        self.licences[split] = coco_file.licences(content)
         collector = self.collector()
         file = self.place(found)
         categories = coco_file.categories(content, file, collector)

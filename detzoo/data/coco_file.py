@@ -32,7 +32,22 @@ def load(path: Path) -> Entry:
         )
     if "images" not in content:
         raise DataError(f"{path}: it has no list of images; is it a file of results?")
-    return {part: content.get(part, []) for part in parts}
+    told = content.get("licenses")
+    licences = told if isinstance(told, list) else []
+    return {**{part: content.get(part, []) for part in parts}, "licenses": licences}
+
+
+def licences(content: Entry) -> dict[str, int]:
+    """COCO's own `licenses`, as `name (url)`, with the number of images that refer to each."""
+    entries = [of for of in content["licenses"] if isinstance(of, dict)]
+    refer = Counter(str(i.get("license")) for i in content["images"] if isinstance(i, dict))
+    found: dict[str, int] = {}
+    for of in entries:
+        name, url = (str(of.get(key) or "").strip() for key in ("name", "url"))
+        text = f"{name} ({url})" if name and url else name or url
+        if text:
+            found[text] = found.get(text, 0) + refer[str(of.get("id"))]
+    return found
 
 
 class Categories(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class DataCheck(Result):
     where the training split has errors or was not read. size: the pixels that they are for, None
     for the images' own. sheets: the page with the contact sheets, None where none was asked for.
     notes: what could not be looked at.
+    licences: split -> those that the data set's own files name, with the number of images of each.
     """
 
     found: CheckResult
@@ -41,6 +42,7 @@ class DataCheck(Result):
     size: int | None = None
     sheets: Path | None = None
     notes: Sequence[str] = ()
+    licences: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -59,6 +61,13 @@ class DataCheck(Result):
             at = f"inside {self.size} px" if self.size else "in the images' own pixels"
             lines.append(f"\nYOLOv3's anchors by k-means, width and height {at}:")
             lines.append(shell_lines("anchors=" + str(self.anchors).replace(" ", "")))
+        if any(self.licences.values()):
+            lines.append("\nLicences, as the data set's own files name them:")
+            lines += [
+                f"  {split}: {escaped(name)}: {count:,} images"
+                for split, of in self.licences.items()
+                for name, count in of.items()
+            ]
         if self.sheets:
             lines.append(f"\nTo look at: {self.sheets}")
         return "\n".join(lines)
@@ -82,6 +91,9 @@ def check(settings: Mapping[str, Any]) -> DataCheck:
     twins, notes = _twins(datasets)
     found = replace(found, problems=[*found.problems, *problems(datasets, twins)])
     record, sheets, priors = found.json(), None, None
+    licences = getattr(source, "licences", {})
+    if any(licences.values()):
+        record["licences"] = licences
     if not found.errors and "train" in settings["splits"]:
         priors = anchors(source.read("train"), settings["size"])
         record["anchors"] = priors
@@ -98,8 +110,7 @@ def check(settings: Mapping[str, Any]) -> DataCheck:
             seed=settings["seed"],
             twins=twins,
         )
-    return DataCheck(found, priors, settings["size"], sheets, notes)
-
+    return DataCheck(found, priors, settings["size"], sheets, notes, licences)
 
 def _twins(datasets: Mapping[str, Dataset]) -> tuple[list[Twins], tuple[str, ...]]:
     """Near-duplicates across splits, and the note where they cannot be looked for."""
@@ -107,6 +118,7 @@ def _twins(datasets: Mapping[str, Dataset]) -> tuple[list[Twins], tuple[str, ...
         return near_duplicates(datasets), ()
     except ImportError as error:
         return [], (str(error),)
+    return DataCheck(found, priors, settings["size"], sheets, licences)
 
 
 def shell_lines(setting: str, width: int = 79) -> str:

@@ -25,7 +25,7 @@ from detzoo.metrics.paired import compare_all
 from detzoo.run_config import FILE, SCORED, keep_proposer
 from detzoo.runtimes import SESSIONS, ExportedNetwork, imported
 from detzoo.workflow.export import fixed_size, metadata
-from detzoo.workflow.settings import Settings, in_one_line, read_moved, source
+from detzoo.workflow.settings import Settings, one_line, read_moved, source
 
 EXPORTED = "exported"  # the key of config.yaml that says whose network computes
 MODEL = "model.onnx"
@@ -90,7 +90,7 @@ def exported_runs(
         except ImportError:
             raise
         except Exception as error:
-            failed[path] = in_one_line(error)
+            failed[path] = one_line(error)
     return made, failed
 
 
