@@ -40,12 +40,13 @@ ARROWS = {
         *("engine.precision", "engine.folded", "engine.folding", "engine.cpu"),
     },
     "explain": {"types", "detector", "data", "metrics", "ops.boxes", "ops.precision"},
-    "report": {"metrics"},
+    "report": {"metrics", "catalogue"},
     "ideal": {"types", "detector", "detectors"},
     "export": {"types", "detector", "data.image"},
     "runtimes": {"types", "detector", "export"},
     "config": set(),
     "limits": {"config"},
+    "catalogue": set(),
     "run_config": {"config"},
 }
 TOP = {"cli", "api"}  # may import everything; only they may be imported by nobody

@@ -13,6 +13,7 @@ from detzoo import __version__
 from detzoo.text import Escaping
 
 VERBS = {
+    "list": "detectors, peers and backbones: published weights, cost, licences",
     "check": "is this data set sane? what is wrong with it, and what training will do about it",
     "propose": "regions for R-CNN and Fast R-CNN, and how many objects they cover",
     "train": "train one detector, or several by a Hydra multirun",

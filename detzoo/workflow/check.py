@@ -118,7 +118,6 @@ def _twins(datasets: Mapping[str, Dataset]) -> tuple[list[Twins], tuple[str, ...
         return near_duplicates(datasets), ()
     except ImportError as error:
         return [], (str(error),)
-    return DataCheck(found, priors, settings["size"], sheets, licences)
 
 
 def shell_lines(setting: str, width: int = 79) -> str:

@@ -1,0 +1,192 @@
+"""Every detector, peer and backbone: what is published of it, what it costs, under which terms."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import get_weight
+
+from detzoo.api import create_detector
+from detzoo.catalogue import BACKBONES, DETECTORS, NONE_STATED, Entry, Weights
+from detzoo.config import build, folder
+from detzoo.detector import Detector
+from detzoo.export import chains, filling
+from detzoo.nn import Backbone
+from detzoo.speed.cost import parameters
+from detzoo.text import shortened
+from detzoo.workflow.verb import Result
+
+FORMATS = ("table", "csv", "json")
+WIDTH = 80  # of the table, unless it is asked for wide
+NARROW = ("name", "kind", "M params", "GMACs", "published", "licences")
+
+
+@dataclass(frozen=True, repr=False)
+class Catalogue(Result):
+    """frame: a row for each published file of weights, and for what has none; costs of a network
+    with random weights. wide: all columns in the text. form: table, csv or json."""
+
+    frame: pd.DataFrame
+    about: str
+    wide: bool = False
+    form: str = "table"
+
+    def text(self) -> str:
+        if self.form == "csv":
+            return self.frame.to_csv(index=False, lineterminator="\n")
+        if self.form == "json":
+            rows = self.frame.astype(object).where(self.frame.notna(), None)
+            return json.dumps(rows.to_dict("records"), indent=2)
+        shown = self.frame.fillna("n/a") if self.wide else _narrow(self.frame)
+        table = shown.to_string(index=False, justify="left")
+        return "\n".join([*(line.rstrip() for line in table.splitlines()), "", self.about])
+
+
+def catalogue(
+    *,
+    size: int = 320,
+    classes: int = 80,
+    backbone: str = "resnet18",
+    regions: int = 300,
+    wide: bool = False,
+    form: str = "table",
+) -> Catalogue:
+    """All of detzoo.catalogue, with parameters and multiply-adds of a pass over one image.
+
+    size: of the square image; classes and backbone: of the detectors; regions: that a second stage
+    looks at. Nothing is downloaded, and no memory is taken for weights. Raises ValueError for an
+    unknown form or backbone.
+    """
+    if form not in FORMATS:
+        raise ValueError(f"format is {form!r}; it must be one of {', '.join(FORMATS)}")
+    rows = []
+    for name, entry in DETECTORS.items():
+        rows += _rows(name, entry, _detector_cost(name, size, classes, backbone, regions))
+    for name, entry in BACKBONES.items():
+        rows += _rows(name, entry, _backbone_cost(name, size))
+    about = (
+        f"Parameters and GMACs (1e9 multiply-adds of the network): {size} x {size} px, {classes} "
+        f"classes, {backbone}, {regions} regions; papers' widths. wide=true: weights, data, sources"
+    )
+    return Catalogue(pd.DataFrame(rows), about, wide, form)
+
+
+def _rows(name: str, entry: Entry, cost: tuple[int, float] | None) -> list[dict[str, Any]]:
+    count, macs = (None, None) if cost is None else cost
+    row = {"name": name, "kind": entry.kind, "parameters": count, "gmacs": macs}
+    row["code licence"] = entry.code
+    files: list[Weights | None] = [*entry.weights] or [None]
+    return [row | _published(weights) for weights in files]
+
+
+def _published(weights: Weights | None) -> dict[str, Any]:
+    keys = ("weights", "saw", "figure", "weights licence", "data licence", "source")
+    if weights is None:
+        return dict.fromkeys(keys)
+    figure = weights.figure if weights.meta is None else _figure(weights.meta)
+    values = (weights.name, weights.saw, figure, weights.licence, weights.data, weights.source)
+    return dict(zip(keys, values, strict=True))
+
+
+def _figure(meta: str) -> str | None:
+    """What torchvision's library says of these weights; None where it says nothing."""
+    for data, metrics in get_weight(meta).meta["_metrics"].items():
+        for name, value in metrics.items():
+            if name in ("box_map", "acc@1") and value == value:
+                return f"{'COCO AP' if name == 'box_map' else f'{data} top-1'} {value:g}"
+    return None
+
+
+def _narrow(frame: pd.DataFrame) -> pd.DataFrame:
+    """One line for each name that fits a terminal of WIDTH characters."""
+    lines = []
+    for name, of in frame.groupby("name", sort=False):
+        first = of.iloc[0]
+        figures = [f.rpartition(" ")[2] for f in of["figure"].dropna()]
+        said = first["saw"].split(" ")[0] if isinstance(first["saw"], str) else "none"
+        values = (
+            shortened(str(name), 28),
+            first["kind"],
+            "n/a" if pd.isna(first["parameters"]) else f"{first['parameters'] / 1e6:.1f}",
+            "n/a" if pd.isna(first["gmacs"]) else f"{first['gmacs']:.2f}",
+            " ".join([said, *figures[:2]]),
+            _short(first["code licence"], first["weights licence"]),
+        )
+        lines.append(dict(zip(NARROW, values, strict=True)))
+    return pd.DataFrame(lines)
+
+
+def _short(code: str, weights: Any) -> str:
+    if not isinstance(weights, str):  # there are none
+        return code.split(";")[0]
+    stated = "none stated" if weights.startswith(NONE_STATED) else weights.split(";")[0]
+    return f"{code}" if stated == code else f"{code}; {stated}"
+
+
+def _detector_cost(
+    name: str, size: int, classes: int, backbone: str, regions: int
+) -> tuple[int, float] | None:
+    """Of one with the paper's widths; None where the extra that it needs is not installed."""
+    try:
+        with torch.device("meta"):
+            detector = create_detector(name, num_classes=classes, backbone=Backbone(backbone))
+    except ImportError:
+        return None
+    side = -(-size // detector.stride) * detector.stride
+    return parameters(detector), macs(detector, side, regions)
+
+
+@torch.no_grad()
+def macs(detector: Detector, side: int, regions: int) -> float | None:
+    """Billions of multiply-adds of the network for one square image, by shapes alone; of a detector
+    of regions, for so many of them. None where a network's shapes hang on its values.
+
+    The detector is on the meta device. Counted as speed.cost.gmacs counts.
+    """
+    parts = chains(detector)
+    detector.requires_grad_(False)  # or the counter looks for gradients
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        pixels = torch.empty(1, 3, side, side)
+        if not parts:
+            try:
+                detector.network(filling(pixels))
+            except (RuntimeError, NotImplementedError):
+                return None
+            return counter.get_total_flops() / 2e9
+        crops = not hasattr(detector, "neck")
+        crop = torch.empty(1, 3, detector.crop, detector.crop) if crops else pixels
+        maps = detector.backbone(crop)
+        if not crops:
+            maps = detector.neck(maps)
+        if "rpn" in parts:
+            of_pixels = {} if hasattr(detector, "rules") else {"size": (side, side)}
+            detector.rpn(maps, **of_pixels)
+        once = counter.get_total_flops()
+        channels, cells = maps[-1].shape[1], maps[-1].shape[-1] if crops else 7
+        detector.head(torch.empty(2, channels, cells, cells))
+        each = (counter.get_total_flops() - once) / 2
+    each += once if crops else 0
+    return ((0 if crops else once) + each * regions) / 2e9
+
+
+def _backbone_cost(name: str, size: int) -> tuple[int, float]:
+    node = _backbone_node(name)
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        backbone: nn.Module = build(node, "backbone").eval()
+        side = -(-size // backbone.strides[-1]) * backbone.strides[-1]
+        backbone(torch.empty(1, 3, side, side))
+    return parameters(backbone), counter.get_total_flops() / 2e9
+
+
+def _backbone_node(name: str) -> Mapping[str, Any]:
+    """conf/backbone/NAME.yaml as it stands, but for what it takes from elsewhere."""
+    text = (folder("conf") / "backbone" / f"{name}.yaml").read_text(encoding="utf-8")
+    return {k: v for k, v in yaml.safe_load(text).items() if "${" not in str(v)}
