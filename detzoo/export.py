@@ -241,6 +241,7 @@ def _program(graph: Graph) -> torch.onnx.ONNXProgram:
             input_names=names,
             output_names=[name or "output" for name, _ in tensors(graph.outputs)],
             dynamo=True,
+            optimize=False,  # runtimes do it when they load the file, and this takes as long again
             verbose=False,
         )
 
