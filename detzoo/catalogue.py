@@ -8,7 +8,7 @@ for a reader who decides, no legal advice.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 OURS = "Apache-2.0"
@@ -71,6 +71,7 @@ _FASTER = tuple(_coco(f"FasterRCNN_ResNet50_FPN{v}_Weights.COCO_V1") for v in ("
 _RETINA = tuple(_coco(f"RetinaNet_ResNet50_FPN{v}_Weights.COCO_V1") for v in ("", "_V2"))
 _SSD = (_coco("SSD300_VGG16_Weights.COCO_V1"),)
 _FCOS = (_coco("FCOS_ResNet50_FPN_Weights.COCO_V1"),)
+_VIT = replace(_timm("vit_tiny_patch16_224.augreg_in21k_ft_in1k"), saw="ImageNet-21k, ImageNet-1k")
 _MIT = f"{NONE_STATED}; its code is MIT"
 _BSD = f"{NONE_STATED}; its code is BSD-3-Clause"
 
@@ -112,6 +113,9 @@ BACKBONES: Mapping[str, Entry] = {
     "resnet10t_half": Entry("backbone", TIMM),
     "resnet18": Entry("backbone", TIMM, (_timm("resnet18.a1_in1k"),)),
     "resnet50": Entry("backbone", TIMM, (_timm("resnet50.a1_in1k"),)),
+    "vit_tiny": Entry("backbone", TIMM, (_VIT,)),
+    "deit_tiny": Entry("backbone", TIMM, (_timm("deit_tiny_patch16_224.fb_in1k"),)),
+    "deit_small": Entry("backbone", TIMM, (_timm("deit_small_patch16_224.fb_in1k"),)),
     "vgg16": Entry("backbone", OURS, (_vgg("VGG16_Weights.IMAGENET1K_FEATURES"),)),
     "vgg16conv5": Entry("backbone", OURS, (_vgg("VGG16_Weights.IMAGENET1K_V1"),)),
 }
@@ -127,7 +131,7 @@ def licences(config: Mapping[str, Any]) -> dict[str, str]:
     backbone = _mapping(detector.get("backbone"))
     library = LIBRARIES.get(_class(detector))
     code = OURS if library is None else f"{OURS}, {library} {CODE[library]}"
-    if _class(backbone) == "Backbone":
+    if _class(backbone) in ("Backbone", "ViT"):
         code += f", timm {TIMM}"
     start = _mapping(config.get("start"))
     kind = str(start.get("kind") or ("imagenet" if backbone.get("pretrained") else "scratch"))

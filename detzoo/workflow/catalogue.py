@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,13 +21,14 @@ from detzoo.config import build, folder
 from detzoo.detector import Detector
 from detzoo.export import chains, filling
 from detzoo.nn import Backbone
+from detzoo.report.tables.leaderboard import aligned
 from detzoo.speed.cost import parameters
 from detzoo.text import shortened
 from detzoo.workflow.verb import Result
 
 FORMATS = ("table", "csv", "json")
 WIDTH = 80  # of the table, unless it is asked for wide
-NARROW = ("name", "kind", "M params", "GMACs", "published", "licences")
+NARROW = ("name", "kind", "published", "licences", "M params", "GMACs")  # the last two: numbers
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,9 +47,10 @@ class Catalogue(Result):
         if self.form == "json":
             rows = self.frame.astype(object).where(self.frame.notna(), None)
             return json.dumps(rows.to_dict("records"), indent=2)
-        shown = self.frame.fillna("n/a") if self.wide else _narrow(self.frame)
-        table = shown.to_string(index=False, justify="left")
-        return "\n".join([*(line.rstrip() for line in table.splitlines()), "", self.about])
+        frame = self.frame.fillna("n/a") if self.wide else _narrow(self.frame)
+        rows = [list(frame.columns), *frame.astype(str).to_numpy().tolist()]
+        table = aligned(rows, len(frame.columns) if self.wide else len(NARROW) - 2)
+        return "\n".join([*table, "", *textwrap.wrap(self.about, WIDTH)])
 
 
 def catalogue(
@@ -113,12 +116,12 @@ def _narrow(frame: pd.DataFrame) -> pd.DataFrame:
         figures = [f.rpartition(" ")[2] for f in of["figure"].dropna()]
         said = first["saw"].split(" ")[0] if isinstance(first["saw"], str) else "none"
         values = (
-            shortened(str(name), 28),
+            shortened(str(name), 27),
             first["kind"],
-            "n/a" if pd.isna(first["parameters"]) else f"{first['parameters'] / 1e6:.1f}",
-            "n/a" if pd.isna(first["gmacs"]) else f"{first['gmacs']:.2f}",
             " ".join([said, *figures[:2]]),
             _short(first["code licence"], first["weights licence"]),
+            "n/a" if pd.isna(first["parameters"]) else f"{first['parameters'] / 1e6:.1f}",
+            "n/a" if pd.isna(first["gmacs"]) else f"{first['gmacs']:.1f}",
         )
         lines.append(dict(zip(NARROW, values, strict=True)))
     return pd.DataFrame(lines)

@@ -112,6 +112,7 @@ def check(settings: Mapping[str, Any]) -> DataCheck:
         )
     return DataCheck(found, priors, settings["size"], sheets, notes, licences)
 
+
 def _twins(datasets: Mapping[str, Dataset]) -> tuple[list[Twins], tuple[str, ...]]:
     """Near-duplicates across splits, and the note where they cannot be looked for."""
     try:

@@ -74,13 +74,12 @@ def board_row(
 ) -> dict[str, object]:
     cells = []
     for column in shown:
-        value = row[column.key]
         cells.append(
             {
                 "text": cell(column, row),
                 "limits": limits(column, row),
                 "main": column.main,
-                "value": "" if pd.isna(value) else repr(_order(column, row)),
+                "value": _value(column, row),
             }
         )
     return {
@@ -93,6 +92,13 @@ def board_row(
         "state": row["state"],
         "cells": cells,
     }
+
+
+def _value(column: Column, row: pd.Series) -> str:
+    """What a cell is sorted by, as the page reads it; empty for n/a."""
+    if pd.isna(row[column.key]):
+        return ""
+    return str(row[column.key]) if column.kind == "text" else repr(_order(column, row))
 
 
 def _order(column: Column, row: pd.Series) -> float:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from detzoo.catalogue import licences
 from detzoo.report.load.effort import budget_of, effort_of
 from detzoo.report.load.protocols import Group, groups, names, start_of
 from detzoo.report.load.runs import Run, clean, dig, interval, load_all, number
@@ -79,6 +80,9 @@ COLUMNS = (
     Column("images_seen", "images seen", "images that the training saw", None, "whole"),
     Column("trials", "trials", "of its settings, before the training", None, "whole"),
     Column("tuning_images", "tuned on", "images that all trials saw together", None, "whole"),
+    Column("code_licence", "code", "licence of what computes it", None, "text"),
+    Column("weights_licence", "weights", "licence of what its training began with", None, "text"),
+    Column("data_licence", "data", "terms of what those weights had seen", None, "text"),
 )
 _LIMITS = tuple(f"{key}_{side}" for key in (*ACCURACIES, "p50_ms") for side in ("low", "high"))
 _WHOLE = ("table", "runs", "images", "groups", "throughput_batch", "parameters", "images_seen")
@@ -135,6 +139,8 @@ def _row(run: Run, name: str) -> dict[str, object]:
     }
     row |= {key: number(speed, key) for key in ("gmacs", "parameters", "peak_memory_mb")}
     seed = "external" if run.external else run.seed
+    terms = {} if run.external else licences(run.config)
+    row |= {f"{of}_licence": clean(terms.get(of, "n/a"), 120) for of in ("code", "weights", "data")}
     told = {"detector": name, "kind": "run", "seed": seed, "runs": 1, "state": run.state}
     told["start"] = "external" if run.external else start_of(run) or "not recorded"
     return row | told | {"run": clean(run.path.name, 200), "path": clean(run.path, 1000)}
@@ -155,6 +161,7 @@ def _mean(rows: Sequence[dict[str, object]]) -> dict[str, object]:
     row |= {"AP_sd": frame["AP"].std(ddof=1, skipna=False), "runs": len(rows), "kind": "mean"}
     row |= {key: rows[0][key] for key in ("detector", "budget")}
     row |= {"seed": ", ".join(str(r["seed"]) for r in rows)}
+    row |= {key: rows[0][key] for key in rows[0] if key.endswith("_licence")}
     states, starts = (", ".join(dict.fromkeys(str(r[k]) for r in rows)) for k in ("state", "start"))
     return row | {"state": states, "start": starts, "run": "", "path": ""}
 
@@ -225,6 +232,8 @@ def shown(column: Column, value: object) -> str:
     """A number as the tables print it; n/a for what is none."""
     if value is None or pd.isna(value):
         return "n/a"
+    if column.kind == "text":
+        return str(value)
     number_ = float(value) / column.scale  # type: ignore[arg-type]
     if column.kind == "accuracy":
         return f"{number_:.3f}"

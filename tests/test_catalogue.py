@@ -1,0 +1,85 @@
+"""The one file of licences and published figures is whole, and says what a run is under."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from torchvision.models import get_weight
+
+from detzoo.catalogue import BACKBONES, COCO, DETECTORS, IMAGENET, OURS, licences
+from detzoo.config import folder
+from detzoo.detectors import DETECTORS as BUILT
+
+ALL = [*DETECTORS.values(), *BACKBONES.values()]
+
+
+def names(group: str) -> set[str]:
+    where = folder("conf") / group
+    return {p.relative_to(where).with_suffix("").as_posix() for p in where.rglob("*.yaml")}
+
+
+def test_every_detector_and_backbone_has_its_entry_and_no_other() -> None:
+    assert set(DETECTORS) == names("detector") == set(BUILT)
+    assert set(BACKBONES) == names("backbone")
+
+
+def test_every_entry_says_what_a_reader_must_know() -> None:
+    for entry in ALL:
+        assert entry.kind in ("detector", "peer", "backbone") and entry.code.strip()
+        for weights in entry.weights:
+            parts = (weights.name, weights.saw, weights.licence, weights.data)
+            assert all(part.strip() for part in parts)
+            assert weights.source.startswith("https://")
+            if weights.meta:
+                get_weight(weights.meta)  # raises for a name that torchvision does not have
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, (OURS, "your own", "yours alone")),
+        (
+            {"detector": {"_target_": "detzoo.detectors.TorchvisionDetector"}},
+            ("Apache-2.0, torchvision BSD-3-Clause", "your own", "yours alone"),
+        ),
+        (
+            {
+                "detector": {
+                    "backbone": {
+                        "_target_": "detzoo.nn.Backbone",
+                        "name": "resnet18",
+                        "pretrained": True,
+                    }
+                }
+            },
+            ("Apache-2.0, timm Apache-2.0", "Apache-2.0", IMAGENET),
+        ),
+        (
+            {"label": "ssd", "start": {"kind": "coco"}},
+            (OURS, DETECTORS["ssd"].weights[0].licence, COCO),
+        ),
+        (
+            {"detector": {"backbone": {"weights": "a.pth"}}},
+            (OURS, "as of the file or run it began with", "likewise"),
+        ),
+        ({"detector": 3, "start": "x", "label": None}, (OURS, "your own", "yours alone")),
+    ],
+)
+def test_licences_of_a_run(config: dict, expected: tuple[str, str, str]) -> None:
+    assert tuple(licences(config).values()) == expected
+
+
+def test_the_list_fits_a_terminal_and_counts_what_it_lists(tmp_path: Path) -> None:
+    import json
+
+    from detzoo.workflow.catalogue import catalogue
+
+    found = catalogue(classes=2)
+    assert max(map(len, found.text().splitlines())) <= 80
+    rows = json.loads(catalogue(classes=2, form="json").text())
+    assert {row["name"] for row in rows} == {*DETECTORS, *BACKBONES}
+    faster = next(row for row in rows if row["name"] == "faster_rcnn")
+    assert faster["figure"] == "COCO AP 37" and faster["parameters"] > 1e7
+    with pytest.raises(ValueError, match="table, csv, json"):
+        catalogue(form="xml")
