@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,14 +22,14 @@ from detzoo.config import build, folder
 from detzoo.detector import Detector
 from detzoo.export import chains, filling
 from detzoo.nn import Backbone
+from detzoo.report.load.runs import shorten
 from detzoo.report.tables.leaderboard import aligned
 from detzoo.speed.cost import parameters
-from detzoo.text import shortened
 from detzoo.workflow.verb import Result
 
 FORMATS = ("table", "csv", "json")
 WIDTH = 80  # of the table, unless it is asked for wide
-NARROW = ("name", "kind", "published", "licences", "M params", "GMACs")  # the last two: numbers
+NARROW = ("name", "kind", "published", "licences", "Mpar", "GMACs")  # the last two: numbers
 
 
 @dataclass(frozen=True, repr=False)
@@ -109,14 +110,14 @@ def _figure(meta: str) -> str | None:
 
 
 def _narrow(frame: pd.DataFrame) -> pd.DataFrame:
-    """One line for each name that fits a terminal of WIDTH characters."""
+    """One line for each name, in WIDTH characters; licences are of code, weights."""
     lines = []
     for name, of in frame.groupby("name", sort=False):
         first = of.iloc[0]
-        figures = [f.rpartition(" ")[2] for f in of["figure"].dropna()]
-        said = first["saw"].split(" ")[0] if isinstance(first["saw"], str) else "none"
+        figures = [f"{float(f.rpartition(' ')[2]):.1f}" for f in of["figure"].dropna()]
+        said = re.split("[ ,-]", first["saw"])[0] if isinstance(first["saw"], str) else "none"
         values = (
-            shortened(str(name), 27),
+            shorten(str(name), 23),
             first["kind"],
             " ".join([said, *figures[:2]]),
             _short(first["code licence"], first["weights licence"]),
@@ -128,10 +129,12 @@ def _narrow(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _short(code: str, weights: Any) -> str:
-    if not isinstance(weights, str):  # there are none
-        return code.split(";")[0]
-    stated = "none stated" if weights.startswith(NONE_STATED) else weights.split(";")[0]
-    return f"{code}" if stated == code else f"{code}; {stated}"
+    """Of code and weights, in as few letters as tell them apart."""
+    parts = [code]
+    if isinstance(weights, str):  # NaN where there are none
+        parts.append("none" if weights.startswith(NONE_STATED) else weights.split(";")[0])
+    names = {"Apache-2.0": "Apache", "BSD-3-Clause": "BSD-3"}
+    return ", ".join(dict.fromkeys(names.get(part, part) for part in parts))
 
 
 def _detector_cost(
