@@ -16,10 +16,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_weight
 
-from detzoo.api import create_detector
 from detzoo.catalogue import BACKBONES, DETECTORS, NONE_STATED, Entry, Weights
 from detzoo.config import build, folder
 from detzoo.detector import Detector
+from detzoo.detectors import DETECTORS as DETECTORS_BY_NAME
 from detzoo.export import chains, filling
 from detzoo.nn import Backbone
 from detzoo.report.load.runs import shorten
@@ -143,7 +143,8 @@ def _detector_cost(
     """Of one with the paper's widths; None where the extra that it needs is not installed."""
     try:
         with torch.device("meta"):
-            detector = create_detector(name, num_classes=classes, backbone=Backbone(backbone))
+            kind = DETECTORS_BY_NAME[name]
+            detector = kind(backbone=Backbone(backbone), num_classes=classes).eval()
     except ImportError:
         return None
     side = -(-size // detector.stride) * detector.stride
