@@ -1,0 +1,87 @@
+"""What an exported network is worth: torch eager against ONNX Runtime and OpenVINO, network alone.
+
+Every detector with random weights on a real image at batch 1, in interleaved rounds, first with one
+thread and then with torch's own choice. torch is as inference has it here (norms folded, weights
+cast once), in bf16 too where the processor multiplies in it; the runtimes are in float32. Ratios
+above 1 say how many times faster than torch's float32.
+
+    python benchmarks/runtimes.py --detectors retinanet centernet --size 320 --seconds 120
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from pathlib import Path
+
+import torch
+from lib import arguments, begin, interleaved, pipeline_of, ratio, shapes, timing_lock
+
+from detzoo.api import create_detector
+from detzoo.data import with_proposals
+from detzoo.data.image import Letterbox
+from detzoo.data.loader import evaluation_batches
+from detzoo.engine.precision import autocast, choose_precision, transfer
+from detzoo.export import to_onnx
+from detzoo.runtimes import SESSIONS, ExportedNetwork
+
+NINE = ["rcnn", "fast_rcnn", "faster_rcnn", "yolo", "yolov3", "ssd", "retinanet"]
+NINE += ["cornernet", "centernet"]
+# The papers' own forms of these two want other pixels; these are conf/detector's
+OPTIONS = {
+    "yolo": {"neck": "topdown", "head": "conv", "grid": None, "channels": 256},
+    "rcnn": {"crop": 64, "context": 4, "max_proposals": 300, "head_width": 1024},
+}
+
+
+def main() -> None:
+    parser = arguments(__doc__.splitlines()[0], seconds=180, batch=1, size=320)
+    parser.add_argument("--detectors", nargs="+", default=NINE)
+    options = parser.parse_args()
+    options.device = "cpu"
+    begin(options)
+    counts = [options.threads] if options.threads else sorted({1, torch.get_num_threads()})
+    share = options.seconds / len(options.detectors) / len(counts)
+    with tempfile.TemporaryDirectory() as folder, timing_lock():
+        for name in options.detectors:
+            compare(name, options, Path(folder) / f"{name}.onnx", counts, share)
+
+
+@torch.no_grad()
+def compare(name: str, options, file: Path, counts: list[int], seconds: float) -> None:
+    torch.manual_seed(0)
+    more = OPTIONS.get(name, {})
+    model = create_detector(name, num_classes=6, backbone=options.backbone, **more)
+    model.resize = Letterbox(options.size)
+    size = (options.size, options.size)
+    to_onnx(model, file, size)
+    pipeline_of(name, model, torch.device("cpu"), "fp32", True)  # folds it
+    dataset = with_proposals(shapes(options, "test"), model.proposer)
+    how = {"batch_size": 1, "resize": model.resize, "stride": model.stride}
+    images = transfer(next(iter(evaluation_batches(dataset, **how))), "cpu", True)
+    for threads in counts:
+        torch.set_num_threads(threads)
+        work = {"torch fp32": torch_pass(model, images, "fp32")}
+        if choose_precision("cpu") == "bf16":
+            work["torch bf16"] = torch_pass(model, images, "bf16")
+        for runtime in SESSIONS:
+            exported = ExportedNetwork(model, file, size, runtime=runtime, threads=threads)
+            work[runtime] = lambda exported=exported: bool(exported(images))
+        rates = interleaved(work, seconds, torch.device("cpu"))
+        print(f"{name}, {threads} threads, {len(rates['torch fp32'])} rounds")
+        for what, found in rates.items():
+            ms = 1e3 / statistics.median(found)
+            print(f"  {what:<14}{ms:9.1f} ms   {ratio(found, rates['torch fp32'])}")
+
+
+def torch_pass(model, images, precision: str):
+    def run() -> int:
+        with autocast("cpu", precision):
+            type(model).network(model, images)
+        return 1
+
+    return run
+
+
+if __name__ == "__main__":
+    main()
