@@ -95,7 +95,7 @@ def bench(settings: Mapping[str, Any], *, command: str = "detzoo.bench, from Pyt
         command=command,
         images=settings["report"]["images"],
     )
-    return Bench(book, page, failed, paths, time.monotonic() - start)
+    return Bench(book=book, page=page, failed=failed, paths=paths, seconds=time.monotonic() - start)
 
 
 def _train_and_time(

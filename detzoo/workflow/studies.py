@@ -86,6 +86,7 @@ def precision(
                 if settings.get("weights") != UNTRAINED:
                     most = result["fingerprint"]["max_dets"]
                     how = {"max_dets": most, **(evaluate or {})}
+                    how.pop("images", None)  # a study keeps no photographs
                     _, _, result["accuracy"] = score(
                         models[name], dataset, run["device"], modes[name], **how
                     )

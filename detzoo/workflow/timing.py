@@ -117,12 +117,11 @@ def _time_group(
     data_root: str | None,
     **options: Any,
 ) -> dict[Path, str]:
-    """Time runs that share everything but the detector; one that fails is left out, and told of."""
+    """Time runs that share all but the detector; path -> error of those that fail."""
     failed: dict[Path, str] = {}
     models: dict[str, Detector] = {}
-    called = {path.name: path for path in paths}
-    if len(called) < len(paths):
-        called = {str(path): path for path in paths}
+    unique = len({path.name for path in paths}) == len(paths)
+    called = {path.name if unique else str(path): path for path in paths}
     settings = {name: read_moved(path, ["recipe"], data_root) for name, path in called.items()}
     evaluate = {**evaluate, "data_root": data_root}
     for name, path in called.items():
@@ -153,8 +152,8 @@ def _time_group(
             path = called[name]
             result |= {"session": session, "label": settings[name]["label"]}
             result["fingerprint"] |= provenance(settings[name], dataset)
-            if "runtime" in result["fingerprint"]:  # its memory is not torch's, and not counted
-                result["peak_memory_mb"] = None
+            if "runtime" in result["fingerprint"]:
+                result["peak_memory_mb"] = None  # it is not torch's, and not counted
             try:
                 if settings[name].get("weights") == UNTRAINED:
                     result["warnings"].append(RANDOM_WEIGHTS)
@@ -169,7 +168,7 @@ def _time_group(
 
 
 def detector_of(path: Path, size: int | Sequence[int] | None = None) -> Detector:
-    """The detector of a run directory, as it was trained, or as it was born where it is bare.
+    """The detector of a run directory, as it was trained, or randomly initialised where it was not.
 
     size: pixels that its resize is set to instead of the training's.
     """

@@ -20,6 +20,7 @@ from detzoo.cli import main
 from detzoo.cli.compose import with_trainings
 from detzoo.config import build, folder, plain
 from detzoo.workflow import bench, stages
+from detzoo.workflow.coverage import COVERAGE, measure_coverage
 from detzoo.workflow.select import select
 
 pytestmark = pytest.mark.slow
@@ -378,13 +379,13 @@ def test_a_row_names_its_proposer_and_the_proposer_s_recall(tmp_path: Path) -> N
     dataset = detzoo.data.Shapes(tmp_path, size=64, train=4, val=4, test=8, max_objects=3)
     dataset = dataset.read("test")
     detector = detzoo.create_detector("fast_rcnn", num_classes=6, backbone="test_resnet")
-    found = stages.proposed(dataset, detector)
+    found = measure_coverage(dataset, detector)
     assert found["kind"] == "grid" and found["regions"] > 100
     assert 0.5 < found["recall50"] <= 1 and found["recall70"] < found["recall50"]
     detector.max_proposals = 1
-    fewer = stages.proposed(dataset, detector)
+    fewer = measure_coverage(dataset, detector)
     assert fewer["regions"] == 1 and fewer["recall50"] < 0.2
-    said = stages.PROPOSED.format(**found)
+    said = COVERAGE.format(**found)
     assert said.startswith("its regions come from grid, ") and "at an IoU of 0.5 and 0." in said
     empty = dataclasses.replace(
         dataset,
@@ -393,4 +394,4 @@ def test_a_row_names_its_proposer_and_the_proposer_s_recall(tmp_path: Path) -> N
             for s in dataset.samples
         ),
     )
-    assert stages.proposed(empty, detector)["recall50"] is None
+    assert measure_coverage(empty, detector)["recall50"] is None

@@ -31,7 +31,7 @@ def test_the_version(capsys: pytest.CaptureFixture) -> None:
 
 def test_an_unknown_verb_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture) -> None:
     assert main(["trian", "seed=1"]) == 2
-    assert "no verb 'trian'; choose one of check, propose, train" in capsys.readouterr().err
+    assert "no verb 'trian'; choose one of list, check, propose" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -14,7 +14,7 @@ import yaml
 from detzoo.cli import main
 from detzoo.report.load import runs as report_runs
 from detzoo.report.load.runs import OBJECT
-from detzoo.workflow import stages, timing
+from detzoo.workflow import scored, stages, timing
 from detzoo.workflow.select import select
 from detzoo.workflow.timing import resized
 
@@ -65,7 +65,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
     monkeypatch.setattr(report_runs, "LEAST_PASSES", 1)
     monkeypatch.setattr(report_runs, "BUSY", 1.0)
     monkeypatch.setattr(timing, "measure", timing_measure)
-    monkeypatch.setattr(stages, "predict_dataset", predict_dataset)
+    for module in (stages, scored):
+        monkeypatch.setattr(module, "predict_dataset", predict_dataset)
     return found
 
 

@@ -30,6 +30,10 @@ SHORTER = {
             "detectors=[ssd,centernet]",
         ),
     ),
+    "speed": ("rounds=2", "max_batch=1"),
+    "report": ("resamples=20",),
+    "evaluate": ("resamples=20",),
+    "compare": ("resamples=20", "flips=20"),
     "explain": ("methods=[odam]", "objects=2"),
 }
 

@@ -23,7 +23,7 @@ from detzoo.metrics.matching import arrays
 from detzoo.metrics.samples import Samples, draw_sets
 
 from .problems import box, find, problem, repeated, truth
-from .simulated import ap_of_all, covered
+from .simulated import covered
 
 
 @settings(max_examples=40, deadline=None)
@@ -214,12 +214,3 @@ def test_intervals_by_groups_hold_the_truth_and_by_images_do_not():
     held = {name: np.mean([of[name] for of in both]) for name in both[0]}
     assert 0.88 <= held["Student"] <= 1 and held["images"] < 0.8
     assert held["percentile"] <= held["Student"]
-
-
-@pytest.mark.slow
-def test_coverage_by_groups():
-    for equal in (True, False):
-        known = ap_of_all(equal)
-        shares = [covered(groups, 300, equal=equal, known=known) for groups in (15, 25)]
-        assert 0.93 <= np.mean([of["Student"] for of in shares]) <= 0.97
-        assert max(of["images"] for of in shares) < 0.8

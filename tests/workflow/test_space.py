@@ -26,6 +26,7 @@ SETTINGS = {
     },
     "resize": {"_target_": "detzoo.data.Letterbox", "size": 64},
     "augment": {"_target_": "detzoo.data.augment.Policy", "steps": []},
+    "runtime": {"device": "cpu", "threads": 1, "workers": 0, "cache_mb": 0},
 }
 
 

@@ -23,7 +23,7 @@ fabricated_runs = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(fabricated_runs)
 
 EVIL = "<script>x</script>\x1b[2J"
-ELSEWHERE = {"name", "root", "defaults", "hydra", "data", "weights"}  # they make the arguments
+ELSEWHERE = {"name", "root", "defaults", "hydra", "data", "weights", "train"}  # make arguments
 
 
 @dataclass(frozen=True, repr=False)
@@ -68,7 +68,7 @@ def test_defaults_are_those_of_conf(name: str) -> None:
     conf = OmegaConf.to_container(OmegaConf.load(folder("conf") / f"{name}.yaml"))
     if name == "speed":
         conf |= OmegaConf.to_container(OmegaConf.load(folder("conf") / "timing.yaml"))
-        assert conf.pop("evaluate") == {"batch_size": 8, "resamples": 1000}
+        assert conf.pop("evaluate") == {"batch_size": 8, "images": True, "resamples": 1000}
     function = getattr(import_module(f"detzoo.workflow.{name}"), name)
     parameters = inspect.signature(function).parameters
     for key, value in conf.items():

@@ -203,7 +203,7 @@ def test_it_fits_the_screen_and_has_the_reader_s_colours(shown):
     shown.execute_script("for (const d of document.querySelectorAll('details')) d.open = true")
     figures = shown.find_elements("css selector", ".figures figure")
     drawn = [f for f in figures if f.find_element("css selector", "svg").is_displayed()]
-    assert len(drawn) == len(figures) == 10
+    assert len(drawn) == len(figures) == 11
     assert shown.execute_script("return document.documentElement.scrollWidth") <= shown.width
     cut = shown.execute_script(
         "return [...document.querySelectorAll('.figures svg')].filter((svg) => {"
