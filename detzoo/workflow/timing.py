@@ -204,9 +204,7 @@ def _score_timed(
 ) -> None:
     """Score the timed object, unless metrics.json is of just that one already."""
     scored = read_or_empty(path / "metrics.json").get("fingerprint")
-    if isinstance(scored, dict) and all(
-        key in scored and scored[key] == timed[key] for key in OBJECT
-    ):
+    if isinstance(scored, dict) and all(scored.get(key) == timed.get(key) for key in OBJECT):
         return
     print(f"{path}: scoring what was timed ({mode})")
     options = {"split": dataset.split, "device": timed["device"], "precision": mode.precision}
