@@ -120,9 +120,9 @@ def run(block: Block, before: dict[str, object] | None = None) -> None:
         exec(compile(text, "page", "exec"), before if before is not None else {})
     for _, verb, *words in commands(block.text) if block.language == "bash" else ():
         words = [glob for word in words for glob in expanded(word)]
+        words = [w for w in words if not w.startswith("recipe.images_seen")]
         given = {word.split("=")[0] for word in words}
         more = [s for s in SHORTER.get(verb, ()) if s.split("=")[0] not in given]
-        words = [w for w in words if not w.startswith("recipe.images_seen")]
         code = main([verb, *words, *more])
         # after 8 images there may be nothing to explain, which is an error of one sentence
         assert code == 0 or verb == "explain", " ".join([verb, *words])
