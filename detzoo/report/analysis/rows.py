@@ -61,7 +61,7 @@ DEPLOYED = (
     ("alarmed", "alarmed", "the share of images without any object in which something is found"),
 )
 PRECISELY = (
-    ("score 0.9", "threshold", "the lowest score with a precision of at least 0.9 on val"),
+    ("score", "threshold", "the lowest score with a precision of at least 0.9 on val"),
     ("precision", "precision", DEPLOYED[2][2]),
     ("recall", "recall", DEPLOYED[3][2]),
     ("false alarms", "false_alarms", DEPLOYED[4][2]),

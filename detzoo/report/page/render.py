@@ -126,10 +126,20 @@ def environment() -> Environment:
     )
 
 
+WORD = 16  # letters that a narrow column holds: shorter names stay in one piece
+
+
+def breakable(text: str) -> Markup:
+    """The text with the places marked where a long name may go on in the next line."""
+    if len(text) <= WORD:
+        return escape(text)
+    return Markup("<wbr>").join(re.split(r"(?<=[/_])", text))
+
+
 @lru_cache(maxsize=1)
 def _template() -> object:
     page = environment()
-    page.filters["breakable"] = lambda text: Markup("<wbr>").join(re.split(r"(?<=[/_])", text))
+    page.filters["breakable"] = breakable
     page.filters["dot"] = dot
     page.filters["overlay"] = overlay
     return page.from_string(file_text("page.html.j2"))
@@ -203,6 +213,7 @@ def _section(
         "pairs": [] if isinstance(analysis, str) else pair_rows(analysis.pairs),
         "numbers": NUMBERS,
         "beyond": [beyond_row(name, detail, styles) for name, detail in details.items()],
+        "deploy_spans": [("at the best F1", len(DEPLOYED)), ("at precision 0.9", len(PRECISELY))],
         "deploy_heads": [*DEPLOYED, *PRECISELY],
         "deployed": [
             deployed_row(name, detail, styles)
