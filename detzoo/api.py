@@ -12,6 +12,7 @@ from detzoo.data import Proposer, collate_images
 from detzoo.data.dataset import content_hash
 from detzoo.detector import Detector
 from detzoo.detectors import DETECTORS, FasterRCNN
+from detzoo.imagefile import EXIF
 from detzoo.nn import Backbone, Hourglass
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def settings(verb: str, *overrides: str) -> Settings:
 
 
 def load(run_directory: str | Path, device: torch.device | str = "cpu") -> Detector:
-    """The trained detector of a run directory, in eval mode, with its resize and class names.
+    """The trained detector of a run directory, in eval mode, with its resize, class names and exif.
 
     Of a folder of runs, or what else names several, the one that was best on val.
 
@@ -108,6 +109,8 @@ def load(run_directory: str | Path, device: torch.device | str = "cpu") -> Detec
     detector.load_state_dict(weights)
     detector.resize = build(settings["resize"], "resize", file)
     detector.class_names = tuple(settings["classes"])
+    exif = (settings.get("data") or {}).get("exif")
+    detector.exif = exif if exif in EXIF else "auto"
     return prepare(detector.eval(), device, channels_last=False, inference=True)
 
 

@@ -26,6 +26,7 @@ from detzoo.data.image import (
     to_original,
 )
 from detzoo.data.proposals import Grid, Proposer
+from detzoo.imagefile import Exif, ImageFile
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.constants import constant
 from detzoo.ops.precision import float32_as
@@ -106,6 +107,7 @@ class Detector(nn.Module, abc.ABC):
         self.resize: Resize = Letterbox(512)
         self.proposer = (proposer or Grid()) if self.needs_proposals else None
         self.class_names: tuple[str, ...] | None = None
+        self.exif: Exif = "auto"  # how files are turned of which no data set says it
         if backbone is not None:
             self.backbone = backbone
             mean, std = backbone.mean, backbone.std
@@ -223,7 +225,13 @@ class Detector(nn.Module, abc.ABC):
         source and errors are those of `load_image`. A detector that proposes its own regions looks
         for them in the whole image.
         """
-        return load_picture(source, resize or self.resize if self.proposer is None else None)
+        resize = resize or self.resize if self.proposer is None else None
+        return load_picture(self._turned(source), resize)
+
+    def _turned(self, source: Any) -> Any:
+        """A bare file with how it is turned; anything else as it is."""
+        bare = isinstance(source, str | Path | bytes) and self.exif != "auto"
+        return ImageFile(source, exif=self.exif) if bare else source
 
     def proposals_of(self, pictures: Sequence[Picture]) -> list[Tensor] | None:
         """What `picture_of` gave -> per image (P, 4) in its pixels; None for who needs none."""
@@ -236,9 +244,10 @@ class Detector(nn.Module, abc.ABC):
     ) -> Detections | list[Detections]:
         """Detect in one image, a list of images, or the images of a folder; boxes in its pixels.
 
-        images: a file, a PIL image or an (H, W, 3) uint8 RGB array for Detections of it; several of
-        these, or a folder's path, for a list of Detections (a folder's are sorted by name). Each
-        has class names and knows its image.
+        images: a file (an ImageFile where a data set says which way up it is), a PIL image or an
+        (H, W, 3) uint8 RGB array for Detections of it; several of these, or a folder's path, for a
+        list of Detections (a folder's are sorted by name). Each has class names and knows its
+        image. A file is turned as `exif` says.
 
         In float32, which on a GPU is not TF32 here. Every module's mode, training or not, is put
         back as it was. Raises ValueError for a path that is no image, a folder without images and
@@ -248,7 +257,7 @@ class Detector(nn.Module, abc.ABC):
             if not (found := images_in(images)):
                 raise ValueError(f"there is no image in the folder {images}")
             images = found
-        if isinstance(images, str | Path | np.ndarray | Image):
+        if isinstance(images, str | Path | ImageFile | np.ndarray | Image):
             return self._predict([images], batch_size, score_threshold)[0]
         if not isinstance(images, Sequence):
             raise TypeError(f"predict takes images, or a list of them, not {type(images).__name__}")
@@ -262,7 +271,7 @@ class Detector(nn.Module, abc.ABC):
         found: list[Detections] = []
         with eval_mode(self), float32_as(tf32=False):
             for start in range(0, len(images), batch_size):
-                sources = images[start : start + batch_size]
+                sources = [self._turned(image) for image in images[start : start + batch_size]]
                 pictures = [self.picture_of(image) for image in sources]
                 resized = [self.resize(picture, i) for i, picture in enumerate(pictures, start)]
                 proposals = self.proposals_of(pictures)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 import threading
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from PIL import Image
@@ -37,6 +38,18 @@ TURNS = {  # EXIF orientation -> what shows the image upright
 MAX_MEGAPIXELS = 2 * (Image.MAX_IMAGE_PIXELS or float("inf")) / 1e6
 
 _limit = threading.Lock()
+
+
+class ImageFile(NamedTuple):
+    """An encoded image with what a data set says of it, so that whoever decodes it gets the pixels
+    that its boxes are in.
+
+    source: its path, or its bytes. size: the annotation's (height, width), None without one.
+    """
+
+    source: str | Path | bytes
+    size: Size | None = None
+    exif: Exif = "auto"
 
 
 class Header(NamedTuple):

@@ -7,7 +7,9 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import detzoo
 
@@ -47,3 +49,41 @@ def test_it_is_reported_as_it_lies(run: Path, tmp_path: Path) -> None:
     kept = json.loads((run / "metrics.json").read_text())
     assert row["detector"] == "ssd" and row["AP"] == kept["AP"]
     assert "left out" not in str(report) and report.page.is_file()
+
+
+def test_turned_photographs_are_the_same_to_all_that_see_them(run: Path, tmp_path: Path) -> None:
+    """Evaluation, `detzoo predict` of the data set and of a file, and a detector in Python: of
+    photographs that lie on their side, of a run whose setting is that they were labelled so."""
+    photos = dataset.write(tmp_path / "squares")
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    for path in photos.glob("*.ppm"):
+        Image.open(path).save(path.with_suffix(".png"), exif=tags)
+    for path in photos.glob("*.json"):
+        path.write_text(path.read_text().replace(".ppm", ".png"))
+    config = (run / "config.yaml").read_text()
+    config = config.replace("  allow: []\n", "  exif: stored\n")
+    config = config.partition("train_hash")[0]  # it is another data set than it was trained on
+    (run / "config.yaml").write_text(config)
+    detzoo.evaluate(run, data_root=photos, resamples=2)
+    scored: dict[int, list] = {}
+    for row in json.loads((run / "predictions.json").read_text()):
+        if row["score"] >= 0.3:
+            x, y, width, height = row["bbox"]
+            scored.setdefault(row["image_id"], []).append([x, y, x + width, y + height])
+    images = json.loads((run / "dataset.json").read_text())["images"]
+    files = [str(photos / image["file_name"]) for image in images]
+    of_data = detzoo.predict(run, data_root=photos, out=tmp_path / "a", score=0.3)
+    of_files = detzoo.predict(run, files, out=tmp_path / "b", score=0.3)
+    model = detzoo.load(run)
+    assert len(scored) == len(images) and any(scored.values())
+    for image, one, other, file in zip(images, of_data.images, of_files.images, files, strict=True):
+        boxes = [
+            [found["box"] for found in one["objects"]],
+            [found["box"] for found in other["objects"]],
+            model.predict(file, score_threshold=0.3).boxes.tolist(),
+        ]
+        for found in boxes:
+            assert np.allclose(found, scored[image["id"]], atol=0.5), image
+        assert one["width"] == other["width"] == image["width"]
+    assert model.predict(files[0], score_threshold=0.3).draw().size == Image.open(files[0]).size

@@ -13,11 +13,12 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "detzoo"
 
 # What everything may import, beside its own part: reading and writing of plain files, plain text
-LOWEST = {"files", "imagefile", "plain_yaml", "processes", "text", "__version__"}
+LOWEST = {"box_forms", "files", "imagefile", "plain_yaml", "processes", "text", "__version__"}
 
 # part -> what it may import beyond that
 ARROWS = {
     "types": set(),
+    "box_forms": set(),
     "files": set(),
     "imagefile": set(),
     "plain_yaml": set(),

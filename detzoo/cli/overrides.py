@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from detzoo.cli import values
-from detzoo.cli.refusals import EPOCHS, STEPS, budget, nearest, unknown
-from detzoo.cli.schema import Schema, choices_of, schema_of, value_of
+from detzoo.cli.refusals import EPOCHS, STEPS, budget, nearest, unknown, useless
+from detzoo.cli.schema import Schema, choices_of, referred, schema_of, value_of
 from detzoo.cli.values import FUNCTION, Kind
 
 OVERRIDE = re.compile(r"(?P<sign>\+\+|\+|~|)(?P<key>[^=]*?)(?:=(?P<value>.*))?", re.S)
@@ -24,10 +24,12 @@ VALUED = {
     *("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn"),
     *("--config-dir", "-cd", "--experimental-rerun", "--info", "-i"),
 }
+# Widths that are equal terms for all rows of a table, also for those that have no such part
+WIDTHS = {"channels", "head_width"}
 # Settings that only some detectors have a use for
 FOR_SOME = {
-    *("channels", "head_width", "smallest_anchor", "finest_level", "cell", "octave_scales"),
-    *("max_proposals", "crop", "crop_context", "crop_batch", "anchors", "size_weight"),
+    *("smallest_anchor", "finest_level", "cell", "octave_scales", "upsample_by", "max_proposals"),
+    *("crop", "crop_context", "crop_batch", "anchors", "size_weight"),
     *("proposals", "grid_smallest", "grid_growth", "grid_ratios", "grid_step"),
 }
 
@@ -102,7 +104,6 @@ def judge(
     several = _of_detectors(config or verb, found, first, schemas[0])
     if any(one.key.startswith("detector.") for one in found):
         schemas = several or schemas
-    say_without_effect(found, several or schemas)
     taken = []
     for one in found:
         if (
@@ -120,6 +121,7 @@ def judge(
             raise Refused(budget(verb, one, schema_of(config or verb, *first, *data)))
         else:
             taken.append(_setting(verb, one, schemas, multirun, otherwise))
+    check_effect(found, several or schemas)
     return taken
 
 
@@ -127,7 +129,7 @@ def _of_detectors(
     config: str, found: Sequence[Override], first: Sequence[str], schema: Schema
 ) -> list[Schema]:
     """One schema for each of `detectors`, where a setting is the detector's own or may be."""
-    own = any(one.key.split(".")[0] in {"detector", *FOR_SOME} for one in found)
+    own = any(one.key.split(".")[0] in {"detector", *WIDTHS, *FOR_SOME} for one in found)
     if not own or "detector" not in schema.groups:
         return []
     wanted = schema.tree.get("detectors")
@@ -139,16 +141,22 @@ def _of_detectors(
     return [schema_of(config, *first, f"detector={name}") for name in wanted or () if name in known]
 
 
-def say_without_effect(found: Sequence[Override], schemas: Sequence[Schema]) -> None:
-    """A line on stderr for each setting that none of the detectors has a use for."""
-    given = [name for one in found if (name := one.key.split(".")[0]) in FOR_SOME]
-    if not given or "recipe" not in schemas[0].tree:
+def check_effect(found: Sequence[Override], schemas: Sequence[Schema]) -> None:
+    """Raise Refused for a setting that nothing here has a use for; of a width it is only said."""
+    names = dict.fromkeys(one.key.split(".")[0] for one in found)
+    given = [name for name in names if name in WIDTHS | FOR_SOME and name in schemas[0].tree]
+    groups = [one for one in found if is_group(one.group, schemas[0])]
+    if not given or any(FUNCTION.fullmatch(one.value or "") for one in groups):  # -m glob(*)
         return
     used = set().union(*(schema.used() for schema in schemas))
-    labels = ", ".join(dict.fromkeys(str(schema.tree["label"]) for schema in schemas))
-    for name in dict.fromkeys(given):
-        if name not in used:
-            print(f"note: {name} has no effect on {labels}", file=sys.stderr)
+    used |= {name for one in found for name in referred(one.value or "")}
+    for name in given:
+        if name in used:
+            continue
+        if name in FOR_SOME:
+            raise Refused(useless(name, schemas))
+        labels = ", ".join(dict.fromkeys(str(schema.tree["label"]) for schema in schemas))
+        print(f"note: {name} has no effect on {labels}", file=sys.stderr)
 
 
 def is_group(key: str, schema: Schema) -> bool:

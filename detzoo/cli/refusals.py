@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from detzoo.cli.schema import Schema, choices_of, parameters
+from detzoo.cli.schema import Schema, choices_of, parameters, referred
+from detzoo.config import folder
 
 if TYPE_CHECKING:
     from detzoo.cli.overrides import Override
@@ -82,6 +83,18 @@ def no_setting(verb: str, text: str, schema: Schema) -> str:
     if groups:
         return f"{text}: did you mean {' or '.join(f'{group}={text}' for group in groups)}?"
     return f"{verb} takes settings, KEY=VALUE; {text!r} is none, and no file or folder"
+
+
+def useless(name: str, schemas: Sequence[Schema]) -> str:
+    """What to say of a setting that is there, and that nothing chosen has a use for."""
+    if name.startswith("grid_") and any("proposals" in schema.used() for schema in schemas):
+        return f"{name}: proposals={schemas[0].groups['proposals']} has no use for it; grid has"
+    wanted = "proposals" if name.startswith("grid_") else name
+    files = {name: folder("conf") / "detector" / f"{name}.yaml" for name in choices_of("detector")}
+    owners = [of for of, file in files.items() if wanted in referred(file.read_text("utf-8"))]
+    labels = ", ".join(dict.fromkeys(str(schema.tree["label"]) for schema in schemas))
+    has = "has" if len(set(labels.split(", "))) == 1 else "have"
+    return f"{name}: {labels} {has} no use for it; {', '.join(owners)} {_have(owners)}"
 
 
 def _have(owners: Sequence[str]) -> str:

@@ -134,11 +134,11 @@ class Schema:
     def used(self) -> set[str]:
         """What the parts of a training refer to, by ${...}, and they themselves."""
         found: set[str] = set()
-        new = {name for name in PARTS if name in self.tree}
+        parts = PARTS if "detector" in self.tree else (*PARTS, "proposals")  # of detzoo propose
+        new = {name for name in parts if name in self.tree}
         while new:
             found |= new
-            text = str([self.tree.get(name) for name in new])
-            new = {name.split(".")[0] for name in REFERENCE.findall(text)} - found
+            new = referred(str([self.tree.get(name) for name in new])) - found
         return found
 
     def training_images(self) -> int | None:
@@ -165,6 +165,11 @@ class Schema:
             return OmegaConf.select(self.config, inner, throw_on_missing=False) is not None
         except Exception:
             return False
+
+
+def referred(text: str) -> set[str]:
+    """The settings, by the first part of their names, that a text refers to by ${...}."""
+    return {name.split(".")[0] for name in REFERENCE.findall(text)}
 
 
 @cache

@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from detzoo.box_forms import XYWH
 from detzoo.data import coco_file
-from detzoo.data.box_forms import XYWH
 from detzoo.data.coco_places import FILES, Images, Places, file_names, root_of
 from detzoo.data.dataset import Dataset
 from detzoo.data.source import DataError, Source

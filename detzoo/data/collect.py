@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from detzoo.data.box_forms import Form, suspicion
+from detzoo.box_forms import Form
 from detzoo.data.dataset import Dataset, Problem, Sample, sample_of
 from detzoo.data.folders import inside, located
+from detzoo.data.form_check import suspicion
 from detzoo.data.skip import Skip
 from detzoo.data.words import number, truth
 from detzoo.imagefile import MAX_MEGAPIXELS, UNREADABLE, Exif, Header, Size, header, turned

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detzoo.imagefile import Exif
+from detzoo.imagefile import Exif, ImageFile
 
 SPLITS = ("train", "val", "test")
 
@@ -54,6 +54,11 @@ class Sample:
     proposals: Tensor | None = None
     exif: Exif = "auto"
     group: str | None = None
+
+    @property
+    def image(self) -> ImageFile:
+        """The file, for all that decode images."""
+        return ImageFile(self.path, self.size, self.exif)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ What was taken together is alike, so that no split, fold or resample may cut it:
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import subprocess
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from detzoo.data.dataset import Dataset, Problem, Sample
-from detzoo.data.folders import inside, located
+from detzoo.data.folders import composed, inside, located
+from detzoo.files import read_text
 from detzoo.text import shortened
 
 SECONDS = 10.0  # for all names of a split; a pattern that backtracks without end takes years
@@ -95,7 +97,7 @@ class Groups:
         """By the pattern. Matched in a process of its own, which can be ended: nothing else bounds
         what a regular expression takes."""
         whole = "/" in self.setting
-        names = [self._name(sample) if whole else sample.path.stem for sample in samples]
+        names = [composed(self._name(s) if whole else s.path.stem) for s in samples]
         try:
             done = subprocess.run(
                 [sys.executable, "-I", "-S", "-c", SEARCH],
@@ -116,7 +118,8 @@ class Groups:
         """By the table: paths relative to root, file names, or these without their suffix."""
         table = read_table(self.root, self.setting)
         forms = ((self._name(s), s.path.name, s.path.stem) for s in samples)
-        return [next((table[form] for form in of if form in table), None) for of in forms]
+        found = (map(composed, of) for of in forms)
+        return [next((table[form] for form in of if form in table), None) for of in found]
 
 
 def read_table(root: Path, name: str) -> dict[str, str]:
@@ -127,16 +130,16 @@ def read_table(root: Path, name: str) -> dict[str, str]:
         raise ValueError(f"{root / name}: no such file inside data.root (data.group)")
     table: dict[str, str] = {}
     try:
-        with open(path, encoding="utf-8-sig", newline="") as stream:
-            rows = csv.DictReader(stream)
-            if not {"file", "group"} <= set(rows.fieldnames or ()):
-                raise ValueError(f"{path}: its first line must name the columns file,group")
-            for row in rows:
-                file, group = ((row[key] or "").strip() for key in ("file", "group"))
-                if file and group and table.setdefault(file, group) != group:
-                    raise ValueError(
-                        f"{path}:{rows.line_num}: {file} is in {table[file]} and in {group}"
-                    )
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = csv.DictReader(io.StringIO(read_text(path), newline=""))
+        if not {"file", "group"} <= set(rows.fieldnames or ()):
+            raise ValueError(f"{path}: its first line must name the columns file,group")
+        for row in rows:
+            file, group = ((row[key] or "").strip() for key in ("file", "group"))
+            file = composed(file.replace("\\", "/"))
+            if file and group and table.setdefault(file, group) != group:
+                raise ValueError(
+                    f"{path}:{rows.line_num}: {file} is in {table[file]} and in {group}"
+                )
+    except (OSError, csv.Error) as error:
         raise ValueError(f"{path}: cannot be read ({error})") from None
     return table

@@ -122,7 +122,7 @@ def _image(dataset: Dataset, sample: Sample, decode: bool) -> Iterator[Problem]:
     try:
         found = header(sample.path)
         if decode and sorted(found.size) == sorted(sample.size):
-            load_image(sample.path, sample.size, sample.exif)
+            load_image(sample.image)
     except UNREADABLE as error:
         yield Problem("error", "unreadable image", where, str(error), "stops at it")
         return

@@ -29,6 +29,7 @@ from detzoo.imagefile import (
     MAX_MEGAPIXELS,
     Exif,
     Header,
+    ImageFile,
     Size,
     open_image,
     orientation,
@@ -55,12 +56,14 @@ class Picture(NamedTuple):
 def load_image(source: Any, size: Size | None = None, exif: Exif = "auto") -> np.ndarray:
     """(H, W, 3) uint8 RGB of a path, encoded bytes, a PIL image or an (H, W, 3) uint8 RGB array.
 
-    size: the (height, width) that the annotation gives; it decides whether a file's EXIF tag turns
-    the image, where `exif` does not (see `detzoo.imagefile`), and how many pixels it may have,
-    where that is more than Pillow's limit. A PIL image and an array are taken as they are. Raises
-    FileNotFoundError for a path that is not there and ValueError for what is no whole image or an
-    array of another form.
+    An ImageFile brings `size` and `exif` along. size: the (height, width) that the annotation
+    gives; it decides whether a file's EXIF tag turns the image, where `exif` does not (see
+    `detzoo.imagefile`), and how many pixels it may have, where that is more than Pillow's limit. A
+    PIL image and an array are taken as they are. Raises FileNotFoundError for a path that is not
+    there and ValueError for what is no whole image or an array of another form.
     """
+    if isinstance(source, ImageFile):
+        source, size, exif = source
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
             raise ValueError(
@@ -84,6 +87,8 @@ def load_picture(
 
     resize: None for the whole image. source, size, exif and errors are those of `load_image`.
     """
+    if isinstance(source, ImageFile):
+        source, size, exif = source
     if isinstance(source, bytes | str | Path):
         return _load(source, size, resize, exif)
     pixels = load_image(source)

@@ -78,14 +78,14 @@ def _target(sample: Sample, frame: Frame) -> Target:
 
 def load_sample(sample: Sample) -> np.ndarray:
     """(H, W, 3) uint8 in the pixels that the sample's boxes are in; ValueError if they differ."""
-    image = load_image(sample.path, sample.size, sample.exif)
+    image = load_image(sample.image)
     _agree(sample, image.shape[:2])
     return image
 
 
 def load_resizable(sample: Sample, resize: Resize) -> Picture:
     """`load_sample` for one who resizes it next; see `detzoo.data.image`."""
-    picture = load_picture(sample.path, resize, sample.size, sample.exif)
+    picture = load_picture(sample.image, resize)
     _agree(sample, picture.size)
     return picture
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from detzoo.data.box_forms import Form
+from detzoo.box_forms import Form
 from detzoo.data.collect import Collector
 from detzoo.data.dataset import SPLITS, Dataset
 from detzoo.data.folders import Tree, below, inside, located, no_data_set
@@ -110,7 +110,7 @@ class Source(abc.ABC):
             raise ValueError(
                 f"holdout is {self.holdout}; give fractions for val or test whose sum is below 1"
             )
-        if folds is not None and (folds < 3 or not 0 <= fold < folds):
+        if fold != 0 if folds is None else folds < 3 or not 0 <= fold < folds:
             raise ValueError(
                 f"folds is {folds}, fold is {fold}; give at least 3 folds (test, val and train), "
                 "and a fold from 0 on"

@@ -70,7 +70,7 @@ def _both(
     scale = np.ones(4)
     if in_fractions:
         scale = np.array([size[1] / sample.size[1], size[0] / sample.size[0]] * 2)
-    as_read = load_image(sample.path, sample.size, sample.exif)
+    as_read = load_image(sample.image)
     return contrast(as_read, boxes), contrast(load_image(sample.path, size, way), boxes * scale)
 
 

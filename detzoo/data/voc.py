@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from detzoo.box_forms import XYXY
 from detzoo.data import voc_file
-from detzoo.data.box_forms import XYXY
 from detzoo.data.collect import Claim, Collector, number
 from detzoo.data.dataset import Dataset
 from detzoo.data.folders import below, unique

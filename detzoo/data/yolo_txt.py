@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from detzoo.data.box_forms import YOLO
+from detzoo.box_forms import YOLO
 from detzoo.data.collect import Claim, Collector
 from detzoo.data.dataset import Dataset
 from detzoo.data.folders import images_in, unique

@@ -7,36 +7,18 @@ that the file was meant in puts far more of them on an object.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from detzoo.box_forms import FRACTIONS, PIXELS, XYWH, leave
 from detzoo.metrics.matching import arrays, overlaps
 
 MOST = 1000  # results that are laid on the truth: those with the highest scores
-COCO = "[x, y, width, height] in pixels"
-BEYOND = 0.02  # of a side: rounding and unclipped boxes do not reach as far
+COCO = XYWH.name
 FEW = 0.1  # the share of boxes that may be outside or tiny before it is worth a word
-
-Boxes = np.ndarray  # (N, 4) float64
-
-
-def _corners(b: Boxes) -> Boxes:
-    return np.concatenate([b[:, :2], b[:, 2:] - b[:, :2]], axis=1)
-
-
-def _centred(b: Boxes) -> Boxes:
-    return np.concatenate([b[:, :2] - b[:, 2:] / 2, b[:, 2:]], axis=1)
-
-
-SHAPES: dict[str, Callable[[Boxes], Boxes]] = {  # what four numbers may be -> x, y, width, height
-    "[x, y, width, height]": lambda b: b,
-    "corners (xyxy, [x1, y1, x2, y2])": _corners,
-    "centre and size ([cx, cy, width, height])": _centred,
-    "corners with y first ([y1, x1, y2, x2])": lambda b: _corners(b[:, [1, 0, 3, 2]]),
-}
 
 
 @dataclass(frozen=True)
@@ -65,9 +47,9 @@ def best(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def sizes_of(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """(N, 2) width and height of each result's image, NaN where they are not known."""
+    """(N, 2) height and width of each result's image, NaN where they are not known."""
     sizes = {
-        image["id"]: (image.get("width") or np.nan, image.get("height") or np.nan)
+        image["id"]: (image.get("height") or np.nan, image.get("width") or np.nan)
         for image in truth["images"]
     }
     return np.array([sizes[result["image_id"]] for result in results], np.float64).reshape(-1, 2)
@@ -76,18 +58,13 @@ def sizes_of(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> 
 def box_fits(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> list[Fit]:
     """Every way to read the boxes, COCO's own first; whatever the class."""
     few = best(results)
-    boxes = np.array([result["bbox"] for result in few], np.float64).reshape(-1, 4)
-    sizes = np.tile(sizes_of(truth, few), 2)
-    fits = []
-    for name, read in SHAPES.items():
-        hits = _on_objects(truth, few, read(boxes))
-        fits.append(Fit(COCO if name.startswith("[x,") else f"{name} in pixels", hits, len(few)))
-    if len(boxes) and np.abs(boxes).max() <= 2 and np.isfinite(sizes).all():
-        for name, read in SHAPES.items():
-            scaled = boxes * (sizes[:, [1, 0, 3, 2]] if "y first" in name else sizes)
-            hits = _on_objects(truth, few, read(scaled))
-            fits.append(Fit(f"{name} normalised to 0..1", hits, len(few)))
-    return fits
+    written = np.array([result["bbox"] for result in few], np.float64).reshape(-1, 4)
+    sizes = sizes_of(truth, few)
+    small = len(few) and np.abs(written).max() <= 2 and np.isfinite(sizes).all()
+    return [
+        Fit(form.name, _on_objects(truth, few, form.boxes(written, sizes)), len(few))
+        for form in (*PIXELS, *(FRACTIONS if small else ()))
+    ]
 
 
 def class_fits(
@@ -97,7 +74,7 @@ def class_fits(
     of the boxes that lie on an object of their class. Readings that change nothing are left out.
     """
     few, ids = best(results), sorted(category["id"] for category in truth["categories"])
-    boxes = np.array([result["bbox"] for result in few], np.float64).reshape(-1, 4)
+    boxes = XYWH.corners(np.array([result["bbox"] for result in few], np.float64).reshape(-1, 4))
     written = Fit("ids of the categories", _on_objects(truth, few, boxes, across=False), len(few))
     others = []
     for first in (0, 1):
@@ -135,14 +112,11 @@ class Plausible:
 def plausible(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> Plausible:
     """Counts over all boxes; an image whose size is not known is left by none."""
     boxes = np.array([result["bbox"] for result in results], np.float64).reshape(-1, 4)
-    sizes = sizes_of(truth, results)
-    margin = np.maximum(1, BEYOND * sizes)
-    with np.errstate(invalid="ignore"):
-        over = (boxes[:, :2] < -margin) | (boxes[:, :2] + boxes[:, 2:] > sizes + margin)
+    over = leave(XYWH.corners(boxes), sizes_of(truth, results))
     unit = ((boxes >= 0) & (boxes <= 1)).all(axis=1)
     return Plausible(
         len(boxes),
-        int(over.any(axis=1).sum()),
+        int(over.sum()),
         int((boxes[:, 2:] < 1).any(axis=1).sum()),
         int(unit.sum()),
     )
@@ -155,9 +129,10 @@ def _on_objects(
     *,
     across: bool = True,
 ) -> int:
-    """How many of the results lie on a box of the truth with these (N, 4) boxes instead of theirs;
-    across: of whatever class."""
-    rows = zip(results, boxes.tolist(), strict=True)
+    """How many of the results lie on a box of the truth with these (N, 4) xyxy boxes instead of
+    theirs; across: of whatever class."""
+    sides = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+    rows = zip(results, sides.tolist(), strict=True)
     read = [{**result, "bbox": box} for result, box in rows if box[2] > 0 and box[3] > 0]
     if not read:
         return 0

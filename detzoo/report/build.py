@@ -130,7 +130,7 @@ def _galleries(
     if nothing_to_show(runs):
         return Galleries(Gallery(notes=[NO_IMAGES]))
     how: dict[str, Any] = {"side": side, "quality": quality}
-    contact = sheet(runs, side=2 * side // 5, quality=quality)
+    contact = sheet(runs, quality=quality)
     if noise(table.frame):
         return Galleries(sheet=contact)
     if not isinstance(table.analysis, Analysis) or not table.analysis.of:

@@ -32,6 +32,7 @@ from tqdm import tqdm
 from detzoo.data.image import Resize, load_image
 from detzoo.detector import Detector
 from detzoo.engine.precision import Mode, prepare
+from detzoo.imagefile import ImageFile
 from detzoo.speed import cost
 from detzoo.speed.gpu import ENERGY_SECONDS, Card, Clocks, energy
 from detzoo.speed.inner import event_of, has_parts, inner_stages
@@ -74,7 +75,7 @@ class Budget:
 
 def measure(
     models: Mapping[str, Detector],
-    paths: Sequence[str | Path],
+    paths: Sequence[str | Path | ImageFile],
     *,
     resizes: Mapping[str, Resize] | None = None,
     device: torch.device | str = "cpu",
@@ -93,7 +94,8 @@ def measure(
 ) -> dict[str, dict[str, Any]]:
     """Time all `models` on the same images; gives for each the content of its speed.json.
 
-    paths: image files of the test split; more than `max_images` are thinned out evenly. resizes:
+    paths: image files of the test split, an ImageFile where its data set says which way up its
+    boxes are; more than `max_images` are thinned out evenly. resizes:
     per model, its own `.resize` by default. mode: how they are computed, all alike or each by its
     own. reference: the model that all are set against, the first by default. seconds: for all
     models together, not counting the wait for the lock; warm-up and rounds make at least one pass,
@@ -109,8 +111,9 @@ def measure(
     reference = _check(models, paths, reference, budget)
     device = torch.device(device)
     chosen = thinned(paths, max_images)
-    encoded = [Path(path).read_bytes() for path in chosen]
-    sizes = [_decoded_size(data, path) for data, path in zip(encoded, chosen, strict=True)]
+    files = [path if isinstance(path, ImageFile) else ImageFile(path) for path in chosen]
+    encoded = [file._replace(source=Path(file.source).read_bytes()) for file in files]
+    sizes = [_decoded_size(*pair) for pair in zip(encoded, files, strict=True)]
     modes = {name: mode if isinstance(mode, Mode) else mode[name] for name in models}
     wait = synchronize or synchronizer(device)
     pipelines = {
@@ -128,7 +131,7 @@ def measure(
 
 def _check(
     models: Mapping[str, Detector],
-    paths: Sequence[str | Path],
+    paths: Sequence[Any],
     reference: str | None,
     budget: Budget,
 ) -> str:
@@ -169,7 +172,7 @@ def _pipeline(
 
 def _run_phases(
     pipelines: Mapping[str, Pipeline],
-    encoded: Sequence[bytes],
+    encoded: Sequence[ImageFile],
     shapes: Mapping[str, Sequence[tuple[int, int]]],
     budget: Budget,
     show: Show,
@@ -228,12 +231,12 @@ def _run_phases(
     return Phases(warmups, samples, throughputs, energies, other_load, clocked, inner, costs)
 
 
-def _decoded_size(data: bytes, path: str | Path) -> tuple[int, int]:
+def _decoded_size(data: ImageFile, file: ImageFile) -> tuple[int, int]:
     """(height, width), by decoding in full: a broken image is an error before the timing."""
     try:
         height, width, _ = load_image(data).shape
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{file.source}: {error}") from error
     return height, width
 
 

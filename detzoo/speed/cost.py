@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from detzoo.detector import Detector, eval_mode
 from detzoo.engine.folded import folded_weights, without_winograd
 from detzoo.engine.precision import autocast, transfer
+from detzoo.imagefile import ImageFile
 from detzoo.speed.stages import Pipeline, thinned
 from detzoo.types import Images
 
@@ -132,7 +133,7 @@ def _cpu_growth(detector: Detector, images: Images) -> int:
 
 
 def measure_cost(
-    pipeline: Pipeline, encoded: Sequence[bytes], shapes: Sequence[tuple[int, int]]
+    pipeline: Pipeline, encoded: Sequence[ImageFile], shapes: Sequence[tuple[int, int]]
 ) -> dict[str, Any]:
     """Memory on the first image of the most frequent shape; multiply-adds over several.
 
@@ -142,7 +143,7 @@ def measure_cost(
     """
     frequent = Counter(shapes).most_common(1)[0][0]
 
-    def batch(data: bytes) -> Images:
+    def batch(data: ImageFile) -> Images:
         pictures = [pipeline.detector.picture_of(data, pipeline.resize)]
         images = pipeline.collate(pictures, pipeline.detector.proposals_of(pictures))
         return transfer(images, pipeline.device, pipeline.channels_last)

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import torch
 
+from detzoo.imagefile import ImageFile
 from detzoo.speed.stages import Pipeline
 
 # Bits of nvmlDeviceGetCurrentClocksThrottleReasons. Idle and clocks that a user has set are none of
@@ -101,7 +102,7 @@ class Clocks:
 
 
 def energy(
-    pipeline: Pipeline, encoded: Sequence[bytes], batch: int, card: Card | None
+    pipeline: Pipeline, encoded: Sequence[ImageFile], batch: int, card: Card | None
 ) -> dict[str, Any] | None:
     """Joules an image of the whole card, its idle power too, over ENERGY_SECONDS at one batch size.
 

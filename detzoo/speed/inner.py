@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from detzoo.imagefile import ImageFile
 from detzoo.speed.stages import Clock, Pipeline
 
 PARTS = ("backbone", "neck", "rpn", "head")
@@ -54,7 +55,7 @@ def has_parts(pipeline: Pipeline) -> bool:
 
 
 def inner_stages(
-    pipeline: Pipeline, encoded: Sequence[bytes], event: Callable[[], Event]
+    pipeline: Pipeline, encoded: Sequence[ImageFile], event: Callable[[], Event]
 ) -> dict[str, Any]:
     """One pass over each image, one at a time -> part -> median milliseconds, and `rest`.
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import count, takewhile
 from typing import Any, NamedTuple
 
+from detzoo.imagefile import ImageFile
 from detzoo.speed.stages import Pass, Pipeline, out_of_memory
 
 WINDOW = 5  # passes in each of the two medians that are compared during warm-up
@@ -42,7 +43,7 @@ class Sample(NamedTuple):
 
 def warm_up(
     pipeline: Pipeline,
-    encoded: Sequence[bytes],
+    encoded: Sequence[ImageFile],
     shapes: Sequence[tuple[int, int]],
     seconds: float,
 ) -> dict[str, Any]:
@@ -75,7 +76,9 @@ def warm_up(
     }
 
 
-def _settle(pipeline: Pipeline, images: Sequence[bytes], seconds: float) -> tuple[list[Pass], bool]:
+def _settle(
+    pipeline: Pipeline, images: Sequence[ImageFile], seconds: float
+) -> tuple[list[Pass], bool]:
     """Passes over `images`, in turn, until both medians stand still or the time is up."""
     start = pipeline.clock()
     series: list[Pass] = []
@@ -97,7 +100,7 @@ def _stable(series: Sequence[float]) -> bool:
 
 def run_rounds(
     pipelines: Mapping[str, Pipeline],
-    encoded: Sequence[bytes],
+    encoded: Sequence[ImageFile],
     *,
     images_per_round: int,
     seconds: float,
@@ -139,7 +142,7 @@ def run_rounds(
 
 def sweep(
     pipelines: Mapping[str, Pipeline],
-    encoded: Sequence[bytes],
+    encoded: Sequence[ImageFile],
     *,
     max_batch: int,
     batches: Sequence[int] | None = None,
@@ -193,7 +196,7 @@ def sweep(
 
 def _time_batches(
     pipelines: Mapping[str, Pipeline],
-    encoded: Sequence[bytes],
+    encoded: Sequence[ImageFile],
     batch: int,
     repeats: int,
     names: list[str],

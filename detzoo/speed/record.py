@@ -18,6 +18,7 @@ import torch
 from detzoo.data.jpeg import decoder
 from detzoo.engine.folding import inspect_folding
 from detzoo.engine.precision import Mode, identity
+from detzoo.imagefile import ImageFile
 from detzoo.speed.caveats import warnings_about
 from detzoo.speed.machine import cpu_model, driver, gpu_model, versions
 from detzoo.speed.phases import Sample
@@ -41,7 +42,7 @@ class Phases(NamedTuple):
 def records(
     pipelines: Mapping[str, Pipeline],
     modes: Mapping[str, Mode],
-    encoded: Sequence[bytes],
+    encoded: Sequence[ImageFile],
     shapes: Mapping[str, Sequence[tuple[int, int]]],
     found: Phases,
     reference: str,
@@ -50,7 +51,8 @@ def records(
     fixed: bool,
 ) -> dict[str, dict[str, Any]]:
     """The content of every detector's speed.json. fixed: whether each had one input shape."""
-    digest = hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in encoded)).hexdigest()
+    digests = (hashlib.sha256(file.source).digest() for file in encoded)
+    digest = hashlib.sha256(b"".join(digests)).hexdigest()
     device = next(iter(pipelines.values())).device
     gpu = gpu_model(device)
     machine = {

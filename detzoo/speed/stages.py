@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -22,11 +21,13 @@ from detzoo.data.image import (
 )
 from detzoo.detector import Detector
 from detzoo.engine.precision import autocast, transfer
+from detzoo.imagefile import ImageFile
 from detzoo.types import Detections, Images, to_cpu
 
 STAGES = ("decode", "proposals", "preprocess", "transfer", "network", "postprocess", "restore")
 
 Clock = Callable[[], float]
+T = TypeVar("T")
 
 
 class TimingError(RuntimeError):
@@ -73,7 +74,7 @@ class Pipeline:
     clock: Clock = time.perf_counter
     synchronize: Callable[[], None] = lambda: None
 
-    def __call__(self, encoded: Sequence[bytes]) -> Pass:
+    def __call__(self, encoded: Sequence[ImageFile]) -> Pass:
         """Detect in a batch of encoded images.
 
         Raises TimingError when the detector fails; running out of memory passes as it is, since a
@@ -87,7 +88,7 @@ class Pipeline:
             raise TimingError(self.name, error) from error
 
     @torch.no_grad()
-    def _run(self, encoded: Sequence[bytes]) -> Pass:
+    def _run(self, encoded: Sequence[ImageFile]) -> Pass:
         # A device works on while Python goes ahead. Waiting for it before the first stamp keeps
         # earlier work out of `decode`; waiting before each later one charges work to the stage that
         # asked for it. One stamp ends a stage and begins the next: the stages add up to the whole.
@@ -130,7 +131,7 @@ class Pipeline:
         return collate_images(resized, self.detector.stride, proposals)
 
 
-def thinned(paths: Sequence[str | Path], most: int) -> list[str | Path]:
+def thinned(paths: Sequence[T], most: int) -> list[T]:
     """`paths`, or `most` of them at even distances: the same ones at every call."""
     if len(paths) <= most:
         return list(paths)

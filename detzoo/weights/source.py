@@ -14,6 +14,7 @@ from torch import Tensor
 from detzoo.detector import Detector
 from detzoo.detectors import CenterNet, CornerNet
 from detzoo.detectors import TorchvisionDetector as Peer
+from detzoo.text import shortened
 from detzoo.weights import points, torchvision
 
 COUNTER = "num_batches_tracked"
@@ -45,10 +46,7 @@ class Weights:
 
 
 def load_state(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file, without wrappers and counters. Runs no code. ValueError for none.
-
-    Of a checkpoint of detzoo's the averaged weights, where it has them.
-    """
+    """The state dict in a file, as `state_in` gives it. Runs no code. ValueError for none."""
     if not path.is_file():
         raise ValueError(f"start is {path}, where there is no file")
     try:
@@ -56,6 +54,15 @@ def load_state(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # torch raises many kinds; none of them names the file
         said = str(error).split("\n")[0][:200]
         raise ValueError(f"{path}: not a file of weights that loads safely ({said})") from error
+    return state_in(found, path)
+
+
+def state_in(found: Any, path: Path) -> dict[str, Tensor]:
+    """The state dict in what a file holds, without wrappers and counters.
+
+    Of a checkpoint of detzoo's the averaged weights, where it has them. path: for errors. Raises
+    ValueError for none, and for weights that nothing can start from.
+    """
     for key in ("ema", "model", "state_dict"):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
@@ -63,7 +70,22 @@ def load_state(path: Path) -> dict[str, Tensor]:
     if not isinstance(found, Mapping) or not all(isinstance(v, Tensor) for v in found.values()):
         raise ValueError(f"{path}: holds no weights by name")
     names = {re.sub(r"^(module\.)+", "", str(key)): value for key, value in found.items()}
-    return {key: value for key, value in names.items() if not key.endswith(COUNTER)}
+    state = {key: value for key, value in names.items() if not key.endswith(COUNTER)}
+    for key, value in state.items():
+        if reason := _unsound(value):
+            raise ValueError(f"{path}: {shortened(key, 100)} {reason}; is the file damaged?")
+    return state
+
+
+def _unsound(value: Tensor) -> str | None:
+    """Why a tensor is no weights that a training can start from; None where it is."""
+    if value.layout != torch.strided or value.is_complex() or value.is_quantized or value.is_meta:
+        return "holds no plain numbers"
+    if value.untyped_storage().nbytes() < value.numel() * value.element_size():
+        return "claims to be larger than it is stored"
+    if value.is_floating_point() and not torch.isfinite(value).all():
+        return "holds values that are not finite"
+    return None
 
 
 def read(path: Path, detector: Detector, *, published: bool = False) -> Weights:

@@ -176,6 +176,9 @@ def _check(
     found = {key: tuple(value.shape) for key, value in state.items()}
     wrong = [k for k in {**expected, **found} if expected.get(k) != found.get(k)]
     if not wrong:
+        other = [k for k in own if own[k].is_floating_point() != state[k].is_floating_point()]
+        if other:
+            raise ValueError(f"{source} does not fit this detector: {other[0]} is of another type")
         return
     first = min(
         wrong,

@@ -25,6 +25,7 @@ from detzoo.explain.scores import energy
 from detzoo.explain.target import SAME, Asked
 from detzoo.explain.view import View, look, scaled
 from detzoo.files import check_writable, write_text
+from detzoo.imagefile import ImageFile
 from detzoo.ops.boxes import iou
 from detzoo.report.book import gather
 from detzoo.report.images.failures import disputed
@@ -69,7 +70,7 @@ class Contestant:
 class Found:
     """An object of one image. by: detector -> (its detections, index of the one on the object)."""
 
-    path: Path
+    image: ImageFile
     label: int
     box: Tensor
     by: Mapping[str, tuple[Detections, int]]
@@ -115,11 +116,12 @@ def explain(
         data = source(read_moved(paths[0], SCORED, data_root)).read(split)
         return faithfulness(asked, data, methods, objects, Path(out), seed, about)
     if images:
-        files = find_images(images)
+        exif = asked[0].detector.exif
+        files = [ImageFile(path, exif=exif) for path in find_images(images)]
     else:
         files = _disputed(paths, split, data_root, objects)
     found = most_disputed(
-        [objects_of(asked, path) for path in tqdm(files, "predict", disable=None)], len(asked)
+        [objects_of(asked, file) for file in tqdm(files, "predict", disable=None)], len(asked)
     )[:objects]
     if not found:
         raise ValueError(
@@ -166,13 +168,13 @@ def most_disputed(found: Sequence[Sequence[Found]], asked: int) -> list[Found]:
     return [one for *_, one in sorted(places, key=lambda place: place[:3])]
 
 
-def objects_of(asked: Sequence[Contestant], path: Path) -> list[Found]:
+def objects_of(asked: Sequence[Contestant], image: ImageFile) -> list[Found]:
     """What any detector finds in an image from its own threshold on: each object once.
 
     Detections of one label that overlap the best scored of them by an IoU of SAME or more are of
     one object.
     """
-    by = {c.name: c.detector.predict([str(path)], score_threshold=c.score)[0] for c in asked}
+    by = {c.name: c.detector.predict(image, score_threshold=c.score) for c in asked}
     left = [
         (float(found.scores[i]), name, i) for name, found in by.items() for i in range(len(found))
     ]
@@ -184,16 +186,16 @@ def objects_of(asked: Sequence[Contestant], path: Path) -> list[Found]:
                 one.by.setdefault(name, (by[name], i))  # the best scored comes first
                 break
         else:
-            objects.append(Found(path, label, box, {name: (by[name], i)}))
+            objects.append(Found(image, label, box, {name: (by[name], i)}))
     return objects
 
 
 def _disputed(
     paths: Sequence[Path], split: str, data_root: str | Path | None, count: int
-) -> list[Path]:
+) -> list[ImageFile]:
     """The images of the split that scored runs disagree about most; its first ones without any."""
     dataset = source(read_moved(paths[0], SCORED, data_root)).read(split)
-    files = {sample.id: sample.path for sample in dataset.samples}
+    files = {sample.id: sample.image for sample in dataset.samples}
     ids: list[int] = []
     if split == "test":
         for table in gather(paths, resamples=0).tables[:1]:
@@ -209,10 +211,10 @@ def _row(
     classes: Sequence[str],
     seed: int,
 ) -> Row:
-    pixels = load_image(str(found.path))
+    pixels = load_image(found.image)
     cells = {c.name: _cell(c, pixels, found, methods, seed) for c in asked}
     label = classes[found.label] if found.label < len(classes) else str(found.label)
-    title = f"{label} in {shorten(found.path.name, 40)}"
+    title = f"{label} in {shorten(Path(found.image.source).name, 40)}"
     x1, y1, x2, y2 = found.box.tolist()
     return Row(title, Image.fromarray(pixels), (x1, y1, x2, y2), cells)
 

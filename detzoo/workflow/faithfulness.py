@@ -117,7 +117,7 @@ def _scores(
 ) -> dict[str, dict[str, float | None]]:
     """method -> scores of the map of one detector's detection of the sample's object `index`."""
     detections, i = found
-    view = look(contestant.detector, str(sample.path))
+    view = look(contestant.detector, sample.image)
     (box,) = view.boxes(detections.boxes[i : i + 1])
     truth = view.boxes(sample.boxes)
     asked = Asked(box, int(detections.labels[i]))
@@ -139,7 +139,7 @@ def _scores(
 
 def common(asked: Sequence[Contestant], sample: Sample) -> list[tuple[int, Objects]]:
     """The sample's objects that every detector finds: index -> detector -> its detection."""
-    by = {c.name: c.detector.predict([str(sample.path)], score_threshold=FAINT)[0] for c in asked}
+    by = {c.name: c.detector.predict(sample.image, score_threshold=FAINT) for c in asked}
     found = []
     for index in (~sample.crowd).nonzero()[:, 0].tolist():
         mine: Objects = {}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detzoo.data.folders import VIDEOS, images_in, is_image
+from detzoo.imagefile import ImageFile
 from detzoo.run_config import SCORED
 from detzoo.workflow.settings import read_moved, source
 
@@ -53,7 +54,7 @@ def below_root(root: str | Path, text: str) -> str:
     return str(inside) if inside.exists() and not Path(text).exists() else text
 
 
-def dataset_images(run: Path, root: str | Path) -> list[Path]:
+def dataset_images(run: Path, root: str | Path) -> list[ImageFile]:
     """The images of the run's test split, whose data set lies in `root` now."""
     dataset = source(read_moved(run, SCORED, root)).read("test")
-    return [sample.path for sample in dataset.samples]
+    return [sample.image for sample in dataset.samples]

@@ -18,7 +18,7 @@ import detzoo
 from detzoo.data import load_image
 from detzoo.engine.precision import choose_device
 from detzoo.files import atomic, check_writable, write_json
-from detzoo.imagefile import UNREADABLE
+from detzoo.imagefile import UNREADABLE, ImageFile
 from detzoo.report.figures.fonts import legend
 from detzoo.report.images.drawing import as_uri
 from detzoo.types import Detections
@@ -99,21 +99,23 @@ def predict(
     split is taken. Raises ValueError where there are no images.
     """
     run, out = select_one(str(run)), Path(out)
-    if data_root:
-        names = [images] if isinstance(images, str | Path) else images
-        images = [below_root(data_root, str(name)) for name in names] or dataset_images(
-            run, data_root
-        )
-    paths = find_images(images)
+    names = [images] if isinstance(images, str | Path) else images
+    if data_root and not names:
+        files = dataset_images(run, data_root)
+    else:
+        names = [below_root(data_root, str(name)) if data_root else name for name in names]
+        files = [ImageFile(path) for path in find_images(names)]
     check_writable(out / "predictions.json")
     if score is None:
         score, reason = score_of(run)
         print(f"from score {score:.2f} on: {reason}")
     detector = detzoo.load(run, choose_device(device))
+    exif = getattr(detector, "exif", "auto")
+    files = [file if file.size else file._replace(exif=exif) for file in files]
     names = detector.class_names
     entries: list[dict[str, Any]] = []
     unreadable: dict[Path, str] = {}
-    for pixels in _batches(paths, batch_size, unreadable):
+    for pixels in _batches(files, batch_size, unreadable):
         detections = detector.predict([*pixels], batch_size=batch_size, score_threshold=score)
         maps = see(detector, [*pixels.values()]) if heatmaps else [{}] * len(pixels)
         for (path, image), found, of_image in zip(pixels.items(), detections, maps, strict=True):
@@ -125,15 +127,16 @@ def predict(
 
 
 def _batches(
-    paths: Sequence[Path], size: int, unreadable: dict[Path, str]
+    files: Sequence[ImageFile], size: int, unreadable: dict[Path, str]
 ) -> Iterator[dict[Path, np.ndarray]]:
     """path -> (H, W, 3) uint8 RGB, `size` images at a time; `unreadable` gets the others, and
     why."""
-    for start in tqdm(range(0, len(paths), size), "predict", unit="batch", disable=None):
+    for start in tqdm(range(0, len(files), size), "predict", unit="batch", disable=None):
         pixels = {}
-        for path in paths[start : start + size]:
+        for file in files[start : start + size]:
+            path = Path(file.source)
             try:
-                pixels[path] = load_image(path)
+                pixels[path] = load_image(file)
             except UNREADABLE as error:
                 reason = str(error)
                 unreadable[path] = reason if str(path) in reason else f"{path}: {reason}"

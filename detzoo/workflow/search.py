@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from detzoo.engine import checkpoint
-from detzoo.files import read_json, write_json
+from detzoo.files import write_json
 from detzoo.report.load.runs import read_curve
-from detzoo.workflow.settings import Settings, directory, one_line
+from detzoo.workflow.settings import Settings, directory, one_line, read_or_empty
 from detzoo.workflow.space import Space, Value, described, value_of, with_values
 from detzoo.workflow.trials import Outcome, Records, records, starts_of
 
@@ -253,7 +253,34 @@ def search(
 
 
 def finished(folder: Path) -> dict[str, Any] | None:
-    """What tune.json says of a search that is over; None where it is not."""
-    path = folder / FILE
-    found = read_json(path) if path.exists() else {}
-    return found if isinstance(found, dict) and found.get("state") in ("done", "failed") else None
+    """What tune.json says of a search that is over; None where it is not, or where the file is
+    damaged: it is then made anew from the records."""
+    found = read_or_empty(folder / FILE)
+    return found if found.get("state") in ("done", "failed") and _is_whole(found) else None
+
+
+def _is_whole(found: Mapping[str, Any]) -> bool:
+    """Whether a tune.json has all that its readers need, of the kinds that `Search.write` gives."""
+    trials, winner = found.get("trials"), found.get("winner")
+    return (
+        isinstance(trials, list)
+        and len(trials) > 0
+        and all(map(is_trial, trials))
+        and (winner is None or (type(winner) is int and 0 <= winner < len(trials)))
+        and (winner is None) == (found["state"] == "failed") == isinstance(found.get("error"), str)
+        and all(isinstance(found.get(key), dict) for key in ("plan", "space"))
+        and isinstance(found.get("total"), int)
+        and isinstance(found.get("label"), str)
+    )
+
+
+def is_trial(trial: Any) -> bool:
+    """Whether it is a trial as `Search.trial` writes it."""
+    return (
+        isinstance(trial, dict)
+        and isinstance(trial.get("values"), dict)
+        and isinstance(scores := trial.get("AP"), list)
+        and len(scores) > 0
+        and all(isinstance(ap, int | float) for ap in scores)
+        and isinstance(trial.get("error"), str | None)
+    )

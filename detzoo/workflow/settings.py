@@ -24,7 +24,7 @@ from detzoo.data.source import DataError
 from detzoo.data.workers import choose_workers
 from detzoo.engine import distributed, status
 from detzoo.engine import precision as precisions
-from detzoo.files import read_json, write_json
+from detzoo.files import inside, read_json, write_json
 from detzoo.limits import check_numbers, outline
 from detzoo.run_config import BEGUN, check_runtime, read_run
 from detzoo.text import escaped
@@ -220,9 +220,9 @@ def write_check(result: CheckResult, path: Path) -> None:
 
 
 def read_or_empty(path: Path) -> dict[str, Any]:
-    """What the file holds; {} where it is not there or damaged, so that it is made anew."""
+    """What the file holds; {} where it is not there, damaged, or a link out of its folder."""
     try:
-        found = read_json(path)
+        found = read_json(inside(path.parent, path.name))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from detzoo.data.near_duplicates import Twins
 from detzoo.imagefile import UNREADABLE
 from detzoo.report.figures.fonts import drawable, legend
 from detzoo.report.figures.palette import COLOURS
-from detzoo.report.images.contact import Cell, Section, write
+from detzoo.report.images.contact import Cell, Section, named_once, write
 from detzoo.report.images.drawing import Box
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from detzoo.data.augment import Policy
 
 ODD, EACH, SOME, BATCH = 48, 12, 12, 12  # cells: doubtful, of a class, of a split, of a batch
-MOST_NAMED = 4  # boxes of an image that all have their name written
 MOST_CLASSES = 200  # that get a sheet, those with the most boxes
 AROUND, LEAST = 4.0, 96  # a close-up's sides: times the box's longer one, and pixels at least
 OTHER = "#c8ccd0"  # the colour of boxes that a cell is not about
@@ -161,7 +159,7 @@ def _batch(dataset: Dataset, resize: Resize, augment: Policy | None, seed: int) 
     for pixels, frame, target in zip(images.pixels, images.frames, targets, strict=True):
         array = pixels.permute(1, 2, 0).numpy()
         boxes = _boxes(target.boxes, target.labels, target.crowd, dataset.classes)
-        cells.append(Cell(partial(Image.fromarray, array), _named_once(boxes), names[frame.id]))
+        cells.append(Cell(partial(Image.fromarray, array), named_once(boxes), names[frame.id]))
     height, width = images.pixels.shape[2:]
     text = (
         f"The first of training with seed {seed}: resized, augmented and padded to {width} x "
@@ -186,7 +184,7 @@ def _cell(
         pale = [Box(box.xyxy, "", True, OTHER) for n, box in enumerate(boxes) if n not in about]
         boxes = [box for n, box in enumerate(boxes) if n in about] + pale
     else:
-        boxes = _named_once(boxes)
+        boxes = named_once(boxes)
     window = _around(sample, min(about)) if close and about else None
     return Cell(partial(_open, sample), boxes, _name(dataset, sample), note, window)
 
@@ -206,7 +204,7 @@ def _around(sample: Sample, box: int) -> tuple[float, float, float, float] | Non
 
 def _open(sample: Sample) -> Image.Image:
     try:
-        return Image.fromarray(load_image(sample.path, sample.size, sample.exif))
+        return Image.fromarray(load_image(sample.image))
     except UNREADABLE as error:
         raise ValueError(str(error).replace(f"{sample.path}: ", "")) from None
 
@@ -228,11 +226,3 @@ def _boxes(boxes: Tensor, labels: Tensor, crowd: Tensor, classes: Sequence[str])
         )
         for box, label, is_crowd in rows
     ]
-
-
-def _named_once(boxes: Sequence[Box]) -> list[Box]:
-    """Of many, the name on the first of each class alone: names would hide the objects."""
-    if len(boxes) <= MOST_NAMED:
-        return list(boxes)
-    first = {box.text: n for n, box in reversed([*enumerate(boxes)])}
-    return [replace(box, text=box.text * (first[box.text] == n)) for n, box in enumerate(boxes)]

@@ -99,6 +99,10 @@ def speed(
     ValueError where there is no run, and for an unknown study or reference.
     """
     check_study(study)
+    if precisions is not None and study != "precision":
+        raise ValueError("precisions=[...] is of study=precision; precision=NAME times in one")
+    if precision is not None and study == "precision":
+        raise ValueError("study=precision times in several; precisions=[...] names them")
     paths = select(runs)
     made, lost = {}, {}
     if exported is not None:

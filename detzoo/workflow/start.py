@@ -24,7 +24,7 @@ from detzoo.weights.published import (
     patience,
     published,
 )
-from detzoo.weights.source import Weights, load_state, read
+from detzoo.weights.source import Weights, read, state_in
 from detzoo.weights.start import (
     Carried,
     carry,
@@ -215,7 +215,7 @@ def _read(detector: Detector, settings: Settings) -> tuple[Weights, dict[str, An
     if start["kind"] == "run":
         other = read_run(source, data=False)
         _check_same(other["detector"], settings["detector"], source)
-        state = load_state(source / checkpoint.FILE)
+        state = state_in(checkpoint.load(source), source / checkpoint.FILE)
         wanted = _differing(other["detector"], settings["detector"], "detector")
         return Weights(state, tuple(other["classes"])), wanted
     found = read(source, detector, published=start["kind"] == "coco")

@@ -76,7 +76,7 @@ def precision(
             }
             dataset = source(settings).read(split)
             models = {name: detector_of(path, size) for name in modes}
-            images = [sample.path for sample in dataset.samples]
+            images = [sample.image for sample in dataset.samples]
             torch.set_num_threads(run["threads"])
             with decoding_of(run):
                 found = measure(models, images, device=run["device"], mode=modes, **options)

@@ -133,7 +133,7 @@ def _time_group(
     session = uuid.uuid4().hex
     while models:
         dataset = source(settings[next(iter(models))]).read(split)
-        images = [sample.path for sample in dataset.samples]
+        images = [sample.image for sample in dataset.samples]
         named = [name for name in models if _is(reference, called[name], settings[name])]
         against = named[0] if named else None  # it may be of another group, or have failed
         try:

@@ -21,6 +21,7 @@ from detzoo.workflow.search import (
     Train,
     finished,
     folder_of,
+    is_trial,
     search,
     train_trial,
     tuned,
@@ -181,21 +182,21 @@ def row(task: Task) -> Row:
     """A search as it stands."""
     label = task.settings["label"]
     now = read_or_empty(task.folder / status.FILE)
-    found = read_or_empty(task.folder / FILE)
-    state = now.get("state")
-    if found.get("state") in ("done", "failed"):
-        state = found["state"]
+    over = finished(task.folder)
+    found = over or read_or_empty(task.folder / FILE)
+    state = over["state"] if over else now.get("state")
     if state not in ("running", "done", "failed"):
         return Row(label, "waiting", total=task.total)
-    best = max((ap for trial in found.get("trials", ()) for ap in trial["AP"]), default=None)
+    trials = found["trials"] if isinstance(found.get("trials"), list) else ()
+    best = max((ap for trial in trials if is_trial(trial) for ap in trial["AP"]), default=None)
     told = "" if best is None else f"best AP {best:.3f} on val"
     seen, seconds = now.get("images_seen") or 0, now.get("train_seconds") or 0.0
     if state == "failed":
         return Row(label, state, str(now.get("error") or found.get("error")))
-    if state == "done":
+    if over:
         winner = found["trials"][found["winner"]]
         values = ", ".join(f"{name}={shown(value)}" for name, value in winner["values"].items())
         return Row(label, state, f"{told}: {values}", task.total, task.total, seconds)
-    if found.get("running") is not None:
+    if isinstance(found.get("running"), int):
         told = f"trial {found['running'] + 1} of {task.plan.trials}" + f", {told}" * bool(told)
     return Row(label, state, told, min(seen, task.total), task.total, seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -196,13 +197,45 @@ def test_the_keys_of_a_mapping_are_settings_too() -> None:
     assert judge("train", ["rates={ssd:0.1}", "rates.yolo=0.2"])[-1] == "++rates.yolo=0.2"
 
 
-def test_a_setting_that_no_detector_has_a_use_for_is_said(capsys) -> None:
-    judge("train", ["detector=ssd", "crop=32", "channels=16", "proposals=edge_boxes"])
-    said = capsys.readouterr().err
-    assert said == "note: crop has no effect on ssd\nnote: proposals has no effect on ssd\n"
+@pytest.mark.parametrize(
+    ("verb", "given", "said"),
+    [
+        ("train", ["detector=ssd", "crop=32"], "crop: ssd has no use for it; rcnn has"),
+        (
+            "train",
+            ["detector=ssd", "proposals=edge_boxes"],
+            "proposals: ssd has no use for it; fast_rcnn, rcnn have",
+        ),
+        ("bench", ["detectors=[ssd,yolo]", "cell=8", "crop=9"], "crop: ssd, yolo have no use"),
+        ("bench", ["detectors=[ssd,yolo]", "grid_step=0.2"], "grid_step: ssd, yolo have no use"),
+        (
+            "train",
+            ["detector=rcnn", "proposals=edge_boxes", "grid_step=0.2"],
+            "grid_step: proposals=edge_boxes has no use for it; grid has",
+        ),
+        ("propose", ["proposals=edge_boxes", "grid_step=0.2"], "grid_step: proposals=edge_boxes"),
+        ("speed", ["weights=none", "detector=ssd", "crop=9"], "crop: ssd has no use for it"),
+    ],
+)
+def test_a_setting_that_nothing_has_a_use_for_is_refused(verb, given, said) -> None:
+    config = "untrained" if verb == "speed" else None
+    with pytest.raises(Refused, match=re.escape(said)):
+        judge(verb, given, config=config)
+
+
+def test_a_setting_that_one_of_several_has_a_use_for_is_taken(capsys) -> None:
     judge("bench", ["detectors=[ssd,rcnn]", "crop=32", "grid_step=0.5"])
+    judge("train", ["detector=glob(*)", "crop=32"], multirun=True)
+    judge("train", ["detector=ssd,rcnn", "crop=32"], multirun=True)
+    judge("train", ["detector=ssd", "detector.extra_channels=${crop}", "crop=32"])
+    judge("propose", ["grid_step=0.2"])
     judge("check", ["data=coco"])
     assert capsys.readouterr().err == ""
+
+
+def test_of_a_width_which_all_rows_share_it_is_said(capsys) -> None:
+    judge("train", ["detector=ssd", "head_width=16", "channels=16"])
+    assert capsys.readouterr().err == "note: head_width has no effect on ssd\n"
 
 
 @pytest.mark.parametrize(

@@ -204,6 +204,8 @@ def test_every_precision_is_an_object_that_is_timed_and_scored(
         (["study=contents"], "study is 'contents'; it must be one of content, batch, precision"),
         (["weights=COCO"], "weights is 'COCO'; it must be none or left out"),
         (["study=precision", "precisions=[fp16]"], "fp16 needs CUDA"),
+        (["precisions=[bf16]"], "is of study=precision"),
+        (["study=precision", "precision=bf16"], "precisions=[...] names them"),
         (["precision=fp8"], "precision is 'fp8'"),
         (["device=cuda:99"], "CUDA devices here"),
         (["reference=nobody"], "reference is 'nobody'; it must be one of the rows: faster_rcnn"),

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from detzoo.box_forms import PIXELS, XYWH, XYXY, YOLO
 from detzoo.data import Coco, Voc, YoloTxt, bounds, check
 from detzoo.data import kinds as kinds_module
-from detzoo.data.box_forms import PIXELS, XYWH, XYXY, YOLO, suspicion
+from detzoo.data.form_check import suspicion
 from detzoo.data.words import truth, whole
 from detzoo.imagefile import upright
 
@@ -393,6 +394,12 @@ class TestForms:
         boxes[:outside, 2:] += 300
         written = as_form(boxes, "xywh" if expected == XYWH else "xyxy")
         assert suspicion(written, sizes, expected) is None
+
+    @pytest.mark.parametrize("expected", PIXELS[:2])
+    def test_corners_with_y_first_are_named(self, expected):
+        boxes, sizes = scattered()
+        _, what, _ = suspicion(boxes[:, [1, 0, 3, 2]], sizes, expected)
+        assert "y first" in what
 
     def test_large_objects_from_the_corner_on_are_no_corners(self):
         boxes = np.tile([3.0, 2.0, 620.0, 470.0], (30, 1))

@@ -1,6 +1,7 @@
 """data.group: who belongs together, and that no split, fold or fraction cuts it."""
 
 import json
+import unicodedata
 from collections import Counter
 from itertools import pairwise
 
@@ -191,6 +192,34 @@ def test_a_table_by_path_name_or_stem(tmp_path):
     for outside in ("../groups.csv", "/etc/groups.csv", "none.csv"):
         with pytest.raises(DataError, match="no such file inside"):
             Voc(tmp_path, group=outside).read("train")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("written", ["NFC", "NFD"])
+def test_a_table_names_files_in_whatever_letters(tmp_path, encoding, written):
+    voc = VocFolder(tmp_path)
+    for form, name in (("NFC", "Käfer"), ("NFD", "Möwe")):
+        voc.write([{}], name=unicodedata.normalize(form, name))
+    text = unicodedata.normalize(written, "file,group\nJPEGImages\\Käfer.jpg,1\nMöwe,1\n")
+    (tmp_path / "groups.csv").write_bytes(text.encode(encoding))
+    assert videos(Voc(tmp_path, group="groups.csv").read("train")) == {"1"}
+    pattern = unicodedata.normalize("NFC", "Käfer|Möwe")
+    assert videos(Voc(tmp_path, group=pattern).read("train")) == {"Käfer", "Möwe"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"\xff\xfe\x00", b"file,group\n\xe4.jpg,1\n", b"\x00" * 50, b"[1, 2]"),
+        *(b"file;group\na.jpg;1\n", b"file,group\n" + b"x" * 200_000 + b",1\n", b"file,group\n"),
+        *(b'file,group\n"a.jpg,1\n', b"file,group\nz.jpg,1\n", b"file,group\na.jpg,\n"),
+    ],
+)
+def test_a_damaged_table_is_one_sentence(tmp_path, content):
+    VocFolder(tmp_path).write([{}])
+    (tmp_path / "groups.csv").write_bytes(content)
+    with pytest.raises(DataError, match=r"groups\.csv"):
+        Voc(tmp_path, group="groups.csv").read("train")
 
 
 def test_check_counts_groups_and_warns_of_those_in_two_splits(tmp_path):

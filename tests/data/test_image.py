@@ -25,6 +25,7 @@ from detzoo.data import (
 from detzoo.data import jpeg as jpegs
 from detzoo.data.augment import Flip, View, look
 from detzoo.data.image import resample
+from detzoo.imagefile import ImageFile
 from detzoo.types import Detections, Frame
 
 sides = st.integers(8, 700)
@@ -104,6 +105,15 @@ class TestLoading:
         assert np.array_equal(load_image(lying, (60, 40)), np.rot90(stored, -1))
         # No tag: nothing to turn by.
         assert load_image(jpeg(picture), (60, 40)).shape == (40, 60, 3)
+
+    def test_a_file_of_a_data_set_brings_its_way_up_along(self, picture, tmp_path):
+        path = tmp_path / "a.jpg"
+        path.write_bytes(jpeg(picture, exif=exif(6)))
+        stored = load_image(jpeg(picture))
+        for file in (ImageFile(path, (40, 60)), ImageFile(path.read_bytes(), exif="stored")):
+            assert np.array_equal(load_image(file), stored)
+            assert load_picture(file, Letterbox(20)).size == (40, 60)
+        assert np.array_equal(load_image(ImageFile(str(path))), np.rot90(stored, -1))
 
     @pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
     @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])

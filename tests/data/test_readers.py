@@ -489,6 +489,7 @@ class TestFolds:
             ({"folds": 2}, "folds is 2"),
             ({"folds": 3, "fold": 3}, "fold is 3"),
             ({"folds": 3, "fold": -1}, "fold is -1"),
+            ({"fold": 2}, "folds is None, fold is 2"),
             ({"folds": 3, "holdout": {"val": 0.1}}, "unset holdout"),
         ],
     )

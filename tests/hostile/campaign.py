@@ -36,8 +36,10 @@ TINY = (
 )
 BESIDE = (
     *("dataset.json", "speed.json", "environment.json", "curve.csv", "log.csv", "data.json"),
-    *("dataset-val.json", "predictions-val.json", "heatmaps.json"),
+    *("dataset-val.json", "predictions-val.json", "heatmaps.json", "thresholds.json"),
+    *("tune.json", "start.json"),
 )
+ONE_MAP = ("methods=[saliency]", "objects=1")
 SLOW = 20.0  # seconds after which a verb hangs
 
 
@@ -51,7 +53,25 @@ def make_run(work: Path, timed: bool) -> Path:
     assert main(["evaluate", f"runs=[{run}]", "resamples=2"]) == 0
     if timed:
         assert main(["speed", f"runs=[{run}]", "seconds=0.2", "max_batch=1"]) == 0
+    for name, content in beside(run).items():
+        (run / name).write_text(json.dumps(content))
     return run
+
+
+def beside(run: Path) -> dict[str, Any]:
+    """What other verbs leave in a run, and what another program writes: its results, by name."""
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    trial = {"number": 0, "values": {"recipe.lr": 0.1}, "folder": "000-a", "state": "whole"}
+    trial |= {"error": None, "AP": [0.1], "curve": [{"images_seen": 8, "AP": 0.1, "AP50": 0.2}]}
+    search = {"label": settings["label"], "state": "done", "winner": 0, "error": None}
+    search |= {"plan": {"trials": 1, "images": 8, "rungs": 1}, "total": 8, "running": None}
+    search |= {"space": {"recipe.lr": [0.01, 1]}, "trials": [trial]}
+    start = {"kind": "file", "source": "a.pth", "hash": "0" * 16, "seen": "a.pth", "classes": {}}
+    start |= {"loaded": {"values": 1, "of": 2}, "mapped": {"disc": "disc"}, "new": []}
+    results = json.loads((run / "predictions.json").read_text())
+    told = {"p50_ms": 12.5, "p90_ms": 13, "timed": "all of it", "batch": 1, "precision": "fp16"}
+    theirs = {"results": results, "latency": told | {"device": "a card", "images": 3}}
+    return {"tune.json": search, "start.json": start, "theirs.json": theirs}
 
 
 class Verbs:
@@ -84,11 +104,21 @@ class Verbs:
             "evaluate": [f"runs=[{run}]", "resamples=2"],
             "speed": [f"runs=[{run}]", "seconds=0.1", "max_batch=1", "evaluate.resamples=2"],
             "oracle": [f"runs=[{run}]"],
-            "report": [f"runs=[{run}]", f"out={out}"],
+            "report": [f"runs=[{run}]", f"out={out}", *self._theirs(run)],
             "compare": [str(run), str(self.good), "resamples=10", "flips=10"],
             "pool": [f"runs=[{run}]", f"out={out / 'pooled'}"],
+            "explain": [f"runs=[{run}]", f"images=[{self.image}]", f"out={out / 'why'}", *ONE_MAP],
+            "export": [f"run={run}", f"to={out / 'model.onnx'}", "images=1"],
+            "start": [*TINY, f"start={run}", f"root={out}", f"data.root={self.work / 'data'}"],
         }[verb]
-        return main([verb, *arguments])
+        if verb == "start":  # what was trained is not trained again
+            shutil.rmtree(out / "default", ignore_errors=True)
+        return main(["train" if verb == "start" else verb, *arguments])
+
+    @staticmethod
+    def _theirs(run: Path) -> list[str]:
+        """Another program's results as a row, where they are there."""
+        return [f"theirs={run / 'theirs.json'}"] if (run / "theirs.json").exists() else []
 
 
 def copied(run: Path, work: Path) -> Path:

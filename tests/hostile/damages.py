@@ -22,19 +22,26 @@ JUNK: tuple[Any, ...] = (
 JSON_FILES = (
     *("status.json", "metrics.json", "predictions.json", "dataset.json", "speed.json"),
     *("environment.json", "dataset-val.json", "predictions-val.json", "data.json"),
-    *("heatmaps.json",),
+    *("heatmaps.json", "thresholds.json", "tune.json", "start.json", "theirs.json"),
 )
 CSV_FILES = ("curve.csv", "log.csv")
-ALL_VERBS = ("report", "compare", "load", "predict", "oracle", "speed", "train", "evaluate")
+ALL_VERBS = (
+    *("report", "compare", "load", "predict", "oracle", "speed", "train", "evaluate"),
+    *("start", "explain", "export"),
+)
 VERBS = {
     "config.yaml": ALL_VERBS,
-    "checkpoint.pt": ("load", "predict", "speed", "train", "evaluate"),
+    "checkpoint.pt": ("load", "predict", "speed", "train", "evaluate", "start", "explain"),
     "status.json": ("report", "compare", "evaluate", "train"),
     "metrics.json": ("report", "compare", "speed", "evaluate"),
     "speed.json": ("report", "speed"),
     "curve.csv": ("report", "train", "evaluate"),
     "log.csv": ("train", "report"),
     "data.json": ("report", "train"),
+    "thresholds.json": ("report", "predict", "evaluate", "explain", "export"),
+    "tune.json": ("report", "train"),
+    "start.json": ("report", "start"),
+    "theirs.json": ("report",),
 }
 
 

@@ -65,7 +65,9 @@ class FakeDetector(Detector):
         raise AssertionError("timing asks for no losses")
 
 
-def jpeg(height: int = 16, width: int = 32, grey: int = 0) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(np.full((height, width, 3), grey, np.uint8)).save(file, "JPEG")
+def jpeg(height: int = 16, width: int = 32, grey: int = 0, orientation: int = 1) -> bytes:
+    file, tags = io.BytesIO(), Image.Exif()
+    tags[0x0112] = orientation
+    image = Image.fromarray(np.full((height, width, 3), grey, np.uint8))
+    image.save(file, "JPEG", exif=tags if orientation != 1 else b"")
     return file.getvalue()

@@ -12,6 +12,7 @@ from detzoo.data.image import Letterbox, ShortestSide
 from detzoo.data.jpeg import decoder
 from detzoo.engine.precision import Mode
 from detzoo.files import read_json, write_json
+from detzoo.imagefile import ImageFile
 from detzoo.speed import clock
 from detzoo.speed.clock import TimingError, measure, thinned
 from detzoo.speed.machine import cpu_model
@@ -62,6 +63,20 @@ def test_the_content_of_speed_json(time_all, paths, tmp_path):
     write_json(tmp_path / "speed.json", a)
     a["samples"]["shape"] = [list(shape) for shape in a["samples"]["shape"]]
     assert read_json(tmp_path / "speed.json") == a
+
+
+def test_a_turned_photograph_is_timed_the_way_up_that_it_is_scored(time_all, tmp_path):
+    """The same file, 16 x 32 as stored: without an annotation it is shown upright."""
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpeg(orientation=6))
+    for file, sides in [
+        (path, [16, 8]),
+        (ImageFile(path, (32, 16)), [16, 8]),
+        (ImageFile(path, (16, 32)), [8, 16]),
+        (ImageFile(path, (16, 32), "stored"), [8, 16]),
+    ]:
+        found = time_all({"a": four}, [file], rounds=1, resizes={"a": ShortestSide(8, 99)})["a"]
+        assert found["input"] == [1, 3, *sides]
 
 
 def test_every_row_is_set_against_the_reference_pair_by_pair(time_all, paths):

@@ -12,6 +12,7 @@ from PIL import Image
 
 from detzoo.data.dataset import Sample
 from detzoo.files import read_json
+from detzoo.imagefile import ImageFile
 from detzoo.workflow import explain as module
 from detzoo.workflow.explain import Contestant, explain, objects_of, pairs, write_page
 from detzoo.workflow.faithfulness import common, faithfulness
@@ -43,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_every_object_once_and_who_found_it(asked: list[Contestant], folder: Path) -> None:
-    first, second = objects_of(asked, folder / "0 <b>.png")
+    first, second = objects_of(asked, ImageFile(folder / "0 <b>.png"))
     assert (first.label, sorted(first.by)) == (0, ["A <i>", "B"])
     assert (second.label, sorted(second.by)) == (1, ["A <i>"])
     assert pairs(first, 2) == 0 and pairs(second, 2) == 1

@@ -230,3 +230,30 @@ def test_killed_at_ten_random_moments_it_goes_on_to_the_same_winner(tmp_path):
     found = search(SETTINGS, tmp_path / "cut", PLAN, SPACE, fake)
     assert comparable(found) == comparable(whole)
     assert searching.finished(tmp_path / "cut") == found
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda found: "{",
+        lambda found: "[]",
+        lambda found: json.dumps({"state": "done"}),
+        lambda found: json.dumps({**found, "winner": 99}),
+        lambda found: json.dumps({**found, "winner": "0"}),
+        lambda found: json.dumps({**found, "trials": [{}]}),
+        lambda found: json.dumps({**found, "trials": None}),
+        lambda found: json.dumps({**found, "plan": 3}),
+        lambda found: json.dumps({**found, "total": "many"}),
+        lambda found: "[" * 100_000,
+    ],
+)
+def test_a_damaged_tune_json_is_made_anew_from_the_records(tmp_path, damage):
+    def untrained(*_):
+        raise AssertionError("all trials are recorded")
+
+    plan = Plan(trials=2, images=80, rungs=1)
+    found = search(SETTINGS, tmp_path, plan, SPACE, fake)
+    (tmp_path / "tune.json").write_text(damage(found))
+    assert searching.finished(tmp_path) is None
+    assert search(SETTINGS, tmp_path, plan, SPACE, untrained) == found
+    assert read_json(tmp_path / "tune.json") == found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageOps
@@ -22,6 +22,7 @@ from detzoo.report.load.runs import clean, shorten
 ACROSS, DOWN = 6, 4  # cells of a sheet
 SIDE, GAP, LETTERS = 220, 14, 12  # pixels: of a picture, between cells, of the captions
 LINES = 3  # of a caption, the name among them
+MOST_NAMED = 4  # boxes of an image that all have their name written
 PAPER, INK, WARN = "#ffffff", "#1b1f24", "#9a4a00"
 MOST_GROWN = 4.0  # times that a small picture is enlarged
 
@@ -86,6 +87,14 @@ def sheets(cells: Sequence[Cell]) -> Iterator[Image.Image]:
             sheet.paste(row, (0, top))
             top += row.height
         yield sheet
+
+
+def named_once(boxes: Sequence[Box]) -> list[Box]:
+    """Of many, the name on the first of each class alone: names would hide the objects."""
+    if len(boxes) <= MOST_NAMED:
+        return list(boxes)
+    first = {box.text: n for n, box in reversed([*enumerate(boxes)])}
+    return [replace(box, text=box.text * (first[box.text] == n)) for n, box in enumerate(boxes)]
 
 
 def _row(cells: Sequence[Cell]) -> Image.Image:

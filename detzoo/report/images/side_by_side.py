@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from detzoo.report.figures.palette import Style
-from detzoo.report.images.drawing import TRUTH, as_uri, heated
+from detzoo.report.figures.fonts import drawable, legend
+from detzoo.report.figures.palette import COLOURS, Style
+from detzoo.report.images.contact import Cell, named_once, sheets
+from detzoo.report.images.drawing import TRUTH, Box, as_uri, heated
 from detzoo.report.images.overlay import Found, Shape, shapes_of
 from detzoo.report.images.photographs import choose, key_of, listed, photograph, showable
 from detzoo.report.load.runs import Run, clean, dig, number, read, shorten
@@ -51,7 +53,15 @@ class Strip:
 class Gallery:
     strips: list[Strip] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    key: dict[int, str] = field(default_factory=dict)  # of a contact sheet, as Strip's
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Contact sheets as JPEGs, the images that are on them, and what drawn numbers stand for."""
+
+    uris: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    legend: str = ""
 
 
 def gallery(
@@ -123,25 +133,42 @@ def gallery(
     return found
 
 
-def sheet(runs: Sequence[Run], *, side: int = 260, quality: int = 75) -> Gallery:
-    """A contact sheet of the data: SHEET images of the test split with their true boxes."""
-    found = Gallery()
-    dataset = _dataset(runs, found.notes)
-    names = class_names(dataset)
-    numbers = {key: number_ for number_, key in enumerate(names, start=1)}
-    for record in choose(dataset, SHEET):
-        name = clean(record.get("file_name", record.get("id")), 200)
-        picture = _picture(dataset, record, side)
-        if isinstance(picture, str):
-            found.strips.append(Strip(name, (Tile(name, "", note=picture),)))
-            continue
-        image, factor = picture
-        shapes = tuple(shapes_of(_truth(dataset, record), names, numbers, factor, image.size))
-        seen = {shape.number for shape in shapes}
-        found.key |= {numbers[k]: names[k] for k in names if numbers[k] in seen}
-        uri, tile = as_uri(image, quality), Tile(name, TRUTH, shapes=shapes)
-        found.strips.append(Strip(name, (tile,), uri, image.size))
-    return found
+def sheet(runs: Sequence[Run], *, quality: int = 75) -> Sheet:
+    """SHEET images of the test split with their true boxes, as `detzoo check out=` shows them."""
+    dataset = _dataset(runs, [])
+    classes = class_names(dataset)
+    names = list(dict.fromkeys(classes.values()))
+    drawn = drawable(names)
+    looks = {
+        key: (drawn[name], COLOURS[place % len(COLOURS)])
+        for place, (key, name) in enumerate(classes.items())
+    }
+    cells = [_cell(dataset, record, looks) for record in choose(dataset, SHEET)]
+    uris = tuple(as_uri(image, quality) for image in sheets(cells))
+    return Sheet(uris, tuple(cell.caption for cell in cells), legend(names))
+
+
+def _cell(
+    dataset: Mapping[str, Any], record: Mapping[str, Any], looks: Mapping[Any, tuple[str, str]]
+) -> Cell:
+    """looks: category id -> what is written at its boxes, and their colour."""
+    name = clean(record.get("file_name", record.get("id")), 200)
+    found = photograph(dataset, record)
+
+    def show() -> Image.Image:
+        if isinstance(found, str):
+            raise ValueError(found)
+        return found.image
+
+    if isinstance(found, str):
+        return Cell(show, (), name)
+    scale = np.tile(np.divide(found.image.size, found.size), 2)
+    boxes = []
+    for truth in _truth(dataset, record):
+        known = isinstance(truth.category, int | str) and truth.category in looks
+        text, colour = looks[truth.category] if known else ("?", TRUTH)
+        boxes.append(Box(tuple((np.array(truth.xyxy) * scale).tolist()), text, truth.crowd, colour))
+    return Cell(show, named_once(boxes), name)
 
 
 def _picture(

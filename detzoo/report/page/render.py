@@ -28,7 +28,7 @@ from detzoo.report.book import Table
 from detzoo.report.figures.palette import Style
 from detzoo.report.figures.render import Drawing
 from detzoo.report.images.overlay import dot, overlay
-from detzoo.report.images.side_by_side import COUNT, SHOWN, THRESHOLD, Gallery
+from detzoo.report.images.side_by_side import COUNT, SHOWN, THRESHOLD, Gallery, Sheet
 from detzoo.report.load.datasets import class_rows
 from detzoo.report.load.protocols import Group, title
 from detzoo.report.load.runs import Run, clean
@@ -50,7 +50,7 @@ class Galleries:
     even: Gallery = field(default_factory=Gallery)
     disputed: Gallery = field(default_factory=Gallery)
     closer: Gallery = field(default_factory=Gallery)
-    sheet: Gallery = field(default_factory=Gallery)
+    sheet: Sheet = field(default_factory=Sheet)
 
 
 @dataclass(frozen=True)

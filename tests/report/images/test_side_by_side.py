@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from detzoo.report.figures.palette import styles
-from detzoo.report.images import side_by_side
+from detzoo.report.images import contact, side_by_side
 from detzoo.report.images.overlay import Found, Shape, shapes_of
 from detzoo.report.load.protocols import names
 from detzoo.report.load.runs import load_all
@@ -77,10 +77,15 @@ def test_a_dot_that_would_cover_another_is_left_out():
 
 def test_a_contact_sheet_has_true_boxes_alone(simple):
     runs = load_all([simple[0]])
-    found = side_by_side.sheet(runs, side=100)
-    (strip,) = found.strips
-    assert strip.size == (100, 80) and found.key == {1: "cat"}
-    assert [shape.title for tile in strip.tiles for shape in tile.shapes] == ["cat"]
+    found = side_by_side.sheet(runs)
+    (uri,) = found.uris
+    assert found.names == ("a.png",) and not found.legend
+    image = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+    pixels = np.asarray(image.convert("RGB"), int)
+    scale = contact.SIDE / 100
+    left, top = contact.GAP + 20 * scale, contact.GAP + 30 * scale
+    inside, edge = pixels[round(top + 20), round(left + 30)], pixels[round(top + 40), round(left)]
+    assert np.ptp(inside) < 12 and np.ptp(edge) > 60  # a grey picture, a coloured line
 
 
 def test_damaged_predictions_and_data_sets_are_told(simple):

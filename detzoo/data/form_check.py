@@ -7,58 +7,17 @@ expects mostly leave their images, or all lie within the first pixel: then the f
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
+from detzoo.box_forms import FRACTIONS, PERCENT, PIXELS, Form, leave
+
 FEW = 4  # boxes below which chance could make a form look right
 MANY = 16  # boxes from which a tenth outside is enough to ask
-TOLERANCE = 0.02  # of a side, and a pixel more, that a box may leave its image by
 FITS = 0.98  # of the boxes inside their images: this is the form
 CORNER = 8  # pixels; in an image with a smaller side a box within the first pixel is possible
 
-
-class Form(NamedTuple):
-    """What four numbers mean: called on them (N, 4), it gives xyxy in the unit, which is of a
-    side where `unit` is a number, and a pixel where it is None."""
-
-    name: str
-    corners: Callable[[np.ndarray], np.ndarray]
-    unit: float | None = None
-
-    def boxes(self, written: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-        """(N, 4) xyxy in pixels; sizes: (N, 2) heights and widths."""
-        boxes = self.corners(written)
-        return boxes if self.unit is None else boxes * sizes[:, [1, 0, 1, 0]] / self.unit
-
-
-def _corners(written: np.ndarray) -> np.ndarray:
-    return written
-
-
-def _sized(written: np.ndarray) -> np.ndarray:
-    return np.concatenate([written[:, :2], written[:, :2] + written[:, 2:]], 1)
-
-
-def _centred(written: np.ndarray) -> np.ndarray:
-    half = written[:, 2:] / 2
-    return np.concatenate([written[:, :2] - half, written[:, :2] + half], 1)
-
-
-XYXY = Form("[x1, y1, x2, y2] in pixels", _corners)
-XYWH = Form("[x, y, width, height] in pixels", _sized)
-CXCYWH = Form("[centre x, centre y, width, height] in pixels", _centred)
-PIXELS = (XYWH, XYXY, CXCYWH)
-FRACTIONS = tuple(
-    form._replace(name=form.name.replace("in pixels", "in fractions of the image (0..1)"), unit=1.0)
-    for form in PIXELS
-)
-PERCENT = tuple(
-    form._replace(name=form.name.replace("in pixels", "in percent of the image"), unit=100.0)
-    for form in PIXELS
-)
-YOLO = FRACTIONS[2]
 
 Suspicion = tuple[Literal["error", "warning"], str, str]
 
@@ -134,9 +93,4 @@ def _plausible(written: np.ndarray, sizes: np.ndarray, form: Form) -> bool:
 def _share(written: np.ndarray, sizes: np.ndarray, form: Form) -> float:
     """The part of the boxes that have an area and lie inside their images, nearly."""
     boxes = form.boxes(written, sizes)
-    sides = sizes[:, ::-1]
-    slack = TOLERANCE * sides + 1
-    fits = (
-        (boxes[:, 2:] > boxes[:, :2]) & (boxes[:, :2] >= -slack) & (boxes[:, 2:] <= sides + slack)
-    )
-    return float(fits.all(1).mean())
+    return float(((boxes[:, 2:] > boxes[:, :2]).all(1) & ~leave(boxes, sizes)).mean())
