@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 
 # The verbs, each the function of its name in detzoo/workflow/NAME.py
 _VERBS = ("bench", "check", "compare", "draw", "evaluate", "oracle", "pool", "predict", "propose")
-_VERBS += ("report", "speed", "train", "tune")
+_VERBS += ("report", "speed", "train", "tune", "watch")
 _HOMES = {
     **{name: f"detzoo.workflow.{name}" for name in _VERBS},
     "create_detector": "detzoo.api",

@@ -20,7 +20,6 @@ LONG_FUNCTIONS = {
         (
             "report/figures/render.py draw",
             *("report/images/side_by_side.py gallery", "report/page/render.py _section"),
-            *("workflow/stages.py train_run", "workflow/stages.py evaluate_run"),
         ),
         "not split yet",
     ),

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from detzoo.engine.events import Events
 from detzoo.engine.step import Step
 from detzoo.files import atomic
 
@@ -19,11 +20,14 @@ LOG_ROWS = 1000  # more than a figure can show
 class Log:
     """The rows of both files, in memory; `write_log` and `write_curve` write all of them.
 
-    writes: False in all processes of a training but the first, which alone writes.
+    writes: False in all processes of a training but the first, which alone writes. tensorboard:
+    write event files too.
     """
 
-    def __init__(self, run_dir: Path, steps: int, writes: bool) -> None:
+    def __init__(self, run_dir: Path, steps: int, writes: bool, tensorboard: bool = False) -> None:
         self.run_dir, self.steps, self.writes = run_dir, steps, writes
+        self.tensorboard = tensorboard and writes
+        self.events: Events | None = None
         self.steps_rows: list[dict[str, Any]] = []
         self.curve_rows: list[dict[str, Any]] = []
 
@@ -52,15 +56,22 @@ class Log:
                 "seconds": round(step.seconds, 4),
             }
         )
+        if self.events:
+            self.events.add_step(self.steps_rows[-1])
 
     def add_point(self, images_seen: int, seconds: float, scores: Mapping[str, Any]) -> None:
         """A point of the curve: AP and AP50 after so many images."""
         row = {"images_seen": images_seen, "seconds": round(seconds, 4)}
         self.curve_rows.append({**row, "AP": scores["AP"], "AP50": scores["AP50"]})
+        if self.events:
+            self.events.add_point(self.curve_rows[-1])
+            self.events.flush()
 
     def write_log(self) -> None:
         if self.writes:
             write_rows(self.run_dir / LOG, self.steps_rows)
+        if self.events:
+            self.events.flush()
 
     def write_curve(self) -> None:
         if self.writes:
@@ -68,13 +79,19 @@ class Log:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Write the log also when training ends with an error, so that one can look into it."""
+        """Write the log also when training ends with an error, so that one can look into it; events
+        are written meanwhile, and closed at the end."""
+        if self.tensorboard:
+            self.events = Events(self.run_dir, self.steps_rows, self.curve_rows)
         try:
             yield
         except BaseException:
             with suppress(OSError):  # a full disk: the first error is the one that explains
                 self.write_log()
             raise
+        finally:
+            if self.events:
+                self.events.close()
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -51,6 +51,7 @@ def train(
     checkpoint_seconds: float = 60.0,
     progress: bool = True,
     until: int | None = None,
+    tensorboard: bool = False,
 ) -> None:
     """Train `detector` in place, or go on with the training that stands in `run_dir`.
 
@@ -61,7 +62,8 @@ def train(
     recipe.patience it may end the training before its budget is spent.
     on_progress: called for every step (on a GPU when the next is on its way) with step, steps,
     images_seen, seconds and loss. until: a number of images after which the training is saved and
-    raises `status.Paused`; the next call goes on from there, under the same schedule.
+    raises `status.Paused`; the next call goes on from there, under the same schedule. tensorboard:
+    write its event files too (extra `tensorboard`).
 
     One of several processes (engine.distributed) gets its part of each batch from `batches`; all
     call `train` and `validate` alike; the first alone writes. sync_batch_norm: over all of them.
@@ -77,7 +79,15 @@ def train(
         if sync_batch_norm and distributed.processes() > 1:
             detector = distributed.synchronise_batch_norm(detector)
         run = Training(
-            detector, recipe, run_dir, len(batches), device, precision, channels_last, seed
+            detector,
+            recipe,
+            run_dir,
+            len(batches),
+            device,
+            precision,
+            channels_last,
+            seed,
+            tensorboard,
         )
         if not run.over and not run.given_up:
             with run.log.kept():

@@ -39,6 +39,7 @@ class Training:
         precision: str,
         channels_last: bool,
         seed: int,
+        tensorboard: bool = False,
     ) -> None:
         if steps < 1:
             raise ValueError("there is no batch to train on; the training split has no image")
@@ -55,7 +56,7 @@ class Training:
         self.step, self.images_seen, self.seconds = 0, 0, 0.0
         self.budget = Budget(recipe, steps)
         every_step = recipe.minutes is not None  # nobody knows how many there will be
-        self.log = Log(run_dir, 1 if every_step else steps, self.writes)
+        self.log = Log(run_dir, 1 if every_step else steps, self.writes, tensorboard)
         self.late = self.device.type == "cuda"  # losses are read when the next step is on its way
         self.unread: list[Step] = []
         self.last: tuple[Tensor, Step] | None = None

@@ -81,6 +81,35 @@ def line(row: Row, width: int) -> str:
     return f"{row.name:{width}}  {row.state:8}{said}".rstrip()
 
 
+def most_important(states: Sequence[str], most: int) -> list[int]:
+    """Up to `most` of the rows by number, in their order: those that run before all others."""
+    order = {state: place for place, state in enumerate(("running", "failed", "waiting", "done"))}
+    by_rank = sorted(range(len(states)), key=lambda i: order.get(states[i], len(order)))
+    return sorted(by_rank[: max(0, most)])
+
+
+class Screen:
+    """Lines on a terminal that are drawn again in place, each cut to its width."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.drawn = 0
+
+    @property
+    def height(self) -> int:
+        """How many lines there may be: what has scrolled away cannot be drawn again."""
+        return shutil.get_terminal_size().lines - 1
+
+    def draw(self, lines: Sequence[str]) -> None:
+        """Draw these lines over those of before."""
+        width = shutil.get_terminal_size().columns - 1
+        up = f"\x1b[{self.drawn}F" if self.drawn else ""
+        text = "".join(f"{text[:width]}\x1b[K\n" for text in lines)
+        self.stream.write(f"{up}{text}\x1b[J")
+        self.stream.flush()
+        self.drawn = len(lines)
+
+
 class Table:
     """Shows the rows while they are worked on: redrawn in place on a terminal, elsewhere a line for
     each change of a state or note. Use as a context manager. unit, after: as in `summary`.
@@ -98,7 +127,7 @@ class Table:
         self.rows, self.at_once, self.stream, self.live = rows, at_once, stream, live
         self.unit, self.after = unit, after
         self._states: list[tuple[str, str]] = []
-        self._drawn = 0
+        self._screen = Screen(stream)
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -124,7 +153,9 @@ class Table:
         rows = self.rows()
         width = max(len(row.name) for row in rows)
         if self.live:
-            self._draw([*(line(row, width) for row in rows), self._summary(rows)])
+            shown = most_important([row.state for row in rows], self._screen.height - 1)
+            lines = [line(rows[number], width) for number in shown]
+            self._screen.draw([*lines, self._summary(rows)])
             return
         before = self._states or [("waiting", "")] * len(rows)
         self._states = [(row.state, row.note) for row in rows]
@@ -134,16 +165,3 @@ class Table:
                 ended = row.state in ("done", "failed")
                 said += f" ({self._summary(rows)})" if ended else ""
                 print(said, file=self.stream, flush=True)
-
-    def _draw(self, lines: list[str]) -> None:
-        size = shutil.get_terminal_size()
-        if len(lines) >= size.lines:  # what has scrolled away cannot be redrawn
-            order = {state: i for i, state in enumerate(("running", "failed", "waiting", "done"))}
-            kept = sorted(range(len(lines) - 1), key=lambda i: order.get(self.rows()[i].state, 9))
-            kept = sorted(kept[: size.lines - 2])
-            lines = [lines[i] for i in kept] + lines[-1:]
-        up = f"\x1b[{self._drawn}F" if self._drawn else ""
-        text = "".join(f"{text[: size.columns - 1]}\x1b[K\n" for text in lines)
-        self.stream.write(f"{up}{text}\x1b[J")
-        self.stream.flush()
-        self._drawn = len(lines)

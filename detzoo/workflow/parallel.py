@@ -89,7 +89,7 @@ def side_by_side(
     killed fails alone. When this process ends, for whatever reason, so do the others; what they
     were at goes on at the next call.
     """
-    _propose_first(runs)
+    propose_first(runs)
     context = get_context("spawn")
     living: set[BaseProcess] = set()
 
@@ -150,7 +150,7 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _propose_first(runs: Sequence[Settings]) -> None:
+def propose_first(runs: Sequence[Settings]) -> None:
     """Compute what several runs would otherwise compute at once; a failure is theirs to tell."""
     from detzoo.data import with_proposals
     from detzoo.data.dataset import SPLITS

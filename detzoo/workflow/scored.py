@@ -13,7 +13,36 @@ from detzoo.engine.folding import inspect_folding
 from detzoo.engine.precision import Mode
 from detzoo.engine.predict import predict_dataset
 from detzoo.files import write_json
+from detzoo.report.images import photographs
+from detzoo.workflow import heatmaps
 from detzoo.workflow.coverage import COVERAGE, measure_coverage
+
+
+def write(
+    path: Path,
+    detector: Detector,
+    dataset: Dataset,
+    val: Dataset | None,
+    scores: tuple[Any, list[dict[str, Any]], dict[str, Any]],
+    mode: Mode,
+    *,
+    images: bool,
+) -> None:
+    """Write what `score` gave, the metrics last, for they say that all the rest is there.
+
+    val: where the test split was scored, the images on which a threshold is chosen. images: keep
+    photographs of the test split.
+    """
+    truth, results, found = scores
+    protocol, suffix = found["fingerprint"], "" if val is not None else f"-{found['split']}"
+    if val is not None:
+        keep_val(path, detector, val, protocol, protocol["batch"], mode)
+    about = write_detections(path, dataset, truth, results, found)
+    if val is not None:
+        heatmaps.keep(detector, about, path / "heatmaps.json")
+        if images:
+            photographs.keep(about, path)
+    write_json(path / f"metrics{suffix}.json", found)
 
 
 def write_detections(

@@ -22,7 +22,7 @@ from detzoo.data import CheckResult, Source, check
 from detzoo.data.jpeg import check_decoder, decoding
 from detzoo.data.source import DataError
 from detzoo.data.workers import choose_workers
-from detzoo.engine import distributed, status
+from detzoo.engine import distributed, events, status
 from detzoo.engine import precision as precisions
 from detzoo.files import inside, read_json, write_json
 from detzoo.limits import check_numbers, outline
@@ -39,7 +39,7 @@ DEFAULT_THREADS = torch.get_num_threads()
 KEYS = ("label", "name", "seed", "detector", "data", "resize", "augment", "recipe", "runtime")
 # What changes where a run lies or how fast it goes, but not what comes out of it.
 WITHOUT_EFFECT = {
-    "runtime": ("threads", "workers", "cache_mb"),
+    "runtime": ("threads", "workers", "cache_mb", "tensorboard"),
     "data": ("root",),
     "start": ("source", "seen"),
 }
@@ -49,12 +49,21 @@ def source(settings: Settings) -> Source:
     """The data set of `settings`; the same object for the same settings, so it is read once."""
     if "data" not in settings:
         raise ValueError("config.yaml lacks data, which says where the images are")
-    return _source(json.dumps(settings["data"], sort_keys=True))
+    return part(settings, "data")
+
+
+def part(settings: Settings, name: str) -> Any:
+    """What settings[name] describes: the data set, the recipe, the resize or the augmentation.
+
+    The same object for the same settings, so whoever asks next builds nothing; none of them changes
+    while it is used. Raises ValueError as `build` does.
+    """
+    return _part(json.dumps(settings[name], sort_keys=True), name)
 
 
 @cache
-def _source(text: str) -> Source:
-    return build(json.loads(text), "data")
+def _part(text: str, name: str) -> Any:
+    return build(json.loads(text), name)
 
 
 @cache
@@ -126,14 +135,17 @@ def settings_of(config: Mapping[str, Any]) -> Settings:
 def check_buildable(settings: Settings) -> None:
     """Raise ValueError for a value that cannot be, before any data are read.
 
-    The detector is built without memory for its weights, and for as many classes as there may be.
+    The recipe, the resize and the augmentation are kept for the training (`part`). The detector is
+    built without memory for its weights, and for two classes: how many there are, the data say.
     """
-    for part in ("recipe", "resize", "augment"):
-        build(settings[part], part)
+    for name in ("recipe", "resize", "augment"):
+        part(settings, name)
     detector = {**settings["detector"], "num_classes": 2}
     proposer = detector.pop("proposer", None)
     check_numbers(proposer, "detector.proposer")
     check_runtime(settings["runtime"], "runtime")
+    if settings["runtime"].get("tensorboard"):
+        events.check_installed()
     if proposer and "run" not in proposer:
         build(proposer, "proposals")
     backbone = detector.get("backbone")

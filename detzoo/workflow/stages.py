@@ -26,15 +26,15 @@ from detzoo.engine.status import stage
 from detzoo.engine.train import train
 from detzoo.files import write_json, write_text
 from detzoo.metrics import bootstrap, coco
-from detzoo.report.images import photographs
 from detzoo.run_config import SCORED, keep_proposer
 from detzoo.speed.machine import environment
-from detzoo.workflow import heatmaps, scored, start, thresholds
+from detzoo.workflow import scored, start, thresholds
 from detzoo.workflow.provenance import provenance
 from detzoo.workflow.runtimes import attach
 from detzoo.workflow.settings import (
     Settings,
     decoding_of,
+    part,
     read_moved,
     read_or_empty,
     runtime_of_run,
@@ -59,42 +59,16 @@ def train_run(settings: Settings, path: Path, until: int | None = None) -> None:
     if first:
         _begin(settings, path)
     run = settings["runtime"]
+    device = torch.device(run["device"])
     with suppress(status.Paused), distributed.stage(path, "train"), decoding_of(run):
-        data = source(settings)
-        device = torch.device(run["device"])
         if first:
             write_json(path / "environment.json", environment(device, run["precision"]))
-        recipe = build(settings["recipe"], "recipe")
-        seed_everything(settings["seed"])
-        detector = build(settings["detector"], "detector")
-        if not (path / checkpoint.FILE).exists():  # else all weights are in there
-            start.begin(detector, settings, path if first else None)
-            detector.check_trainable()
-        if first:
-            keep_proposer(settings, path)
-        detector.resize = build(settings["resize"], "resize")
-        with distributed.first_alone():  # proposals are computed once and kept
-            training, validation = (
-                with_proposals(data.read(split), detector.proposer) for split in ("train", "val")
-            )
-        batches = Batches(
-            training,
-            batch_size=recipe.batch_size,
-            images_seen=recipe.most_images,
-            resize=detector.resize,
-            augment=build(settings["augment"], "augment"),
-            stride=detector.stride,
-            seed=settings["seed"],
-            workers=run["workers"],
-            pin=device.type == "cuda",
-            cache_mb=run["cache_mb"],
-            rank=distributed.rank(),
-            processes=distributed.processes(),
-        )
+        detector = _new_detector(settings, path)
+        training, validation = _datasets(settings, detector)
         train(
             detector,
-            batches,
-            recipe,
+            _batches(settings, training, detector, pin=device.type == "cuda"),
+            part(settings, "recipe"),
             path,
             device=device,
             precision=run["precision"],
@@ -103,6 +77,7 @@ def train_run(settings: Settings, path: Path, until: int | None = None) -> None:
             seed=settings["seed"],
             validate=validation_of(validation, run),
             until=until,
+            tensorboard=run.get("tensorboard", False),
         )
     if first and (now := status.read(path) or {}):
         minutes, seen = now.get("train_seconds", 0) / 60, now.get("images_seen", 0)
@@ -115,6 +90,53 @@ def _begin(settings: Settings, path: Path) -> None:
     if now.get("state") == "running":
         raise ValueError(f"{path} is being trained already, by {status.who(now)}")
     write_text(path / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
+
+
+def _new_detector(settings: Settings, path: Path) -> Detector:
+    """The detector as its training begins, from random weights or what `start` names.
+
+    Weights are not fetched where the run's checkpoint has them all. Raises ValueError for a
+    detector of which nothing would learn.
+    """
+    seed_everything(settings["seed"])
+    detector = build(settings["detector"], "detector")
+    first = distributed.is_first()
+    if not (path / checkpoint.FILE).exists():
+        start.begin(detector, settings, path if first else None)
+        detector.check_trainable()
+    if first:
+        keep_proposer(settings, path)
+    detector.resize = part(settings, "resize")
+    return detector
+
+
+def _datasets(settings: Settings, detector: Detector) -> tuple[Dataset, Dataset]:
+    """Train and val, with the regions that the detector looks at, computed once and kept."""
+    data = source(settings)
+    with distributed.first_alone():
+        training, validation = (
+            with_proposals(data.read(split), detector.proposer) for split in ("train", "val")
+        )
+    return training, validation
+
+
+def _batches(settings: Settings, training: Dataset, detector: Detector, *, pin: bool) -> Batches:
+    """What this process trains on, augmented. pin: in page-locked memory."""
+    recipe, run = part(settings, "recipe"), settings["runtime"]
+    return Batches(
+        training,
+        batch_size=recipe.batch_size,
+        images_seen=recipe.most_images,
+        resize=detector.resize,
+        augment=part(settings, "augment"),
+        stride=detector.stride,
+        seed=settings["seed"],
+        workers=run["workers"],
+        pin=pin,
+        cache_mb=run["cache_mb"],
+        rank=distributed.rank(),
+        processes=distributed.processes(),
+    )
 
 
 def validation_of(
@@ -173,17 +195,10 @@ def evaluate_run(
     dataset = source(settings).read(split)
     if not trained(path):
         raise ValueError(f"{path} is not trained to its end, so it is not scored")
-    if timed is None:
+    detector = timed
+    if detector is None:
         detector = attach(detzoo.load(path, run["device"]), path, settings)
-    else:
-        detector = timed
-    protocol = {
-        **identity(detector, detector.resize, run["device"], mode),
-        **provenance(settings, dataset),
-        "batch": batch_size,
-    }
-    if "decoder" in run:  # not the default
-        protocol["decoder"] = run["decoder"]
+    protocol = _protocol(detector, settings, run, dataset, batch_size, mode)
     suffix = "" if split == "test" else f"-{split}"
     before = read_or_empty(path / f"metrics{suffix}.json")
     if not again and before.get("fingerprint") == protocol:
@@ -191,31 +206,36 @@ def evaluate_run(
             thresholds.keep(path, resamples)
         return before
     with stage(path, "evaluate"), decoding_of(run):
-        truth, results, found = score(
-            detector,
-            dataset,
-            run["device"],
-            mode,
-            batch_size=batch_size,
-            backend=backend,
-            resamples=resamples,
-            max_dets=protocol["max_dets"],
-        )
+        how = {"batch_size": batch_size, "backend": backend, "resamples": resamples}
+        how["max_dets"] = protocol["max_dets"]
+        truth, results, found = score(detector, dataset, run["device"], mode, **how)
         found |= {"split": split, "score_threshold": protocol["score_threshold"]}
         found |= scored.notes_about(detector, dataset) | {"fingerprint": protocol}
-        if split == "test":
-            val = source(settings).read("val")
-            scored.keep_val(path, detector, val, protocol, batch_size, mode)
-        about = scored.write_detections(path, dataset, truth, results, found)
-        if split == "test":
-            heatmaps.keep(detector, about, path / "heatmaps.json")
-            if images:
-                photographs.keep(about, path)
-        write_json(path / f"metrics{suffix}.json", found)
+        val = source(settings).read("val") if split == "test" else None
+        scored.write(path, detector, dataset, val, (truth, results, found), mode, images=images)
         if split == "test":
             thresholds.keep(path, resamples)
     ap, ap50 = ("n/a" if found[k] is None else f"{found[k]:.3f}" for k in ("AP", "AP50"))
     note(f"AP {ap}, AP50 {ap50} on {split}")
+    return found
+
+
+def _protocol(
+    detector: Detector,
+    settings: Settings,
+    run: Mapping[str, Any],
+    dataset: Dataset,
+    batch_size: int,
+    mode: Mode,
+) -> dict[str, Any]:
+    """What a score is of, in the runtime `run`: the fingerprint of metrics.json."""
+    found = {
+        **identity(detector, detector.resize, run["device"], mode),
+        **provenance(settings, dataset),
+        "batch": batch_size,
+    }
+    if "decoder" in run:  # not the default
+        found["decoder"] = run["decoder"]
     return found
 
 

@@ -123,8 +123,8 @@ def search_all(
         print(f"{len(tasks)} searches are done already")
         return {t.folder: f["error"] for t in tasks if (f := finished(t.folder)) and f["error"]}
     print_plan(tasks[0])
-    seconds = estimates(open_tasks, at_once)
-    after = print_costs(tasks, runs, seconds, at_once)
+    parallel.propose_first([task.settings for task in open_tasks])  # whose bar estimates would hide
+    after = print_costs(tasks, runs, estimates(open_tasks, at_once), at_once)
     live = sys.stderr.isatty()
     options = {"tune": dict(wanted), "root": str(root)}
     with Table(lambda: [row(t) for t in tasks], at_once, sys.stderr, live, "searches", after):

@@ -7,6 +7,7 @@ import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ import torch
 from detzoo.engine import status
 from detzoo.speed.machine import cores
 from detzoo.workflow.live_table import clock
-from detzoo.workflow.settings import Settings, read_or_empty
+from detzoo.workflow.settings import Settings, one_line, read_or_empty
 from detzoo.workflow.space import LR, rates
 from detzoo.workflow.stages import train_run
 
@@ -42,10 +43,18 @@ def print_plan(task: Task) -> None:
         print(f"  {name}: {'a decade to either side of its own rate' if default else dimension}")
 
 
-def estimates(tasks: Sequence[Task], at_once: int) -> dict[str, float]:
-    """label -> seconds an image: of the search so far, else of a few steps that are made for it.
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds of training an image; NaN where a few steps failed, and then the problem."""
 
-    at_once: how many searches share the cores. NaN where the steps fail; the search says why.
+    seconds: float
+    problem: str = ""
+
+
+def estimates(tasks: Sequence[Task], at_once: int) -> dict[str, Estimate]:
+    """label -> of the search so far, else of a few steps that are made for it.
+
+    at_once: how many searches share the cores.
     """
     found = {}
     threads = torch.get_num_threads()
@@ -53,34 +62,40 @@ def estimates(tasks: Sequence[Task], at_once: int) -> dict[str, float]:
     for task in tasks:
         now = read_or_empty(task.folder / status.FILE)
         if now.get("images_seen") and now.get("train_seconds"):
-            found[task.settings["label"]] = now["train_seconds"] / now["images_seen"]
+            estimate = Estimate(now["train_seconds"] / now["images_seen"])
         else:
-            found[task.settings["label"]] = probe(task.settings)
+            estimate = probe(task.settings)
+        found[task.settings["label"]] = estimate
     torch.set_num_threads(threads)
     return found
 
 
-def probe(settings: Settings) -> float:
-    """Seconds of training an image, from a few steps into a folder that is thrown away."""
-    batch = settings["recipe"]["batch_size"]
-    recipe = {key: value for key, value in settings["recipe"].items() if key != "minutes"}
-    recipe |= {"images_seen": PROBED * batch, "val_points": 0}
+def probe(settings: Settings) -> Estimate:
+    """From a few steps into a folder that is thrown away, as they are at the beginning of the
+    training: without validation, and at a rate that is still small, so that they stay finite."""
+    recipe = {k: v for k, v in settings["recipe"].items() if k not in ("minutes", "patience")}
+    batch, budget = recipe["batch_size"], recipe["images_seen"]
+    images = PROBED * batch
+    recipe |= {"images_seen": images, "val_points": 0}
+    recipe["lr"] *= min(1.0, images / budget)
     with tempfile.TemporaryDirectory() as folder:
         try:
             with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
                 train_run({**settings, "recipe": recipe}, Path(folder))
             with open(Path(folder) / "log.csv", newline="", encoding="utf-8") as file:
                 points = [float(line["seconds"]) for line in csv.DictReader(file)]
-        except Exception:
-            return float("nan")
-    return (points[-1] - points[0]) / (batch * (len(points) - 1))
+        except Exception as error:  # the search will meet it too, and say it in full
+            return Estimate(math.nan, one_line(error))
+    return Estimate((points[-1] - points[0]) / (batch * (len(points) - 1)))
 
 
 def print_costs(
-    tasks: Sequence[Task], runs: Sequence[Settings], seconds: Mapping[str, float], at_once: int
+    tasks: Sequence[Task], runs: Sequence[Settings], found: Mapping[str, Estimate], at_once: int
 ) -> float | None:
-    """The cost of each detector and of all; gives the seconds of the winners' trainings."""
+    """Print the cost of each detector and of all; gives the seconds of the winners' trainings, None
+    where one is not known."""
     tuning = winners = 0.0
+    unknown = []
     for task in tasks:
         label = task.settings["label"]
         if task.done:
@@ -88,26 +103,28 @@ def print_costs(
             continue
         seen = read_or_empty(task.folder / status.FILE).get("images_seen") or 0
         own = [run for run in runs if run["label"] == label]
-        left = seconds[label] * max(0, task.total - seen)
-        then = sum(_budget(run, seconds[label]) for run in own)
-        print(f"  {label}: {clock_of(left)} of tuning, then {clock_of(then)} ({len(own)} seeds)")
+        if problem := found[label].problem:
+            print(f"  {label}: its cost is not known, for its first steps failed: {problem}")
+            unknown.append(label)
+            continue
+        each = found[label].seconds
+        left = each * max(0, task.total - seen)
+        then = sum(_budget(run, each) for run in own)
+        print(f"  {label}: {clock(left)} of tuning, then {clock(then)} ({len(own)} seeds)")
         tuning, winners = tuning + left, winners + then
     whole = (tuning + winners) / at_once
+    without = f", without {', '.join(unknown)}" if unknown else ""
     print(
-        f"together about {clock_of(whole)} with {at_once} at once, of which tuning "
-        f"{clock_of(tuning / at_once)}: by the time of a step now, validation not counted"
+        f"together about {clock(whole)} with {at_once} at once{without}, of which tuning "
+        f"{clock(tuning / at_once)}: by the time of a step now, validation not counted"
     )
-    return None if math.isnan(winners) else winners / at_once
+    return None if unknown else winners / at_once
 
 
 def _budget(run: Settings, seconds: float) -> float:
     """The seconds of a winner's training."""
     minutes = run["recipe"].get("minutes")
     return 60 * minutes if minutes else seconds * run["recipe"]["images_seen"]
-
-
-def clock_of(seconds: float) -> str:
-    return "?" if math.isnan(seconds) else clock(seconds)
 
 
 def shown(value: object) -> str:
