@@ -28,7 +28,7 @@ from detzoo.data.image import (
 from detzoo.data.proposals import Grid, Proposer
 from detzoo.imagefile import Exif, ImageFile
 from detzoo.ops import boxes as box_ops
-from detzoo.ops.constants import constant
+from detzoo.ops.padding import inside
 from detzoo.ops.precision import float32_as
 from detzoo.ops.select import select
 from detzoo.types import Candidates, Detections, Images, Target, to_cpu
@@ -211,12 +211,8 @@ class Detector(nn.Module, abc.ABC):
         pixels = images.pixels
         scale = 1 / 255 if pixels.dtype == torch.uint8 else 1.0
         x = (pixels.float() * scale - self.mean) / self.std
-        height, width = x.shape[-2:]
-        if any(size != (height, width) for size in images.sizes):
-            limits = constant(images.sizes, x.device)
-            rows = torch.arange(height, device=x.device) < limits[:, :1]  # (B, H)
-            columns = torch.arange(width, device=x.device) < limits[:, 1:]  # (B, W)
-            x = x * (rows[:, None, :, None] & columns[:, None, None, :])
+        if (mask := inside(images.sizes, x.shape[-2:], x.device)) is not None:
+            x = x * mask[:, None]
         return x
 
     def picture_of(self, source: Any, resize: Resize | None = None) -> Picture:

@@ -160,6 +160,7 @@ PAPERS = {
     "faster_rcnn": {"edge_anchors": False, "post_nms": [2000, 300], "box_beta": 1.0},
     "retinanet": {"force_match": False, "box_beta": 0.11, "tower_norm": False},
     "cornernet": {"max_pairs": 1000, "max_distance": 0.5, "pull_weight": 0.1},
+    "detr": {"two_stage": False, "denoising": 0},
 }
 
 

@@ -42,6 +42,7 @@ from detzoo.detector import Detector
 from detzoo.nn.backbones import Backbone
 from detzoo.nn.tied import save_tied_once
 from detzoo.ops import boxes as box_ops
+from detzoo.ops.padding import inside
 from detzoo.ops.select import top_candidates
 from detzoo.types import Candidates, Images, Target
 
@@ -164,11 +165,9 @@ class TransformersDetector(Detector):
         pixels, sizes = self.normalise(images), images.sizes
         padded = tuple(pixels.shape[-2:])
         given: dict[str, Any] = {}
-        if not self.what.hybrid and any(size != padded for size in sizes):
-            ends = torch.tensor(sizes).to(pixels.device, non_blocking=True)
-            rows, columns = (torch.arange(n, device=pixels.device) for n in padded)
-            rows, columns = rows < ends[:, :1], columns < ends[:, 1:]
-            given["pixel_mask"] = (rows[:, :, None] & columns[:, None]).long()  # (B, H, W)
+        mask = None if self.what.hybrid else inside(sizes, padded, pixels.device)
+        if mask is not None:
+            given["pixel_mask"] = mask.long()
         reach = [padded] * len(sizes) if self.what.hybrid else sizes
         scale = torch.tensor([[(w, h, w, h)] for h, w in reach], dtype=torch.float32)
         scale = scale.to(pixels.device, non_blocking=True)

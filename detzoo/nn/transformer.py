@@ -1,4 +1,4 @@
-"""Transformer layers of DETR's kind (Carion 2020, arXiv:2005.12872, appendix A.3).
+"""The transformer of DETR's kind (Carion 2020, arXiv:2005.12872, appendix A.3).
 
 Norms come after the sums, and positions are added to queries and keys at every attention, never to
 the values. Shape letters: B images, S keys, N queries, D channels, E heads.
@@ -7,6 +7,7 @@ the values. Shape letters: B images, S keys, N queries, D channels, E heads.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +15,9 @@ from torch import Tensor, nn
 
 
 class Attention(nn.Module):
-    """forward: (B, N, D) queries, (B, S, D) keys, (B, S, D) values, mask (B, 1, 1, S) -> (B, N, D).
+    """forward: (B, N, D) queries, (B, S, D) keys, (B, S, D) values, mask -> (B, N, D).
 
-    mask: True where a key may be looked at; None: everywhere.
+    mask: (B, 1, N or 1, S) bool, True where a key may be looked at; None: everywhere.
     """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
@@ -59,7 +60,10 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """forward: (B, N, D), its positions, (B, S, D) memory, its positions, mask -> (B, N, D)."""
+    """forward: (B, N, D), its positions, (B, S, D) memory, its positions, masks -> (B, N, D).
+
+    mask: of the memory's cells; sees: which query may look at which (see Attention).
+    """
 
     def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -76,13 +80,85 @@ class DecoderLayer(nn.Module):
         memory: Tensor,
         positions: Tensor | None,
         mask: Tensor | None,
+        sees: Tensor | None = None,
     ) -> Tensor:
         placed = x + query_positions
-        x = self.norms[0](x + self.drop(self.self_attention(placed, placed, x)))
+        x = self.norms[0](x + self.drop(self.self_attention(placed, placed, x, sees)))
         keys = _placed(memory, positions)
         found = self.cross_attention(x + query_positions, keys, memory, mask)
         x = self.norms[1](x + self.drop(found))
         return self.norms[2](x + self.drop(self.feed_forward(x)))
+
+
+class Memory(NamedTuple):
+    cells: Tensor  # (B, S, D)
+    places: Tensor | None  # (B, S, D), for the decoder
+    inside: Tensor | None  # (B, 1, 1, S) bool: no padding; None: there is none
+
+
+class Transformer(nn.Module):
+    """encode: a map -> Memory; decode: queries that look at it -> (L, B, N, D).
+
+    boxed: a query's position is made of a box; otherwise it is a free vector, `queries` of them.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        hidden: int,
+        encoder_layers: int,
+        decoder_layers: int,
+        queries: int,
+        dropout: float,
+        position: str,
+        boxed: bool = False,
+    ) -> None:
+        super().__init__()
+        layer = (width, heads, hidden, dropout)
+        self.encoder = nn.ModuleList(EncoderLayer(*layer) for _ in range(encoder_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(*layer) for _ in range(decoder_layers))
+        self.norm = nn.LayerNorm(width)
+        self.queries = None if boxed else nn.Embedding(queries, width)
+        if boxed:
+            layers = nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, width)
+            self.place = nn.Sequential(*layers)
+        self.position = position
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)  # section 4
+
+    def encode(self, x: Tensor, mask: Tensor | None) -> Memory:
+        """(B, D, H, W), mask (B, H, W) bool, True in the image; None: no padding."""
+        shown = x.new_ones(len(x), *x.shape[2:], dtype=torch.bool) if mask is None else mask
+        places = sine_positions(shown, x.shape[1]).flatten(1, 2).to(x.dtype)  # (B, S, D)
+        inside = None if mask is None else mask.flatten(1)[:, None, None]
+        cells = x.flatten(2).mT
+        if self.position == "input":
+            cells = cells + places
+        for layer in self.encoder:
+            cells = layer(cells, places if self.position == "attention" else None, inside)
+        return Memory(cells, places if self.position in ("attention", "decoder") else None, inside)
+
+    def decode(
+        self,
+        memory: Memory,
+        boxes: Tensor | None = None,
+        content: Tensor | None = None,
+        sees: Tensor | None = None,
+    ) -> Tensor:
+        """boxes: (B, N, 4) centre and size, the queries' places. content: (B, N, D), what they know
+        (None: zeros, section 3.2). sees: which sees which (see DecoderLayer)."""
+        if boxes is None:
+            query = self.queries.weight.expand(len(memory.cells), -1, -1)
+        else:
+            waves = [sine_of(part, memory.cells.shape[2]) for part in boxes.split(2, -1)]
+            query = self.place(torch.cat(waves, -1).to(memory.cells.dtype))  # (B, N, D)
+        found, layers = torch.zeros_like(query) if content is None else content, []
+        for layer in self.decoder:
+            found = layer(found, query, *memory, sees)
+            layers.append(self.norm(found))
+        return torch.stack(layers)
 
 
 def _placed(x: Tensor, positions: Tensor | None) -> Tensor:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor
 
 
 def solve_assignment(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -46,3 +48,22 @@ def solve_assignment(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             if former == row:
                 break
     return np.arange(rows), partner
+
+
+def assign_batch(cost: Tensor, real: Tensor) -> Tensor:
+    """(L, B, N, M) costs -> (L, B, M) int64: which of N each of M has for itself; -1: none.
+
+    real: (B, M) bool, who takes part; of those as many as there are of N have one. A cost that is
+    no number counts as 0, and an infinite one as large. All problems go to the host at once, where
+    they are solved one by one.
+    """
+    layers, batch = cost.shape[:2]
+    single = real.expand(layers, -1, -1)[..., None]  # beside them, to wait once
+    table = torch.cat([cost.nan_to_num().mT, single], 3).cpu().numpy()  # (L, B, M, N + 1)
+    chosen = torch.full(table.shape[:3], -1)
+    for layer in range(layers):
+        for image in range(batch):
+            objects = table[0, image, :, -1].nonzero()[0]
+            rows, columns = solve_assignment(table[layer, image, objects, :-1])
+            chosen[layer, image, objects[rows]] = torch.from_numpy(columns)
+    return chosen.to(cost.device, non_blocking=True)

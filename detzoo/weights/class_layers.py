@@ -68,7 +68,7 @@ _LAYERS: dict[type[Detector], Callable[[Any], dict[str, Layout]]] = {
     RetinaNet: lambda d: {r"head\.logits": PLAIN},
     FCOS: lambda d: {r"head\.logits": PLAIN},
     SSD: lambda d: {r"head\.logits\.\d+": LAST},
-    DETR: lambda d: {r"head\.logits": LAST},
+    DETR: lambda d: {r"(encoder_)?head\.logits": LAST, "label_embedding": PLAIN},
     YOLO: lambda d: (
         {r"head\.layers\.4": Layout(5 * d.predictors * d.grid**2, d.grid**2)}
         if hasattr(d.head, "layers")  # fully connected: an answer's cells lie together

@@ -32,17 +32,18 @@ HEIGHT, WIDTH = 64, 96
 SMALL = {"channels": 64, "head_channels": 16, "upsample_channels": 16, "chunk": 7}
 MOST = 30  # detections
 # What gets a gradient of zeros at these pixels. All regions of a small image are read from P2
-# (RegionFeatures.canonical_size), and Fast R-CNN has no RPN that reads P3 to P5. DETR's first
-# decoder layer has zeros for the values of its self-attention, at any size; so have its relatives.
+# (RegionFeatures.canonical_size), and Fast R-CNN has no RPN that reads P3 to P5. The first decoder
+# layer of DETR's relatives has zeros for the values of its self-attention, at any size.
 EXEMPT = {
     "fast_rcnn": r"neck\.smooth\.[123]\.(weight|bias)",
-    "detr": r"transformer\.decoder\.0\.self_attention\.value\.weight",
     "transformers/detr": r"model\.model\.decoder\.layers\.0\.self_attn\.v_proj\.weight",
     **dict.fromkeys(
         ("transformers/conditional_detr", "transformers/dab_detr"),
         r"model\.model\.decoder\.layers\.0\.self_attn\.\w*(content|v|value)_proj\.weight",
     ),
 }
+
+NO_NOISE = {"box_noise": 0.0, "label_noise": 0.0}  # of denoising
 
 
 def make(name: str, **settings: float) -> Detector:
@@ -394,9 +395,10 @@ def test_the_mean_of_two_processes_losses_is_the_whole_batch_s(
     name: str, truth: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     detector = copy.deepcopy(shared(name)).eval()  # batch norm sees each image for itself
-    for part in ("rpn_batch", "roi_batch"):  # all regions, so that nothing is drawn
+    # All regions, and no noise, so that nothing is drawn
+    for part, value in {"rpn_batch": 10**6, "roi_batch": 10**6, **NO_NOISE}.items():
         if hasattr(detector, part):
-            setattr(detector, part, 10**6)
+            setattr(detector, part, value)
     images, targets = batch(WIDTH, WIDTH), TRUTHS[truth]
     whole = step(detector, images, targets)
     parts = [

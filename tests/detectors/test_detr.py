@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from detzoo.detectors import detr
 from detzoo.detectors.detr import DETR, Outputs
 from detzoo.nn import Backbone
 from detzoo.nn.transformer import sine_of, sine_positions
@@ -127,9 +128,13 @@ def test_an_image_s_padding_changes_nothing():
     alone = Images(batch(*SIZES).pixels[1:], batch(*SIZES).frames[1:])
     wide = nn.functional.pad(alone.pixels, (0, 64, 0, 32))
     with torch.no_grad():
-        narrow = detector.transformer(*features(detector, alone))
-        padded = detector.transformer(*features(detector, Images(wide, alone.frames)))
+        narrow = look(detector, *features(detector, alone))
+        padded = look(detector, *features(detector, Images(wide, alone.frames)))
     torch.testing.assert_close(padded, narrow, rtol=1e-4, atol=1e-5)
+
+
+def look(detector: DETR, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    return detector.transformer.decode(detector.transformer.encode(x, mask))
 
 
 def features(detector: DETR, images: Images) -> tuple[torch.Tensor, torch.Tensor]:
@@ -161,29 +166,149 @@ def test_without_positions_a_shuffled_map_is_the_same(position):
     x = torch.randn(1, 32, 2, 3)
     shuffled = x.flatten(2)[..., [4, 2, 0, 5, 1, 3]].view_as(x)
     with torch.no_grad():
-        same = torch.allclose(
-            detector.transformer(x, None), detector.transformer(shuffled, None), atol=1e-5
-        )
+        same = torch.allclose(look(detector, x, None), look(detector, shuffled, None), atol=1e-5)
     assert same == (position == "none")
 
 
-def test_an_anchored_query_looks_from_its_point():
-    """Where the head says nothing, a box lies on its point; moved, the point takes it along."""
+def test_an_anchored_query_looks_from_its_box() -> None:
+    """A box is first its query's own; moved, the query takes it along and looks elsewhere."""
     detector = make(anchored=True)
     with torch.no_grad():
-        for parameter in detector.head.boxes[-1].parameters():
-            parameter.zero_()
         before = detector.network(batch(*SIZES))
-        points = detector.transformer.anchors.sigmoid()
-        torch.testing.assert_close(before.boxes[..., :2], points.expand_as(before.boxes[..., :2]))
-        assert points.min() > 0 and points.max() < 1 and points.std() > 0.1
-        detector.transformer.anchors += 1
+        own = detector.anchors.sigmoid()
+        torch.testing.assert_close(before.boxes, own.expand_as(before.boxes))
+        assert own.min() > 0 and own.max() < 1 and own[:, :2].std() > 0.1
+        torch.testing.assert_close(own[:, 2:], torch.full((QUERIES, 2), 0.1))
+        detector.anchors += 1
         after = detector.network(batch(*SIZES))
-        assert not torch.allclose(before.logits, after.logits), "it looks elsewhere too"
-        assert (after.boxes[..., :2] > before.boxes[..., :2]).all()
+        assert not torch.allclose(before.logits, after.logits)
+        assert (after.boxes > before.boxes).all()
     sum(detector.losses(detector.network(batch(*SIZES)), TRUTH).values()).backward()
-    learnt = [detector.transformer.anchors, *detector.transformer.place.parameters()]
+    learnt = [detector.anchors, *detector.transformer.place.parameters()]
     assert all(parameter.grad.any() for parameter in learnt)
+
+
+LEARNS = {"two_stage": True, "denoising": 12}
+
+
+def test_a_cell_s_box_begins_in_its_middle_and_the_best_become_queries() -> None:
+    """An image of 64 x 96 has 2 x 3 cells of 32 pixels; the box layers begin with zeros."""
+    detector = make(two_stage=True, queries=2)
+    with torch.no_grad():
+        outputs = detector.network(batch((64, 96)))
+        x, y = outputs.proposals.boxes[0, 0, :, 0], outputs.proposals.boxes[0, 0, :, 1]
+        torch.testing.assert_close(x, torch.tensor([16, 48, 80, 16, 48, 80]) / 96)
+        torch.testing.assert_close(y, torch.tensor([16, 16, 16, 48, 48, 48]) / 64)
+        torch.testing.assert_close(outputs.proposals.boxes[..., 2:], torch.full((1, 1, 6, 2), 0.1))
+        logits = torch.zeros(1, 1, 6, K + 1)
+        logits[0, 0, 4, 1] = logits[0, 0, 2, 0] = 5.0
+        logits[0, 0, 2, 3] = 2.0  # less sure
+        best = detector.best_proposals(outputs.proposals._replace(logits=logits))
+    torch.testing.assert_close(best, outputs.proposals.boxes[0][:, [2, 4]])
+    torch.testing.assert_close(outputs.boxes[0, 0], outputs.boxes[1, 0])  # nothing is corrected yet
+
+
+def test_cells_of_the_padding_are_nothing_and_no_query() -> None:
+    detector = make(two_stage=True, queries=2)
+    with torch.no_grad():
+        detector.encoder_head.logits.bias[0] = 30.0  # objects everywhere
+        outputs = detector.network(batch((64, 32), (64, 96)))  # a column of three, and all three
+        nothing = outputs.proposals.logits[0].softmax(-1)[..., -1]
+        boxes = detector.best_proposals(outputs.proposals)
+    assert (nothing[0] > 0.99).tolist() == [False, True, True] * 2 and (nothing[1] < 0.01).all()
+    assert (boxes[0, :, 0] == 0.5).all()
+
+
+@pytest.mark.parametrize("settings", [LEARNS, {"anchored": True, "denoising": 12}])
+def test_other_groups_and_queries_know_nothing_of_a_group_s_noise(
+    settings: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three objects, four groups; the boxes and labels of the second are changed."""
+    detector, images = make(**settings), batch(*SIZES)
+    found = []
+    for change in (False, True):
+
+        def noise(boxes, labels, *, groups, change=change, **_):
+            boxes, labels = boxes.repeat(1, groups, 1), labels.repeat(1, groups)
+            if change:
+                boxes[:, 3:6] = 0.7
+                labels[:, 3:6] = 1
+            return boxes, labels
+
+        monkeypatch.setattr(detr, "add_noise", noise)
+        with torch.no_grad():
+            found.append(detector.network(images, TRUTH))
+    for one, other in zip(found[0][:2], found[1][:2], strict=True):
+        assert torch.equal(one, other), "a query was told"
+    for one, other in zip(found[0].denoised, found[1].denoised, strict=True):
+        assert one.shape[2] == 12
+        differs = (one != other).flatten(3).any(-1).any(0)  # (B, G M)
+        assert not differs[:, [0, 1, 2, *range(6, 12)]].any(), "a group was told"
+        assert differs[:, 3].all()
+
+
+def test_a_perfect_denoiser_costs_nothing_and_an_image_has_as_many_groups_as_fit() -> None:
+    detector = make(**LEARNS, box_noise=0.0, label_noise=0.0)
+    truth = pad_targets(TRUTH)
+    outputs = detector.network(batch(*SIZES), TRUTH)
+    logits = torch.full((2, 2, 12, K + 1), -20.0)
+    logits.scatter_(3, truth.labels.repeat(1, 4).expand(2, -1, -1)[..., None], 20.0)
+    boxes = box_ops.to_cxcywh(truth.boxes / outputs.scale).repeat(1, 4, 1).expand(2, -1, -1, -1)
+    perfect_outputs = outputs._replace(denoised=detr.Predictions(logits, boxes))
+    assert detector.losses(perfect_outputs, TRUTH)["denoising"] < 1e-5
+    shifted = perfect_outputs._replace(denoised=detr.Predictions(logits, boxes + 0.01))
+    wanted = 2 * 4 * 0.01 * 5  # two layers, four sides, the weight of L1; the mean over objects
+    l1_alone = make(**LEARNS, box_loss="l1").losses(shifted, TRUTH)["denoising"].item()
+    assert l1_alone == pytest.approx(wanted, rel=1e-3)
+    many = target(*((i, i, i + 20, i + 20, i % K) for i in range(13)))
+    for objects, expected in ((12, 12), (7, 7), (13, 0)):
+        few = many[torch.arange(objects)]
+        outputs = detector.network(batch((64, 64)), [few])
+        assert outputs.denoised.boxes.shape[2] == expected
+        losses = detector.losses(outputs, [few])
+        assert all(value.isfinite() for value in losses.values())
+        assert (losses["denoising"] == 0) == (expected == 0)
+        detector.zero_grad()
+        sum(losses.values()).backward()
+        assert detector.label_embedding.weight.grad is not None, "DDP waits for every one"
+
+
+def test_a_crowd_is_denoised_by_nobody() -> None:
+    """Neither asked for nor seen: with it and without it the losses are the same."""
+    objects = [(4, 8, 36, 40, 0), (30, 20, 62, 60, 2)]
+    detector = make(**LEARNS, box_noise=0.0, label_noise=0.0)
+    rows = target(*objects)
+    with_crowd = Target(rows.boxes, rows.labels, torch.tensor([False, True]))
+    losses, denoised = [], []
+    for truth in (with_crowd, rows[:1]):
+        with torch.no_grad():
+            outputs = detector.network(batch((64, 96)), [truth])
+            losses.append(detector.losses(outputs, [truth])["denoising"].item())
+            denoised.append(outputs.denoised.boxes[:, :, :1])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    torch.testing.assert_close(denoised[0], denoised[1])
+
+
+def test_a_cell_in_a_crowd_is_a_negative_for_nothing() -> None:
+    detector = make(two_stage=True)
+    with torch.no_grad():
+        detector.encoder_head.logits.bias[0] = 30.0
+        outputs = detector.network(batch((64, 64)))
+        everywhere = target((0, 0, 64, 64, 0), crowd=True)
+        assert detector.losses(outputs, [target()])["proposals"] > 1
+        assert detector.losses(outputs, [everywhere])["proposals"] == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"denoising": 12}, "detector.denoising is 12, which needs queries with boxes"),
+        ({"anchored": True, "two_stage": True}, "both true.*choose one"),
+    ],
+)
+def test_queries_that_contradict_are_refused(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(**settings)
 
 
 def test_the_sine_of_a_point_is_that_of_the_cell_that_ends_there():

@@ -4,11 +4,12 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from detzoo.ops.assignment import solve_assignment
+from detzoo.ops.assignment import assign_batch, solve_assignment
 
 SHAPES = st.tuples(st.integers(0, 4), st.integers(0, 4))
 FEW = st.integers(-3, 3).map(float)  # few values, so that many tie
@@ -52,3 +53,12 @@ def test_the_sum_is_scipy_s_optimum(shape):
 def test_what_is_no_number_is_refused(value):
     with pytest.raises(ValueError, match="not finite"):
         solve_assignment(np.array([[0.0, value]]))
+
+
+def test_a_batch_of_problems_literally():
+    """Two images, three columns; the second image's last row takes no part, and nan counts as 0."""
+    cost = torch.tensor([[[[1.0, 1], [2, 8], [9, 9]], [[5.0, -9], [float("nan"), -9], [7, -9]]]])
+    real = torch.tensor([[True, True], [True, False]])
+    assert assign_batch(cost, real).tolist() == [[[1, 0], [1, -1]]]
+    assert assign_batch(cost.repeat(2, 1, 1, 1), real).shape == (2, 2, 2)
+    assert assign_batch(cost[:, :, :1], real).tolist() == [[[0, -1], [0, -1]]]  # one for two
