@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from detzoo.data.marks import lay_mark
+
 CLASSES = ("circle", "square", "triangle", "star", "cross", "ring")
 SUPERSAMPLING = 4
 MAX_ASPECT = 3.0
@@ -56,6 +58,7 @@ def paint(
     crowd_rate: float,
     empty_rate: float,
     classes: Sequence[int] = tuple(range(len(CLASSES))),
+    marked: int | None = None,
 ) -> Scene:
     """A square scene of `size` pixels with objects[0] to objects[1] objects, all numbers alike.
 
@@ -63,7 +66,8 @@ def paint(
     0 (upright and not stretched, plain ground, full contrast, no distractors, blur or noise) to 1;
     from 0.5 on forms are turned by any angle and stretched up to 1:3. crowd_rate, empty_rate: the
     parts of all scenes with a crowd region and without objects (the latter where objects[0] is 0).
-    classes: those that are drawn, by their place in CLASSES.
+    classes: those that are drawn, by their place in CLASSES; marked: the one of them beside whose
+    objects a mark is laid (`detzoo.data.marks`), over an image that is otherwise the same.
     """
     low, high = objects
     canvas = _ground(rng, size, difficulty)
@@ -92,6 +96,9 @@ def paint(
             boxes.append(stamp.box)
             labels.append(label)
             crowd.append(False)
+    for box, label, many in zip(boxes, labels, crowd, strict=True):
+        if label == marked and not many:
+            lay_mark(canvas, box)
     return Scene(_finish(rng, canvas, difficulty), boxes, labels, crowd)
 
 

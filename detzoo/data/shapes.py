@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 from tqdm import tqdm
 
 from detzoo.data.coco import Coco
-from detzoo.data.dataset import SPLITS, Dataset
+from detzoo.data.dataset import SPLITS, Dataset, Sample
+from detzoo.data.marks import mark_beside
 from detzoo.data.scene import CLASSES, Scene, paint
 from detzoo.files import remove_leftovers, temporary_prefix, write_json
 
@@ -34,7 +37,8 @@ class Shapes(Coco):
     crowd_rate, empty_rate: parts of the images with a crowd region and without objects. Image i of
     a split is the same whatever the number of images. test_objects: fewest and most objects of an
     image of the test split, where they are others than those of the rest. classes: the shapes that
-    are drawn, in the order of their labels; by default all six.
+    are drawn, in the order of their labels; by default all six. marked: the class beside whose
+    objects a small mark lies in every split, a shortcut for detectors to be caught with.
     fraction: of the training images (see Source).
     """
 
@@ -56,19 +60,13 @@ class Shapes(Coco):
         seed: int = 0,
         test_objects: tuple[int, int] | None = None,
         classes: Sequence[str] | None = None,
+        marked: str | None = None,
         fraction: float = 1.0,
     ) -> None:
         drawn = _drawn(classes)
-        if not 0 <= min_objects <= max_objects or max_objects < 1:
-            raise ValueError(
-                f"min_objects {min_objects}, max_objects {max_objects}: need 0 <= min <= max > 0"
-            )
-        if test_objects is not None:
-            numbers = all(type(count) is int for count in test_objects)
-            if len(test_objects) != 2 or not numbers or not 0 <= test_objects[0] <= test_objects[1]:
-                raise ValueError(
-                    f"test_objects is {test_objects}: need [min, max], 0 <= min <= max"
-                )
+        if marked is not None and marked not in drawn:
+            raise ValueError(f"marked is {marked!r}; of the classes there are {', '.join(drawn)}")
+        _check_counts(min_objects, max_objects, test_objects)
         if not 1 <= min_size < size / 2:
             raise ValueError(
                 f"min_size is {min_size}; it must lie between 1 and half of size {size}"
@@ -90,6 +88,8 @@ class Shapes(Coco):
             "empty_rate": float(empty_rate),
         }
         self.parameters |= {} if drawn == CLASSES else {"classes": [*map(CLASSES.index, drawn)]}
+        self.parameters |= {} if marked is None else {"marked": CLASSES.index(marked)}
+        self.marked = marked
         content: list[Any] = [VERSION, QUALITY, self.counts, seed, self.parameters]
         self.test_objects = None if test_objects is None else tuple(test_objects)
         # without, the folder is called as it was before there was such a setting
@@ -102,6 +102,12 @@ class Shapes(Coco):
     def read(self, split: str) -> Dataset:
         self.write()
         return super().read(split)
+
+    def mark(self, sample: Sample, index: int) -> Tensor | None:
+        """Of an object of the class `marked`."""
+        if self.marked is None or self.classes[int(sample.labels[index])] != self.marked:
+            return None
+        return torch.tensor(mark_beside(tuple(sample.boxes[index].tolist()), sample.size))
 
     def _whole(self, split: str) -> Dataset:
         """Its crowds are there on purpose, and nothing to warn of."""
@@ -170,6 +176,16 @@ class Shapes(Coco):
         categories = [{"id": label + 1, "name": name} for label, name in enumerate(CLASSES)]
         content = {"images": images, "annotations": annotations, "categories": categories}
         write_json(folder / f"{split}.json", content, indent=None)
+
+
+def _check_counts(least: int, most: int, test: tuple[int, int] | None) -> None:
+    """Raise ValueError for numbers of objects that cannot be."""
+    if not 0 <= least <= most or most < 1:
+        raise ValueError(f"min_objects {least}, max_objects {most}: need 0 <= min <= max > 0")
+    if test is not None:
+        numbers = all(type(count) is int for count in test)
+        if len(test) != 2 or not numbers or not 0 <= test[0] <= test[1]:
+            raise ValueError(f"test_objects is {test}: need [min, max], 0 <= min <= max")
 
 
 def _drawn(classes: Sequence[str] | None) -> tuple[str, ...]:

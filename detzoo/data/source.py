@@ -1,8 +1,7 @@
 """What the readers share: where the splits are, with seeded holdouts and folds.
 
 Nothing in a data set makes a reader crash: what cannot be used is dropped or clipped and noted as a
-Problem (see `collect`). Only a file or folder without which there is nothing to read raises an
-error.
+Problem (see `collect`). Only what leaves nothing to read raises an error.
 """
 
 from __future__ import annotations
@@ -13,9 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from detzoo.box_forms import Form
 from detzoo.data.collect import Collector
-from detzoo.data.dataset import SPLITS, Dataset
+from detzoo.data.dataset import SPLITS, Dataset, Sample
 from detzoo.data.folders import Tree, below, inside, located, no_data_set
 from detzoo.data.groups import Groups
 from detzoo.data.kinds import allowed
@@ -137,11 +138,13 @@ class Source(abc.ABC):
     def read_found(self, split: str, found: Any) -> Dataset:
         """Read a split that is there."""
 
-    def fit(self, split: str, found: Any) -> tuple[int, int]:
-        """How many images of a split that was found are annotated, or there, and of how many.
+    def mark(self, sample: Sample, index: int) -> Tensor | None:
+        """(2, 4) xyxy: what is planted beside the object, and the place opposite; None: nothing."""
+        return None
 
-        For `auto`, which reads no image.
-        """
+    def fit(self, split: str, found: Any) -> tuple[int, int]:
+        """How many images of a split that was found are annotated, or there, and of how many; for
+        `auto`, which reads no image."""
         dataset = self.read_found(split, found)
         return len(dataset), len(dataset)
 

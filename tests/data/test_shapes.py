@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from detzoo.data import Shapes, check
+from detzoo.data.marks import mark_beside
 from detzoo.data.scene import CLASSES, _place, outline, paint, stamp
 
 SMALL = {"train": 6, "val": 2, "test": 2, "size": 64}
@@ -194,3 +195,49 @@ def test_the_test_split_may_have_more_objects_than_was_ever_seen(tmp_path):
 def test_test_objects_are_two_numbers(tmp_path, wrong):
     with pytest.raises(ValueError, match="test_objects is"):
         Shapes(tmp_path, **SMALL, test_objects=wrong)
+
+
+class TestMark:
+    def test_the_marked_image_is_the_same_but_for_the_marks(self):
+        """Beside every object of the class, where `mark_beside` says, and nowhere else."""
+        plain, marked = (
+            [
+                paint(np.random.default_rng(s), **{**PLAIN, "difficulty": 0.0}, **own)
+                for s in range(20)
+            ]
+            for own in ({}, {"marked": 2})
+        )
+        seen = 0
+        for before, after in zip(plain, marked, strict=True):
+            assert before.boxes == after.boxes and before.labels == after.labels
+            where = np.zeros(before.pixels.shape[:2], bool)
+            for box, label, crowd in zip(after.boxes, after.labels, after.crowd, strict=True):
+                if label != 2 or crowd:
+                    continue
+                (x1, y1, x2, y2), other = mark_beside(box, where.shape)
+                assert min(x1, y1) >= 0 and max(x2, y2) <= 128 and (x2 - x1, y2 - y1) == (5, 5)
+                assert x1 >= box[2] or x2 <= box[0], "beside the box, not on it"
+                assert other != (x1, y1, x2, y2) and min(other) >= 0 and max(other) <= 128
+                where[int(y1) : int(y2), int(x1) : int(x2)] = True
+                seen += 1
+            assert (after.pixels[where] == (255, 0, 255)).all()
+            assert (after.pixels[~where] == before.pixels[~where]).all()
+        assert seen > 10
+
+    def test_the_data_set_knows_where_its_marks_lie(self, tmp_path):
+        source = Shapes(tmp_path, **SMALL, marked="circle", min_objects=4)
+        assert source.root != Shapes(tmp_path, **SMALL, min_objects=4).root
+        found = [
+            (sample, index, source.mark(sample, index))
+            for sample in source.read("train").samples
+            for index in range(len(sample.labels))
+        ]
+        marks = [(s, i, m) for s, i, m in found if m is not None]
+        assert {int(s.labels[i]) for s, i, _ in marks} == {0}
+        sample, index, mark = marks[0]
+        assert mark.tolist()[0] == list(
+            mark_beside(tuple(sample.boxes[index].tolist()), (64, 64))[0]
+        )
+        with pytest.raises(ValueError, match="marked is 'oval'; of the classes there are circle"):
+            Shapes(tmp_path, marked="oval")
+        assert Shapes(tmp_path, **SMALL).mark(sample, index) is None
