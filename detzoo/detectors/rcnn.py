@@ -23,10 +23,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from detzoo.detector import Proposer
-from detzoo.nn import Backbone, BoxHead
+from detzoo.nn import Backbone, BoxHead, GlobalPoolingHead
 from detzoo.ops.regions import warp, with_context
 from detzoo.ops.rois import with_image
 from detzoo.region_detector import RegionDetector, RegionOutputs, given_proposals
+from detzoo.text import check_choice
 from detzoo.types import Images, Target
 
 
@@ -37,8 +38,9 @@ class RCNN(RegionDetector):
     best so many of an image are looked at. crop: the side S to which a region is warped. context:
     pixels of the crop, on each side, that show what lies around the region. chunk: crops that go
     through the backbone at once, which bounds the memory. roi_batch: regions of an image that are
-    trained on; two images' 64 are the paper's batch of 32 positives and 96 others. dropout: of the
-    head's two layers; VGG16's is 0.5.
+    trained on; two images' 64 are the paper's batch of 32 positives and 96 others. head: "fc", two
+    fully connected layers, or "gap", the mean over the map and no hidden layer, of which class
+    activation maps can be made (1512.04150). head_width, dropout: of fc's; VGG16's is 0.5.
     """
 
     needs_proposals = True
@@ -54,6 +56,7 @@ class RCNN(RegionDetector):
         crop: int = 224,  # VGG16's; section 2.1 has AlexNet's 227
         context: int = 16,  # appendix A
         chunk: int = 128,
+        head: str = "fc",
         head_width: int = 4096,  # section 2.1
         dropout: float = 0.0,
         roi_positive: float = 0.5,  # section 2.3
@@ -85,8 +88,12 @@ class RCNN(RegionDetector):
             )
         if chunk < 1:
             raise ValueError(f"detector.chunk is {chunk}; it must be at least 1")
-        size = -(-crop // backbone.strides[-1])
-        self.head = BoxHead(backbone.channels[-1], size, head_width, num_classes, dropout, backbone)
+        check_choice("detector.head", head, ("fc", "gap"))
+        channels, size = backbone.channels[-1], -(-crop // backbone.strides[-1])
+        if head == "gap":
+            self.head = GlobalPoolingHead(channels, num_classes)
+        else:
+            self.head = BoxHead(channels, size, head_width, num_classes, dropout, backbone)
         self.crop, self.context, self.chunk = crop, context, chunk
         self.max_proposals = max_proposals
 

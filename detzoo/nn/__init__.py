@@ -5,7 +5,7 @@ from detzoo.nn.backbones import Backbone
 from detzoo.nn.darknet import Darknet24
 from detzoo.nn.fpn import FPN, OneMap, make_neck
 from detzoo.nn.hourglass import Hourglass
-from detzoo.nn.roi_head import BoxHead, RegionFeatures
+from detzoo.nn.roi_head import BoxHead, GlobalPoolingHead, RegionFeatures
 from detzoo.nn.vgg import VGG16, VGG16Conv5
 from detzoo.nn.vit import ViT
 
@@ -16,6 +16,7 @@ __all__ = [
     "Backbone",
     "BoxHead",
     "Darknet24",
+    "GlobalPoolingHead",
     "Hourglass",
     "OneMap",
     "RegionFeatures",

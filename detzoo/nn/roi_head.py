@@ -127,11 +127,7 @@ class BoxHead(nn.Module):
         pretrained = vars(backbone or self).pop("fully_connected", None)
         if pretrained and pretrained["fc6.weight"].shape == self.fc6.weight.shape:
             self.load_state_dict(pretrained, strict=False)
-        self.scores = OutputLinear(width, num_classes + 1)
-        self.deltas = OutputLinear(width, num_classes * 4)
-        for layer, std in ((self.scores, 0.01), (self.deltas, 0.001)):  # 1504.08083, section 2.3
-            nn.init.normal_(layer.weight, std=std)
-            nn.init.zeros_(layer.bias)
+        self.scores, self.deltas = _answers(width, num_classes)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(R, C, size, size) -> scores (R, K + 1), deltas (R, K, 4)."""
@@ -140,3 +136,34 @@ class BoxHead(nn.Module):
             if self.dropout:
                 x = F.dropout(x, self.dropout, self.training)
         return self.scores(x), self.deltas(x).unflatten(1, (-1, 4))
+
+
+class GlobalPoolingHead(nn.Module):
+    """The mean over the map, then one linear layer each for K + 1 scores and a box per class.
+
+    What a class's score hangs on is then a sum over the map's cells, which is its class activation
+    map (Zhou 2015, arXiv:1512.04150).
+    """
+
+    def __init__(self, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.scores, self.deltas = _answers(channels, num_classes)
+
+    @property
+    def class_weights(self) -> Tensor:
+        """(K + 1, C): each channel's weight in each class's score."""
+        return self.scores.weight
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(R, C, size, size) -> scores (R, K + 1), deltas (R, K, 4)."""
+        x = x.mean((2, 3))
+        return self.scores(x), self.deltas(x).unflatten(1, (-1, 4))
+
+
+def _answers(width: int, num_classes: int) -> tuple[OutputLinear, OutputLinear]:
+    """The last layers of scores and of deltas, initialised as in 1504.08083, section 2.3."""
+    layers = OutputLinear(width, num_classes + 1), OutputLinear(width, num_classes * 4)
+    for layer, std in zip(layers, (0.01, 0.001), strict=True):
+        nn.init.normal_(layer.weight, std=std)
+        nn.init.zeros_(layer.bias)
+    return layers
