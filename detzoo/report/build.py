@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -25,12 +26,13 @@ from detzoo.report.images.photographs import FEW_IMAGES, NO_IMAGES, showable
 from detzoo.report.images.side_by_side import COUNT, Gallery, gallery, nothing_to_show, sheet
 from detzoo.report.load.protocols import differences, title
 from detzoo.report.load.runs import Run, clean
-from detzoo.report.page.render import Galleries, Section, render
+from detzoo.report.page.render import Galleries, Maps, Section, render
 from detzoo.report.tables.latex import latex
 from detzoo.report.tables.leaderboard import concat, csv, escaped, markdown, noise
 from detzoo.report.tables.notes import notes
 
 MOST_BYTES = 5_000_000
+EXPLAINED = "explained"  # the folder beside the page in which it looks for the maps
 PICTURES = ((640, 82), (480, 72), (360, 65), (240, 60))  # (side, JPEG quality), until the page fits
 _OURS = re.compile(r"figures/[a-z0-9-]+\.(svg|png)")
 
@@ -87,6 +89,7 @@ def write(book: Book, out: str | Path, *, title: str, command: str, images: bool
         "called": called,
         "styles": looks,
         "out": out,
+        "maps": maps_of(out, runs),
     }
     page = _fitting(common, sections, images)
 
@@ -106,6 +109,14 @@ def write(book: Book, out: str | Path, *, title: str, command: str, images: bool
     write_json(out / "report.json", _facts(title, command, made, sections, common, sorted(written)))
     write_text(out / "index.html", page)
     return out / "index.html"
+
+
+def maps_of(out: Path, runs: Sequence[Run]) -> Maps:
+    """The page of `detzoo explain` that lies beside the report, or the command that makes it."""
+    folders = dict.fromkeys(run.path.parent for run in runs if run.ranked and not run.external)
+    arguments = [*map(str, folders), f"out={out / EXPLAINED}"]
+    page = f"{EXPLAINED}/index.html" if (out / EXPLAINED / "index.html").is_file() else ""
+    return Maps(page, f"detzoo explain {shlex.join(arguments)}" if folders else "")
 
 
 def _fitting(common: dict[str, Any], sections: list[Section], images: bool) -> str:

@@ -54,6 +54,15 @@ class Galleries:
 
 
 @dataclass(frozen=True)
+class Maps:
+    """Why the detectors said so. page: of `detzoo explain`, relative to the report, or "". command:
+    what makes it there, "" without a run that could be asked."""
+
+    page: str
+    command: str
+
+
+@dataclass(frozen=True)
 class Section:
     """All that the page shows of one table."""
 
@@ -88,6 +97,7 @@ def render(
     styles: Mapping[str, Style],
     images: bool,
     out: Path,
+    maps: Maps,
 ) -> str:
     """The HTML, to be written into `out`. Everything that comes from a run is escaped by the
     template; SVG is our own."""
@@ -108,6 +118,7 @@ def render(
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         images=images,
+        maps={"page": maps.page, "command": clean(maps.command, 4000)},
         picture_count=COUNT,
         shown_count=SHOWN,
         threshold=THRESHOLD,

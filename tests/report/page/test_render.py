@@ -4,6 +4,7 @@ import html
 import json
 import os
 import re
+import shlex
 from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
@@ -242,6 +243,17 @@ def test_what_is_beyond_ap_is_on_the_page_and_in_the_facts(scored, tmp_path):
         assert f"figures/{name}.svg" in json.loads((out / "report.json").read_text())["figures"]
     assert "theirs & external &" in (out / "table.tex").read_text()
     assert "| detector | seed | start | rank |" in (out / "table.md").read_text()
+
+
+def test_the_maps_of_disputed_objects_are_linked_or_asked_for(scored, quick, tmp_path):
+    out = tmp_path / "l'été"
+    first = Reader(build(scored, out, title="t", command="c", resamples=20).read_text())
+    folder = scored[0].parent
+    assert f"detzoo explain {shlex.join([str(folder), f'out={out}/explained'])}" in first.all
+    (out / "explained").mkdir()
+    (out / "explained" / "index.html").write_text("maps")
+    second = Reader(build(scored, out, title="t", command="c", resamples=20).read_text())
+    assert "explained/index.html" in second.addresses and "detzoo explain" not in second.all
 
 
 def test_without_photographs_the_figures_and_the_numbers_stay(scored, quick, tmp_path):
