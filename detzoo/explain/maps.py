@@ -1,4 +1,4 @@
-"""Grad-CAM and ODAM on the feature maps that a detection's score hangs on.
+"""CAM, Grad-CAM and ODAM on the feature maps that a detection's score hangs on.
 
 Shape letters: R rows of a batch of maps (images, or crops of one), C channels, h and w a map's
 sides, H and W the padded image's.
@@ -6,15 +6,14 @@ sides, H and W the padded image's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from detzoo.detector import Detector
+from detzoo.explain.layers import calls_of, layer_of
 from detzoo.explain.target import Asked, candidates_of, nearest
 from detzoo.explain.view import View
 
@@ -33,6 +32,28 @@ def grad_cam(detector: Detector, view: View, asked: Asked) -> Tensor:
     return _heat(detector, view, asked, weighed)
 
 
+def cam(detector: Detector, view: View, asked: Asked) -> Tensor:
+    """(H, W): channels weighted by the class's weights (1512.04150, equation 2).
+
+    Of a head with global pooling alone. A softmax knows but differences of scores, so that what all
+    classes share is taken off: their mean weights, by their probabilities. So it is Grad-CAM of the
+    same score, but for a factor. Raises ValueError for a detector with another head.
+    """
+    head = getattr(detector, "head", None)
+    weights = getattr(head, "class_weights", None)  # (K + 1, C)
+    if weights is None:
+        raise ValueError(
+            f"{type(detector).__name__} has no head with global pooling, which cam needs: train "
+            "R-CNN with detector.head=gap, or use grad_cam, which is the same for such a head"
+        )
+
+    def weighed(x: Tensor, _: Tensor) -> Tensor:
+        mean = head(x)[0].softmax(-1) @ weights  # (R, C)
+        return ((weights[asked.label] - mean)[..., None, None] * x).sum(1).relu()
+
+    return _heat(detector, view, asked, weighed)
+
+
 def _heat(
     detector: Detector,
     view: View,
@@ -41,14 +62,17 @@ def _heat(
 ) -> Tensor:
     """One forward and one backward pass; maps of several levels, upsampled, are added."""
     shape = view.pixels.shape[-2:]
-    with watched(_source(detector)) as maps, torch.enable_grad():
+    with calls_of(layer_of(detector)) as calls, torch.enable_grad():
         found, outputs = candidates_of(
             detector, view.variants(view.pixels.detach().requires_grad_())
         )
         score = found.scores[0, nearest(found, asked)[0]]
+        crops, first = detector.crops(outputs), 0
+        # Of crops the last maps alone, whose rows count on from chunk to chunk.
+        maps = [x for call in calls for x in (call if crops is None else call[-1:])]
+        maps = [x for x in maps if x.requires_grad]
         slopes = torch.autograd.grad(score, maps, allow_unused=True)
     heat = view.pixels.new_zeros(shape)
-    crops, first = detector.crops(outputs), 0
     with torch.no_grad():
         for x, slope in zip(maps, slopes, strict=True):
             if slope is None:
@@ -61,48 +85,6 @@ def _heat(
                 paste(heat, answer[row], crops[first + row])
             first += len(x)
     return heat
-
-
-def _source(detector: Detector) -> nn.Module:
-    """The module whose maps are looked at: the neck, or the backbone of a detector without one."""
-    source = getattr(detector, "neck", None) or getattr(detector, "backbone", None)
-    if source is None:
-        raise ValueError(
-            f"{type(detector).__name__} has neither a neck nor a backbone, so no maps to weigh; "
-            "use a method on pixels: occlusion, d_rise, saliency"
-        )
-    return source
-
-
-@contextmanager
-def watched(module: nn.Module) -> Iterator[list[Tensor]]:
-    """Within it, the maps that the module gives, call by call, in one list.
-
-    Of a module that is called several times (R-CNN's, by chunks of crops) the last map of each call
-    alone: its rows count on from call to call.
-    """
-    calls: list[list[Tensor]] = []
-    maps: list[Tensor] = []
-
-    def keep(_: nn.Module, __: Any, outputs: Any) -> None:
-        calls.append([x for x in _tensors(outputs) if x.dim() == 4 and x.requires_grad])
-        maps[:] = calls[0] if len(calls) == 1 else [call[-1] for call in calls]
-
-    handle = module.register_forward_hook(keep)
-    try:
-        yield maps
-    finally:
-        handle.remove()
-
-
-def _tensors(outputs: Any) -> Iterator[Tensor]:
-    if isinstance(outputs, Tensor):
-        yield outputs
-    elif isinstance(outputs, dict):
-        yield from _tensors(list(outputs.values()))
-    elif isinstance(outputs, list | tuple):
-        for part in outputs:
-            yield from _tensors(part)
 
 
 def paste(heat: Tensor, part: Tensor, box: Tensor) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from detzoo.detector import Detector, eval_mode
-from detzoo.explain.maps import grad_cam, odam
+from detzoo.explain.maps import cam, grad_cam, odam
 from detzoo.explain.perturb import MASKS, d_rise, occlusion
 from detzoo.explain.pixels import backpropagation, saliency, smooth_grad
 from detzoo.explain.target import Asked, check_asked
@@ -37,6 +37,7 @@ class Method:
 METHODS: dict[str, Method] = {
     "odam": Method(odam, "ODAM (2304.06354)", "1 forward, 1 backward"),
     "grad_cam": Method(grad_cam, "Grad-CAM (1610.02391)", "1 forward, 1 backward"),
+    "cam": Method(cam, "CAM (1512.04150)", "1 forward, 1 backward"),
     "saliency": Method(saliency, "saliency (1312.6034)", "1 forward, 1 backward"),
     "smooth_grad": Method(smooth_grad, "SmoothGrad (1706.03825)", "16 forwards and backwards"),
     "deconvnet": Method(

@@ -12,7 +12,10 @@ from torch import Tensor
 
 from detzoo.data.image import collate_images, resize_boxes, resize_proposals
 from detzoo.detector import Detector
+from detzoo.ops.boxes import iou
 from detzoo.types import Frame, Images
+
+NEAR = 0.1  # IoU of a proposal and a detection, see `View.near`
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,18 @@ class View:
             frames=[self.frame] * count,
             proposals=None if proposals is None else proposals * count,
         )
+
+    def near(self, box: Tensor) -> View:
+        """With the proposals alone from which a detection of (4,) `box` can come.
+
+        Those whose IoU with it is NEAR or more: no deltas that were learned from regions of 0.5
+        and more bring another one there. A detector without proposals sees what it saw.
+        """
+        if self.images.proposals is None:
+            return self
+        (proposals,) = self.images.proposals
+        kept = proposals[iou(proposals, box[None])[:, 0] >= NEAR]
+        return View(replace(self.images, proposals=[kept if len(kept) else proposals]))
 
     def boxes(self, boxes: Tensor) -> Tensor:
         """(M, 4) xyxy in original pixels -> in the pixels of `images`."""

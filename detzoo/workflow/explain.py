@@ -10,15 +10,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 import detzoo
-from detzoo.data import load_image
-from detzoo.detector import Detector
-from detzoo.engine.folding import unfold
+from detzoo.data import Source, load_image
 from detzoo.engine.precision import choose_device
 from detzoo.explain.methods import BASELINES, METHODS, draw, method_of
 from detzoo.explain.scores import energy
@@ -31,15 +28,21 @@ from detzoo.report.book import gather
 from detzoo.report.images.failures import disputed
 from detzoo.report.load.runs import shorten
 from detzoo.report.page.explained import Cell, Row, render_explained
-from detzoo.run_config import SCORED, read_run
-from detzoo.types import Detections
+from detzoo.run_config import SCORED
+from detzoo.workflow.contestants import (
+    Contestant,
+    Found,
+    contestants,
+    most_disputed,
+    objects_of,
+)
 from detzoo.workflow.images import find_images
 from detzoo.workflow.select import select
 from detzoo.workflow.settings import read_moved, source
-from detzoo.workflow.thresholds import score_of
 from detzoo.workflow.verb import Result
 
-STUDIES = ("faithfulness",)
+STUDIES = ("faithfulness", "features")
+OBJECTS = {None: 8, "faithfulness": 60, "features": 300}  # of the page, and of each study
 METHODS_SHOWN = ("odam", "grad_cam", "guided", "saliency")
 
 
@@ -57,25 +60,6 @@ class Explained(Result):
         return "\n".join([*self.sentences, str(self.page)])
 
 
-@dataclass(frozen=True)
-class Contestant:
-    """A detector that is asked. score: from which on it counts as having found something."""
-
-    name: str
-    detector: Detector
-    score: float
-
-
-@dataclass(frozen=True)
-class Found:
-    """An object of one image. by: detector -> (its detections, index of the one on the object)."""
-
-    image: ImageFile
-    label: int
-    box: Tensor
-    by: Mapping[str, tuple[Detections, int]]
-
-
 def explain(
     runs: str | Path | Sequence[str | Path],
     *,
@@ -83,7 +67,9 @@ def explain(
     split: str = "test",
     methods: Sequence[str] = METHODS_SHOWN,
     study: str | None = None,
-    objects: int = 8,
+    objects: int | None = None,
+    layer: str | None = None,
+    channel: int | None = None,
     out: str | Path = "explained",
     seed: int = 0,
     device: str = "auto",
@@ -94,14 +80,16 @@ def explain(
 
     images: files, folders and patterns; without them the images of `split` that the detectors
     disagree about most. methods: of explain.METHODS, the first is shown first. study: one of
-    STUDIES, over true objects of `split` that all detectors find, with baselines and without
-    pictures. objects: how many. Raises ValueError for what is not there.
+    STUDIES: what maps are worth over true objects that all detectors find, or what features know
+    of true objects. objects: how many, by default as OBJECTS has it. layer, channel: of the
+    features study, see `workflow.features`. Raises ValueError for what is not there.
     """
     methods = [methods] if isinstance(methods, str) else list(methods)
     for name in methods:
         method_of(name)
     if study is not None and study not in STUDIES:
         raise ValueError(f"study is {study!r}; choose one of {', '.join(STUDIES)}")
+    objects = OBJECTS[study] if objects is None else objects
     if objects < 1:
         raise ValueError(f"objects is {objects}; a page shows one or more")
     check_writable(Path(out) / "index.html")
@@ -111,10 +99,9 @@ def explain(
     heading = shorten(Path(out).resolve().name, 80)
     about = {"heading": heading, "command": command, "detectors": [c.name for c in asked]}
     if study:
-        from detzoo.workflow.faithfulness import faithfulness
-
-        data = source(read_moved(paths[0], SCORED, data_root)).read(split)
-        return faithfulness(asked, data, methods, objects, Path(out), seed, about)
+        of = source(read_moved(paths[0], SCORED, data_root))
+        given = (objects, Path(out), seed, about)
+        return _study(study, asked, of, split, given, methods, layer, channel)
     if images:
         exif = asked[0].detector.exif
         files = [ImageFile(path, exif=exif) for path in find_images(images)]
@@ -134,60 +121,25 @@ def explain(
     return Explained(page, _frame(rows))
 
 
-def contestants(paths: Sequence[Path], device: torch.device) -> list[Contestant]:
-    """The detectors of the runs, by their labels; layers as written, which is what is explained."""
-    found: list[Contestant] = []
-    classes = None
-    for path in paths:
-        label = str(read_run(path, data=False)["label"])
-        taken = {c.name for c in found}
-        name = label if label not in taken else path.name
-        detector = detzoo.load(path, device)
-        unfold(detector)
-        classes = classes or detector.class_names
-        if detector.class_names != classes:
-            raise ValueError(
-                f"{path} has other classes than {paths[0]}; one page is of one data set's detectors"
-            )
-        found.append(Contestant(name, detector, score_of(path)[0]))
-    return found
+def _study(
+    study: str,
+    asked: Sequence[Contestant],
+    data: Source,
+    split: str,
+    given: tuple[int, Path, int, Mapping[str, Any]],
+    methods: Sequence[str],
+    layer: str | None,
+    channel: int | None,
+) -> Explained:
+    """One of STUDIES. given: objects, out, seed, and what the page says about itself."""
+    if study == "features":
+        from detzoo.workflow.features import features
 
+        splits = (data.read("train"), data.read(split))
+        return features(asked, *splits, *given, layer=layer, channel=channel)
+    from detzoo.workflow.faithfulness import faithfulness
 
-def pairs(found: Found, asked: int) -> int:
-    """Pairs of detectors of which one finds the object and the other does not."""
-    return len(found.by) * (asked - len(found.by))
-
-
-def most_disputed(found: Sequence[Sequence[Found]], asked: int) -> list[Found]:
-    """The objects of several images: by how disputed they are, and one of each image in turn."""
-    places = [
-        (-pairs(one, asked), turn, image, one)
-        for image, objects in enumerate(found)
-        for turn, one in enumerate(sorted(objects, key=lambda one: -pairs(one, asked)))
-    ]
-    return [one for *_, one in sorted(places, key=lambda place: place[:3])]
-
-
-def objects_of(asked: Sequence[Contestant], image: ImageFile) -> list[Found]:
-    """What any detector finds in an image from its own threshold on: each object once.
-
-    Detections of one label that overlap the best scored of them by an IoU of SAME or more are of
-    one object.
-    """
-    by = {c.name: c.detector.predict(image, score_threshold=c.score) for c in asked}
-    left = [
-        (float(found.scores[i]), name, i) for name, found in by.items() for i in range(len(found))
-    ]
-    objects: list[Found] = []
-    for _, name, i in sorted(left, key=lambda row: -row[0]):
-        box, label = by[name].boxes[i], int(by[name].labels[i])
-        for one in objects:
-            if one.label == label and float(iou(one.box[None], box[None])) >= SAME:
-                one.by.setdefault(name, (by[name], i))  # the best scored comes first
-                break
-        else:
-            objects.append(Found(image, label, box, {name: (by[name], i)}))
-    return objects
+    return faithfulness(asked, data.read(split), methods, *given, data.mark)
 
 
 def _disputed(

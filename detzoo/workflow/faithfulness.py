@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 from tqdm import tqdm
 
 from detzoo.data import Dataset
 from detzoo.data.dataset import Sample
-from detzoo.explain.faithfulness import SCORES, judge, randomised, sentence, summarise
+from detzoo.explain.faithfulness import LAYER, SCORES, judge
 from detzoo.explain.methods import BASELINES, METHODS
+from detzoo.explain.statistics import (
+    compare,
+    detector_sentence,
+    mark_sentence,
+    method_sentence,
+    p_text,
+    summarise,
+)
 from detzoo.explain.target import SAME, Asked
 from detzoo.explain.view import look
 from detzoo.files import write_json, write_text
 from detzoo.ops.boxes import iou
-from detzoo.report.page.explained import Score
+from detzoo.report.page.explained import Score, Tests
 from detzoo.types import Detections
-from detzoo.workflow.explain import Contestant, Explained, write_page
+from detzoo.workflow.contestants import Contestant
+from detzoo.workflow.explain import Explained, write_page
 
 FAINT = 0.05  # the score from which an object counts as found here
 AN_IMAGE = 2  # objects at most: those of one image are not independent
+TESTED = ("insertion", "deletion", "energy")  # between all pairs
+
+# The planted mark beside a sample's object of that index, (2, 4) with the place opposite, or None
+Marks = Callable[[Sample, int], Tensor | None]
 
 Objects = dict[str, tuple[Detections, int]]  # detector -> its detections, which of them
 
@@ -36,34 +52,45 @@ def faithfulness(
     out: Path,
     seed: int,
     about: Mapping[str, Any],
+    marks: Marks = lambda *_: None,
 ) -> Explained:
     """Judge the maps of `objects` true objects that all detectors find, in images drawn by `seed`.
 
-    Writes faithfulness.csv (the means), objects.json (every map's scores) and index.html. Raises
+    Writes faithfulness.csv (the means), pairs.csv (the paired tests), objects.json (every map's
+    scores) and index.html. Ctrl-C ends the sample early, and what is done is written. Raises
     ValueError where no object is found by all.
     """
     methods = [*methods, *(name for name in BASELINES if name not in methods)]
-    rows = _judged(asked, dataset, methods, objects, seed)
+    rows = _judged(asked, dataset, methods, objects, seed, marks)
     if not rows:
         raise ValueError(
             f"no object of {dataset.split} is found by all {len(asked)} detectors at a score of "
             f"{FAINT} and an IoU of {SAME}: train longer, or name fewer runs"
         )
     table = pd.DataFrame(rows)
-    summary = summarise(table, seed)
+    summary, pairs = summarise(table, seed), paired_tests(table, seed)
     own = [method for method in methods if method in METHODS]
-    sentences = [sentence(table, summary, method) for method in own] if len(asked) > 1 else []
+    between = [detector_sentence(table, summary, method) for method in own if len(asked) > 1]
+    sentences = [
+        *mark_sentence(table, own[0] if own else methods[0]),
+        *between[:1],
+        *filter(None, (method_sentence(table, score) for score in ("insertion", "deletion"))),
+        *between[1:],
+    ]
     write_text(out / "faithfulness.csv", summary.to_csv(index=False))
+    write_text(out / "pairs.csv", pairs.to_csv(index=False))
     write_json(out / "objects.json", rows)
-    count, images = len(rows) // (len(asked) * len(methods)), table["image"].nunique()
+    count = len(table[["image", "object"]].drop_duplicates())
+    units = f"{table['unit'].nunique()} {'groups' if dataset.grouped else 'images'}"
     page = write_page(
         out,
         rows=(),
         methods=methods,
-        scores=tables(summary),
-        sentences=sentences[:1],
+        scores=[*tables(summary), *layer_tables(summary, own)],
+        tests=pair_tables(pairs),
+        sentences=sentences[: len(sentences) - len(between[1:])],
         notes=[
-            f"{count} objects of {images} images of {dataset.split}, which all detectors find; "
+            f"{count} objects of {units} of {dataset.split}, which all detectors find; "
             "objects that any of them misses are not among them."
         ],
         **about,
@@ -77,32 +104,44 @@ def _judged(
     methods: Sequence[str],
     objects: int,
     seed: int,
+    marks: Marks,
 ) -> list[dict[str, Any]]:
-    """One row for each object, detector and method."""
-    shaken = {c.name: randomised(c.detector, seed) for c in asked}
+    """One row for each object, detector and method; interrupted, of the objects that are done."""
     order = np.random.default_rng(seed).permutation(len(dataset.samples))
     rows: list[dict[str, Any]] = []
     left = objects
     total = objects * len(asked) * len(methods)
-    with tqdm(total=total, desc="faithfulness", unit="map", disable=None) as bar:
+    with (
+        suppress(KeyboardInterrupt),
+        tqdm(total=total, desc="faithfulness", unit="map", disable=None) as bar,
+    ):
         for sample in (dataset.samples[i] for i in order):
             for index, by in common(asked, sample)[: min(left, AN_IMAGE)]:
+                rows += _of_object(asked, sample, index, by, methods, marks, seed, bar)
                 left -= 1
-                for contestant in asked:
-                    about = {"image": sample.id, "object": index, "detector": contestant.name}
-                    scores = _scores(
-                        contestant,
-                        sample,
-                        index,
-                        by[contestant.name],
-                        methods,
-                        seed,
-                        shaken[contestant.name],
-                    )
-                    rows += [about | {"method": m} | found for m, found in scores.items()]
-                    bar.update(len(methods))
             if not left:
                 break
+    return rows
+
+
+def _of_object(
+    asked: Sequence[Contestant],
+    sample: Sample,
+    index: int,
+    by: Objects,
+    methods: Sequence[str],
+    marks: Marks,
+    seed: int,
+    bar: tqdm,
+) -> list[dict[str, Any]]:
+    """One row for each detector and method."""
+    about = {"image": sample.id, "unit": sample.id if sample.group is None else sample.group}
+    mark, rows = marks(sample, index), []
+    for contestant in asked:
+        scores = _scores(contestant, sample, index, by[contestant.name], methods, mark, seed)
+        of = about | {"object": index, "detector": contestant.name}
+        rows += [of | {"method": method} | found for method, found in scores.items()]
+        bar.update(len(methods))
     return rows
 
 
@@ -112,29 +151,25 @@ def _scores(
     index: int,
     found: tuple[Detections, int],
     methods: Sequence[str],
+    mark: Tensor | None,
     seed: int,
-    shaken: Sequence[Any],
 ) -> dict[str, dict[str, float | None]]:
     """method -> scores of the map of one detector's detection of the sample's object `index`."""
     detections, i = found
     view = look(contestant.detector, sample.image)
     (box,) = view.boxes(detections.boxes[i : i + 1])
     truth = view.boxes(sample.boxes)
-    asked = Asked(box, int(detections.labels[i]))
     others = [k for k in range(len(truth)) if k != index]
-    return {
-        method: judge(
-            contestant.detector,
-            view,
-            asked,
-            truth[index : index + 1],
-            truth[others],
-            method,
-            seed=seed,
-            shaken=shaken,
-        )
-        for method in methods
-    }
+    return judge(
+        contestant.detector,
+        view.near(box),
+        Asked(box, int(detections.labels[i])),
+        truth[index : index + 1],
+        truth[others],
+        methods,
+        mark=None if mark is None else view.boxes(mark),
+        seed=seed,
+    )
 
 
 def common(asked: Sequence[Contestant], sample: Sample) -> list[tuple[int, Objects]]:
@@ -153,20 +188,78 @@ def common(asked: Sequence[Contestant], sample: Sample) -> list[tuple[int, Objec
     return found
 
 
+def paired_tests(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Every pair of detectors by each method, and of methods over all detectors; p by Holm's
+    correction within each score and, of detectors, each method."""
+    found = []
+    for score in TESTED:
+        families = {"all detectors": (table, "method")}
+        if table["detector"].nunique() > 1:
+            for name, part in table.groupby("method", sort=False):
+                if name in METHODS:
+                    families[f"by {name}"] = (part, "detector")
+        for where, (part, between) in families.items():
+            about = {"score": score, "between": f"{between}s", "where": where}
+            found += [about | asdict(pair) for pair in compare(part, score, between, seed)]
+    return pd.DataFrame(found)
+
+
+def pair_tables(pairs: pd.DataFrame) -> list[Tests]:
+    """For the page: the methods' pairs, and the detectors' by the first method."""
+    found = []
+    for (score, between), part in pairs.groupby(["score", "between"], sort=False):
+        of = part[part["where"] == part["where"].iloc[0]]
+        rows = [
+            (
+                f"{row['first']} less {row['second']}",
+                f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]",
+                p_text(row["p"] if pd.notna(row["p"]) else None),
+            )
+            for row in of.to_dict("records")
+        ]
+        found.append(Tests(f"{score}, pairs of {between}, {of['where'].iloc[0]}", rows))
+    return found
+
+
 def tables(summary: pd.DataFrame) -> list[Score]:
     """A table for each score: a mean and its interval for every detector and method."""
     tables = []
     for name, score in SCORES.items():
-        part = summary[summary["score"] == name]
-        cells: dict[str, dict[str, str]] = {}
-        for row in part.to_dict("records"):
-            digits = 2 if row["mean"] < 10 else 1
-            text = f"{row['mean']:.{digits}f}"
-            if np.isfinite(row["low"]):
-                text += f" [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
-            cells.setdefault(row["detector"], {})[row["method"]] = (
-                text if np.isfinite(row["mean"]) else "n/a"
-            )
-        if cells:
+        cells = _cells(summary[summary["score"] == name], "method")
+        if any(text != "n/a" for row in cells.values() for text in row.values()):
             tables.append(Score(score.title, score.better, cells))
     return tables
+
+
+def layer_tables(summary: pd.DataFrame, methods: Sequence[str]) -> list[Score]:
+    """A table for each method: agreement after each layer is randomised, a column a layer."""
+    part = summary[summary["score"].str.startswith(LAYER)]
+    columns = sorted(part["score"].unique(), key=_depth)
+    title = "agreement with the map of a detector whose layers are randomised from the last on: "
+    found = [(method, part[part["method"] == method]) for method in methods]
+    return [
+        Score(title + method, "low", _cells(of, "score"), columns)
+        for method, of in found
+        if len(of)
+    ]
+
+
+def _depth(layer: str) -> tuple[int, int]:
+    """The order in which layers are randomised: head, neck, the backbone's last stage to first."""
+    name = layer.removeprefix(LAYER)
+    stage = name.removeprefix("backbone ")
+    return (("head", "neck").index(name), 0) if name in ("head", "neck") else (2, -int(stage))
+
+
+def _cells(part: pd.DataFrame, column: str) -> dict[str, dict[str, str]]:
+    """detector -> value of `column` -> mean and interval."""
+    cells: dict[str, dict[str, str]] = {}
+    for row in part.to_dict("records"):
+        digits = 2 if row["mean"] < 10 else 1
+        text = f"{row['mean']:.{digits}f}"
+        if np.isfinite(row["low"]):
+            text += f" [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
+        cells.setdefault(row["detector"], {})[row[column]] = (
+            text if np.isfinite(row["mean"]) else "n/a"
+        )
+    return cells

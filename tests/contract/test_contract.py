@@ -23,6 +23,7 @@ from detzoo.data import Letterbox
 from detzoo.detector import Detector
 from detzoo.engine.precision import prepare
 from detzoo.explain import Asked, View, check_asked, draw
+from detzoo.explain.sanity import cascade, layers
 from detzoo.ops import losses as losses_module
 from detzoo.types import Detections, Frame, Images, Target
 
@@ -429,3 +430,27 @@ def test_a_detection_is_explained_by_the_maps_that_it_hangs_on(name: str) -> Non
     heat = draw(detector, view, asked, "odam")
     assert heat.shape == (HEIGHT, WIDTH) and bool((heat >= 0).all()) and bool(heat.isfinite().all())
     assert heat.max() > 0
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_layers_are_randomised_one_after_the_other(name: str) -> None:
+    """Every parameter but those of batch norms, once, from the last layer to the first."""
+    detector = shared(name)
+    found = layers(detector)
+    assert next(iter(found)) == "head" and list(found)[-1] == "backbone 0"
+    of = {id(p): layer for layer, ms in found.items() for m in ms for p in m.parameters()}
+    assert set(of) == {id(p) for p in detector.parameters()}
+    norms = [m for m in detector.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    kept = {id(p) for norm in norms for p in norm.parameters()}
+    kept |= {
+        id(p) for p in detector.parameters() if p.numel() == 1 or not p.std() > 0
+    }  # as a new one has it
+    before = [(key, p, p.clone()) for key, p in detector.named_parameters() if id(p) not in kept]
+    done: set[str] = set()
+    for layer, twin in cascade(detector):
+        done.add(layer)
+        now = dict(twin.named_parameters())
+        for key, parameter, old in before:
+            assert torch.equal(parameter, old), "the detector itself is left as it is"
+            assert torch.equal(now[key], old) != (of[id(parameter)] in done), key
+    assert done == set(found)

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from detzoo.data import Letterbox
 from detzoo.detector import Detector
+from detzoo.explain import METHODS
 from detzoo.types import Candidates, Images, Target
 
 SIDE = 32
+EVERYWHERE = [m for m in METHODS if m != "cam"]  # what needs no head with global pooling
 
 
 class Outputs(NamedTuple):

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from detzoo.explain import METHODS, Asked, look
-from detzoo.explain.faithfulness import (
-    SCORES,
+from detzoo.explain import Asked, View, look
+from detzoo.explain.faithfulness import SCORES, judge
+from detzoo.explain.sanity import cascade
+from detzoo.explain.statistics import (
     compare,
-    judge,
+    detector_sentence,
+    mark_sentence,
     mean_samples,
-    randomised,
-    sentence,
+    method_sentence,
     summarise,
 )
-from explain.known import RedInBox, picture
+from explain.known import EVERYWHERE, RedInBox, picture
 
 BOX = torch.tensor([[8.0, 8, 16, 16]])
 
@@ -37,22 +40,31 @@ def test_a_map_is_judged_by_every_score() -> None:
     detector = RedInBox().eval()
     view = look(detector, picture())
     others = torch.tensor([[20.0, 4, 28, 12]])
-    found = judge(
-        detector, view, Asked(BOX[0], 0), BOX, others, "odam", shaken=randomised(detector)
-    )
-    assert set(found) == set(SCORES)
-    assert found["energy"] == pytest.approx(16) and found["pointing"] == 1 and found["others"] == 0
-    assert found["deletion"] < 0.3 and found["insertion"] > 0.8
-    box = judge(detector, view, Asked(BOX[0], 0), BOX, others, "box", shaken=randomised(detector))
-    assert box["backbone"] == pytest.approx(1), "the box does not ask the detector"
+    mark = torch.tensor([[0.0, 0, 4, 4], [0, 28, 4, 32]])
+    found = judge(detector, view, Asked(BOX[0], 0), BOX, others, ["odam", "box"], mark=mark)
+    odam, box = found["odam"], found["box"]
+    assert set(odam) == {*SCORES, "after neck"}, "it has no head, and no backbone"
+    assert odam["energy"] == pytest.approx(16) and odam["pointing"] == 1 and odam["others"] == 0
+    assert odam["deletion"] < 0.3 and odam["insertion"] > 0.8
+    assert odam["mark"] == odam["opposite"] == 0
+    assert box["randomised"] == pytest.approx(1), "the box does not ask the detector"
+
+
+def test_proposals_far_from_a_detection_are_left_out() -> None:
+    view = look(RedInBox().eval(), picture())
+    assert view.near(BOX[0]) is view, "who has none sees what it saw"
+    given = [torch.tensor([[8.0, 8, 16, 16], [9, 9, 20, 20], [20, 4, 28, 12], [0, 0, 32, 32]])]
+    view = View(replace(view.images, proposals=given))
+    assert view.near(BOX[0]).images.proposals[0].tolist() == given[0][:2].tolist()
+    assert len(view.near(torch.tensor([0.0, 30, 1, 31])).images.proposals[0]) == 4, "or all"
 
 
 def test_what_is_randomised_is_a_copy() -> None:
     detector = RedInBox().eval()
     before = detector.neck.weight.clone()
-    _, whole = randomised(detector)
+    ((layer, twin),) = cascade(detector)
+    assert layer == "neck" and not torch.equal(twin.neck.weight, before)
     assert torch.equal(detector.neck.weight, before)
-    assert not torch.equal(whole.neck.weight, before)
 
 
 def test_objects_of_one_image_are_one_draw() -> None:
@@ -65,19 +77,66 @@ def test_objects_of_one_image_are_one_draw() -> None:
 def test_the_sentence_is_said_where_the_numbers_allow_it() -> None:
     noise = np.random.default_rng(0).normal(0, 0.3, 40)
     table = rows(list(4 + noise), list(2 + noise[::-1]))
-    summary = summarise(table)
-    text = sentence(table, summary, "odam")
+    text = detector_sentence(table, summarise(table), "odam")
     assert text.startswith("A looks at the object more than B: energy ratio 4.0 [")
     assert "p < 0.001, 40 objects." in text
     same = rows(list(4 + noise), list(4 + noise[::-1]))
-    assert "no two detectors can be told apart" in sentence(same, summarise(same), "odam")
+    assert "no two detectors can be told apart" in detector_sentence(same, summarise(same), "odam")
     few = rows([4.0] * 5, [2.0, 2.1, 2.2, 2.3, 2.4])
-    assert compare(few, "energy", "odam")[0]["p"] >= 2**-4, "five images cannot say more"
-    assert "cannot" not in text and "nothing can be said" in sentence(table[:40], summary, "odam")
+    assert compare(few, "energy", "detector")[0].p >= 2**-4, "five images cannot say more"
+    alone = detector_sentence(table[:40], summarise(table), "odam")
+    assert "nothing can be said" in alone
+
+
+def by_methods(**values: list[float]) -> pd.DataFrame:
+    """Insertion of two detectors by methods, the second's less by 0.2, object by object."""
+    return pd.DataFrame(
+        [
+            {"detector": name, "method": m, "image": i, "object": 0, "insertion": v - less}
+            for name, less in (("A", 0.0), ("B", 0.2))
+            for m, of in values.items()
+            for i, v in enumerate(of)
+        ]
+    )
+
+
+def test_methods_are_compared_over_the_same_maps() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.05, 30)
+    table = by_methods(
+        odam=list(0.8 + noise), saliency=list(0.6 + 1.1 * noise), guided=list(0.8 + noise[::-1])
+    )
+    found = {frozenset((p.first, p.second)): p for p in compare(table, "insertion", "method")}
+    clear, unclear = found[frozenset(("odam", "saliency"))], found[frozenset(("odam", "guided"))]
+    assert clear.difference == pytest.approx(0.2, abs=0.01) and clear.maps == 60
+    assert clear.high - clear.low < 0.01, "what both have in common cancels"
+    assert clear.apart and not unclear.apart
+    text = method_sentence(table, "insertion")
+    assert "better than saliency by a paired test" in text and "cannot be told apart from" in text
+
+
+def test_the_images_of_a_group_are_one_draw() -> None:
+    table = rows([0.0, 1.0] * 20, [0.5] * 40)
+    grouped = table.assign(unit=table["image"] % 4)
+    one, other = (summarise(t).set_index("detector").loc["A"] for t in (table, grouped))
+    assert (one["units"], other["units"]) == (40, 4)
+    pairs = [compare(t, "energy", "detector")[0] for t in (table, grouped)]
+    assert pairs[0].maps == pairs[1].maps == 40
+    assert pairs[1].high - pairs[1].low > 2 * (pairs[0].high - pairs[0].low)
+
+
+def test_a_detector_that_uses_the_mark_is_named() -> None:
+    table = rows([1.0] * 12, [1.0] * 12)
+    noise = np.random.default_rng(0).normal(0, 0.1, 12)
+    table["mark"] = [*(5 + noise), *(1 + noise)]
+    table["opposite"] = [*(1 + noise[::-1]), *(1 + noise[::-1])]
+    used, unused = mark_sentence(table, "odam")
+    assert used.startswith("A uses the planted mark: energy on the mark is 5.0 times")
+    assert unused.startswith("B does not show to use the planted mark")
+    assert mark_sentence(table.drop(columns="mark"), "odam") == []
 
 
 # Grad-CAM's one weight a channel cannot say where in it the score comes from.
-@pytest.mark.parametrize("method", [m for m in METHODS if m != "grad_cam"])
+@pytest.mark.parametrize("method", [m for m in EVERYWHERE if m != "grad_cam"])
 def test_a_shortcut_shows_by_every_method(method: str) -> None:
     """A mark beside one class that three quarters of its score hang on."""
     image = picture()
@@ -86,7 +145,7 @@ def test_a_shortcut_shows_by_every_method(method: str) -> None:
     energies = []
     for detector in (RedInBox().eval(), RedInBox(shortcut=True).eval()):
         view = look(detector, image)
-        found = judge(detector, view, Asked(BOX[0], 0), mark, BOX, method)
+        found = judge(detector, view, Asked(BOX[0], 0), mark, BOX, [method])[method]
         energies.append(found["energy"] or 0.0)
     honest, cheating = energies
     assert cheating > 1.5 and cheating > 1.2 * honest

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from detzoo.explain import BASELINES, METHODS, explain, look
+from detzoo.data import Letterbox
+from detzoo.detectors import RCNN
+from detzoo.explain import BASELINES, Asked, draw, explain, look
 from detzoo.explain.scores import energy, energy_share
-from detzoo.explain.target import Asked, nearest
+from detzoo.explain.target import nearest
+from detzoo.nn import Backbone
 from detzoo.types import Candidates, Detections
-from explain.known import RedInBox, picture
+from explain.known import EVERYWHERE, RedInBox, picture
 
 BOXES = torch.tensor([[8.0, 8, 16, 16], [20, 4, 28, 12]])
 # Windows and cells reach over the box's edge; Grad-CAM spreads a channel's weight over the map.
@@ -22,7 +25,7 @@ def asked_for(index: int, factor: float = 1.0) -> Detections:
 
 
 @pytest.mark.parametrize("index", [0, 1])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EVERYWHERE)
 def test_the_map_lies_where_the_score_comes_from(method: str, index: int) -> None:
     heat = explain(RedInBox().eval(), picture(), asked_for(index), method)
     assert heat.shape == (32, 32) and heat.dtype == np.float32
@@ -33,7 +36,7 @@ def test_the_map_lies_where_the_score_comes_from(method: str, index: int) -> Non
     assert energy(heat, BOXES[index : index + 1]) > 1.5
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EVERYWHERE)
 def test_the_same_seed_gives_the_same_map_and_leaves_the_detector_as_it_was(method: str) -> None:
     detector = RedInBox().train()
     first, second = (explain(detector, picture(), asked_for(0), method, seed=3) for _ in range(2))
@@ -114,6 +117,37 @@ def test_a_mean_over_whole_maps_is_what_parts_grad_cam_from_odam() -> None:
     assert maps["grad_cam"][4:12, 20:28].min() > 0.5
 
 
+def test_cam_is_grad_cam_where_the_head_pools_globally() -> None:
+    """Of every crop's class, though only one of the two asks for gradients."""
+    torch.manual_seed(0)
+    detector = RCNN(
+        backbone=Backbone("test_resnet"),
+        num_classes=3,
+        crop=32,
+        context=2,
+        head="gap",
+        chunk=7,
+        max_proposals=20,
+    )
+    detector.head.scores.weight.data.normal_()
+    detector.eval().resize = Letterbox(64)
+    image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    for index in (0, 5):
+        found = detector.predict(image)
+        view = look(detector, image)
+        (box,) = view.boxes(found.boxes[index : index + 1])
+        asked = Asked(box, int(found.labels[index]))
+        maps = [draw(detector, view, asked, method) for method in ("cam", "grad_cam")]
+        one, other = (heat / heat.max() for heat in maps)
+        assert maps[0].max() > 0 and torch.allclose(one, other, atol=1e-5)
+        detector.chunk = 128
+        whole = draw(detector, view, asked, "grad_cam")
+        assert torch.allclose(whole, maps[1], atol=1e-5), "whatever goes through at once"
+        detector.chunk = 7
+    with pytest.raises(ValueError, match=r"RedInBox has no head with global pooling.*head=gap"):
+        explain(RedInBox().eval(), picture(), asked_for(0), "cam")
+
+
 def test_the_nearest_candidate_is_of_the_label_then_of_the_box_then_the_best() -> None:
     boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 9, 10], [0, 0, 10, 10]]])
     found = Candidates(boxes, torch.tensor([[0.3, 0.6, 0.9, 0.8]]), torch.tensor([[0, 0, 0, 1]]))
@@ -124,8 +158,8 @@ def test_the_nearest_candidate_is_of_the_label_then_of_the_box_then_the_best() -
 
 def test_errors_name_what_came() -> None:
     detector = RedInBox().eval()
-    with pytest.raises(ValueError, match="method is 'cam'; choose one of odam"):
-        explain(detector, picture(), asked_for(0), "cam")
+    with pytest.raises(ValueError, match="method is 'heat'; choose one of odam"):
+        explain(detector, picture(), asked_for(0), "heat")
     with pytest.raises(ValueError, match="index is 1, and there are 1 detections"):
         explain(detector, picture(), asked_for(0), index=1)
     elsewhere = Detections(torch.tensor([[0.0, 20, 8, 30]]), torch.ones(1), torch.tensor([0]))

@@ -84,3 +84,33 @@ def test_the_truth_is_better_than_a_method_and_a_method_than_chance() -> None:
     assert won["truth"] > won["d_rise"] > won["uniform"]
     share = {name: energy_share(heat.numpy(), asked.box[None]) for name, heat in maps.items()}
     assert share["truth"] > share["d_rise"] > share["uniform"]
+
+
+class Counted(RedInBox):
+    """Counts what goes through its network: the images of each call."""
+
+    def network(self, images, targets=None):
+        self.calls = [*getattr(self, "calls", []), len(images.pixels)]
+        return super().network(images, targets)
+
+
+def test_deletion_and_insertion_take_no_more_than_40_batched_forwards() -> None:
+    detector = Counted().eval()
+    view = look(detector, picture())
+    heat = torch.rand(32, 32, generator=torch.Generator().manual_seed(0))
+    for score in (deletion, insertion):
+        score(detector, view, Asked(torch.tensor([8.0, 8, 16, 16]), 0), heat)
+    assert sum(detector.calls) <= 42 and len(detector.calls) <= 40, "and most of them in batches"
+    assert max(detector.calls) == 8
+
+
+def test_odam_takes_one_forward_and_one_backward(monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = Counted().eval()
+    view = look(detector, picture())
+    backwards = []
+    grad = torch.autograd.grad
+    monkeypatch.setattr(
+        torch.autograd, "grad", lambda *a, **k: backwards.append(1) or grad(*a, **k)
+    )
+    draw(detector, view, Asked(torch.tensor([8.0, 8, 16, 16]), 0), "odam")
+    assert detector.calls == [1] and len(backwards) == 1

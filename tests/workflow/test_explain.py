@@ -14,8 +14,10 @@ from detzoo.data.dataset import Sample
 from detzoo.files import read_json
 from detzoo.imagefile import ImageFile
 from detzoo.workflow import explain as module
-from detzoo.workflow.explain import Contestant, explain, objects_of, pairs, write_page
-from detzoo.workflow.faithfulness import common, faithfulness
+from detzoo.workflow import faithfulness as faithfulness_module
+from detzoo.workflow.contestants import Contestant, objects_of, pairs
+from detzoo.workflow.explain import explain, write_page
+from detzoo.workflow.faithfulness import common, faithfulness, layer_tables
 from explain.known import RedInBox, picture
 
 BOXES = torch.tensor([[8.0, 8, 16, 16], [20, 4, 28, 12]])
@@ -68,8 +70,8 @@ def test_the_page_shows_disputed_objects_first(asked, folder: Path, tmp_path: Pa
 
 def test_a_setting_that_cannot_be_is_refused_first(asked, folder: Path, tmp_path: Path) -> None:
     for wrong, message in (
-        ({"methods": ["cam"]}, "method is 'cam'"),
-        ({"study": "faith"}, "study is 'faith'; choose one of faithfulness"),
+        ({"methods": ["heat"]}, "method is 'heat'"),
+        ({"study": "faith"}, "study is 'faith'; choose one of faithfulness, features"),
         ({"objects": 0}, "objects is 0"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -87,6 +89,7 @@ class Split:
     """As much of a Dataset as the study reads."""
 
     split = "test"
+    grouped = False
 
     def __init__(self, folder: Path) -> None:
         empty = torch.zeros(2, dtype=torch.bool)
@@ -113,10 +116,47 @@ def test_the_study_is_of_true_objects_that_all_find(asked, folder: Path, tmp_pat
     assert "no two detectors can be told apart" in found.sentences[0], "they are the same"
     page = found.page.read_text(encoding="utf-8")
     assert "5 objects of 3 images of test" in page and "A &lt;i&gt;" in page
+    for row in rows.itertuples():
+        assert row.unit == row.image, "images without groups are units of their own"
+    tests = pd.read_csv(tmp_path / "out" / "pairs.csv")
+    assert set(tests["between"]) == {"detectors", "methods"} and "insertion" in set(tests["score"])
+    odam = tests[(tests["first"] == "odam") & (tests["second"] == "uniform")]
+    assert (odam.set_index("score").loc["insertion", "difference"]) > 0
+    assert "Who can be told apart" in page and "odam less uniform" in page
+    assert means["B", "box", "after neck"] == means["B", "box", "randomised"] == pytest.approx(1)
     again = faithfulness(asked, data, ["odam"], 5, tmp_path / "again", 0, about)
     assert again.frame[again.frame["score"] != "seconds"].equals(
         found.frame[found.frame["score"] != "seconds"]
     )
+
+
+def test_an_interrupted_study_writes_what_is_done(asked, folder, tmp_path, monkeypatch) -> None:
+    judged, judge = [], faithfulness_module.judge
+
+    def interrupted(*arguments, **options):
+        judged.append(1)
+        if len(judged) == 4:  # of the second object's second detector
+            raise KeyboardInterrupt
+        return judge(*arguments, **options)
+
+    monkeypatch.setattr(faithfulness_module, "judge", interrupted)
+    about = {"heading": "h", "command": "c", "detectors": [c.name for c in asked]}
+    found = faithfulness(asked, Split(folder), ["odam"], 5, tmp_path / "out", 0, about)
+    assert "1 objects of 1 images" in found.page.read_text(encoding="utf-8")
+    assert set(found.frame[found.frame["score"] == "energy"]["objects"]) == {1}
+
+
+def test_layers_are_columns_in_the_order_in_which_they_are_randomised() -> None:
+    layers = ["backbone 0", "neck", "backbone 2", "head", "backbone 1"]
+    rows = [
+        {"detector": "A", "method": "odam", "score": f"after {layer}", "mean": 0.5}
+        | {"low": 0.4, "high": 0.6}
+        for layer in layers
+    ]
+    (table,) = layer_tables(pd.DataFrame(rows), ["odam", "saliency"])
+    wanted = ["head", "neck", "backbone 2", "backbone 1", "backbone 0"]
+    assert list(table.columns) == [f"after {layer}" for layer in wanted]
+    assert table.cells["A"]["after neck"] == "0.50 [0.40, 0.60]"
 
 
 def test_a_page_without_rows_is_whole(tmp_path: Path) -> None:

@@ -43,11 +43,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Score:
-    """A table of the study: one row a detector, one column a method. better: "high" or "low"."""
+    """A table of the study: one row a detector, one column a method, or one of `columns`. better:
+    "high" or "low"."""
 
     title: str
     better: str
     cells: Mapping[str, Mapping[str, str]]
+    columns: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Tests:
+    """Paired tests. rows: (who less whom, the difference and its interval, p)."""
+
+    title: str
+    rows: Sequence[tuple[str, str, str]]
 
 
 def render_explained(
@@ -61,9 +71,12 @@ def render_explained(
     rows: Sequence[Row],
     sentences: Sequence[str] = (),
     scores: Sequence[Score] = (),
+    tests: Sequence[Tests] = (),
     notes: Sequence[str] = (),
+    more: Markup | None = None,
 ) -> str:
-    """The HTML, which needs nothing else. methods: name -> title, the first one is shown first."""
+    """The HTML, which needs nothing else. methods: name -> title, the first one is shown first.
+    more: a part of HTML that comes last."""
     looks = styles(detectors)
     return (
         environment()
@@ -81,7 +94,9 @@ def render_explained(
             rows=[_row(row, detectors, list(methods)) for row in rows],
             sentences=[clean(text, 1000) for text in sentences],
             scores=scores,
+            tests=tests,
             notes=[clean(text, 1000) for text in notes],
+            more=more or Markup(),
             style=Markup(file_text("page.css")),
         )
     )

@@ -1,0 +1,199 @@
+"""From the scores of many maps to what may be said of detectors and of methods.
+
+Means have 95% intervals from resamples of whole units: the images, or the groups that they come in,
+whose objects are not independent. Two detectors, or two methods, are compared over the same objects
+by the paired bootstrap.
+
+rows: one a map, with the columns detector, method, image, object (any ids) and those of the scores;
+unit, where images come in groups: the group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from detzoo.explain.faithfulness import LAYER, SCORES
+from detzoo.explain.methods import METHODS
+from detzoo.metrics.paired import holm
+from detzoo.metrics.samples import Samples, draw_sets
+
+RESAMPLES = 2000
+ALPHA = 0.05
+MAP = ("image", "object", "detector", "method")  # what names one map
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The mean of `first` less that of `second` over `maps` maps of each. low, high: of its 95%
+    interval. p: two-sided, by Holm's correction; None where nothing can be said."""
+
+    first: str
+    second: str
+    difference: float
+    low: float
+    high: float
+    p: float | None
+    maps: int
+
+    @property
+    def apart(self) -> bool:
+        return self.p is not None and self.p <= ALPHA
+
+
+def summarise(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """One row for a detector, method and score: mean, low, high, objects, units."""
+    scores = [s for s in SCORES if s in rows] + [s for s in rows if str(s).startswith(LAYER)]
+    found = []
+    for (name, method), part in rows.groupby(["detector", "method"], sort=False):
+        for score in scores:
+            known = part[part[score].notna()]
+            values = known[score].to_numpy(float)
+            if not len(values) and score not in SCORES:
+                continue  # a layer that this detector does not have
+            samples = mean_samples(values, units_of(known), seed) if len(values) else None
+            low, high = (samples and samples.interval()) or (np.nan, np.nan)
+            found.append(
+                {
+                    "detector": name,
+                    "method": method,
+                    "score": score,
+                    "mean": float(values.mean()) if len(values) else np.nan,
+                    "low": low,
+                    "high": high,
+                    "objects": len(values),
+                    "units": len(np.unique(units_of(known))),
+                }
+            )
+    return pd.DataFrame(found)
+
+
+def units_of(rows: pd.DataFrame) -> np.ndarray:
+    """(N,) what is resampled: the group of each row's image, or the image itself."""
+    return rows["unit" if "unit" in rows else "image"].to_numpy()
+
+
+def mean_samples(values: np.ndarray, units: np.ndarray, seed: int = 0) -> Samples:
+    """The mean of (N,) values on resamples of whole units, given by their (N,) ids."""
+    _, index = np.unique(units, return_inverse=True)
+    sums, sizes = np.bincount(index, values), np.bincount(index)
+    drawn = _sets(len(sums), seed)
+    means = (drawn @ sums) / (drawn @ sizes)
+    return Samples(means[0], means[1:], units=len(sums))
+
+
+@lru_cache(maxsize=8)
+def _sets(units: int, seed: int) -> np.ndarray:
+    return draw_sets(units, RESAMPLES, seed)
+
+
+def compare(rows: pd.DataFrame, score: str, between: str, seed: int = 0) -> list[Pair]:
+    """Every pair of `between`, "detector" or "method", over the maps that both have; by p."""
+    same = [column for column in MAP if column != between]
+    known = rows[rows[score].notna()]
+    table = known.pivot(index=same, columns=between, values=score)
+    unit = dict(zip(known["image"], units_of(known), strict=True))
+    found = []
+    for first, second in combinations([n for n in rows[between].unique() if n in table], 2):
+        both = table[[first, second]].dropna()
+        if both.empty:
+            continue
+        differences = (both[first] - both[second]).to_numpy(float)
+        units = np.array([unit[image] for image in both.index.get_level_values("image")])
+        samples = mean_samples(differences, units, seed)
+        low, high = samples.interval() or (np.nan, np.nan)
+        found.append(
+            (first, second, float(differences.mean()), low, high, samples.p_value(), len(both))
+        )
+    corrected = holm([row[5] for row in found])
+    pairs = [Pair(*row[:5], p, row[6]) for row, p in zip(found, corrected, strict=True)]
+    return sorted(pairs, key=lambda pair: 1.0 if pair.p is None else pair.p)
+
+
+def detector_sentence(rows: pd.DataFrame, summary: pd.DataFrame, method: str) -> str:
+    """What may be said of the detectors' energy by one method, or that nothing may be."""
+    pairs = compare(rows[rows["method"] == method], "energy", "detector")
+    if not pairs:
+        return f"By {method} no two detectors have an object in common, so nothing can be said."
+    best = pairs[0]
+    of = summary[(summary["method"] == method) & (summary["score"] == "energy")]
+    of = of.set_index("detector")
+    if not best.apart:
+        return (
+            f"By {method} no two detectors can be told apart in how much of their maps lies on "
+            f"the object ({best.maps} objects)."
+        )
+    first, second = (best.first, best.second) if best.difference > 0 else (best.second, best.first)
+    return (
+        f"{first} looks at the object more than {second}: energy ratio {number(of.loc[first])} "
+        f"against {number(of.loc[second])} by {method}, {p_text(best.p)}, {best.maps} objects."
+    )
+
+
+def method_sentence(rows: pd.DataFrame, score: str) -> str:
+    """Which method's maps are the best by "insertion" or "deletion", over all detectors."""
+    own = rows[rows["method"].isin(METHODS)]
+    sign = 1 if SCORES[score].better == "high" else -1
+    means = (sign * own.groupby("method", sort=False)[score].mean()).sort_values(ascending=False)
+    if len(means) < 2:
+        return ""
+    best, of = means.index[0], own["detector"].nunique()
+    pairs = [pair for pair in compare(own, score, "method") if best in (pair.first, pair.second)]
+    others = {
+        apart: [
+            pair.second if pair.first == best else pair.first
+            for pair in pairs
+            if pair.apart is apart
+        ]
+        for apart in (True, False)
+    }
+    text = f"By {score} {best}'s maps are the best ({sign * means.iloc[0]:.2f} on average)"
+    if others[True]:
+        text += f", better than {_listed(others[True])} by a paired test (p < {ALPHA} each)"
+    if others[False]:
+        text += f", and cannot be told apart from {_listed(others[False])}"
+    return f"{text}; {pairs[0].maps if pairs else 0} maps of {of} detectors each."
+
+
+def mark_sentence(rows: pd.DataFrame, method: str) -> list[str]:
+    """For each detector, whether its maps lie on a planted mark: [] where there is none.
+
+    Beside an object a map is never quite cold, so the mark is compared with the place opposite,
+    where there is nothing.
+    """
+    if "mark" not in rows:
+        return []
+    found = []
+    part = rows[(rows["method"] == method) & rows["mark"].notna() & rows["opposite"].notna()]
+    for name, of in part.groupby("detector", sort=False):
+        samples = mean_samples((of["mark"] - of["opposite"]).to_numpy(float), units_of(of))
+        mark, place = of["mark"].mean(), of["opposite"].mean()
+        p = samples.p_value()
+        numbers = (
+            f"energy on the mark is {mark:.1f} times its share of the image, on the place opposite "
+            f"{place:.1f} ({method}, {p_text(p)}, {len(of)} objects)"
+        )
+        if p is not None and p <= ALPHA and mark > place:
+            found.append(f"{name} uses the planted mark: {numbers}.")
+        else:
+            found.append(f"{name} does not show to use the planted mark: {numbers}.")
+    return found
+
+
+def number(row: pd.Series) -> str:
+    """A mean and its interval, as a sentence has them."""
+    return f"{row['mean']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
+
+
+def p_text(p: float | None) -> str:
+    if p is None:
+        return "p n/a"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,95 @@
+"""The detectors that are asked why, and what each of them finds in an image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import detzoo
+from detzoo.detector import Detector
+from detzoo.engine.folding import unfold
+from detzoo.explain.target import SAME
+from detzoo.imagefile import ImageFile
+from detzoo.ops.boxes import iou
+from detzoo.run_config import read_run
+from detzoo.types import Detections
+from detzoo.workflow.thresholds import score_of
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A detector that is asked. score: from which on it counts as having found something."""
+
+    name: str
+    detector: Detector
+    score: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """An object of one image. by: detector -> (its detections, index of the one on the object)."""
+
+    image: ImageFile
+    label: int
+    box: Tensor
+    by: Mapping[str, tuple[Detections, int]]
+
+
+def contestants(paths: Sequence[Path], device: torch.device) -> list[Contestant]:
+    """The detectors of the runs, by their labels; layers as written, which is what is explained."""
+    found: list[Contestant] = []
+    classes = None
+    for path in paths:
+        label = str(read_run(path, data=False)["label"])
+        taken = {c.name for c in found}
+        name = label if label not in taken else path.name
+        detector = detzoo.load(path, device)
+        unfold(detector)
+        classes = classes or detector.class_names
+        if detector.class_names != classes:
+            raise ValueError(
+                f"{path} has other classes than {paths[0]}; one page is of one data set's detectors"
+            )
+        found.append(Contestant(name, detector, score_of(path)[0]))
+    return found
+
+
+def pairs(found: Found, asked: int) -> int:
+    """Pairs of detectors of which one finds the object and the other does not."""
+    return len(found.by) * (asked - len(found.by))
+
+
+def most_disputed(found: Sequence[Sequence[Found]], asked: int) -> list[Found]:
+    """The objects of several images: by how disputed they are, and one of each image in turn."""
+    places = [
+        (-pairs(one, asked), turn, image, one)
+        for image, objects in enumerate(found)
+        for turn, one in enumerate(sorted(objects, key=lambda one: -pairs(one, asked)))
+    ]
+    return [one for *_, one in sorted(places, key=lambda place: place[:3])]
+
+
+def objects_of(asked: Sequence[Contestant], image: ImageFile) -> list[Found]:
+    """What any detector finds in an image from its own threshold on: each object once.
+
+    Detections of one label that overlap the best scored of them by an IoU of SAME or more are of
+    one object.
+    """
+    by = {c.name: c.detector.predict(image, score_threshold=c.score) for c in asked}
+    left = [
+        (float(found.scores[i]), name, i) for name, found in by.items() for i in range(len(found))
+    ]
+    objects: list[Found] = []
+    for _, name, i in sorted(left, key=lambda row: -row[0]):
+        box, label = by[name].boxes[i], int(by[name].labels[i])
+        for one in objects:
+            if one.label == label and float(iou(one.box[None], box[None])) >= SAME:
+                one.by.setdefault(name, (by[name], i))  # the best scored comes first
+                break
+        else:
+            objects.append(Found(image, label, box, {name: (by[name], i)}))
+    return objects
