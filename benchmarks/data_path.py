@@ -24,8 +24,8 @@ from torchvision.transforms import v2
 from detzoo.data.augment import Flip, Policy, Zoom
 from detzoo.data.augment_ssd import Distort, ZoomOutAndCrop
 from detzoo.data.dataset import Sample
-from detzoo.data.image import Letterbox
 from detzoo.data.loader import Batches
+from detzoo.data.resize import Letterbox
 
 IMAGES = 16  # a call
 

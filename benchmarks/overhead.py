@@ -21,7 +21,7 @@ import torch
 from lib import Training, arguments, begin, photographs, pipeline_of, timing_lock
 
 from detzoo.api import create_detector, list_detectors
-from detzoo.data.image import Letterbox
+from detzoo.data.resize import Letterbox
 from detzoo.detector import Detector
 from detzoo.engine.precision import autocast, choose_channels_last, choose_precision, transfer
 from detzoo.speed.machine import Bystanders

@@ -17,7 +17,7 @@ import torch
 from lib import Training, arguments, begin, interleaved, ratio, shapes, timing_lock
 
 from detzoo.api import create_detector
-from detzoo.data.image import Letterbox
+from detzoo.data.resize import Letterbox
 from detzoo.engine.precision import Mode, choose_channels_last, choose_precision
 from detzoo.speed.clock import measure
 

@@ -19,8 +19,8 @@ from lib import arguments, begin, interleaved, pipeline_of, ratio, shapes, timin
 
 from detzoo.api import create_detector
 from detzoo.data import with_proposals
-from detzoo.data.image import Letterbox
 from detzoo.data.loader import evaluation_batches
+from detzoo.data.resize import Letterbox
 from detzoo.engine.precision import autocast, choose_precision, transfer
 from detzoo.export import to_onnx
 from detzoo.runtimes import SESSIONS, ExportedNetwork

@@ -16,6 +16,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from detzoo.moved import MovedFinder
+
 __version__ = "0.1.0"
 
 # The verbs, each the function of its name in detzoo/workflow/NAME.py
@@ -75,3 +77,4 @@ class _Public(ModuleType):
 
 
 sys.modules[__name__].__class__ = _Public
+sys.meta_path.append(MovedFinder())

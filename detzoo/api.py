@@ -68,8 +68,8 @@ def settings(verb: str, *overrides: str) -> Settings:
     """The settings of `detzoo VERB OVERRIDES...`, plain values by name, for the verb's function.
 
     overrides: as on the command line: "detector=ssd", "recipe.images_seen=20000", or a path where
-    the verb takes one. They are judged alike: raises ValueError, with what there is, for a verb, a
-    setting or a value that cannot be. Hydra composes them and is left as it was found.
+    the verb takes one. They are checked alike: raises ValueError, with what exists, for an unknown
+    verb, setting or value. Hydra composes them; its own state is left unchanged.
     """
     from detzoo.cli.compose import settings as compose  # Hydra is not needed for anything else
 
@@ -130,7 +130,7 @@ def _run_of(path: Path) -> Path:
 
 
 class RegionProposals(Proposer):
-    """What the first stage of a trained Faster R-CNN proposes, for R-CNN and Fast R-CNN.
+    """Proposals for R-CNN and Fast R-CNN from the first stage of a trained Faster R-CNN.
 
     run: its run directory. limit: at most so many boxes, before its NMS as after. The images are
     resized as that run's are. Raises ValueError where the run is none or no Faster R-CNN's.

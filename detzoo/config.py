@@ -1,4 +1,4 @@
-"""From configuration to objects: the one place where a `_target_` becomes a call.
+"""Builds objects from configuration: the only place where a `_target_` becomes a call.
 
 A configuration may come from somebody else (a run directory, say), so a target is a request and not
 an order: it must be one of TARGETS, and stand where such a thing belongs. No name is looked up
@@ -176,7 +176,7 @@ def _listed(parts: Sequence[str]) -> str:
 
 
 def find_class(target: str) -> Any:
-    """What one of TARGETS names."""
+    """The class that one of TARGETS names."""
     module, name = target.rsplit(".", 1)
     return getattr(import_module(module), name)
 

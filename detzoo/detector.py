@@ -16,16 +16,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from detzoo.data.folders import images_in
-from detzoo.data.image import (
-    Letterbox,
-    Picture,
-    Resize,
-    collate_images,
-    load_picture,
-    resize_proposals,
-    to_original,
-)
+from detzoo.data.image import Picture, load_picture
 from detzoo.data.proposals import Grid, Proposer
+from detzoo.data.resize import Letterbox, Resize, collate_images, resize_proposals, to_original
 from detzoo.imagefile import Exif, ImageFile
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.padding import inside
@@ -39,7 +32,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
-    """Eval mode within; then every module has its own mode again: what was frozen stays so."""
+    """A context in eval mode; afterwards every module has its own mode again."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
@@ -150,7 +143,7 @@ class Detector(nn.Module, abc.ABC):
         raise NotImplementedError(f"{name} has neither `candidates` nor a `decode` of its own")
 
     def rescore(self, candidates: Candidates) -> Candidates:
-        """A last look at clipped candidates; soft NMS comes here."""
+        """Rescore clipped candidates before NMS; CornerNet's soft NMS overrides it."""
         return candidates
 
     @torch.no_grad()
@@ -166,7 +159,7 @@ class Detector(nn.Module, abc.ABC):
         )
 
     def heatmaps(self, outputs: Any) -> dict[str, Tensor]:
-        """What can be laid over the images: name -> (B, h, w) in [0, 1], a cell per pixel or more.
+        """Maps to lay over the images: name -> (B, h, w) in [0, 1]; a cell is one or more pixels.
 
         Of a detector that looks for points, the most likely class's probability at every place;
         empty for all others.
@@ -181,7 +174,7 @@ class Detector(nn.Module, abc.ABC):
         return None
 
     def check_trainable(self) -> None:
-        """Raise ValueError where something frozen was never trained.
+        """Raise ValueError where a frozen part is randomly initialised.
 
         A frozen norm without statistics neither normalises nor learns to, and frozen stages of
         random weights are as good as none; the training would learn little and say nothing.
@@ -216,7 +209,7 @@ class Detector(nn.Module, abc.ABC):
         return x
 
     def picture_of(self, source: Any, resize: Resize | None = None) -> Picture:
-        """As much of an image as is needed: of `resize` (else the detector's own), or all of it.
+        """An image decoded at the resolution that `resize` (or the detector's own) needs.
 
         source and errors are those of `load_image`. A detector that proposes its own regions looks
         for them in the whole image.
@@ -230,7 +223,7 @@ class Detector(nn.Module, abc.ABC):
         return ImageFile(source, exif=self.exif) if bare else source
 
     def proposals_of(self, pictures: Sequence[Picture]) -> list[Tensor] | None:
-        """What `picture_of` gave -> per image (P, 4) in its pixels; None for who needs none."""
+        """Per picture (P, 4) proposals in its pixels; None for a detector without a proposer."""
         if self.proposer is None:
             return None
         return [torch.from_numpy(self.proposer(picture.pixels)) for picture in pictures]

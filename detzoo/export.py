@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detzoo.data.image import Stretch
+from detzoo.data.resize import Stretch
 from detzoo.detector import Detector, eval_mode
 from detzoo.files import atomic
 from detzoo.types import Frame, Images

@@ -59,13 +59,13 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 def disk_full(path: str | Path, needed: int | None = None) -> OSError:
     """The error for a file that does not fit on its disk. needed: bytes."""
-    said = "No space left on the disk"
+    message = "No space left on the disk"
     with suppress(OSError):
-        said += f", {shutil.disk_usage(Path(path).parent).free / 1e6:,.1f} MB are free"
+        message += f", {shutil.disk_usage(Path(path).parent).free / 1e6:,.1f} MB are free"
     if needed is not None:
-        said += f" and {needed / 1e6:,.1f} MB needed"
-    said += "; make space, and the same command goes on"
-    return OSError(errno.ENOSPC, said, str(path))
+        message += f" and {needed / 1e6:,.1f} MB needed"
+    message += "; make space, and the same command continues"
+    return OSError(errno.ENOSPC, message, str(path))
 
 
 def temporary_prefix(name: str) -> str:
@@ -98,7 +98,7 @@ _UNOWNED = re.compile(r"\..+\.[a-z0-9_]{6,8}\.tmp")  # an older version's
 
 @cache
 def _token() -> str:
-    """Of the boot and container in which process numbers are this process's."""
+    """A token of the boot and container within which process numbers are unique."""
     return hashlib.blake2b(boot().encode(), digest_size=4).hexdigest()
 
 
@@ -192,7 +192,7 @@ def check_writable(path: str | Path) -> None:
     """Raise ValueError unless a file `path` could be written; folders that lack are not made."""
     path = Path(path)
     if path.is_dir():
-        raise ValueError(f"{path} is a folder, where a file shall be written")
+        raise ValueError(f"{path} is a folder, where a file is to be written")
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     try:
         with tempfile.TemporaryFile(dir=folder):

@@ -1,4 +1,4 @@
-"""What an image file says before it is decoded: its size, and how it is to be turned.
+"""The header of an image file: its size and orientation, read without decoding.
 
 One rule about orientation: an image is turned as its EXIF tag says, as every viewer, browser and
 OpenCV show it and as its boxes were therefore drawn, unless its annotation gives its width and
@@ -85,7 +85,7 @@ def open_image(file: Any, pixels: float | None = None) -> Image.Image:
 
 
 def header(file: Any) -> Header:
-    """Of an image of whatever size; what Pillow raises for what is none."""
+    """The header of an image of any size. Raises what Pillow raises for other files."""
     with open_image(file, float("inf")) as image:
         return Header((image.height, image.width), orientation(image))
 
@@ -101,13 +101,13 @@ def orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def turned(found: Header, told: Size | None = None, exif: Exif = "auto") -> bool:
-    """Whether that image is to be turned; told: the annotation's (height, width)."""
+def needs_turning(found: Header, annotated: Size | None = None, exif: Exif = "auto") -> bool:
+    """Whether to turn the image upright; annotated: the annotation's (height, width)."""
     if found.orientation == 1 or exif == "stored":
         return False
-    return exif == "upright" or not (told == found.size != found.upright)
+    return exif == "upright" or not (annotated == found.size != found.upright)
 
 
-def upright(image: Image.Image, orientation: int) -> Image.Image:
+def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
     """The image turned by an EXIF orientation, 1 to 8."""
     return image if orientation == 1 else image.transpose(TURNS[orientation])

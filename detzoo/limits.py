@@ -1,4 +1,4 @@
-"""How large a thing a configuration may ask for, judged before memory is taken.
+"""Limits on what a configuration may build, checked before memory is allocated.
 
 A run directory may come from somebody else, and a number typed wrong asks for a terabyte.
 """

@@ -201,7 +201,7 @@ class _Composer:
 
 
 def _copied(value: Any) -> Any:
-    """A copy, so that the result is a tree; not deeper than MOST_DEPTH, so it may recurse."""
+    """A deep copy, so that the result is a tree; its depth is bounded by MOST_DEPTH."""
     if isinstance(value, dict):
         return {key: _copied(child) for key, child in value.items()}
     if isinstance(value, list):

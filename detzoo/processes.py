@@ -26,7 +26,7 @@ SILENT = 300.0  # seconds without a touch, after which a process elsewhere count
 
 
 def myself() -> dict[str, Any]:
-    """What a record says of this process: pid, host and boot."""
+    """The fields that identify this process in a record: pid, host and boot."""
     return {"pid": os.getpid(), "host": socket.gethostname(), "boot": boot()}
 
 

@@ -66,7 +66,7 @@ class RegionDetector(Detector):
         self.nms_threshold, self.max_detections = nms_threshold, max_detections
 
     def classify(self, features: Any, rois: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """What `network` knows of the images, per image (R_b, 4) -> (R, K + 1), (R, K, 4)."""
+        """Features, per image (R_b, 4) regions -> scores (R, K + 1), deltas (R, K, 4)."""
         raise NotImplementedError
 
     def second_stage(

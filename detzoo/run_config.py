@@ -1,8 +1,8 @@
-"""config.yaml of a run directory, made fit to be built from, whoever wrote it.
+"""config.yaml of a run directory, checked and completed before anything is built from it.
 
-A run directory may come from somebody else. Its settings say what the detector is and which data
-set it was trained on; they choose neither a file nor a download beyond that. What an older version
-did not write yet is completed with what that version did.
+A run directory may come from somebody else. Its settings describe the detector and the data
+set; they may name no other file and no download. Keys that an older version did not write are
+completed with that version's behaviour.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ KINDS: dict[str, tuple[type, str]] = {
     "classes": (list, "a list of names"),
 }
 
-# Keys that came later -> what detzoo did before there was such a setting
+# Defaults of keys that earlier versions did not write
 OLD_DEFAULTS: dict[str, Any] = {"name": "default", "seed": 0}
 OLD_RUNTIME: dict[str, Any] = {
     "device": "auto",
@@ -42,7 +42,7 @@ OLD_RUNTIME: dict[str, Any] = {
 }
 MOST = {"threads": 4096, "workers": 4096, "cache_mb": 100_000_000}  # of the runtime
 PROPOSER_FILES = (FILE, "checkpoint.pt")
-BEGUN = {"pretrained": False, "weights": None}  # of a backbone: what its training began with
+BEGUN = {"pretrained": False, "weights": None}  # a backbone's settings without its starting weights
 PROPOSER = "proposer"  # the folder in a run that keeps the Faster R-CNN whose regions it takes
 
 
@@ -91,8 +91,8 @@ def check_runtime(settings: Mapping[str, Any], where: str) -> None:
             raise ValueError(f"{where}.{key} is {value:.3g}; it lies between 0 and {most:,}")
 
 
-def keep_proposer(settings: dict[str, Any], run: str | Path) -> None:
-    """Put the Faster R-CNN that `settings` takes regions from into the run, as `read_run` wants it.
+def copy_proposer(settings: dict[str, Any], run: str | Path) -> None:
+    """Copy the Faster R-CNN that proposes the run's regions into the run, for `read_run`.
 
     By `files.link`. Raises OSError.
     """
@@ -104,20 +104,20 @@ def keep_proposer(settings: dict[str, Any], run: str | Path) -> None:
 
 
 def _check_types(settings: dict[str, Any], file: Path) -> None:
-    """Raise ValueError for a value of a kind that no detzoo wrote there."""
+    """Raise ValueError for a value of a type that no version of detzoo writes."""
     for key, (kind, wanted) in KINDS.items():
         value = settings.get(key)
         if key in settings and (not isinstance(value, kind) or isinstance(value, bool)):
             raise ValueError(f"{file}: {key} is {shortened(repr(value), 80)}; it must be {wanted}")
     if "recipe" in settings and "images_seen" not in settings["recipe"]:
-        raise ValueError(f"{file}: recipe lacks images_seen, which every result is said with")
+        raise ValueError(f"{file}: recipe lacks images_seen, which every table shows")
     for name in settings.get("classes") or ():
         if not isinstance(name, str):
             raise ValueError(f"{file}: the class {shortened(repr(name), 80)} is not a name")
 
 
 def _detector(settings: dict[str, Any], run: Path, file: Path) -> Any:
-    """The detector's node without what would reach out of the run."""
+    """The detector's node, confined to the run's own files."""
     node, classes = settings["detector"], settings.get("classes")
     count = node.get("num_classes")
     if isinstance(classes, list) and count is not None and count != len(classes):
@@ -125,29 +125,29 @@ def _detector(settings: dict[str, Any], run: Path, file: Path) -> Any:
             f"{file}: detector.num_classes is {shortened(repr(count), 80)}, and there are "
             f"{len(classes)} classes"
         )
-    return _without_reach(node, run, file)
+    return _confine(node, run, file)
 
 
-def _without_reach(node: Any, run: Path, file: Path) -> Any:
+def _confine(node: Any, run: Path, file: Path) -> Any:
     """`node` with no backbone that is downloaded or read, and the run's own regions."""
     if isinstance(node, list):
-        return [_without_reach(child, run, file) for child in node]
+        return [_confine(child, run, file) for child in node]
     if not isinstance(node, dict):
         return node
-    found = {key: _without_reach(child, run, file) for key, child in node.items()}
+    found = {key: _confine(child, run, file) for key, child in node.items()}
     if part_of(node) == "backbone":
         found |= {key: value for key, value in BEGUN.items() if key in found}
     elif part_of(node) == "proposals" and "run" in found:
-        found["run"] = str(_kept_proposer(found["run"], run, file))
+        found["run"] = str(_copied_proposer(found["run"], run, file))
     return found
 
 
-def _kept_proposer(named: Any, run: Path, file: Path) -> Path:
-    """The run inside of `run` that its regions come from."""
+def _copied_proposer(named: Any, run: Path, file: Path) -> Path:
+    """The Faster R-CNN inside `run` that proposes its regions."""
     kept = run / PROPOSER
     if (kept / FILE).is_file():
         return kept
-    if isinstance(named, str) and not _leaves(run, named):
+    if isinstance(named, str) and not _is_outside(run, named):
         return run / named
     raise ValueError(
         f"{file}: its regions come from {shortened(named, 300)}, outside of the run, where nothing "
@@ -164,8 +164,8 @@ def _check_data(node: dict[str, Any], file: Path) -> None:
     for key, value in node.items():
         if key in ("root", "name", "classes", "_target_", "allow", "skip", "group"):
             continue
-        for place in _texts(value):
-            if _leaves(Path(root or "."), place):
+        for place in _strings(value):
+            if _is_outside(Path(root or "."), place):
                 raise ValueError(
                     f"{file}: data.{key} is {shortened(place, 200)}, outside of data.root; a run's "
                     "data set is read in its root alone: data.root=DIR names the folder of both"
@@ -175,19 +175,19 @@ def _check_data(node: dict[str, Any], file: Path) -> None:
         if not drawn.is_dir():
             raise ValueError(
                 f"{file}: {drawn} is not there, where the run found its data set: data.root=DIR "
-                "says where it lies now; detzoo check data=shapes draws it anew"
+                "says where it lies now; detzoo check data=shapes draws it again"
             )
 
 
-def _texts(value: Any) -> list[str]:
+def _strings(value: Any) -> list[str]:
     if isinstance(value, dict | list):
         children = value.values() if isinstance(value, dict) else value
-        return [text for child in children for text in _texts(child)]
+        return [text for child in children for text in _strings(child)]
     return [value] if isinstance(value, str) else []
 
 
-def _leaves(folder: Path, place: str) -> bool:
-    """Whether folder/place is elsewhere than in `folder`, by its name (links are the owner's)."""
+def _is_outside(folder: Path, place: str) -> bool:
+    """Whether folder/place is outside `folder`, by its name (links are the owner's)."""
     base = os.path.abspath(folder.parent if folder.is_file() else folder.expanduser())
     path = os.path.abspath(os.path.join(base, os.path.expanduser(place)))
     return os.path.commonpath([base, path]) != base

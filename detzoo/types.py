@@ -1,4 +1,4 @@
-"""What flows between the parts of detzoo: images in, targets beside them, detections out.
+"""The types that detzoo's parts exchange: images, targets, detections.
 
 Boxes are xyxy in continuous coordinates: pixel i covers [i, i + 1), so a width is x2 - x1 and a
 horizontal flip is W - x. Labels are 0..K-1; there is no background label among them.
@@ -27,13 +27,13 @@ SHOWN = 5  # detections in a repr
 
 
 def _each(record: T, change: Callable[[Tensor], Tensor]) -> T:
-    """A copy of a dataclass with every tensor changed; whatever else it holds stays."""
+    """A copy of a dataclass with `change` applied to every tensor."""
     values = ((one.name, getattr(record, one.name)) for one in fields(record))
     return replace(record, **{k: change(v) for k, v in values if isinstance(v, Tensor)})
 
 
 class _Boxes:
-    """What a dataclass of tensors can do whose rows are boxes."""
+    """Base of dataclasses of tensors whose rows are boxes."""
 
     boxes: Tensor
 
@@ -41,7 +41,7 @@ class _Boxes:
         return len(self.boxes)
 
     def __getitem__(self: T, index: Any) -> T:
-        """Of these boxes alone; an index of one dimension, a mask or a slice."""
+        """The record of some of the boxes; index: (N,) indices, a mask or a slice."""
         return _each(self, lambda x: x[index])
 
     def to(self: T, device: torch.device | str, non_blocking: bool = False) -> T:
@@ -84,7 +84,7 @@ class Images:
         return self._moved(lambda x: x.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Images:
-        """In memory from which a GPU copies without waiting."""
+        """A copy in pinned memory, from which a GPU copies asynchronously."""
         return self._moved(lambda x: x.pin_memory())
 
     def _moved(self, move: Callable[[Tensor], Tensor]) -> Images:
@@ -152,7 +152,7 @@ class PaddedTargets(Sequence[Target]):
         return _each(self, lambda x: x.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> PaddedTargets:
-        """In memory from which a GPU copies without waiting."""
+        """A copy in pinned memory, from which a GPU copies asynchronously."""
         return _each(self, lambda x: x.pin_memory())
 
     def repeat(self, times: int) -> PaddedTargets:
@@ -181,7 +181,7 @@ def to_cpu(found: Sequence[Detections]) -> list[Detections]:
 
 
 def pad_targets(targets: Iterable[Target]) -> PaddedTargets:
-    """Targets of any lengths side by side; what is padded already is given back as it is."""
+    """Pad targets of different lengths into one batch; a PaddedTargets is returned as it is."""
     if isinstance(targets, PaddedTargets):
         return targets
     targets = list(targets)
@@ -218,7 +218,7 @@ class Candidates:
 
 @dataclass(frozen=True, repr=False)
 class Detections(_Boxes):
-    """What was found in one image.
+    """The objects detected in one image.
 
     boxes: (D, 4) float32 xyxy, inside the unpadded image. scores: (D,) float32 in [0, 1],
     descending. labels: (D,) int64 in [0, K). class_names: K names, None where the detector has

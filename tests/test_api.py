@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from PIL import Image
 
 import detzoo
 from detzoo.engine import checkpoint
+from detzoo.moved import MOVED
 from detzoo.nn import Backbone
 
 
@@ -21,6 +24,13 @@ def test_public_names_are_there_and_nothing_else_is_made_up() -> None:
         assert name in dir(detzoo)
     with pytest.raises(AttributeError, match="no attribute 'detector_zoo'"):
         _ = detzoo.detector_zoo
+
+
+def test_modules_that_moved_name_their_new_place() -> None:
+    for old, new in MOVED.items():
+        assert find_spec(f"detzoo.{new}")
+        with pytest.raises(ModuleNotFoundError, match=f"{old} has moved to detzoo.{new}"):
+            import_module(f"detzoo.{old}")
 
 
 def test_every_name_makes_a_detector_that_predicts() -> None:

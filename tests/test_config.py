@@ -40,7 +40,7 @@ REFUSED = [
     "shutil.copyfile",
     "runpy.run_path",
     "detzoo.data.source.Source",
-    "detzoo.data.image.Letterbox",
+    "detzoo.data.resize.Letterbox",
     "detzoo.detectors.retinanet.RetinaNet",
     "detzoo.nn.FPN",
     "detzoo.data.Letterbox.__init__",

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from detzoo.api import list_detectors
 from detzoo.cli import VERBS
-from detzoo.cli.app import experiments
+from detzoo.cli.app import register_experiments
 from detzoo.cli.sweep import register
 from detzoo.config import build, folder, plain
 from detzoo.data import Proposer, Resize, Source
@@ -33,7 +33,7 @@ def choices(group: str) -> list[str]:
 
 @pytest.fixture(scope="module", autouse=True)
 def hydra() -> Iterator[None]:
-    experiments()
+    register_experiments()
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 import detzoo
-from detzoo.data.image import Letterbox, ShortestSide, Stretch
+from detzoo.data.resize import Letterbox, ShortestSide, Stretch
 from detzoo.limits import check_numbers, outline
 from detzoo.run_config import read_run
 

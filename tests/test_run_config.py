@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from detzoo.data import Shapes
-from detzoo.run_config import SCORED, keep_proposer, read_run
+from detzoo.run_config import SCORED, copy_proposer, read_run
 
 SETTINGS: dict[str, Any] = {
     "label": "ssd",
@@ -141,7 +141,7 @@ def test_regions_come_from_the_run_itself(tmp_path: Path) -> None:
     run = written(tmp_path / "fast", ("detector.proposer", node))
     with pytest.raises(ValueError, match=r"its regions come from .*mkdir .*cp "):
         read_run(run)
-    keep_proposer(yaml.safe_load((run / "config.yaml").read_text()), run)
+    copy_proposer(yaml.safe_load((run / "config.yaml").read_text()), run)
     kept = run / "proposer"
     assert read_run(run)["detector"]["proposer"]["run"] == str(kept)
     assert (kept / "checkpoint.pt").samefile(other / "checkpoint.pt")

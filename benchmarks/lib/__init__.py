@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from detzoo.data import Coco, Shapes, with_proposals
 from detzoo.data.dataset import Dataset
-from detzoo.data.image import Letterbox
 from detzoo.data.loader import Batches
+from detzoo.data.resize import Letterbox
 from detzoo.detector import Detector
 from detzoo.engine.precision import autocast, choose_device, prepare, transfer
 from detzoo.engine.recipe import Recipe

@@ -26,7 +26,7 @@ VERBS = {
     "pool": "the folds of a small data set as one run",
     "bench": "check, train, evaluate, speed and report in a row",
     "oracle": "score runs with parts of what they predict replaced by the truth",
-    "explain": "maps of what detections hang on, and what the maps are worth",
+    "explain": "maps of the pixels that detections depend on, and how faithful the maps are",
     "export": "a trained run's network as ONNX or for OpenVINO, checked against torch",
     "predict": "find objects in images of yours: JSON and drawn pictures",
 }
@@ -48,7 +48,7 @@ def usage() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run `detzoo VERB ...`; gives the exit code: 0 well, 1 something failed, 2 what verb?
+    """Run `detzoo VERB ...`; gives the exit code: 0 success, 1 failure, 2 unknown verb.
 
     What is printed is text: names hold what people and files gave them, so control characters are
     escaped, and so are characters that a pipe or a terminal cannot hold. (On stderr the bars of the
@@ -79,12 +79,12 @@ def _main(arguments: list[str] | None) -> int:
         print(f"detzoo: no verb {verb!r}; choose one of {known}{meant}", file=sys.stderr)
         return 2
     if verb in SHARED:
-        wait_asleep()
+        set_wait_policy()
     return import_module(f"detzoo.cli.{verb}").main(rest)
 
 
-def wait_asleep() -> None:
-    """OpenMP's threads sleep while they wait, unless the user has asked for something else.
+def set_wait_policy() -> None:
+    """Let OpenMP's threads sleep while they wait, unless the user has set a policy.
 
     By default they spin, so that two processes of two threads on two cores take one another's time
     slices: measured with 12 convolutions among other work, 0.12 steps a second, and 22 asleep.

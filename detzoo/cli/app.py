@@ -17,9 +17,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from detzoo.cli.overrides import judge, split
+from detzoo.cli.overrides import check_overrides, split
 from detzoo.cli.positional import list_setting, split_paths
-from detzoo.cli.start import spelled, with_published
+from detzoo.cli.start import add_published_settings, expand_start
 from detzoo.config import folder
 from detzoo.text import escaped
 from detzoo.workflow.datasets import with_auto
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 Task = Callable[[DictConfig], "int | None"]
 Positional = str | Callable[[Sequence[str]], list[str]] | None
 
-# What a user can mend: one message. Anything else is our mistake and keeps its traceback.
+# Errors that a user can fix are printed as one message; any other is a bug and keeps its traceback
 EXPECTED = (ValueError, OSError, ImportError, HydraException, OmegaConfBaseException)
 
 
-# Flags with which Hydra shows something, or takes a configuration that is not ours
+# Flags with which Hydra prints something, or uses a configuration of the user's own
 HELP = {"--hydra-help", "--version", "--shell-completion", "-sc"}
 ONE_TRAINING = ("train", "as_published")  # configurations of one detector and one start
 OTHER = {"--config-name", "-cn", "--config-path", "-cp", "--config-dir", "-cd"}
@@ -44,40 +44,40 @@ OTHER = {"--config-name", "-cn", "--config-path", "-cp", "--config-dir", "-cd"}
 class App:
     """The Hydra app of conf/VERB.yaml: called with arguments, it gives an exit code.
 
-    Every override is judged before anything is done: see detzoo.cli.overrides. Under a multirun the
-    task is called once per job: see detzoo.cli.sweep. positional: the setting that arguments
-    without a name belong to, or what makes settings of the arguments. config_name: of the
-    arguments, where the verb has several configurations. otherwise: what to say of a setting that
-    is not there.
+    Every override is checked first: see detzoo.cli.overrides. Under a multirun the task is called
+    once per job: see detzoo.cli.sweep. positional: the setting of arguments without
+    a name, or a function that turns all arguments into settings. config_name: which configuration,
+    by the arguments, where the verb has several. explain_missing: the reason why a setting does not
+    exist, where there is a special one.
     """
 
     verb: str
     task: Task
     positional: Positional = None
     config_name: Callable[[Sequence[str]], str] | None = None
-    otherwise: Callable[[str], str | None] = lambda key: None
+    explain_missing: Callable[[str], str | None] = lambda key: None
 
     def config_of(self, arguments: Sequence[str]) -> str:
         """Which file in conf/ the arguments are settings of."""
         return self.config_name(arguments) if self.config_name else self.verb
 
-    def judged(self, arguments: Sequence[str], multirun: bool = False) -> list[str]:
+    def check_arguments(self, arguments: Sequence[str], multirun: bool = False) -> list[str]:
         """The arguments, positional ones among them, as overrides for Hydra. Raises ValueError."""
         config = self.config_of(arguments)
-        overrides = judge(
+        overrides = check_overrides(
             self.verb,
-            spelled(with_auto(self.verb, _settings(self.positional, arguments))),
+            expand_start(with_auto(self.verb, _settings(self.positional, arguments))),
             config=config,
             multirun=multirun,
-            otherwise=self.otherwise,
+            explain_missing=self.explain_missing,
         )
         asked = any("start" in text or "experiment=" in text for text in overrides)
         if asked and config in ONE_TRAINING and not multirun:
-            return fitted(config, overrides)
+            return add_start_settings(config, overrides)
         return overrides
 
     def __call__(self, arguments: Sequence[str]) -> int:
-        experiments()
+        register_experiments()
         # argparse takes no overrides on both sides of a flag, so the flag goes to the front
         multirun = [flag for flag in ("-m", "--multirun") if flag in arguments]
         if "WORLD_SIZE" in os.environ and not self._may_be_launched(multirun):
@@ -89,7 +89,7 @@ class App:
         flags, rest = split([text for text in arguments if text not in multirun])
         if not (HELP | OTHER) & {flag.split("=")[0] for flag in flags}:
             try:
-                rest = self.judged(rest, bool(multirun))
+                rest = self.check_arguments(rest, bool(multirun))
             except EXPECTED as error:
                 print_error(self.verb, error)
                 return 1
@@ -132,9 +132,9 @@ class App:
             if config.get("journal"):
                 from detzoo.cli import sweep
 
-                sweep.job(config, self.task, partial(print_error, self.verb))
+                sweep.run_job(config, self.task, partial(print_error, self.verb))
             else:
-                codes.append(_guarded(self.verb, self.task, config))
+                codes.append(_run_task(self.verb, self.task, config))
 
         before, sys.argv = sys.argv, [f"detzoo {self.verb}", *overrides]
         conf = {"config_path": str(folder("conf")), "config_name": self.config_of(arguments)}
@@ -143,7 +143,7 @@ class App:
         except SystemExit as end:  # hydra's way to end a help or a bad override
             return end.code if isinstance(end.code, int) else int(end.code is not None)
         except KeyboardInterrupt:
-            goes_on = "interrupted; the same command goes on from here"
+            goes_on = "interrupted; the same command continues from here"
             print(f"\ndetzoo {self.verb}: {goes_on}", file=sys.stderr)
             return 130
         finally:
@@ -156,22 +156,24 @@ def app(
     *,
     positional: Positional = None,
     config_name: Callable[[Sequence[str]], str] | None = None,
-    otherwise: Callable[[str], str | None] = lambda key: None,
+    explain_missing: Callable[[str], str | None] = lambda key: None,
 ) -> Callable[[Task], App]:
-    """Make a task the App of a verb; see there."""
-    return lambda task: App(verb, task, positional, config_name, otherwise)
+    """A decorator that makes a task the App of a verb; parameters are App's."""
+    return lambda task: App(verb, task, positional, config_name, explain_missing)
 
 
-def fitted(conf: str, overrides: Sequence[str]) -> list[str]:
-    """The overrides with those under which the weights that they start from fit the detector."""
+def add_start_settings(conf: str, overrides: Sequence[str]) -> list[str]:
+    """The overrides, preceded by the settings that their starting weights require."""
     from detzoo.cli.schema import schema_of
 
     schema = schema_of(conf, *overrides)
-    return with_published(str(schema.groups["detector"]), schema.tree["start"]["source"], overrides)
+    return add_published_settings(
+        str(schema.groups["detector"]), schema.tree["start"]["source"], overrides
+    )
 
 
 def _settings(positional: Positional, arguments: Sequence[str]) -> list[str]:
-    """The arguments as settings, whatever has no name among them."""
+    """The arguments as settings, with names for the positional ones."""
     if callable(positional):
         return positional(arguments)
     named, rest = split_paths(arguments)
@@ -180,11 +182,13 @@ def _settings(positional: Positional, arguments: Sequence[str]) -> list[str]:
     return list_setting(positional, named, rest)
 
 
-def _guarded(verb: str, task: Task, config: DictConfig) -> int:
+def _run_task(verb: str, task: Task, config: DictConfig) -> int:
     try:
         return task(config) or 0
-    except BrokenPipeError:  # who reads has seen enough, as in `detzoo check ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains once more when it ends
+    except BrokenPipeError:  # the reader has closed the pipe, as in `detzoo check ... | head`
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), 1
+        )  # or Python reports the broken pipe again at exit
         return 1
     except EXPECTED as error:
         print_error(verb, error)
@@ -192,7 +196,7 @@ def _guarded(verb: str, task: Task, config: DictConfig) -> int:
 
 
 def print_error(verb: str, error: Exception) -> None:
-    """Print an error's message, and where it is a mistake of ours its traceback."""
+    """Print an error's message, and for a bug its traceback."""
     if not isinstance(error, EXPECTED):
         traceback.print_exception(error)
     print(escaped(f"detzoo {verb}: {error}", lines=True), file=sys.stderr)
@@ -200,20 +204,20 @@ def print_error(verb: str, error: Exception) -> None:
 
 def show(result: Result) -> int:
     """Print the result of a verb and what failed; returns the exit code."""
-    from detzoo.cli.colours import painted
+    from detzoo.cli.colours import paint
 
-    print(painted(result.text().rstrip("\n")))
+    print(paint(result.text().rstrip("\n")))
     for line in result.failures():
         print(line, file=sys.stderr)
     return result.exit_code
 
 
 def command() -> str:
-    """The command that runs, as a shell would take it."""
+    """The command line of this process, quoted for a shell."""
     return f"{sys.argv[0]} {shlex.join(sys.argv[1:])}".rstrip()
 
 
-def experiments() -> None:
+def register_experiments() -> None:
     """Offer every experiments/NAME.yaml as experiment=NAME, from a checkout and from a wheel.
 
     They lie beside conf/, where people look for them, and not in a group's folder inside it.

@@ -11,8 +11,8 @@ from detzoo.cli.positional import trials
 
 @app("bench", positional=trials)
 def main(config: DictConfig) -> int:
-    from detzoo.cli.compose import with_trainings
+    from detzoo.cli.compose import add_trainings
     from detzoo.workflow.bench import bench
 
-    settings = with_trainings("bench", config, HydraConfig.get().overrides.task)
+    settings = add_trainings("bench", config, HydraConfig.get().overrides.task)
     return show(bench(settings, command=command()))

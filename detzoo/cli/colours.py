@@ -11,16 +11,16 @@ BOLD, RED, YELLOW, GREEN, PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[33m", "\x1b[32m",
 STARTS = {"left out:": RED, "failed:": RED, "note:": YELLOW, "the tables differ": YELLOW}
 
 
-def wanted(stream: TextIO | None = None) -> bool:
-    """https://no-color.org: any value of NO_COLOR but the empty one."""
+def use_colours(stream: TextIO | None = None) -> bool:
+    """Whether to print colours (https://no-color.org: not where NO_COLOR has a value)."""
     stream = sys.stdout if stream is None else stream
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return stream.isatty() and not plain
 
 
-def painted(text: str, stream: TextIO | None = None) -> str:
-    """A report's text: headings bold, the first green, what is wrong red or yellow."""
-    if not wanted(stream):
+def paint(text: str, stream: TextIO | None = None) -> str:
+    """Colour a report's text: headings bold, the first rank green, problems red or yellow."""
+    if not use_colours(stream):
         return text
     return "\n".join(map(_line, text.split("\n")))
 

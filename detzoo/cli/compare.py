@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from detzoo.cli.app import app, show
 from detzoo.cli.positional import split_paths
-from detzoo.cli.values import quoted
+from detzoo.cli.values import quote
 from detzoo.config import plain
 
 
@@ -25,7 +25,7 @@ def settings_from(arguments: Sequence[str]) -> list[str]:
             f"compare takes two detectors, not {', '.join(paths)}; several seeds of one are a "
             "pattern or first=[A,B]"
         )
-    return [*given, *(f"{side}={quoted(text)}" for side, text in zip(free, paths, strict=False))]
+    return [*given, *(f"{side}={quote(text)}" for side, text in zip(free, paths, strict=False))]
 
 
 @app("compare", positional=settings_from)

@@ -1,4 +1,4 @@
-"""From a verb and its overrides to plain settings, as the command line composes them."""
+"""Composes the settings of a verb from its overrides, as the command line does."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from omegaconf.basecontainer import BaseContainer
 from omegaconf.errors import OmegaConfBaseException
 
 from detzoo.cli import VERBS
-from detzoo.cli.app import experiments
-from detzoo.cli.start import with_published
+from detzoo.cli.app import register_experiments
+from detzoo.cli.start import add_published_settings
 from detzoo.config import folder, plain
 from detzoo.workflow.verb import Settings
 
@@ -31,8 +31,8 @@ def settings(verb: str, *overrides: str) -> Settings:
     """The settings of `detzoo VERB OVERRIDES...`, plain values by name.
 
     overrides: as on the command line, "detector=ssd", "recipe.images_seen=20000", or a path where
-    the verb takes one. They are judged alike: raises ValueError, with what there is, for a verb, a
-    setting or a value that cannot be. Hydra is left as it was found.
+    the verb takes one. They are checked alike: raises ValueError, with what exists, for an unknown
+    verb, setting or value. The state of Hydra is left unchanged.
     """
     if verb not in VERBS:
         raise ValueError(f"there is no verb {verb!r}; choose one of {', '.join(VERBS)}")
@@ -41,22 +41,22 @@ def settings(verb: str, *overrides: str) -> Settings:
             raise ValueError(f"{text!r} is no setting; give KEY=VALUE, as text")
     app = import_module(f"detzoo.cli.{verb}").main
     try:
-        with _own_hydra():
-            experiments()
-            config_name, given = app.config_of(overrides), app.judged(overrides)
+        with _isolated_hydra():
+            register_experiments()
+            config_name, given = app.config_of(overrides), app.check_arguments(overrides)
             with initialize_config_dir(str(folder("conf")), version_base="1.3"):
                 config = compose(config_name, given)
                 several = config_name in SEVERAL
-                values = with_trainings(config_name, config, given) if several else plain(config)
+                values = add_trainings(config_name, config, given) if several else plain(config)
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(f"{verb}: {error}") from None
     return Settings(verb, values)
 
 
 @contextmanager
-def _own_hydra() -> Iterator[None]:
-    """Within, Hydra's state is a copy, as it begins; then the process has its own again, untouched:
-    somebody else's app, its stored configurations, resolvers and version."""
+def _isolated_hydra() -> Iterator[None]:
+    """A context with a fresh copy of Hydra's state; afterwards the process has its own state back:
+    another app's stored configurations, resolvers and version."""
     before = Singleton._instances, BaseContainer._resolvers
     Singleton._instances = {
         kind: one if kind is Plugins else copy.deepcopy(one) for kind, one in before[0].items()
@@ -69,12 +69,10 @@ def _own_hydra() -> Iterator[None]:
         Singleton._instances, BaseContainer._resolvers = before
 
 
-def with_trainings(
-    config_name: str, config: DictConfig, overrides: Sequence[str]
-) -> dict[str, Any]:
+def add_trainings(config_name: str, config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
     """The settings of a verb, with "trainings": the settings of each detector and seed.
 
-    config_name, overrides: what `config` was composed of, and the trainings are anew. Also
+    config_name, overrides: what `config` was composed of; each training is composed again. Also
     "proposal_choices", of bench and tune: name -> node of all proposals that need a choice; empty
     where one was made, or no detector takes any. Raises ValueError where there is nothing to train.
     """
@@ -90,7 +88,7 @@ def with_trainings(
     if not detectors or not seeds:
         raise ValueError(f"nothing to do: detectors={detectors} seeds={seeds}")
     source = values["start"]["source"]
-    fitting = {name: with_published(name, source, overrides) for name in detectors}
+    fitting = {name: add_published_settings(name, source, overrides) for name in detectors}
     values["trainings"] = [
         plain(compose(config_name, [*fitting[detector], f"detector={detector}", f"seed={seed}"]))
         for seed in seeds

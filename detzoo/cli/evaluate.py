@@ -16,8 +16,8 @@ def config_name(arguments: Sequence[str]) -> str:
     return "as_published" if "train=none" in given else "evaluate"
 
 
-def otherwise(key: str) -> str | None:
-    """Why a setting of a training is none here."""
+def explain_missing(key: str) -> str | None:
+    """Why a training's setting is not available here; None for another setting."""
     from detzoo.cli.schema import schema_of
 
     if schema_of("as_published").find(key) or schema_of("as_published").groups.get(key):
@@ -25,7 +25,7 @@ def otherwise(key: str) -> str | None:
     return None
 
 
-@app("evaluate", positional="runs", config_name=config_name, otherwise=otherwise)
+@app("evaluate", positional="runs", config_name=config_name, explain_missing=explain_missing)
 def main(config: DictConfig) -> int:
     from detzoo.workflow.evaluate import evaluate
     from detzoo.workflow.published import published_run

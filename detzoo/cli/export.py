@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from detzoo.cli.app import app, show
 from detzoo.cli.positional import split_paths
-from detzoo.cli.values import quoted
+from detzoo.cli.values import quote
 from detzoo.config import plain
 
 
@@ -18,7 +18,7 @@ def settings_from(arguments: Sequence[str]) -> list[str]:
     free = [key for key in ("run", "to") if not any(text.startswith(f"{key}=") for text in given)]
     if len(named) > len(free):
         raise ValueError(f"export takes one run and one file, not {', '.join(named)}")
-    return [*given, *(f"{key}={quoted(text)}" for key, text in zip(free, named, strict=False))]
+    return [*given, *(f"{key}={quote(text)}" for key, text in zip(free, named, strict=False))]
 
 
 @app("export", positional=settings_from)

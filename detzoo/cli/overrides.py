@@ -1,8 +1,8 @@
-"""Every override of a command is judged before Hydra sees it: taken, or refused in a sentence.
+"""Checks every override of a command before Hydra sees it: accepted, or refused with a reason.
 
-A setting that the verb does not have is an error that names the one it has, a value that cannot be
-one that names the setting. What is taken goes to Hydra as `++key=value`, "set it, whether it is
-there or not", since a constructor's default lives in its signature alone.
+An unknown setting is an error that names the nearest known one; an invalid value is an error that
+names the setting. Accepted overrides go to Hydra as `++key=value`, "set it whether or not it
+exists", since a constructor's default lives in its signature alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from detzoo.cli import values
-from detzoo.cli.refusals import EPOCHS, STEPS, budget, nearest, unknown, useless
+from detzoo.cli.refusals import (
+    EPOCHS,
+    STEPS,
+    explain_budget,
+    explain_unknown,
+    explain_useless,
+    suggest,
+)
 from detzoo.cli.schema import Schema, choices_of, referred, schema_of, value_of
 from detzoo.cli.values import FUNCTION, Kind
 
@@ -73,25 +80,25 @@ def _is_setting(argument: str) -> bool:
     return not re.match(r"-{1,2}[A-Za-z]", argument)
 
 
-def judge(
+def check_overrides(
     verb: str,
     arguments: Sequence[str],
     *,
     config: str | None = None,
     multirun: bool = False,
-    otherwise: Callable[[str], str | None] = lambda key: None,
+    explain_missing: Callable[[str], str | None] = lambda key: None,
 ) -> list[str]:
-    """The overrides `arguments` of `detzoo verb` as Hydra shall have them.
+    """The overrides `arguments` of `detzoo verb`, checked, in Hydra's grammar.
 
-    config: the file in conf/, where it is not called as the verb. multirun: commas sweep.
-    otherwise: what else to say of a setting that is not there, if anything. Raises Refused.
+    config: the file in conf/, where its name is not the verb's. multirun: commas sweep.
+    explain_missing: a special reason why a setting does not exist. Raises Refused.
     """
     found = [parse(text) for text in arguments]
     base = schema_of(config or verb)
     chosen: dict[str, list[str]] = {}
     for one in found:
         if is_group(one.group, base):
-            names = choose(verb, one, multirun)
+            names = parse_choices(verb, one, multirun)
             if names:
                 chosen[one.key] = names
     first = [f"{key}={names[0]}" for key, names in chosen.items() if not key.startswith("~")]
@@ -101,7 +108,7 @@ def judge(
             schemas.append(
                 schema_of(config or verb, *first[:place], f"{key}={name}", *first[place + 1 :])
             )
-    several = _of_detectors(config or verb, found, first, schemas[0])
+    several = _detector_schemas(config or verb, found, first, schemas[0])
     if any(one.key.startswith("detector.") for one in found):
         schemas = several or schemas
     taken = []
@@ -114,18 +121,18 @@ def judge(
             taken.append(one.text)
         elif not schemas[0].find(one.key) and one.key.rsplit(".", 1)[-1] in EPOCHS | STEPS:
             data = [
-                f"++{o.key}={read(verb, o, kind, schemas[0], multirun)}"
+                f"++{o.key}={read_value(verb, o, kind, schemas[0], multirun)}"
                 for o in found
                 if o.key.startswith("data.") and o.value and (kind := schemas[0].find(o.key))
             ]
-            raise Refused(budget(verb, one, schema_of(config or verb, *first, *data)))
+            raise Refused(explain_budget(verb, one, schema_of(config or verb, *first, *data)))
         else:
-            taken.append(_setting(verb, one, schemas, multirun, otherwise))
+            taken.append(_setting(verb, one, schemas, multirun, explain_missing))
     check_effect(found, several or schemas)
     return taken
 
 
-def _of_detectors(
+def _detector_schemas(
     config: str, found: Sequence[Override], first: Sequence[str], schema: Schema
 ) -> list[Schema]:
     """One schema for each of `detectors`, where a setting is the detector's own or may be."""
@@ -136,7 +143,7 @@ def _of_detectors(
     for one in found:
         if one.key == "detectors" and one.value is not None:
             text = one.value.strip().removeprefix("[").removesuffix("]")
-            wanted = [values.unquoted(name) for name in values.elements(text)]
+            wanted = [values.unquote(name) for name in values.split_list(text)]
     known = set(choices_of("detector"))
     return [schema_of(config, *first, f"detector={name}") for name in wanted or () if name in known]
 
@@ -148,13 +155,13 @@ def check_effect(found: Sequence[Override], schemas: Sequence[Schema]) -> None:
     groups = [one for one in found if is_group(one.group, schemas[0])]
     if not given or any(FUNCTION.fullmatch(one.value or "") for one in groups):  # -m glob(*)
         return
-    used = set().union(*(schema.used() for schema in schemas))
+    used = set().union(*(schema.referenced() for schema in schemas))
     used |= {name for one in found for name in referred(one.value or "")}
     for name in given:
         if name in used:
             continue
         if name in FOR_SOME:
-            raise Refused(useless(name, schemas))
+            raise Refused(explain_useless(name, schemas))
         labels = ", ".join(dict.fromkeys(str(schema.tree["label"]) for schema in schemas))
         print(f"note: {name} has no effect on {labels}", file=sys.stderr)
 
@@ -163,8 +170,8 @@ def is_group(key: str, schema: Schema) -> bool:
     return key in schema.groups
 
 
-def choose(verb: str, one: Override, multirun: bool) -> list[str]:
-    """The choices that `group=a` or `-m group=a,b` makes; [] where only Hydra can say."""
+def parse_choices(verb: str, one: Override, multirun: bool) -> list[str]:
+    """The choices that `group=a` or `-m group=a,b` makes; [] where only Hydra can tell."""
     if one.value is None or one.sign == "~" or one.group.startswith("hydra/"):
         return []
     value, known = one.value.strip(), choices_of(one.group)
@@ -172,13 +179,13 @@ def choose(verb: str, one: Override, multirun: bool) -> list[str]:
         return ["null"]
     if FUNCTION.fullmatch(value):
         return [name for name in known if value.startswith("glob(")][:1]
-    names = values.elements(value.removeprefix("[").removesuffix("]"))
-    names = [values.unquoted(name) for name in names]
+    names = values.split_list(value.removeprefix("[").removesuffix("]"))
+    names = [values.unquote(name) for name in names]
     for name in names:
         if name not in known:
             if one.group == "backbone" and is_backbone(name):
                 raise Refused(f"there is no backbone {name!r} in conf; use backbone.name={name}")
-            raise Refused(f"there is no {one.group} {name!r}{nearest(name, known)}")
+            raise Refused(f"there is no {one.group} {name!r}{suggest(name, known)}")
     if (len(names) > 1 or value.startswith("[")) and not multirun:
         several = ",".join(names)
         raise Refused(
@@ -201,30 +208,30 @@ def _setting(
     one: Override,
     schemas: Sequence[Schema],
     multirun: bool,
-    otherwise: Callable[[str], str | None],
+    explain_missing: Callable[[str], str | None],
 ) -> str:
-    """One setting as Hydra shall have it."""
+    """One setting, checked, in Hydra's grammar."""
     kinds = [schema.find(one.key) for schema in schemas]
     for kind, schema in zip(kinds, schemas, strict=True):
         if kind is None:
-            raise Refused(unknown(verb, one, schema, schemas, otherwise))
+            raise Refused(explain_unknown(verb, one, schema, schemas, explain_missing))
     kind = kinds[0]
     assert kind is not None
     if one.sign == "~":
         return one.text
     if one.value is None:
         raise Refused(f"{one.text}: a setting is KEY=VALUE: {one.key}=...")
-    value = read(verb, one, kind, schemas[0], multirun)
+    value = read_value(verb, one, kind, schemas[0], multirun)
     if one.key == "detectors":
         known = choices_of("detector")
-        for name in values.elements(value.strip("[]")):
-            if (name := values.unquoted(name)) not in known:
-                raise Refused(f"detectors: there is no detector {name!r}{nearest(name, known)}")
+        for name in values.split_list(value.strip("[]")):
+            if (name := values.unquote(name)) not in known:
+                raise Refused(f"detectors: there is no detector {name!r}{suggest(name, known)}")
     try:
         parsed = value_of(f"{one.key}={value}")
     except ValueError as error:
         raise Refused(str(error)) from None
-    _check_keys(verb, one.key, parsed, schemas, otherwise)
+    _check_keys(verb, one.key, parsed, schemas, explain_missing)
     return f"++{one.key}={value}"
 
 
@@ -233,7 +240,7 @@ def _check_keys(
     key: str,
     value: Any,
     schemas: Sequence[Schema],
-    otherwise: Callable[[str], str | None],
+    explain_missing: Callable[[str], str | None],
 ) -> None:
     """Refuse a mapping with a key that is no setting: data.splits={tset:a}."""
     if not isinstance(value, dict) or key == "results":
@@ -242,23 +249,25 @@ def _check_keys(
         below = Override("", "", f"{key}.{name}", "")
         for schema in schemas:
             if schema.find(below.key) is None:
-                raise Refused(unknown(verb, below, schema, schemas, otherwise))
-        _check_keys(verb, below.key, child, schemas, otherwise)
+                raise Refused(explain_unknown(verb, below, schema, schemas, explain_missing))
+        _check_keys(verb, below.key, child, schemas, explain_missing)
 
 
-def read(verb: str, one: Override, kind: Kind, schema: Schema, multirun: bool) -> str:
+def read_value(verb: str, one: Override, kind: Kind, schema: Schema, multirun: bool) -> str:
     """The value of one override, each part of a sweep by itself."""
     value = one.value or ""
     alone = not multirun or (kind.type in ("text", "path") and values.exists(value))
     try:
         if multirun and FUNCTION.fullmatch(value.strip()):
             return value
-        parts = [value] if alone else values.elements(value)
+        parts = [value] if alone else values.split_list(value)
         if alone and not kind.many and kind.type in ("count", "number", "flag") and "," in value:
             raise Refused(
                 f"{one.key} is {value!r}; it takes one value, and several are a multirun: "
                 f"detzoo {verb} -m {one.key}={value}"
             )
-        return ",".join(values.read(one.key, part, kind, schema.resolves) for part in parts)
+        return ",".join(
+            values.read_value(one.key, part, kind, schema.can_resolve) for part in parts
+        )
     except ValueError as error:
         raise Refused(str(error)) from None

@@ -33,7 +33,7 @@ class Parameter:
 
 
 def help_text(config: str, choices: Sequence[str] = ()) -> str:
-    """What conf/CONFIG.yaml builds under the choices, a paragraph for each part; "" for nothing.
+    """The help text of all that conf/CONFIG.yaml builds, a paragraph for each part; may be "".
 
     choices: overrides that choose, such as detector=ssd. Raises what Hydra raises for wrong ones.
     """
@@ -69,7 +69,7 @@ def _part(schema: Schema, part: str) -> Iterator[str]:
 
 
 def _value(schema: Schema, key: str) -> Any:
-    """What the setting is, None where it has yet to be given."""
+    """The setting's value, None where it is required."""
     try:
         value = OmegaConf.select(schema.config, key)
     except OmegaConfBaseException:
@@ -121,7 +121,7 @@ def _type(parameter: inspect.Parameter) -> str:
 
 
 def first_sentence(kind: type) -> str:
-    """Of a class's docstring, or of its module's where that refers to it."""
+    """The first sentence of a class's docstring, or of its module's where that refers to it."""
     text = inspect.getdoc(kind) or ""
     if not text or text.startswith("See the module"):
         text = inspect.getdoc(inspect.getmodule(kind)) or ""

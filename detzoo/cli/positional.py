@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from detzoo.cli.values import exists, quoted
+from detzoo.cli.values import exists, quote
 
 DELETION = re.compile(r"~[A-Za-z_][\w.@-]*")  # Hydra's ~key
 
@@ -28,7 +28,7 @@ def list_setting(key: str, named: Sequence[str], rest: Sequence[str]) -> list[st
         return list(rest)
     if given := [text for text in rest if text.lstrip("+").startswith(f"{key}=")]:
         raise ValueError(f"{', '.join(named)} and {given[0]}: name the {key} in one way")
-    return [*rest, f"{key}=[{','.join(map(quoted, named))}]"]
+    return [*rest, f"{key}=[{','.join(map(quote, named))}]"]
 
 
 def data_root(arguments: Sequence[str]) -> list[str]:
@@ -36,7 +36,7 @@ def data_root(arguments: Sequence[str]) -> list[str]:
     named, rest = split_paths(arguments)
     if len(named) != 1 or not (exists(named[0]) or "://" in named[0]):
         return list(arguments)
-    return [*rest, f"data.root={quoted(named[0])}"]
+    return [*rest, f"data.root={quote(named[0])}"]
 
 
 def trials(arguments: Sequence[str]) -> list[str]:

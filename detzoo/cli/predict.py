@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from detzoo.cli.app import app, show
 from detzoo.cli.positional import list_setting, split_paths
-from detzoo.cli.values import quoted
+from detzoo.cli.values import quote
 from detzoo.config import plain
 
 
@@ -18,7 +18,7 @@ def settings_from(arguments: Sequence[str]) -> list[str]:
     if paths and not any(text.lstrip("+").startswith("run=") for text in given):
         run = next((text for text in paths if _is_run(text)), paths[0])
         paths.remove(run)
-        given.append(f"run={quoted(run)}")
+        given.append(f"run={quote(run)}")
     return list_setting("images", paths, given)
 
 

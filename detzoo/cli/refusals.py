@@ -1,4 +1,4 @@
-"""What to print of an override that is refused: what there is instead."""
+"""Error messages for overrides that are refused, each naming what exists instead."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 EPOCHS = {"epochs", "epoch", "max_epochs", "num_epochs", "n_epochs", "total_epochs"}
 STEPS = {"steps", "max_steps", "iterations", "iters", "max_iter", "max_iters", "num_steps"}
-# What other programs call a setting -> what it may be here, by the last part of a name
+# Names of settings in other programs -> our names, by the last part of a name
 ALIASES = {
     **dict.fromkeys(
         ("imgsz", "img_size", "image_size", "img", "input_size"), ("resize.size", "size")
@@ -41,14 +41,14 @@ ALIASES = {
 }
 
 
-def unknown(
+def explain_unknown(
     verb: str,
     one: Override,
     schema: Schema,
     schemas: Sequence[Schema],
-    otherwise: Callable[[str], str | None],
+    explain_missing: Callable[[str], str | None],
 ) -> str:
-    """What to say of a setting that is not there."""
+    """The message for a setting that does not exist."""
     key = one.key
     parent, _, leaf = key.rpartition(".")
     label = schema.tree.get("label")
@@ -56,27 +56,27 @@ def unknown(
     if has and label:
         return f"{label} has no {key}; {', '.join(dict.fromkeys(has))} has: train them apart"
     if one.value is None and one.sign != "~":
-        return no_setting(verb, key, schema)
+        return explain_no_setting(verb, key, schema)
     if leaf == "num_classes" and parent == "detector":
         return f"{key}: the number of classes is the data set's; data.classes=[...] names them"
-    said = otherwise(key)
-    names = here(key, schema)
+    explanation = explain_missing(key)
+    names = equivalent_settings(key, schema)
     value = f"={one.value}" if one.value else ""
     if names:
-        lead = f"{said}; use" if said else f"{verb} has no {key}; use"
+        lead = f"{explanation}; use" if explanation else f"{verb} has no {key}; use"
         return f"{lead} {' or '.join(name + value for name in names)}"
-    if said:
-        return said
+    if explanation:
+        return explanation
     beside = [name for name in schema.keys if parent and name.rpartition(".")[0] == parent]
-    if parent == "detector" and (owners := detectors_with(leaf)):
+    if parent == "detector" and (owners := find_detectors_with(leaf)):
         return f"{label} has no {leaf}, which {' and '.join(owners)} {_have(owners)}"
     known = [name.rpartition(".")[2] for name in beside] or schema.keys
     lead = f"{parent} has no {leaf!r}" if beside else f"{verb} has no setting {key!r}"
-    return lead + nearest(leaf if beside else key, known, f"{parent}." if beside else "")
+    return lead + suggest(leaf if beside else key, known, f"{parent}." if beside else "")
 
 
-def no_setting(verb: str, text: str, schema: Schema) -> str:
-    """What to say of an argument without a `=` that is no path where one is taken."""
+def explain_no_setting(verb: str, text: str, schema: Schema) -> str:
+    """The message for an argument without a `=` that is neither a path nor a setting."""
     groups = [group for group in schema.groups if "/" not in group and text in choices_of(group)]
     if "detector" in groups:
         groups = ["detector"]
@@ -85,9 +85,9 @@ def no_setting(verb: str, text: str, schema: Schema) -> str:
     return f"{verb} takes settings, KEY=VALUE; {text!r} is none, and no file or folder"
 
 
-def useless(name: str, schemas: Sequence[Schema]) -> str:
+def explain_useless(name: str, schemas: Sequence[Schema]) -> str:
     """What to say of a setting that is there, and that nothing chosen has a use for."""
-    if name.startswith("grid_") and any("proposals" in schema.used() for schema in schemas):
+    if name.startswith("grid_") and any("proposals" in schema.referenced() for schema in schemas):
         return f"{name}: proposals={schemas[0].groups['proposals']} has no use for it; grid has"
     wanted = "proposals" if name.startswith("grid_") else name
     files = {name: folder("conf") / "detector" / f"{name}.yaml" for name in choices_of("detector")}
@@ -101,7 +101,7 @@ def _have(owners: Sequence[str]) -> str:
     return "has" if len(owners) == 1 else "have"
 
 
-def detectors_with(parameter: str) -> list[str]:
+def find_detectors_with(parameter: str) -> list[str]:
     """The detectors whose constructor has that parameter."""
     from detzoo.detectors import DETECTORS
 
@@ -110,8 +110,8 @@ def detectors_with(parameter: str) -> list[str]:
     return [name for name, target in sorted(targets.items()) if parameter in parameters(target)]
 
 
-def here(key: str, schema: Schema) -> list[str]:
-    """What the setting is called here that other programs, or other verbs, call `key`."""
+def equivalent_settings(key: str, schema: Schema) -> list[str]:
+    """Our names of the setting that other programs, or other verbs, call `key`."""
     leaf = key.rpartition(".")[2]
     for name in ALIASES.get(leaf.replace("-", "_"), ()):
         if name in schema.keys or name in schema.groups:
@@ -120,8 +120,8 @@ def here(key: str, schema: Schema) -> list[str]:
     return sorted(same, key=lambda name: name.count("."))[:2]
 
 
-def nearest(name: str, known: Sequence[str], prefix: str = "") -> str:
-    """`; did you mean X?`, or all that there is."""
+def suggest(name: str, known: Sequence[str], prefix: str = "") -> str:
+    """`; did you mean X?`, or a list of all known names."""
     leaves = {key.rsplit(".", 1)[-1]: key for key in reversed(known)}
     close = get_close_matches(name, known, 2, 0.6)
     close += [leaves[leaf] for leaf in get_close_matches(name.rsplit(".", 1)[-1], leaves, 1, 0.7)]
@@ -130,8 +130,8 @@ def nearest(name: str, known: Sequence[str], prefix: str = "") -> str:
     return f"; there is {', '.join(key for key in known if '.' not in key)}"
 
 
-def budget(verb: str, one: Override, schema: Schema) -> str:
-    """What a number of epochs or steps is here: images seen."""
+def explain_budget(verb: str, one: Override, schema: Schema) -> str:
+    """The message for a budget in epochs or steps, converted to images seen."""
     leaf = one.key.rsplit(".", 1)[-1]
     if "recipe.images_seen" not in schema.keys:
         return f"{verb} has no {one.key}: it trains nothing"

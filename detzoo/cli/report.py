@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from detzoo.cli.app import app, command, show
 from detzoo.cli.positional import list_setting, split_paths
-from detzoo.cli.values import exists, quoted
+from detzoo.cli.values import exists, quote
 from detzoo.config import folder, plain
 
 
@@ -28,7 +28,7 @@ def settings_from(arguments: Sequence[str]) -> list[str]:
     from detzoo.workflow.report import name_of
 
     if runs and not any(text.lstrip("+").startswith("name=") for text in given):
-        given.append(f"name={quoted(name_of(runs[0]))}")
+        given.append(f"name={quote(name_of(runs[0]))}")
     return given
 
 

@@ -1,5 +1,5 @@
-"""Which settings a verb has, and what each of them takes: from its configuration as Hydra composes
-it, and from the signatures of what that configuration builds.
+"""The settings of a verb and the type of each, from its composed configuration and from the
+signatures of the classes that the configuration builds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from detzoo.cli.values import ANY, Kind, kind_like, kind_of
 from detzoo.config import folder
 
-# Settings whose default does not show what they take
+# Types of settings whose default does not show them
 KINDS = {
     "size": "int | Sequence[int] | None",
     "channels": "int | Sequence[int]",  # several for YOLOv3
@@ -40,11 +40,11 @@ KINDS = {
     "results": "Sequence[str] | Mapping[str, str] | None",
     "speed.reference": "str | None",
 }
-# What a training is made of, and what is read beside it
+# The parts of a training, and the settings that are read beside them
 PARTS = ("label", "name", "root", "seed", "lr", "detector", "data", "resize", "augment")
 PARTS += ("recipe", "runtime")
 REFERENCE = re.compile(r"\$\{(?:oc\.select:)?([\w.]+)")
-# Constructor parameters that the program fills in
+# Constructor parameters that the program sets itself
 FILLED = {"num_classes"}
 # A mapping whose keys are a data set's splits
 SPLITS = ("train", "val", "test")
@@ -68,7 +68,7 @@ class Schema:
 
     @cached_property
     def keys(self) -> list[str]:
-        """Every setting's full name, those that only a constructor knows among them."""
+        """Every setting's full name, including those that only a constructor declares."""
         return list(dict.fromkeys(self._keys(self.tree, "")))
 
     def _keys(self, node: Any, path: str) -> Iterator[str]:
@@ -82,7 +82,7 @@ class Schema:
             yield f"{path}{parameter}"
 
     def find(self, key: str) -> Kind | None:
-        """What the setting takes; None where there is no such setting."""
+        """The kind of values that the setting takes; None for an unknown setting."""
         node: Any = self.tree
         parts = key.split(".")
         for place, part in enumerate(parts):
@@ -111,7 +111,7 @@ class Schema:
         return None
 
     def _below(self, part: str, rest: Sequence[str], annotation: str) -> Kind | None:
-        """Of a key in a mapping that a constructor takes and that the configuration leaves out."""
+        """The kind of a key in a mapping that a constructor takes and the configuration omits."""
         if not any(word in annotation for word in ("Mapping[", "dict[")):
             return None
         if part in OF_SPLITS and (len(rest) > 1 or rest[0] not in OF_SPLITS[part]):
@@ -131,8 +131,8 @@ class Schema:
             value = default
         return kind_like(OmegaConf.to_object(value) if OmegaConf.is_config(value) else value, leaf)
 
-    def used(self) -> set[str]:
-        """What the parts of a training refer to, by ${...}, and they themselves."""
+    def referenced(self) -> set[str]:
+        """The parts of a training, and the settings that they refer to by ${...}."""
         found: set[str] = set()
         parts = PARTS if "detector" in self.tree else (*PARTS, "proposals")  # of detzoo propose
         new = {name for name in parts if name in self.tree}
@@ -142,9 +142,9 @@ class Schema:
         return found
 
     def training_images(self) -> int | None:
-        """How many images the data set of this configuration trains on; None if that is not known.
+        """The number of training images of this configuration's data set; None if it is unknown.
 
-        A data set that is drawn says so by a setting, and is not drawn for it.
+        A synthetic data set has a setting for it, and is not drawn.
         """
         from detzoo.config import build, plain
 
@@ -153,10 +153,10 @@ class Schema:
             if isinstance(node.get("train"), int):
                 return node["train"]
             return len(build(node, "data").read("train"))
-        except Exception:  # whatever is wrong with it, it is not what was asked
+        except Exception:  # errors in the data are reported elsewhere
             return None
 
-    def resolves(self, inner: str) -> bool:
+    def can_resolve(self, inner: str) -> bool:
         """Whether ${inner} is an interpolation that OmegaConf can resolve here."""
         name, colon, _ = inner.partition(":")
         if colon:
@@ -180,8 +180,8 @@ def schema_of(config: str, *choices: str) -> Schema:
 
 @cache
 def parameters(target: Any) -> dict[str, str]:
-    """Parameter -> annotation of the class that `target` names, those of its bases included where
-    it hands them on; {} where there is no such class."""
+    """Parameter -> annotation of the class that `target` names, including those of its bases where
+    it passes them on; {} where there is no such class."""
     if not isinstance(target, str) or not target.startswith("detzoo."):
         return {}
     try:
@@ -221,7 +221,7 @@ def value_of(override: str) -> Any:
 
 
 def choices_of(group: str) -> list[str]:
-    """What may stand behind `group=`: data/coco.yaml is coco, detector/torchvision/ssd.yaml too."""
+    """The choices of a config group: coco for data/coco.yaml, torchvision/ssd too."""
     where = folder("conf") / group
     names = [p.relative_to(where).with_suffix("").as_posix() for p in where.rglob("*.yaml")]
     stored = ConfigStore.instance().repo.get(group, {})

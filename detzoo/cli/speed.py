@@ -19,8 +19,8 @@ def config_name(arguments: Sequence[str]) -> str:
     return "untrained" if "weights=none" in given else "speed"
 
 
-def otherwise(key: str) -> str | None:
-    """Why a setting of a training is none here."""
+def explain_missing(key: str) -> str | None:
+    """Why a training's setting is not available here; None for another setting."""
     from detzoo.cli.schema import schema_of
 
     if schema_of("untrained").find(key) or schema_of("untrained").groups.get(key):
@@ -37,9 +37,9 @@ def settings_from(arguments: Sequence[str]) -> list[str]:
     return list_setting("runs", paths, given)
 
 
-@app("speed", positional=settings_from, config_name=config_name, otherwise=otherwise)
+@app("speed", positional=settings_from, config_name=config_name, explain_missing=explain_missing)
 def main(config: DictConfig) -> int:
-    from detzoo.cli.compose import with_trainings
+    from detzoo.cli.compose import add_trainings
     from detzoo.workflow.speed import check_study, speed, untrained_runs
     from detzoo.workflow.timing import UNTRAINED
     from detzoo.workflow.verb import call
@@ -50,6 +50,6 @@ def main(config: DictConfig) -> int:
         raise ValueError(f"weights is {settings['weights']!r}; it must be {UNTRAINED} or left out")
     if settings["weights"] is None:
         return show(call(speed, settings))
-    trainings = with_trainings("untrained", config, HydraConfig.get().overrides.task)["trainings"]
+    trainings = add_trainings("untrained", config, HydraConfig.get().overrides.task)["trainings"]
     paths = untrained_runs(trainings, settings["root"])
     return show(call(speed, settings, runs=paths, data_root=None))

@@ -1,4 +1,4 @@
-"""`start=coco` on a command line: what it means, and the settings under which its weights fit."""
+"""`start=coco` on a command line, and the settings that the starting weights require."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ GROUPS = ("backbone", "resize")  # choosing one takes all of it
 DEFAULT = {"backbone": "resnet18"}  # with ImageNet weights of timm's
 
 
-def spelled(arguments: Sequence[str]) -> list[str]:
-    """`start=coco` is start.source=coco."""
+def expand_start(arguments: Sequence[str]) -> list[str]:
+    """Replace `start=coco` by start.source=coco."""
     return [ASKED.sub("start.source=", text, count=1) for text in arguments]
 
 
-def with_published(detector: str, source: str | None, overrides: Sequence[str]) -> list[str]:
-    """The overrides, before them those under which the weights of `source` fit the detector.
+def add_published_settings(
+    detector: str, source: str | None, overrides: Sequence[str]
+) -> list[str]:
+    """The overrides, preceded by the settings that the weights of `source` require.
 
-    What the command gives itself stays as it is: of a group that it chooses, or of which it sets
-    anything, all of it. A run's own settings are not taken over.
+    Whatever the command sets itself takes precedence; a group that it chooses, or of which it sets
+    anything, is left to it entirely. A run's own settings are not copied.
     """
     settings = _settings(detector, source)
     keys = [re.sub(r"^[+~]+", "", text).split("=")[0].split("@")[0] for text in overrides]
@@ -39,7 +41,7 @@ def with_published(detector: str, source: str | None, overrides: Sequence[str]) 
 
 
 def _settings(detector: str, source: str | None) -> dict:
-    """What the weights of a source want to be trained under; {} where that is not known."""
+    """The settings that the weights of a source require; {} where they are unknown."""
     if source is None or source == "scratch":
         return {}
     if source == "imagenet":

@@ -1,8 +1,8 @@
-"""A Hydra multirun that survives: one that fails or is killed stops no other, and all is told.
+"""A fault-tolerant Hydra multirun: a job that fails or is killed does not stop the others.
 
-A sweep has a journal, a folder with a file for each job, through which jobs, wherever they run,
-tell what they are at: in this process, in others on this machine, on a cluster that shares the
-disk. It is removed at the end; what lasts stands in the run directories.
+A sweep has a journal, a folder with a file for each job. Jobs write their progress there, whether
+they run in this process, in others on this machine, or on a cluster that shares the disk. The
+journal is removed at the end; permanent results are in the run directories.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper as HydraSweeper
 from omegaconf import DictConfig, OmegaConf
 
-from detzoo.cli.start import with_published
+from detzoo.cli.start import add_published_settings
 from detzoo.config import folder
 from detzoo.files import write_json
 from detzoo.speed.machine import cores
@@ -40,37 +40,39 @@ EXTRAS = {
 TAIL = 20  # lines of what a failed job printed
 
 
-# ------------------------------------------------------------------------------ inside of a job
+# ------------------------------------------------------------------------------ inside a job
 
 
-def note(config: DictConfig, **fields: Any) -> None:
-    """Tell the sweep that this job belongs to about it; does nothing outside of one."""
+def record(config: DictConfig, **fields: Any) -> None:
+    """Write fields of this job into the sweep's journal; does nothing outside a sweep."""
     if config.get("journal"):
-        _note(Path(config.journal), HydraConfig.get().job.num, **fields)
+        _record(Path(config.journal), HydraConfig.get().job.num, **fields)
 
 
-def _note(journal: Path, number: int, **fields: Any) -> None:
+def _record(journal: Path, number: int, **fields: Any) -> None:
     path = journal / f"{number}.json"
     write_json(path, {**read_or_empty(path), **fields})
 
 
-def job(config: DictConfig, task: Callable[[DictConfig], int | None], tell: Callable) -> None:
-    """Run one job of a sweep to its end, whatever that is: it is written into the journal.
+def run_job(
+    config: DictConfig, task: Callable[[DictConfig], int | None], print_error: Callable
+) -> None:
+    """Run one job of a sweep and write its outcome into the journal.
 
-    tell: is given the error, to show it.
+    print_error: called with the error of a job that fails.
     """
-    note(config, code=None)
+    record(config, code=None)
     with _output(config):
         try:
-            note(config, code=task(config) or 0)
+            record(config, code=task(config) or 0)
         except Exception as error:  # whatever it is, it must not stop the others
-            tell(error)
-            note(config, code=1, error=one_line(error))
+            print_error(error)
+            record(config, code=1, error=one_line(error))
 
 
 @contextmanager
 def _output(config: DictConfig) -> Iterator[None]:
-    """Beside a table on the terminal, what a job prints goes to a file of the journal."""
+    """Redirect a job's output to a file of the journal where a table is on the terminal."""
     journal = Path(config.journal)
     if not (journal / "table").exists():
         yield
@@ -80,30 +82,30 @@ def _output(config: DictConfig) -> Iterator[None]:
             yield
 
 
-# ------------------------------------------------------------------------------ what it is told
+# ------------------------------------------------------------------------------ reading the journal
 
 
 def read_row(journal: Path, number: int, name: str) -> Row:
-    told = read_or_empty(journal / f"{number}.json")
-    if not told:
+    entry = read_or_empty(journal / f"{number}.json")
+    if not entry:
         return Row(name, "waiting")
-    if told["code"]:
-        return Row(name, "failed", told.get("error") or f"exit code {told['code']}")
-    status = read_or_empty(Path(told["path"]) / "status.json") if "path" in told else {}
+    if entry["code"]:
+        return Row(name, "failed", entry.get("error") or f"exit code {entry['code']}")
+    status = read_or_empty(Path(entry["path"]) / "status.json") if "path" in entry else {}
     seen, seconds = status.get("images_seen") or 0, status.get("train_seconds") or 0.0
-    if told["code"] == 0:
-        before = "was done before" if told.get("before") else ""
+    if entry["code"] == 0:
+        before = "was done before" if entry.get("before") else ""
         return Row(name, "done", before, seen, seen, 0.0 if before else seconds)
-    return Row(name, "running", "", seen, told.get("total", 0), seconds)
+    return Row(name, "running", "", seen, entry.get("total", 0), seconds)
 
 
 # ------------------------------------------------------------------------------ the sweep
 
 
 class Sweeper(HydraSweeper):
-    """All combinations, as Hydra's own, and looked after. Exits with 1 if any job failed.
+    """Runs all combinations, as Hydra's own sweeper does. Exits with 1 if any job failed.
 
-    max_batch_size: how many at once, where the launcher does not say it. params: overrides.
+    max_batch_size: the number of jobs at once, unless the launcher sets it. params: overrides.
     """
 
     def __init__(self, max_batch_size: int | None, params: dict[str, str] | None = None) -> None:
@@ -114,7 +116,7 @@ class Sweeper(HydraSweeper):
         launcher = config.hydra.launcher
         self.kind = launcher._target_.rsplit(".", 1)[1]
         package = launcher._target_.split(".")[1]
-        if package in EXTRAS and not installed(package):
+        if package in EXTRAS and not is_installed(package):
             chosen = config.hydra.runtime.choices["hydra/launcher"]
             print(
                 f"detzoo: hydra/launcher={chosen} needs {package.replace('_', '-')}: "
@@ -122,7 +124,7 @@ class Sweeper(HydraSweeper):
                 file=sys.stderr,
             )
             raise SystemExit(1)
-        self.at_once = how_many(self.kind, launcher, self.max_batch_size, config)
+        self.at_once = count_jobs(self.kind, launcher, self.max_batch_size, config)
         if self.kind == "JoblibLauncher":
             launcher.n_jobs = self.at_once
         self.launcher = Plugins.instance().instantiate_launcher(config=config, **context)
@@ -140,7 +142,7 @@ class Sweeper(HydraSweeper):
         )
         swept = {o.get_key_element() for o in overrides if o.is_sweep_override()}
         jobs = [job for batch in BasicSweeper.split_arguments(overrides, None) for job in batch]
-        jobs = [self._fitted(job) for job in jobs]
+        jobs = [self._add_start_settings(job) for job in jobs]
         self.at_once = min(self.at_once, len(jobs))
         names = [
             " ".join(text.lstrip("+") for text in job if text.split("=")[0] in swept)
@@ -163,24 +165,24 @@ class Sweeper(HydraSweeper):
                 self._launch(jobs, journal)
             failed = [n for n, row in enumerate(rows()) if row.state == "failed"]
             for number in failed if live else ():
-                said = journal / f"{number}.log"
-                if said.exists():
-                    tail = "\n".join(said.read_text().splitlines()[-TAIL:])
+                log = journal / f"{number}.log"
+                if log.exists():
+                    tail = "\n".join(log.read_text().splitlines()[-TAIL:])
                     print(f"\n{names[number]}:\n{tail}", file=sys.stderr)
         finally:
             shutil.rmtree(journal, ignore_errors=True)
         if failed:
             raise SystemExit(1)
 
-    def _fitted(self, job: list[str]) -> list[str]:
-        """The job with the settings under which the weights that it starts from fit."""
+    def _add_start_settings(self, job: list[str]) -> list[str]:
+        """The job, preceded by the settings that its starting weights require."""
         given = dict(text.lstrip("+").split("=", 1) for text in job if "=" in text)
         detector = given.get("detector", self.config.hydra.runtime.choices.get("detector"))
         source = given.get("start.source", OmegaConf.select(self.config, "start.source"))
-        return with_published(str(detector), source, job) if source else job
+        return add_published_settings(str(detector), source, job) if source else job
 
     def _threads(self) -> list[str]:
-        """A share of the cores for each run of several on one machine."""
+        """The override that gives each of several runs on a machine an equal share of its cores."""
         if "runtime" not in self.config or self.config.runtime.threads is not None:
             return []
         if self.kind == "SlurmLauncher":
@@ -192,41 +194,41 @@ class Sweeper(HydraSweeper):
         def alone(number: int) -> None:
             try:
                 self.launcher.launch([jobs[number]], initial_job_idx=number)
-                error = "its process ended without a word"
+                error = "its process ended without an error message"
             except Exception as caught:
                 error = one_line(caught)
-            if not _ended(journal, number):
-                _note(journal, number, code=1, error=error)
+            if not _has_ended(journal, number):
+                _record(journal, number, code=1, error=error)
 
         everyone = range(len(jobs))
         if self.kind in ("LocalLauncher", "SlurmLauncher"):
-            # submitit starts all at once and gives up at the first that is killed
+            # submitit starts all at once and stops at the first that is killed
             with ThreadPoolExecutor(self.at_once) as pool:
                 list(pool.map(alone, everyone))
             return
         try:
             self.launcher.launch(jobs, initial_job_idx=0)
         except Exception as error:
-            print(f"{one_line(error)}\ngoing on with one run at a time", file=sys.stderr)
+            print(f"{one_line(error)}\ncontinuing with one run at a time", file=sys.stderr)
         for number in everyone:
-            if not _ended(journal, number):
+            if not _has_ended(journal, number):
                 alone(number)
 
 
-def _ended(journal: Path, number: int) -> bool:
+def _has_ended(journal: Path, number: int) -> bool:
     return read_or_empty(journal / f"{number}.json").get("code") is not None
 
 
-def installed(package: str) -> bool:
-    """Whether the launcher of that name is here; without any launcher there is no hydra_plugins."""
+def is_installed(package: str) -> bool:
+    """Whether the launcher is installed; without any launcher there is no hydra_plugins."""
     try:
         return find_spec(f"hydra_plugins.{package}") is not None
     except ModuleNotFoundError:
         return False
 
 
-def how_many(kind: str, launcher: DictConfig, most: int | None, config: DictConfig) -> int:
-    """Jobs at once: what was asked for, else one a GPU, or one a core up to MOST."""
+def count_jobs(kind: str, launcher: DictConfig, most: int | None, config: DictConfig) -> int:
+    """The number of jobs at once: as set, else one per GPU, or one per core up to MOST."""
     if kind == "BasicLauncher":
         return 1
     if kind == "SlurmLauncher":
@@ -242,10 +244,10 @@ def how_many(kind: str, launcher: DictConfig, most: int | None, config: DictConf
 
 
 def register() -> None:
-    """Make Hydra know our sweeper and our launchers' configs.
+    """Register our sweeper and our launchers' configs with Hydra.
 
-    A sweeper is found only by such a name; conf/train.yaml names it. What the launchers' packages
-    say of themselves would be taken for the schema of what conf/hydra/launcher says of them.
+    Hydra finds a sweeper only by such a name; conf/train.yaml names it. The configs that the
+    launchers' packages register would become the schema of those in conf/hydra/launcher.
     """
     Plugins.instance().class_name_to_class["hydra_plugins.detzoo.Sweeper"] = Sweeper
     known = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})

@@ -25,7 +25,7 @@ def main(config: DictConfig) -> None:
     def in_sweep(run: dict[str, Any], path: Path) -> Iterator[None]:
         """Other runs of a sweep see this one, and leave it a GPU of its own."""
         total = run["recipe"]["images_seen"]
-        sweep.note(config, path=str(path.resolve()), total=total, before=trained(path))
+        sweep.record(config, path=str(path.resolve()), total=total, before=trained(path))
         with reserved_gpu(run["runtime"]["device"]):
             yield
 

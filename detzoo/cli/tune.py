@@ -11,7 +11,7 @@ from detzoo.cli.positional import trials
 
 @app("tune", positional=trials)
 def main(config: DictConfig) -> int:
-    from detzoo.cli.compose import with_trainings
+    from detzoo.cli.compose import add_trainings
     from detzoo.workflow.tune import tune
 
-    return show(tune(with_trainings("tune", config, HydraConfig.get().overrides.task)))
+    return show(tune(add_trainings("tune", config, HydraConfig.get().overrides.task)))

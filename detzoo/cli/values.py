@@ -1,8 +1,9 @@
-"""What a user writes behind `setting=`: read as that setting wants it, written as Hydra reads it.
+"""Values of settings as users write them, converted to Hydra's grammar by the setting's type.
 
-Hydra's grammar types a value by its looks (`name=2024_01_05` is a number) and refuses letters that
-file systems take (`~`, `é`). Here the setting's kind decides: text stays text, a whole float is a
-count, and one value is a list of one where a list is wanted. Nothing here knows Hydra.
+Hydra's grammar types a value by its form (`name=2024_01_05` is a number) and rejects letters that
+file systems accept (`~`, `é`). Here the setting's type decides: text stays text, a float without a
+fraction is a count, and one value is a list of one where a list is expected. This module does not
+import Hydra.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ PATHS = {
     "first",
     "second",
 }
-# Settings of which none or no part makes no sense, by the last part of their name
+# Settings that must be above 0, by the last part of their name
 POSITIVE = {
     *("images_seen", "batch_size", "lr", "clip_norm", "threads", "size", "seconds", "rounds"),
     *("max_batch", "batches", "counts", "jobs", "channels", "head_width", "crop", "cell", "limit"),
@@ -42,9 +43,9 @@ NOT_TEXT = {"true", "false", "null", "nan", "inf"}
 
 @dataclass(frozen=True)
 class Kind:
-    """What a setting takes.
+    """The type of a setting's values.
 
-    type: text, path, count (a whole number), number, flag, mapping, any (what Hydra makes of it).
+    type: text, path, count (a whole number), number, flag, mapping, any (whatever Hydra parses).
     many: a list of these. one: where `many`, also a single one, left as it is. none: also null.
     mapping: also {KEY:VALUE,...}.
     """
@@ -99,7 +100,7 @@ def kind_like(value: object, name: str) -> Kind:
     return Kind("mapping", mapping=True) if isinstance(value, dict) else ANY
 
 
-def read(name: str, text: str, kind: Kind, resolves: Callable[[str], bool]) -> str:
+def read_value(name: str, text: str, kind: Kind, can_resolve: Callable[[str], bool]) -> str:
     """The value `text` of the setting `name`, as Hydra's grammar has it.
 
     resolves: whether OmegaConf can resolve an interpolation (its text without `${` and `}`); what
@@ -117,19 +118,19 @@ def read(name: str, text: str, kind: Kind, resolves: Callable[[str], bool]) -> s
         bracketed = re.fullmatch(r"\s*\[(.*)\]\s*", text, re.S)
         whole = words and exists(text)
         if kind.one and (whole or not bracketed):
-            return _one(name, text, kind, resolves)
+            return _read_one(name, text, kind, can_resolve)
         inner = text if whole or not bracketed else bracketed[1]
-        parts = [inner] if whole or (words and exists(inner)) else elements(inner, words)
-        return f"[{','.join(_one(name, part, kind, resolves) for part in parts)}]"
+        parts = [inner] if whole or (words and exists(inner)) else split_list(inner, words)
+        return f"[{','.join(_read_one(name, part, kind, can_resolve) for part in parts)}]"
     if kind.type == "mapping":
         raise ValueError(f"{name} is {text!r}; it takes several: {name}.KEY=VALUE")
-    return _one(name, text, kind, resolves)
+    return _read_one(name, text, kind, can_resolve)
 
 
-def _one(name: str, text: str, kind: Kind, resolves: Callable[[str], bool]) -> str:
+def _read_one(name: str, text: str, kind: Kind, can_resolve: Callable[[str], bool]) -> str:
     leaf = name.rsplit(".", 1)[-1]
     if kind.type in ("text", "path"):
-        return quoted(_text(name, text, kind, resolves))
+        return quote(_read_text(name, text, kind, can_resolve))
     if kind.type == "flag":
         if text.strip().lower() not in WORDS:
             raise ValueError(f"{name} is {text!r}; it must be true or false")
@@ -156,22 +157,22 @@ def _number(text: str) -> float:
     return math.nan
 
 
-def _text(name: str, text: str, kind: Kind, resolves: Callable[[str], bool]) -> str:
-    """The text that is meant, ~ expanded in a path, as OmegaConf takes it."""
+def _read_text(name: str, text: str, kind: Kind, can_resolve: Callable[[str], bool]) -> str:
+    """The unquoted text, with ~ expanded in a path, escaped for OmegaConf."""
     path = kind.type == "path"
-    plain = text if path and exists(text) else unquoted(text)
+    plain = text if path and exists(text) else unquote(text)
     if path and plain.startswith("~"):
-        plain = _expanded(plain)
+        plain = _expand_user(plain)
     if path and exists(plain):  # whatever its name looks like
-        return escaped(plain)
+        return escape(plain)
     if not plain.strip() and not kind.none and name.rsplit(".", 1)[-1] in {"name", *PATHS}:
         raise ValueError(f"{name} is empty: {name}=...")
     if "\0" in plain:
         raise ValueError(f"{name} holds a NUL, which no name may")
-    return plain if resolved(plain, resolves) else escaped(plain)
+    return plain if is_resolvable(plain, can_resolve) else escape(plain)
 
 
-def _expanded(path: str) -> str:
+def _expand_user(path: str) -> str:
     try:
         return str(Path(path).expanduser())
     except RuntimeError:  # ~nobody
@@ -179,22 +180,22 @@ def _expanded(path: str) -> str:
 
 
 def exists(path: str) -> bool:
-    """Whether there is such a file or folder; False for what can be no path."""
+    """Whether the file or folder exists; False for text that is no valid path."""
     if not path:
         return False
     try:
-        return Path(_expanded(path)).exists()
+        return Path(_expand_user(path)).exists()
     except (OSError, ValueError):
         return False
 
 
-def resolved(text: str, resolves: Callable[[str], bool]) -> bool:
+def is_resolvable(text: str, can_resolve: Callable[[str], bool]) -> bool:
     """Whether every ${...} of `text` is an interpolation that can be resolved."""
-    return all(map(resolves, interpolations(text)))
+    return all(map(can_resolve, interpolations(text)))
 
 
 def interpolations(text: str) -> Iterator[str]:
-    """What stands inside of each outermost ${...}; ones without an end give ""."""
+    """The content of each outermost ${...}; "" for one without an end."""
     start = 0
     while (start := text.find("${", start)) >= 0:
         depth, end = 1, start + 2
@@ -205,21 +206,21 @@ def interpolations(text: str) -> Iterator[str]:
         start = end
 
 
-def escaped(text: str) -> str:
+def escape(text: str) -> str:
     """Text that OmegaConf resolves to `text`, whatever ${...} it holds."""
     return re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + "\\${", text)
 
 
-def quoted(text: str) -> str:
-    """As Hydra's grammar reads it back, whatever it holds."""
+def quote(text: str) -> str:
+    """The text quoted so that Hydra's grammar reads it back unchanged."""
     if BARE.fullmatch(text) and text.lower() not in NOT_TEXT:
         return text
     body = re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text)
     return f"'{body}'"
 
 
-def unquoted(text: str) -> str:
-    """What is meant where somebody has quoted or escaped a value for Hydra's grammar."""
+def unquote(text: str) -> str:
+    """The text without quotes and escapes that were written for Hydra's grammar."""
     text = text.strip()
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
         quote = text[0]
@@ -229,8 +230,8 @@ def unquoted(text: str) -> str:
     return re.sub(r"\\([\\()\[\]{}:=, \t])", r"\1", text)
 
 
-def elements(text: str, paths: bool = False) -> list[str]:
-    """The parts of a list without its brackets, apart at commas that are not quoted or nested.
+def split_list(text: str, paths: bool = False) -> list[str]:
+    """Split a list without its brackets at the commas that are not quoted or nested.
 
     paths: parts that are a file's name only with the comma between them are one.
     """
@@ -253,10 +254,10 @@ def elements(text: str, paths: bool = False) -> list[str]:
     if quote or depth:  # a quote or bracket that is part of a name
         parts = [part.strip() for part in text.split(",")]
     parts = parts if any(parts) else []
-    return list(_joined(parts)) if paths else parts
+    return list(_join_paths(parts)) if paths else parts
 
 
-def _joined(parts: list[str]) -> Iterator[str]:
+def _join_paths(parts: list[str]) -> Iterator[str]:
     start = 0
     while start < len(parts):
         end = next(

@@ -4,21 +4,19 @@ from detzoo.data.auto import Auto, recognise
 from detzoo.data.coco import Coco
 from detzoo.data.dataset import SPLITS, Dataset, Problem, Sample
 from detzoo.data.health import CheckResult, check
-from detzoo.data.image import (
+from detzoo.data.image import Picture, load_image, load_picture
+from detzoo.data.loader import Batches, evaluation_batches
+from detzoo.data.proposal_cache import with_proposals
+from detzoo.data.proposals import EdgeBoxes, Grid, Proposer, SelectiveSearch
+from detzoo.data.resize import (
     Letterbox,
-    Picture,
     Resize,
     ShortestSide,
     Stretch,
     collate_images,
-    load_image,
-    load_picture,
     resize_boxes,
     to_original,
 )
-from detzoo.data.loader import Batches, evaluation_batches
-from detzoo.data.proposals import EdgeBoxes, Grid, Proposer, SelectiveSearch
-from detzoo.data.proposed import with_proposals
 from detzoo.data.shapes import Shapes
 from detzoo.data.source import DataError, Source
 from detzoo.data.voc import Voc

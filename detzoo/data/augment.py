@@ -102,7 +102,7 @@ class Zoom:
             for side, factor in ((height, zoom / squeeze), (width, zoom * squeeze))
         )
         (source, target), size = zip(rows, columns, strict=True), (height, width)
-        image = draw(view.image, source, target, size, self.fill)
+        image = resample_part(view.image, source, target, size, self.fill)
         return _moved(view, image, source, target, self.min_visible)
 
 
@@ -115,7 +115,7 @@ def _zoomed(side: int, factor: float, rng: np.random.Generator) -> tuple[Span, S
     return (there, whole) if factor >= 1 else (whole, there)
 
 
-def look(
+def view_window(
     view: View, top: int, left: int, window: tuple[int, int], min_visible: float, fill: int
 ) -> View:
     """What a window (height, width) at (top, left) shows, resized to the view's own size."""
@@ -128,12 +128,12 @@ def look(
     at = tuple(
         (low - first, high - first) for (low, high), (first, _) in zip(seen, source, strict=True)
     )
-    image = draw(view.image, seen, at, window, fill)
+    image = resample_part(view.image, seen, at, window, fill)
     image = transforms.resize(image, [height, width], antialias=True)
     return _moved(view, image, source, ((0, height), (0, width)), min_visible)
 
 
-def draw(
+def resample_part(
     image: Tensor, source: Sequence[Span], target: Sequence[Span], size: tuple[int, int], fill: int
 ) -> Tensor:
     """A part of an image, resized into a part of another of `size`, (3, H, W) uint8.

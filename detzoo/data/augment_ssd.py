@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detzoo.data.augment import View, look, recolour
+from detzoo.data.augment import View, recolour, view_window
 
 Window = tuple[int, int, int, int]  # left, top, right, bottom
 
@@ -100,7 +100,7 @@ class ZoomOutAndCrop:
         objects = {name: getattr(view, name)[keep] for name in ("boxes", "labels", "crowd")}
         view = view._replace(**objects)
         size = bottom - top, right - left
-        return look(view, top, left, size, min_visible=0.0, fill=self.fill)
+        return view_window(view, top, left, size, min_visible=0.0, fill=self.fill)
 
 
 def canvas(size: tuple[int, int], ratio: float, rng: np.random.Generator) -> Window:

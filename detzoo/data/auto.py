@@ -7,7 +7,6 @@ or where the folder holds several data sets, all are listed and nothing is chose
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,36 +14,16 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from detzoo.data import coco_places, voc_places, yolo_description
 from detzoo.data.coco import Coco
 from detzoo.data.dataset import SPLITS, Dataset
-from detzoo.data.folders import Tree, hidden, no_data_set, split_of
+from detzoo.data.evidence import TITLES, find_data_set, format_of_file
+from detzoo.data.folders import no_data_set
 from detzoo.data.source import HOLDOUT, DataError, Source
-from detzoo.data.unsupported import other_formats
 from detzoo.data.voc import Voc
 from detzoo.data.yolo_txt import YoloTxt
 
 READERS: dict[str, type[Source]] = {"coco": Coco, "voc": Voc, "yolo_txt": YoloTxt}
-TITLES = {"coco": "COCO JSON", "voc": "Pascal VOC XML", "yolo_txt": "YOLO text files"}
 FIT = {"coco": "are there", "voc": "have their annotation", "yolo_txt": "have a text file"}
-CLOSE = 0.5  # of the best format's images: as many in another one make it a question
-CONTENT = {  # folders that are a part of a data set and never one
-    *("images", "image", "imgs", "img", "jpegimages", "labels", "label", "annotations", "annots"),
-    *("annotation", "annot", "xml", "xmls", "imagesets", "json", "masks", "segmentationclass"),
-    *("segmentationobject", "result", "results"),
-}
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Files of one format below a root: folder or file -> images that they are about."""
-
-    format: str
-    places: Mapping[Path, int]
-
-    @property
-    def images(self) -> int:
-        return sum(self.places.values())
 
 
 @dataclass(frozen=True)
@@ -118,18 +97,20 @@ def recognise(root: str | Path, **options: Any) -> Recognised:
     """
     options = {key: value for key, value in options.items() if value not in (None, [], {})}
     root = Path(root).expanduser()
-    format = _format_of_file(root)
+    format = format_of_file(root)
     if format is None:
         if wrong := no_data_set(root):
             raise DataError(wrong)
-        root, found = _only_data_set(root)
+        root, found = find_data_set(root)
         format = found.format
     settings = {**options, "root": str(root)}
     if format == "voc" and "first_pixel" not in options:
         settings["first_pixel"] = _reader(format, settings).measured_first_pixel()
-    notes = _complete(_reader(format, settings), settings)
+    notes = _complete_splits(_reader(format, settings), settings)
     source = _reader(format, settings)
-    return Recognised(format, settings, [*_lines(source, format), *notes, *_otherwise(format)])
+    return Recognised(
+        format, settings, [*_describe(source, format), *notes, *_alternatives(format)]
+    )
 
 
 def _reader(format: str, settings: Mapping[str, Any]) -> Source:
@@ -144,111 +125,7 @@ def _reader(format: str, settings: Mapping[str, Any]) -> Source:
     return kind(**settings)
 
 
-def _format_of_file(path: Path) -> str | None:
-    """The format of a root that is a description or an annotation file; None for a folder."""
-    if path.suffix.lower() in (".yaml", ".yml") and path.is_file():
-        return "yolo_txt"
-    if path.suffix.lower() == ".json" and path.is_file():
-        if coco_places.is_annotation_file(path):
-            return "coco"
-        told = other_formats([path])
-        raise DataError(
-            told[0] if told else f"{path}: not COCO's form; data.root=DIR names a folder"
-        )
-    return None
-
-
-def evidence(tree: Tree) -> list[Evidence]:
-    """Of every format that has files below a root; most images first."""
-    coco = {path: coco_places.count_images(path) for path in coco_places.annotation_files(tree)}
-    voc = {f: len(names) for f, names in voc_places.Places(tree.root, tree).xml.items()}
-    yolo = yolo_description.label_folders(tree)
-    found = [Evidence("coco", coco), Evidence("voc", voc), Evidence("yolo_txt", yolo)]
-    return sorted((e for e in found if e.places), key=lambda e: -e.images)
-
-
-def _only_data_set(root: Path) -> tuple[Path, Evidence]:
-    """The folder of the one data set at or below root, and the format that has most of it."""
-    while True:
-        tree = Tree(root)
-        found = evidence(tree)
-        if not found:
-            raise DataError(_nothing(tree))
-        homes = _homes(tree, found)
-        if len(homes) != 1:
-            break
-        root = homes[0]
-    if homes:
-        raise DataError(_several(root, homes))
-    if len(found) > 1 and found[1].images >= CLOSE * found[0].images:
-        raise DataError(_which(tree, found))
-    return root, found[0]
-
-
-def _homes(tree: Tree, found: Sequence[Evidence]) -> list[Path]:
-    """Folders of root that hold data sets of their own; [] where root itself is the data set."""
-    if any(map(_describes, tree.files.get(tree.root, ()))):
-        return []
-
-    def child(place: Path) -> Path:
-        return tree.root.joinpath(*place.relative_to(tree.root).parts[:1])
-
-    of_annotations = {child(place) for each in found for place in each.places}
-    of_images = {child(folder) for folder in tree.images}
-    part_of_one = any(
-        home == tree.root or home.is_file() or home.name.lower() in CONTENT or split_of(home.name)
-        for home in of_annotations | of_images
-    )
-    return [] if part_of_one or of_images - of_annotations else sorted(of_annotations & of_images)
-
-
-def _describes(name: str) -> bool:
-    """Whether a file of that name beside folders makes them one data set."""
-    return bool(
-        re.search(
-            r"\.(ya?ml|names|data)$|^(classes|labels|train|test|valid?|trainval)\.txt$"
-            r"|^notes\.json$",
-            name,
-            re.I,
-        )
-    ) and not hidden(name)
-
-
-def _nothing(tree: Tree) -> str:
-    """Why nothing was recognised."""
-    images = sum(map(len, tree.images.values()))
-    told = other_formats(tree.root.joinpath(f, n) for f, names in tree.files.items() for n in names)
-    what = f"{tree.root}: no annotations of COCO (.json), VOC (.xml) or YOLO (.txt) below it, "
-    what += f"beside {images} images" if images else "and no images"
-    if told:
-        return f"{what}. {told[0]}"
-    if any(name.startswith("shapes-") for name in map(lambda p: p.name, tree.files)):
-        return f"{what}. The embedded data set lies there: data=shapes data.root={tree.root}"
-    return f"{what}; name the folder that holds both: data.root=DIR"
-
-
-def _several(root: Path, homes: Sequence[Path]) -> str:
-    """The data sets that lie below a root, with what names each."""
-    rows = [f"  data.root={home}" for home in homes[:20]]
-    rows += [f"  and {len(homes) - 20} more"] if len(homes) > 20 else []
-    return (
-        f"{root} is a folder of {len(homes)} folders that each have images and annotations; name "
-        "one, or say what they are together (data=coco, voc or yolo_txt):\n" + "\n".join(rows)
-    )
-
-
-def _which(tree: Tree, found: Sequence[Evidence]) -> str:
-    rows = []
-    for each in found:
-        first = next(iter(each.places)).relative_to(tree.root).as_posix()
-        more = f" and {len(each.places) - 1} more" if len(each.places) > 1 else ""
-        rows.append(
-            f"  data={each.format:9} {TITLES[each.format]}: {each.images} images, {first}{more}"
-        )
-    return f"{tree.root}: annotations in {len(found)} formats; say which:\n" + "\n".join(rows)
-
-
-def _complete(source: Source, settings: dict[str, Any]) -> list[str]:
+def _complete_splits(source: Source, settings: dict[str, Any]) -> list[str]:
     """Add to settings what splits lack; gives what was done, as lines."""
     notes: list[str] = []
     if settings.get("folds") is not None:
@@ -283,7 +160,7 @@ def _complete(source: Source, settings: dict[str, Any]) -> list[str]:
     return notes
 
 
-def _lines(source: Source, format: str) -> list[str]:
+def _describe(source: Source, format: str) -> list[str]:
     """What was found, and how sure that is. Raises DataError where no image is there."""
     there = wanted = 0
     rows = []
@@ -294,9 +171,9 @@ def _lines(source: Source, format: str) -> list[str]:
         hits, of = source.fit(split, found)
         there, wanted = there + hits, wanted + of
         what = f"{hits} of {of} images {FIT[format]}" if hits < of else f"{of} images"
-        rows.append(f"  {split:6}{_shown(source.root, found)}: {what}")
+        rows.append(f"  {split:6}{_list_places(source.root, found)}: {what}")
     if wanted and not there:
-        raise DataError(_none_there(source, format, wanted))
+        raise DataError(_describe_mismatch(source, format, wanted))
     sure = "sure" if there == wanted > 0 else "likely" if there >= 0.5 * wanted else "a guess"
     lines = [f"found: {TITLES[format]} in {source.root} ({sure})", *rows]
     for split, part in sorted(source.holdout.items(), reverse=True):
@@ -313,7 +190,7 @@ def _lines(source: Source, format: str) -> list[str]:
     return lines
 
 
-def _none_there(source: Source, format: str, wanted: int) -> str:
+def _describe_mismatch(source: Source, format: str, wanted: int) -> str:
     """What to say where annotations and images do not belong together."""
     problems = source.read_found("train", source.find("train")).problems
     first = f". First: {problems[0].where}: {problems[0].what}" if problems else ""
@@ -323,12 +200,12 @@ def _none_there(source: Source, format: str, wanted: int) -> str:
     )
 
 
-def _otherwise(format: str) -> list[str]:
+def _alternatives(format: str) -> list[str]:
     others = " or ".join(f"data={name}" for name in READERS if name != format)
     return [f"  not so? {others}; data.splits.val=PLACE; detzoo check --help"]
 
 
-def _shown(root: Path, found: Any) -> str:
+def _list_places(root: Path, found: Any) -> str:
     """Places relative to root, the first of them where there are several."""
     paths = [found] if isinstance(found, Path) else list(found)
     first = (

@@ -52,11 +52,11 @@ def _numbers(statistics: Mapping[str, Mapping[str, Any]], width: int) -> str:
     for split, numbers in statistics.items():
         lost, boxes = numbers["centre_collisions"], numbers["boxes"] - numbers["crowd"]
         if lost:
-            said = (
+            line = (
                 f"{split}: {lost} of {boxes} boxes ({lost / boxes:.2%}) have their centre in the "
                 f"same {CELL} x {CELL} pixels as another; CenterNet sees one of them"
             )
-            lines.append(textwrap.fill(said, width, subsequent_indent="  "))
+            lines.append(textwrap.fill(line, width, subsequent_indent="  "))
     return "\n\n".join(lines)
 
 

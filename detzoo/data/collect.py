@@ -20,7 +20,7 @@ from detzoo.data.folders import inside, located
 from detzoo.data.form_check import suspicion
 from detzoo.data.skip import Skip
 from detzoo.data.words import number, truth
-from detzoo.imagefile import MAX_MEGAPIXELS, UNREADABLE, Exif, Header, Size, header, turned
+from detzoo.imagefile import MAX_MEGAPIXELS, UNREADABLE, Exif, Header, Size, header, needs_turning
 
 OVERSHOOT = 0.01  # pixels outside the image that are the rounding of whoever wrote the file
 MOST_AREA = 1.1  # of an object, as a part of its box's; more is of another image size
@@ -109,7 +109,7 @@ class Collector:
     def size(self, path: Path, where: str) -> Size | None:
         """(height, width) from the file's header, for formats that do not tell it."""
         found = self._header(path, where)
-        return found and (found.upright if turned(found, None, self.exif) else found.size)
+        return found and (found.upright if needs_turning(found, None, self.exif) else found.size)
 
     def told_size(self, height: Any, width: Any, path: Path, where: str) -> Size | None:
         """(height, width) as the annotation tells them, or from the image where it does not.
@@ -127,7 +127,7 @@ class Collector:
         found = self._header(path, where)
         if found is None or told not in (found.size, found.upright):
             return found and told
-        return found.upright if turned(found, told, self.exif) else found.size
+        return found.upright if needs_turning(found, told, self.exif) else found.size
 
     def _header(self, path: Path, where: str) -> Header | None:
         try:

@@ -17,6 +17,10 @@ from detzoo.imagefile import Exif, ImageFile
 SPLITS = ("train", "val", "test")
 
 
+class DataError(ValueError):
+    """There is nothing to read: says what was looked for, where, and how to name it."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """Something wrong with a data set. Errors stop a run before it starts, warnings do not.

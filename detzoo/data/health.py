@@ -22,9 +22,9 @@ from detzoo.data import check_table
 from detzoo.data.check_table import CELL
 from detzoo.data.dataset import SPLITS, Dataset, Problem, Sample, content_hash
 from detzoo.data.image import load_image
+from detzoo.data.orientation import measure_orientation
 from detzoo.data.source import DataError, Source
-from detzoo.data.turned import measure
-from detzoo.imagefile import UNREADABLE, header, turned
+from detzoo.imagefile import UNREADABLE, header, needs_turning
 
 MOST_NAMES = 20  # of classes in one line
 SMALL, MEDIUM = 32**2, 96**2  # COCO's borders between small, medium and large, in square pixels
@@ -126,7 +126,7 @@ def _image(dataset: Dataset, sample: Sample, decode: bool) -> Iterator[Problem]:
     except UNREADABLE as error:
         yield Problem("error", "unreadable image", where, str(error), "stops at it")
         return
-    turns = turned(found, sample.size, sample.exif)
+    turns = needs_turning(found, sample.size, sample.exif)
     shown = found.upright if turns else found.size
     told, is_ = (f"{w} x {h}" for h, w in (sample.size, found.size))
     if shown != sample.size:
@@ -147,7 +147,7 @@ def _image(dataset: Dataset, sample: Sample, decode: bool) -> Iterator[Problem]:
 
 def _turned(dataset: Dataset, source: Source) -> Iterator[Problem]:
     fractions = source.form is not None and source.form.unit is not None
-    fit = measure(dataset.samples, in_fractions=fractions)
+    fit = measure_orientation(dataset.samples, in_fractions=fractions)
     if fit.verdict is None:
         return
     what = (

@@ -12,15 +12,8 @@ from torch import Tensor
 
 from detzoo.data.augment import Policy, View
 from detzoo.data.dataset import Dataset, Sample
-from detzoo.data.image import (
-    Picture,
-    Resize,
-    collate_images,
-    load_image,
-    load_picture,
-    resize_boxes,
-    resize_proposals,
-)
+from detzoo.data.image import Picture, load_image, load_picture
+from detzoo.data.resize import Resize, collate_images, resize_boxes, resize_proposals
 from detzoo.data.workers import in_order
 from detzoo.types import Frame, Images, PaddedTargets, Target, pad_targets
 

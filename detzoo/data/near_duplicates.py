@@ -101,7 +101,7 @@ def within(
 def problems(datasets: Mapping[str, Dataset], found: Sequence[Twins]) -> list[Problem]:
     """A warning for every image that has a near twin in an earlier split, its nearest named."""
     seen: set[tuple[str, tuple[str, int]]] = set()
-    told = []
+    found_twins = []
     for twins in found:
         (one, i), (other, j) = twins.one, twins.other
         if (one, twins.other) in seen:
@@ -114,5 +114,5 @@ def problems(datasets: Mapping[str, Dataset], found: Sequence[Twins]) -> list[Pr
         what = f"nearly {one}'s {twin} ({twins.distance} of 64 bits of their hashes differ)"
         action = "both are used, so the score flatters; data.group keeps such images together"
         kind = f"{one}/{other} near-duplicates"
-        told.append(Problem("warning", kind, f"{other}: {name}", what, action, other))
-    return told
+        found_twins.append(Problem("warning", kind, f"{other}: {name}", what, action, other))
+    return found_twins

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from detzoo.data.image import resample
+from detzoo.data.resize import resample
 
 EDGES = ("sobel", "canny")
 
@@ -23,12 +23,12 @@ EDGES = ("sobel", "canny")
 class Proposer(abc.ABC):
     """A way to propose regions.
 
-    parallel: whether several processes are faster than one. looks: whether the boxes hang on what
-    the image shows; where its size is all that counts, nothing is decoded and nothing is stored.
+    parallel: whether several processes are faster than one. uses_pixels: whether the boxes depend
+    on the pixels; where only the image's size counts, nothing is decoded and nothing is stored.
     """
 
     parallel = True
-    looks = True
+    uses_pixels = True
 
     @abc.abstractmethod
     def __call__(self, image: np.ndarray) -> np.ndarray:
@@ -49,7 +49,7 @@ class Grid(Proposer):
     """
 
     parallel = False
-    looks = False
+    uses_pixels = False
 
     def __init__(
         self,

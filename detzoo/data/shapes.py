@@ -21,7 +21,8 @@ from tqdm import tqdm
 from detzoo.data.coco import Coco
 from detzoo.data.dataset import SPLITS, Dataset, Sample
 from detzoo.data.marks import mark_beside
-from detzoo.data.scene import CLASSES, Scene, paint
+from detzoo.data.scene import Scene, paint
+from detzoo.data.stamps import CLASSES
 from detzoo.files import remove_leftovers, temporary_prefix, write_json
 
 VERSION = 5  # raise it when the drawing changes, so that no old folder passes for a new one

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,12 @@ from torch import Tensor
 
 from detzoo.box_forms import Form
 from detzoo.data.collect import Collector
-from detzoo.data.dataset import SPLITS, Dataset, Sample
+from detzoo.data.dataset import SPLITS, DataError, Dataset, Sample
 from detzoo.data.folders import Tree, below, inside, located, no_data_set
 from detzoo.data.groups import Groups
 from detzoo.data.kinds import allowed
-from detzoo.data.pieces import cut, first_part, folded, held_out, ranked, sizes
 from detzoo.data.skip import Skip
+from detzoo.data.splits import split_folds, split_holdout, take_fraction
 from detzoo.data.words import number
 from detzoo.imagefile import EXIF, MAX_MEGAPIXELS, Exif
 
@@ -31,10 +30,6 @@ FOLDERS = {  # what people call a split's folder or file
     "test": ("test",),
 }
 HOLDOUT = {"val": 0.1, "test": 0.2}  # parts of train for splits that are not there
-
-
-class DataError(ValueError):
-    """There is nothing to read: says what was looked for, where, and how to name it."""
 
 
 class Source(abc.ABC):
@@ -117,7 +112,7 @@ class Source(abc.ABC):
                 "and a fold from 0 on"
             )
         if folds is not None and self.holdout:
-            raise ValueError("folds cut all images anew; unset holdout")
+            raise ValueError("folds split all images again; unset holdout")
         if self._given_classes and len(set(self._given_classes)) < len(self._given_classes):
             raise ValueError(f"classes names a class twice: {', '.join(self._given_classes)}")
 
@@ -234,7 +229,7 @@ class Source(abc.ABC):
             else:
                 found = {split: self._whole(split)}
             if self.fraction < 1 and "train" in found:
-                found["train"] = first_part(found["train"], self.fraction, self.holdout_seed)
+                found["train"] = take_fraction(found["train"], self.fraction, self.holdout_seed)
             self._read.update(found)
         return self._read[split]
 
@@ -258,43 +253,17 @@ class Source(abc.ABC):
             raise DataError(f"{self.name}: {error}") from None
 
     def _split_off(self) -> dict[str, Dataset]:
-        """The training images in pieces: train, and what `holdout` asks for."""
+        """Train, and the splits of `holdout` from its images."""
         for split in self.holdout:
             if self.find(split) is not None:
                 raise DataError(
                     f"{self.name} has a {split} split of its own; unset data.holdout.{split}"
                 )
-        whole = self._whole("train")
-        ranks = ranked(whole, self.holdout_seed)
-        of = sizes(whole, ranks)
-        pieces = held_out(of, self.holdout)
-        if not pieces["train"]:
-            what = "groups of images" if whole.grouped else "different images"
-            raise DataError(f"{self.name}: {len(of)} {what} are too few for {self.holdout}")
-        return cut(whole, ranks, pieces, self.holdout)
+        return split_holdout(self._whole("train"), self.holdout, self.holdout_seed)
 
     def _fold(self) -> dict[str, Dataset]:
-        """All images, numbered anew: part `fold` for test, the next for val, the rest for train."""
+        """All images as one of the folds: part `fold` is test, the next val, the rest train."""
         found = [self._whole(split) for split in SPLITS if self.find(split) is not None]
         if not found:
             raise DataError(f"{self.name} has no split: {self.looked_for('train')}")
-        if len({(d.classes, d.category_ids) for d in found}) > 1:
-            raise DataError(f"{self.name}: its splits have different classes, so none can be cut")
-        samples = [sample for dataset in found for sample in dataset.samples]
-        whole = replace(
-            found[0],
-            samples=tuple(replace(sample, id=id) for id, sample in enumerate(samples, 1)),
-            problems=tuple(problem for dataset in found for problem in dataset.problems),
-        )
-        ranks = ranked(whole, self.holdout_seed)
-        of = sizes(whole, ranks)
-        if len(of) < self.folds:
-            what = "groups of images" if whole.grouped else "different images"
-            raise DataError(f"{self.name}: {len(of)} {what} are too few for {self.folds} folds")
-        parts = folded(whole, of, self.folds)
-        pieces = {
-            "test": parts.pop(self.fold),
-            "val": parts.pop(self.fold % len(parts)),  # what came after it, or the first
-            "train": [rank for part in parts for rank in part],
-        }
-        return cut(whole, ranks, pieces, dict.fromkeys(("val", "test"), 1 / self.folds))
+        return split_folds(found, self.folds, self.fold, self.holdout_seed)

@@ -25,22 +25,24 @@ JSON = (  # words in the beginning of a file that only this program's have, and 
 
 def other_formats(paths: Iterable[Path]) -> list[str]:
     """A sentence for each kind of annotations, archives and videos among the files."""
-    told: dict[str, str] = {}
+    sentences: dict[str, str] = {}
     for number, path in enumerate(paths):
         suffix = os.path.splitext(path.name)[1].lower()
         if hidden(path.name):
             continue
         if suffix in ARCHIVES:
-            told.setdefault("archive", f"{path.name} is an archive: unpack it first")
+            sentences.setdefault("archive", f"{path.name} is an archive: unpack it first")
         elif suffix in VIDEOS:
-            told.setdefault("video", f"{path.name} is a video: cut it into images and label them")
+            sentences.setdefault(
+                "video", f"{path.name} is a video: cut it into images and label them"
+            )
         elif suffix == ".csv":
-            told.setdefault("csv", f"{path.name} is a table; if it holds the boxes, {EXPORT}")
+            sentences.setdefault("csv", f"{path.name} is a table; if it holds the boxes, {EXPORT}")
         elif suffix in (".tfrecord", ".record"):
-            told.setdefault("tf", f"{path.name} is a TFRecord; {EXPORT}")
+            sentences.setdefault("tf", f"{path.name} is a TFRecord; {EXPORT}")
         elif suffix in (".json", ".xml") and number < LOOKED_AT and (whose := _whose(path, suffix)):
-            told.setdefault(whose, f"{path.name} is {whose}; {EXPORT}")
-    return list(told.values())
+            sentences.setdefault(whose, f"{path.name} is {whose}; {EXPORT}")
+    return list(sentences.values())
 
 
 def _whose(path: Path, suffix: str) -> str | None:

@@ -156,7 +156,7 @@ class CenterNet(Detector):
         radii = gaussian.radius(size, self.overlap, self.radius).masked_fill(crowd, -1.0)
         planes = image * self.num_classes + labels
         heatmap = gaussian.heatmaps(cell, radii, planes, batch * self.num_classes, shape)
-        crowded = gaussian.touched(boxes * crowd[:, None], image, batch, shape)
+        crowded = gaussian.cells_in_boxes(boxes * crowd[:, None], image, batch, shape)
         return Assignment(
             heatmap.view(batch, self.num_classes, *shape),
             ~crowded[:, None],
@@ -209,7 +209,7 @@ class CenterNet(Detector):
 
 
 def _merged(outputs: Outputs) -> Outputs:
-    """Of images and, behind them in the batch, their mirror images (2B, ...): (B, ...)."""
+    """The outputs of images merged with those of their mirror images, (2B, ...) -> (B, ...)."""
     heat, size, offset = (x.float().chunk(2) for x in outputs)
     probability = (heat[0].sigmoid() + heat[1].sigmoid().flip(-1)) / 2
     return Outputs(probability.logit(1e-6), (size[0] + size[1].flip(-1)) / 2, offset[0])

@@ -179,7 +179,7 @@ class CornerNet(Detector):
             batch * 2 * self.num_classes,
             shape,
         )
-        crowded = gaussian.touched(boxes * crowd[:, None], image, batch, shape)
+        crowded = gaussian.cells_in_boxes(boxes * crowd[:, None], image, batch, shape)
         return Assignment(
             heatmap.view(batch, 2, self.num_classes, *shape),
             ~crowded[:, None, None],

@@ -27,7 +27,7 @@ from detzoo.nn import Backbone
 from detzoo.nn.blocks import OutputLinear
 from detzoo.nn.transformer import Memory, Transformer
 from detzoo.ops import boxes as box_ops
-from detzoo.ops.assign import crowded
+from detzoo.ops.assign import inside_crowd
 from detzoo.ops.assignment import assign_batch
 from detzoo.ops.constants import constant
 from detzoo.ops.denoising import add_noise, group_mask
@@ -261,7 +261,7 @@ class DETR(Detector):
         labels = labels.scatter_(2, chosen.where(pairs, n), wanted)[..., :n]  # (L, B, N)
         entropy = F.cross_entropy(outputs.logits.flatten(0, 2), labels.flatten(), reduction="none")
         weight = torch.where(labels == self.num_classes, self.no_object, 1.0)
-        ignored = crowded(box_ops.from_cxcywh(outputs.boxes.detach()) * outputs.scale, truth)
+        ignored = inside_crowd(box_ops.from_cxcywh(outputs.boxes.detach()) * outputs.scale, truth)
         weight = weight.masked_fill(ignored & (labels == self.num_classes), 0)
         total = normaliser(weight.sum() / len(weight))  # every layer's loss is a weighted mean
 

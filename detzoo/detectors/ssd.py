@@ -27,7 +27,7 @@ from detzoo.nn import Backbone
 from detzoo.nn.blocks import Halving, OutputConv
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import default_boxes, per_anchor
-from detzoo.ops.assign import BACKGROUND, IGNORE, bipartite, crowded
+from detzoo.ops.assign import BACKGROUND, IGNORE, bipartite, inside_crowd
 from detzoo.ops.losses import hard_negatives, normaliser, smooth_l1
 from detzoo.ops.select import boxes_above
 from detzoo.types import Candidates, Images, Target, pad_targets
@@ -222,7 +222,7 @@ class SSD(Detector):
         owner = torch.where((owner < 0) & (best > self.positive), index, owner)
         chosen = owner.clamp(min=0)
         labels = truth.labels.gather(1, chosen)
-        rest = torch.where(crowded(anchors, truth), IGNORE, BACKGROUND)
+        rest = torch.where(inside_crowd(anchors, truth), IGNORE, BACKGROUND)
         boxes = truth.boxes.gather(1, chosen[..., None].expand(-1, -1, 4))
         return torch.where(owner >= 0, labels, rest), boxes
 

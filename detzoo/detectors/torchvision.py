@@ -43,7 +43,7 @@ MOST = 1000  # candidates of an image
 
 
 class DenseOutputs(NamedTuple):
-    """What RetinaNet, SSD and FCOS put out."""
+    """The outputs of RetinaNet, SSD and FCOS."""
 
     head: dict[str, Tensor]  # torchvision's names -> (B, N, ...) float32
     anchors: Tensor  # (N, 4), the same for every image
@@ -51,7 +51,7 @@ class DenseOutputs(NamedTuple):
 
 
 class RegionOutputs(NamedTuple):
-    """What Faster R-CNN puts out. Labels have background as 0, as all of torchvision has."""
+    """The outputs of Faster R-CNN. Background is label 0, as in all of torchvision."""
 
     objectness: Tensor  # (B * N, 1) logits
     rpn_deltas: Tensor  # (B * N, 4)

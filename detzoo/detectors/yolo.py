@@ -29,12 +29,12 @@ from torch import Tensor, nn
 from detzoo.detector import Detector
 from detzoo.nn import Backbone, OneMap
 from detzoo.nn.blocks import OutputConv, OutputLinear
-from detzoo.nn.darknet import SLOPE, unit
+from detzoo.nn.darknet import SLOPE, conv_block
 from detzoo.nn.stride4 import TopDown
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.assign import slot_owners
 from detzoo.ops.constants import constant
-from detzoo.ops.gaussian import touched
+from detzoo.ops.gaussian import cells_in_boxes
 from detzoo.ops.select import top_candidates
 from detzoo.text import check_choice
 from detzoo.types import Candidates, Images, Target, pad_targets
@@ -83,7 +83,7 @@ class Convolutional(nn.Sequential):
 
     def __init__(self, in_channels: int, channels: int, convs: int, answers: int) -> None:
         widths = [in_channels] + [channels] * convs
-        layers = [unit(a, b, 3) for a, b in pairwise(widths)]
+        layers = [conv_block(a, b, 3) for a, b in pairwise(widths)]
         super().__init__(*layers, OutputConv(widths[-1], answers, 1))
 
 
@@ -197,7 +197,7 @@ class YOLO(Detector):
 
         areas = truth.boxes * truth.crowd[..., None] * (grid / image).repeat(2)  # in cells
         plane = torch.arange(batch, device=areas.device)[:, None].expand_as(truth.crowd)
-        crowd = touched(areas.flatten(0, 1), plane.flatten(), batch, (rows, columns))
+        crowd = cells_in_boxes(areas.flatten(0, 1), plane.flatten(), batch, (rows, columns))
         negative = ~responsible & ~crowd[..., None]
         wanted, labels = of_cells(encoded), of_cells(truth.labels)
         return Assignment(wanted, labels, has, responsible, iou, negative)

@@ -27,11 +27,11 @@ from torch import Tensor, nn
 from detzoo.detector import Detector
 from detzoo.nn import Backbone
 from detzoo.nn.blocks import OutputConv
-from detzoo.nn.darknet import unit
+from detzoo.nn.darknet import conv_block
 from detzoo.nn.upsample import Upsample
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import per_anchor, size_iou
-from detzoo.ops.assign import crowded, slot_owners
+from detzoo.ops.assign import inside_crowd, slot_owners
 from detzoo.ops.constants import constant
 from detzoo.ops.losses import normaliser
 from detzoo.ops.select import top_candidates
@@ -80,7 +80,7 @@ def make_grid(
 
 
 class Neck(nn.Module):
-    """From the coarsest map down: a set of 1x1 and 3x3, then doubled and beside the next map.
+    """Top-down over the maps: a block of 1x1 and 3x3, upsampled and concatenated with the next map.
 
     forward: the backbone's maps -> [(B, C_i, h_i, w_i)] from the finest used on (section 2.3).
     """
@@ -101,13 +101,13 @@ class Neck(nn.Module):
         maps = zip(channels[::-1], in_channels[::-1], in_strides[::-1], strict=True)
         for width, own, stride in maps:
             if previous:
-                self.narrow.append(unit(previous, width, 1))
+                self.narrow.append(conv_block(previous, width, 1))
                 self.enlarge.append(Upsample(upsample_by, width, coarser // stride))
             coarser = stride
             layers, inside = [], own + (width if previous else 0)
             for i in range(convs):
                 outside, kernel = (2 * width, 3) if i % 2 else (width, 1)
-                layers.append(unit(inside, outside, kernel))
+                layers.append(conv_block(inside, outside, kernel))
                 inside = outside
             self.sets.append(nn.Sequential(*layers))
             self.channels.insert(0, inside)
@@ -135,7 +135,7 @@ class Head(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         self.layers = nn.ModuleList(
-            nn.Sequential(unit(c, 2 * w, 3), OutputConv(2 * w, priors * (5 + num_classes), 1))
+            nn.Sequential(conv_block(c, 2 * w, 3), OutputConv(2 * w, priors * (5 + num_classes), 1))
             for c, w in zip(in_channels, channels, strict=True)
         )
         for layer in self.layers:
@@ -239,7 +239,7 @@ class YOLOv3(Detector):
         centre, half = grid.corner + grid.stride / 2, grid.prior / 2
         priors = torch.cat([centre - half, centre + half], 1)
         overlap = box_ops.iou(priors[None], truth.boxes) * truth.single[:, None]  # (B, N, M)
-        ignored = (overlap.amax(2) > self.ignore) | crowded(priors, truth)
+        ignored = (overlap.amax(2) > self.ignore) | inside_crowd(priors, truth)
         boxes = truth.boxes.gather(1, owner.clamp(min=0)[..., None].expand(-1, -1, 4))
         return owner, boxes, (owner < 0) & ~ignored
 

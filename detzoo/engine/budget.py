@@ -1,4 +1,4 @@
-"""How much a training may spend, images or minutes, and how much of it is spent."""
+"""The budget of a training, in images or minutes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from detzoo.engine.recipe import Recipe
 
 @dataclass(frozen=True)
 class Budget:
-    """Of a training of `steps` steps, or of recipe.minutes where that is not None."""
+    """The budget of a training: `steps` steps, or recipe.minutes where that is not None."""
 
     recipe: Recipe
     steps: int
@@ -23,13 +23,13 @@ class Budget:
 
     @property
     def total(self) -> tuple[int, str]:
-        """How much there is of which unit."""
+        """The budget and its unit."""
         if self.seconds is not None:
             return round(self.seconds), "s"
         return self.steps * self.recipe.batch_size, "images"
 
     def spent(self, images_seen: int, seconds: float) -> int:
-        """In that unit."""
+        """The part of the budget that is spent, in its unit."""
         return images_seen if self.seconds is None else int(seconds)
 
     def is_over(self, step: int, seconds: float) -> bool:

@@ -1,4 +1,4 @@
-"""checkpoint.pt: everything a run needs to go on as if it had never stopped."""
+"""checkpoint.pt: everything that a run needs to resume exactly where it stopped."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ def load(run_dir: str | Path, *, mmap: bool = False) -> dict[str, Any] | None:
     except Exception as error:  # torch and pickle raise many kinds; none of them names the file
         reason = shortened(str(error).split("\n")[0] or type(error).__name__, 300)
         raise ValueError(
-            f"{path}: not a checkpoint of detzoo ({reason}); remove it to train anew"
+            f"{path}: not a checkpoint of detzoo ({reason}); remove it to train again"
         ) from error
     if not isinstance(state, dict) or state.get("version") != VERSION:
-        raise ValueError(f"{path}: not a checkpoint of version {VERSION}; remove it to train anew")
+        raise ValueError(f"{path}: not a checkpoint of version {VERSION}; remove it to train again")
     return state
 
 
@@ -119,7 +119,7 @@ def read_weights(detector: nn.Module, run_dir: str | Path) -> dict[str, Tensor]:
 def check_weights(detector: nn.Module, weights: Any, path: Path) -> None:
     """Raise ValueError unless `weights` is a state of `detector`, finite, in floats where it is."""
     if not isinstance(weights, dict):
-        raise ValueError(f"{path}: holds no weights; remove it to train anew")
+        raise ValueError(f"{path}: holds no weights; remove it to train again")
     own = detector.state_dict()
     named = [key if isinstance(key, str) else repr(key) for key in weights]
     problems = {
@@ -137,13 +137,13 @@ def check_weights(detector: nn.Module, weights: Any, path: Path) -> None:
         )
         raise ValueError(
             f"{path}: the weights are of another detector than config.yaml's, or damaged: "
-            f"{summary}. Remove it to train anew"
+            f"{summary}. Remove it to train again"
         )
     spoilt = [key for key in own if not torch.isfinite(weights[key]).all()]
     if spoilt:
         raise ValueError(
             f"{path}: {spoilt[0]} and {len(spoilt) - 1} other weights hold values that are not "
-            "finite; remove it to train anew"
+            "finite; remove it to train again"
         )
 
 
@@ -190,8 +190,8 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def undisturbed_randomness() -> Iterator[None]:
-    """Whatever is drawn inside, the generators stand afterwards as they stood before."""
+def preserve_random_state() -> Iterator[None]:
+    """A context that restores the state of all random generators at its end."""
     before = random_state()
     try:
         yield

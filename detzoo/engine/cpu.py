@@ -1,4 +1,4 @@
-"""What this machine's processor can do."""
+"""The features of this machine's processor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @functools.cache
 def cpu_facts() -> dict[str, str]:
-    """What Linux says of the first processor, by its own names; empty where it says nothing."""
+    """What Linux reports of the first processor, by its own names; {} where it reports nothing."""
     with contextlib.suppress(OSError):
         first, _, _ = Path("/proc/cpuinfo").read_text().partition("\n\n")
         lines = (line.partition(":") for line in first.splitlines())

@@ -1,4 +1,4 @@
-"""One training spread over processes: all that is different from one process stands here.
+"""One training in several processes: everything that differs from a single process.
 
 `torchrun --nproc-per-node=N -m detzoo train ...` starts N processes, each with a GPU or on a CPU.
 `recipe.batch_size` is that of all together: each process has its part of every batch, and the
@@ -6,8 +6,8 @@ weights are those of one process (ops.losses.normaliser says why), so no learnin
 does differ is what is drawn within a process (dropout, the sampling of regions) and batch norm,
 which sees the images of its process alone unless `sync_batch_norm`.
 
-Alone, every function here does nothing, or gives back what it was given. Process 0 is the first;
-it alone writes and prints.
+In a single process every function here does nothing, or returns its argument. Process 0 is the
+main process, which alone writes and prints.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ def rank() -> int:
     return dist.get_rank() if processes() > 1 else 0
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     return rank() == 0
 
 
 @contextmanager
-def joined(device: str) -> Iterator[None]:
-    """Join the processes that torchrun started, and take the GPU of this one.
+def process_group(device: str) -> Iterator[None]:
+    """The process group of what torchrun started, and this process's GPU.
 
     device: as in runtime.device; "auto", "cpu" or "cuda". Raises ValueError where it names one GPU
     for all, and where there are more processes than GPUs on this machine.
@@ -75,46 +75,46 @@ def joined(device: str) -> Iterator[None]:
     else:
         backend = "gloo"
     dist.init_process_group(backend, timeout=PATIENCE)
-    yield  # after an error the others may be gone: nothing is tidied up together with them
+    yield  # after an error other processes may be gone, so no collective clean-up is possible
     dist.destroy_process_group()
 
 
 @contextmanager
-def first_alone() -> Iterator[None]:
-    """The first goes ahead, the others follow when it is through: what it made lies there then."""
-    if not is_first():
+def main_process_first() -> Iterator[None]:
+    """The main process runs the block first, the others after it: files that it wrote are there."""
+    if not is_main_process():
         dist.barrier()
     yield
-    if is_first() and processes() > 1:
+    if is_main_process() and processes() > 1:
         dist.barrier()
 
 
 @contextmanager
 def stage(run_dir: str | Path, name: str) -> Iterator[None]:
-    """status.stage in the first process; any other tells there only that it has failed, and why."""
+    """status.stage in the main process; any other process records only its failure."""
     if processes() == 1:
         with status.stage(run_dir, name):
             yield
-    elif is_first():
+    elif is_main_process():
         with status.stage(run_dir, name):
             dist.barrier()
             yield
     else:
-        dist.barrier()  # the first says that it runs before another can say that it failed
-        with status.failure(run_dir, f"process {rank()} of {processes()}: "):
+        dist.barrier()  # the main process records that it runs before another can record a failure
+        with status.record_failure(run_dir, f"process {rank()} of {processes()}: "):
             yield
 
 
-def seed_of(seed: int) -> int:
-    """The seed of what is drawn within this process; the first has `seed` itself."""
-    if is_first():
+def process_seed(seed: int) -> int:
+    """The seed of this process's random numbers; the main process has `seed` itself."""
+    if is_main_process():
         return seed
     return int(np.random.SeedSequence([seed, rank()]).generate_state(1)[0])
 
 
-def parallel(detector: nn.Module) -> nn.Module:
-    """What is called in training: the detector itself, or DDP around it, which makes the weights
-    those of the first and averages gradients over the processes.
+def wrap_ddp(detector: nn.Module) -> nn.Module:
+    """The module to call in training: the detector itself, or DDP around it, which copies the
+    main process's weights to all and averages gradients over the processes.
     """
     if processes() == 1:
         return detector
@@ -135,8 +135,8 @@ def synchronise_batch_norm(detector: nn.Module) -> nn.Module:
     return convert_sync_batchnorm(detector)
 
 
-def mean(values: Tensor) -> Tensor:
-    """Over the processes, elementwise."""
+def all_mean(values: Tensor) -> Tensor:
+    """The elementwise mean over the processes."""
     if processes() > 1:
         values = values.detach().clone()
         dist.all_reduce(values)
@@ -145,7 +145,7 @@ def mean(values: Tensor) -> Tensor:
 
 
 def broadcast_choice(choice: bool) -> bool:
-    """The first's choice: clocks differ, and who saves must not be alone with it."""
+    """The main process's choice: clocks differ, and all processes must save together."""
     if processes() > 1:
         chosen = torch.tensor([choice], dtype=torch.uint8)
         dist.broadcast(chosen, 0)
@@ -154,7 +154,7 @@ def broadcast_choice(choice: bool) -> bool:
 
 
 def broadcast_number(number: float) -> float:
-    """The first's number in all processes."""
+    """The main process's number, in all processes."""
     if processes() > 1:
         first = torch.tensor([number], dtype=torch.float64)
         dist.broadcast(first, 0)
@@ -163,7 +163,7 @@ def broadcast_number(number: float) -> float:
 
 
 def share_buffers(module: nn.Module) -> None:
-    """Give all processes the first's buffers.
+    """Copy the main process's buffers to all processes.
 
     Without synchronisation each has its own statistics of batch norm; the first's are saved.
     """
@@ -182,5 +182,5 @@ def gather(value: T) -> list[T]:
 
 
 def interleave(parts: Sequence[Sequence[T]]) -> list[T]:
-    """[[a, c, e], [b, d]] -> [a, b, c, d, e]: puts together what was dealt out item by item."""
+    """[[a, c, e], [b, d]] -> [a, b, c, d, e]: the inverse of dealing items out in turn."""
     return [part[i] for i in range(len(parts[0])) for part in parts if i < len(part)]

@@ -123,7 +123,7 @@ def folded_weights(detector: nn.Module) -> Iterator[Tensor]:
 
 @contextmanager
 def without_winograd(detector: nn.Module) -> Iterator[None]:
-    """Within it every convolution is torch's own, for whoever counts operations."""
+    """A context in which every convolution is torch's own, so that operations can be counted."""
     fast = [forward for forward in folded_layers(detector) if forward.fast]
     for forward in fast:
         forward.fast = False

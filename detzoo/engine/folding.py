@@ -24,7 +24,7 @@ TOLERANCE = 1e-3  # of a map's largest value
 
 
 class Folding(NamedTuple):
-    """What was folded of a detector.
+    """Which batch norms of a detector are folded.
 
     norms: number of its batch norms with statistics. left: names of those that compute by
     themselves. why: the reason, where a whole backbone is left.
@@ -50,7 +50,7 @@ class Folding(NamedTuple):
 
 
 def inspect_folding(detector: nn.Module) -> Folding:
-    """What is folded of a detector, as it stands, and what is not."""
+    """Which batch norms of a detector are folded now, and which are not."""
     norms = {name: m for name, m in detector.named_modules() if _has_statistics(m)}
     left = [n for n, norm in norms.items() if not isinstance(vars(norm).get("forward"), FoldedNorm)]
     return Folding(len(norms), tuple(left), vars(detector).get("left_as_written", ""))
@@ -126,7 +126,7 @@ class CompiledNetwork:
 
 
 def _last(module: nn.Module) -> nn.Module:
-    """What computes last of it."""
+    """The last layer of the module."""
     while isinstance(module, nn.Sequential) and len(module):
         module = module[-1]
     return module

@@ -18,7 +18,7 @@ LOG_ROWS = 1000  # more than a figure can show
 
 
 class Log:
-    """The rows of both files, in memory; `write_log` and `write_curve` write all of them.
+    """The rows of both files, kept in memory; `write_log` and `write_curve` write all of them.
 
     writes: False in all processes of a training but the first, which alone writes. tensorboard:
     write event files too.
@@ -116,5 +116,5 @@ def read_rows(path: Path, images_seen: int) -> list[dict[str, Any]]:
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise ValueError(
             f"{path}: not a readable log of a training ({type(error).__name__}: {error}); remove "
-            "it, and training goes on without these rows"
+            "it, and training continues without these rows"
         ) from error

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from detzoo.data.image import Resize
+from detzoo.data.resize import Resize
 from detzoo.engine.cpu import cpu_flags
 from detzoo.engine.folding import CompiledNetwork, fold, inspect_folding, unfold
 from detzoo.ops.precision import float32_as
@@ -109,7 +109,7 @@ def _autocast(device_type: str, precision: str) -> Iterator[None]:
 
 @contextmanager
 def fastest_convolutions(fixed_shapes: bool) -> Iterator[None]:
-    """Within it cuDNN tries out its algorithms at every new shape, where shapes are fixed.
+    """A context in which cuDNN benchmarks its algorithms at every new shape, for fixed shapes.
 
     That is a gain only where shapes come again; elsewhere, and afterwards, it is as it was.
     """
@@ -158,7 +158,7 @@ def prepare(
 
 
 def _check_compiler(device: torch.device | str) -> None:
-    """What is compiled for a CPU is C++; without a compiler torch fails late and at length."""
+    """Raise an error where no C++ compiler is installed, which torch.compile needs on a CPU."""
     wanted = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
     if torch.device(device).type == "cpu" and shutil.which(wanted) is None:
         raise ValueError(
@@ -167,7 +167,7 @@ def _check_compiler(device: torch.device | str) -> None:
         )
 
 
-def identity(
+def describe_detector(
     detector: torch.nn.Module, resize: Resize, device: torch.device | str, mode: Mode
 ) -> dict[str, Any]:
     """All that decides what this detector finds in an image, for a scoring's and a timing's record.

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from detzoo.data.dataset import Dataset
-from detzoo.data.image import Resize, to_original
 from detzoo.data.loader import evaluation_batches
+from detzoo.data.resize import Resize, to_original
 from detzoo.detector import Detector, eval_mode
 from detzoo.engine import distributed
 from detzoo.engine.precision import autocast, fastest_convolutions, prepare, transfer

@@ -1,53 +1,55 @@
-"""A bar with the time left on a terminal; elsewhere a short line now and then."""
+"""Progress on stderr: a bar on a terminal, elsewhere a line every 30 seconds."""
 
 from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
 
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 30.0
 
-_owner = ""  # what this process works on, where one line elsewhere is for it and others
+_owner = ""  # the name of this process's run, where another process shows a line for all runs
 WIPED = "\r\x1b[K"
 
 
-def part_of_others(owner: str) -> None:
-    """Show no bars: one line elsewhere is for all (`cli.overall`). Notes get `owner` in front."""
+def use_shared_line(owner: str) -> None:
+    """Show no bars, since `workflow.total_progress` shows a line for all runs.
+
+    owner: this process's run, a prefix of its notes; "" ends it.
+    """
     global _owner
     _owner = owner and f"{owner}: "
 
 
-def alone() -> bool:
-    """Whether nobody else's line is on this terminal, so that a bar may be drawn."""
+def may_draw_bar() -> bool:
+    """Whether the terminal is free for a bar: no line for all runs is shown."""
     return not _owner
 
 
-def note(text: str) -> None:
-    """A line on stderr, above whatever bar or line is there."""
+def print_note(text: str) -> None:
+    """Print a line on stderr, above a bar or line that is being redrawn."""
     wiped = WIPED if sys.stderr.isatty() else ""
     with tqdm.external_write_mode(sys.stderr):
         print(f"{wiped}{_owner}{text}", file=sys.stderr, flush=True)
 
 
 def seconds_left(done: float, left: float, elapsed: float) -> float | None:
-    """What `left` units of work will take, where `done` took `elapsed`; None before any is done."""
+    """The time for `left` units of work, if `done` took `elapsed` seconds; None for done = 0."""
     return elapsed * left / done if done > 0 else None
 
 
 class Progress:
     """Counts `total` units of work on stderr; use as a context manager.
 
-    On a terminal it is tqdm's bar. In a log file a bar is a mess, so there it prints one line every
-    30 seconds and one at the end, and nothing for work that is over sooner than that.
+    On a terminal it is tqdm's bar. A log file gets a line every 30 seconds and one at the end, and
+    none for work that takes less than 30 seconds.
     """
 
     def __init__(self, total: int, name: str, unit: str, *, done: int = 0, show: bool = True):
         self.total, self.name, self.unit = total, name, unit
         self.first, self.count, self.note = done, done, ""
-        show = show and alone()
+        show = show and may_draw_bar()
         self.show = show
         self.started = self.printed = time.monotonic()
         self.bar = None
@@ -62,7 +64,7 @@ class Progress:
             )
 
     def advance(self, count: int, note: str = "") -> None:
-        """`count` more are done; `note` is shown beside them."""
+        """Add `count` units of finished work; `note` is shown beside the count."""
         self.count += count
         self.note = note
         if self.bar is not None:
@@ -74,12 +76,7 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self.bar is not None:
             self.bar.close()
         elif self.printed > self.started:

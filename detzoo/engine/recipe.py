@@ -1,4 +1,4 @@
-"""How a detector is trained: everything that must be equal for two rows to be compared."""
+"""The training recipe: everything that must be equal for two rows to be compared."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Recipe:
 
     @property
     def most_images(self) -> int:
-        """That a training may see."""
+        """The largest number of images that a training may see."""
         return self.images_seen if self.minutes is None else ENDLESS
 
     def lr_at(self, images: int, seconds: float = 0.0) -> float:
@@ -139,7 +139,7 @@ class Recipe:
         )
 
     def _groups(self, model: nn.Module) -> list[dict[str, Any]]:
-        """What is trained, by weight decay and by the factor on its rate, `lr_scale`."""
+        """Parameter groups by weight decay and by the factor on the learning rate, `lr_scale`."""
         scales = {"backbone": self.backbone_lr, "head": self.head_lr}
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
@@ -160,7 +160,7 @@ class Recipe:
         return ModelEmaV3(model, decay=self.ema_decay, use_warmup=True, warmup_power=self.ema_power)
 
     def gives_up(self, aps: Sequence[float]) -> bool:
-        """Whether the training ends here; aps: of the points of its curve so far, NaN for n/a."""
+        """Whether early stopping ends the training; aps: of its validations so far, NaN for n/a."""
         if self.patience is None or len(aps) <= self.patience:
             return False
         known = [-math.inf if math.isnan(ap) else ap for ap in aps]
@@ -171,8 +171,8 @@ class Recipe:
         return {math.ceil(steps * k / self.val_points) for k in range(1, self.val_points + 1)}
 
 
-def completed(state: dict[str, Any]) -> dict[str, Any]:
-    """The state with what an older version did not write: there was one process, and no such key
-    of the recipe, which was as it is by default."""
+def add_missing_keys(state: dict[str, Any]) -> dict[str, Any]:
+    """The state of an older version, with the keys that it did not write yet: one process, and the
+    recipe's defaults."""
     defaults = {f.name: f.default for f in fields(Recipe) if f.default is not MISSING}
     return {"processes": 1, **state, "recipe": {**defaults, **state["recipe"]}}

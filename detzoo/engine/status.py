@@ -1,4 +1,4 @@
-"""status.json: what a run is doing, and how it ended. Needs no torch."""
+"""status.json: the current stage of a run, and how it ended. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FIELDS += ("pid", "host", "boot")  # of the process: processes.myself
 
 
 class Paused(Exception):
-    """A stage ends before its end because it was asked to; the next call goes on with it."""
+    """A stage was asked to pause before its end; the next call continues it."""
 
 
 def read(run_dir: str | Path) -> dict[str, Any] | None:
@@ -43,7 +43,7 @@ def read(run_dir: str | Path) -> dict[str, Any] | None:
 def _fields(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
-    mend = "remove it, and the command that trained the run goes on from its checkpoint"
+    mend = "remove it, and the command that trained the run continues from its checkpoint"
     try:
         content = read_json(path)
     except ValueError as error:
@@ -53,13 +53,13 @@ def _fields(path: Path) -> dict[str, Any] | None:
     return {**dict.fromkeys(FIELDS), **content}
 
 
-def who(status: dict[str, Any]) -> str:
-    """The process of a run that is running, and what to do where it is not to be seen from here."""
+def describe_process(status: dict[str, Any]) -> str:
+    """The process of a running run in words, with advice where it cannot be checked from here."""
     if not elsewhere(status):
         return f"process {status['pid']}"
     return (
-        f"process {status['pid']} on {status['host']}; if that has ended, the same command goes on "
-        f"from here in {SILENT / 60:.0f} minutes"
+        f"process {status['pid']} on {status['host']}; if that has ended, the same command "
+        f"continues from here in {SILENT / 60:.0f} minutes"
     )
 
 
@@ -101,8 +101,8 @@ def stage(run_dir: str | Path, name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def failure(run_dir: str | Path, who: str) -> Iterator[None]:
-    """Record that `who`, another process than the one in `stage`, has failed; nothing else."""
+def record_failure(run_dir: str | Path, who: str) -> Iterator[None]:
+    """Record a failure of `who`, another process than the one in `stage`."""
     try:
         yield
     except Paused:
@@ -125,7 +125,7 @@ def _record(run_dir: str | Path, state: str, error: BaseException, who: str = ""
 
 
 def _overwrite(path: Path, **fields: Any) -> None:
-    """Change fields on a disk without space for another file: in the block that the file has."""
+    """Change fields in place, within the block of the file: for a disk without free space."""
     content = json.dumps({**(_fields(path) or {}), **fields}).encode()
     if len(content) <= BLOCK:
         with open(path, "r+b") as file:

@@ -1,4 +1,4 @@
-"""One step of a training, whose losses are read when that makes nobody wait."""
+"""A training step, whose losses are read without stalling the device."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class NonFiniteLoss(RuntimeError):
         )
 
 
-class Reading:
-    """Numbers on their way from a device: the copy is asked for now, and looked at later.
+class PendingCopy:
+    """An asynchronous copy of numbers from a device: started now, read later.
 
-    Asking a GPU for a number waits for all that it was given before, the next step too. A copy into
-    pinned memory with an event behind it waits for what was given before the copy, and no more.
+    `tensor.item()` waits for all work that is queued on the GPU, the next step included. A copy
+    into pinned memory with an event waits only for the work that was queued before it.
     """
 
     def __init__(self, values: Tensor) -> None:
@@ -45,7 +45,7 @@ class Reading:
 
 
 class Step:
-    """What is known of a step: its number, images and losses.
+    """A training step: its number, images and losses.
 
     own, of_all: (L,), the losses by `names` of this process and their means over all processes.
     seconds and images_seen: of the whole training up to and with this step.
@@ -60,7 +60,7 @@ class Step:
         of_all: Tensor,
     ) -> None:
         self.number, self.image_ids, self.names = number, list(image_ids), list(names)
-        self.reading = Reading(torch.stack([own, of_all]))
+        self.reading = PendingCopy(torch.stack([own, of_all]))
         self.images_seen, self.seconds = 0, 0.0
 
     def losses(self) -> dict[str, float]:

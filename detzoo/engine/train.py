@@ -1,4 +1,4 @@
-"""One training loop for all detectors; a run that was killed goes on as if nothing had happened.
+"""The training loop of all detectors; a run that was killed resumes exactly.
 
 What makes that so: batch number i is a pure function of the seed and i, the learning rate one of
 the images seen, and all else (weights, their average, optimiser, random generators) stands in the
@@ -17,7 +17,7 @@ import torch
 from detzoo.detector import Detector
 from detzoo.engine import checkpoint, distributed
 from detzoo.engine.precision import fastest_convolutions
-from detzoo.engine.progress import Progress, note
+from detzoo.engine.progress import Progress, print_note
 from detzoo.engine.recipe import Recipe
 from detzoo.engine.step import NonFiniteLoss as NonFiniteLoss
 from detzoo.engine.training import Training
@@ -28,7 +28,7 @@ STATUS_SECONDS = 5.0  # between two updates of status.json, from which others se
 
 
 class Batches(Protocol):
-    """What `train` reads: `detzoo.data.loader.Batches`, or anything like it."""
+    """The batches that `train` reads, such as `detzoo.data.loader.Batches`."""
 
     def __len__(self) -> int: ...
 
@@ -108,13 +108,13 @@ def _loop(
 ) -> None:
     run.pause(until)
     total, unit = run.budget.total
-    show = progress and distributed.is_first()
+    show = progress and distributed.is_main_process()
     with Progress(total, "train", unit, done=run.spent, show=show) as bar:
         saved = shown = mark = time.perf_counter()
         if not run.detector.training:  # else its modules are in the modes that its owner wants
             run.detector.train()
         # a loader draws from torch's generator when it starts its workers: not a number of ours
-        with checkpoint.undisturbed_randomness():
+        with checkpoint.preserve_random_state():
             steps = batches.iterate(run.step)
         for images, targets in steps:
             before = run.spent
@@ -145,7 +145,9 @@ def _loop(
                 shown = now
             if run.given_up:
                 if run.writes:
-                    note(f"stopped: no AP of the last {run.recipe.patience} points is a new best")
+                    print_note(
+                        f"stopped: no AP of the last {run.recipe.patience} points is a new best"
+                    )
                 return
             if over:
                 return

@@ -20,14 +20,14 @@ from detzoo.engine import checkpoint, distributed, status
 from detzoo.engine.budget import Budget
 from detzoo.engine.log import Log
 from detzoo.engine.precision import autocast, prepare, transfer
-from detzoo.engine.progress import note
-from detzoo.engine.recipe import Recipe, completed
+from detzoo.engine.progress import print_note
+from detzoo.engine.recipe import Recipe, add_missing_keys
 from detzoo.engine.step import NonFiniteLoss, Step
 from detzoo.types import Images, Target, pad_targets
 
 
 class Training:
-    """All that changes while a detector is trained: its steps, its scores, its checkpoint."""
+    """The state of a training: its steps, its scores, its checkpoint."""
 
     def __init__(
         self,
@@ -43,12 +43,12 @@ class Training:
     ) -> None:
         if steps < 1:
             raise ValueError("there is no batch to train on; the training split has no image")
-        checkpoint.seed_everything(distributed.seed_of(seed))
+        checkpoint.seed_everything(distributed.process_seed(seed))
         self.recipe, self.run_dir, self.steps, self.seed = recipe, run_dir, steps, seed
         self.device = torch.device(device)
         self.precision, self.channels_last = precision, channels_last
         self.detector = prepare(detector, device, channels_last)
-        self.writes = distributed.is_first()
+        self.writes = distributed.is_main_process()
         self.ema = recipe.make_ema(detector)
         self.optimizer = recipe.make_optimizer(detector)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -61,11 +61,11 @@ class Training:
         self.unread: list[Step] = []
         self.last: tuple[Tensor, Step] | None = None
         self.resume()
-        self.wrapped = distributed.parallel(self.detector)
+        self.wrapped = distributed.wrap_ddp(self.detector)
 
     @property
     def scored(self) -> nn.Module:
-        """The detector with the weights that count."""
+        """The detector to score: with averaged weights where there are any."""
         return self.detector if self.ema is None else self.ema.module
 
     def update(self, images: Images, targets: Sequence[Target]) -> None:
@@ -77,7 +77,7 @@ class Training:
         with autocast(self.device, self.precision):
             losses = self.wrapped(images, targets)
         stacked = torch.stack([loss.float() for loss in losses.values()])
-        of_all = distributed.mean(stacked) if distributed.processes() > 1 else stacked
+        of_all = distributed.all_mean(stacked) if distributed.processes() > 1 else stacked
         ids = [frame.id for frame in images.frames]
         step = Step(self.step + 1, ids, list(losses), stacked, of_all)
         if not self.late:
@@ -96,16 +96,16 @@ class Training:
         self.unread.append(step)
 
     def pauses(self, until: int | None) -> bool:
-        """Whether the training stops here for now: `until` images are seen, and more will be."""
+        """Whether to pause: `until` images are seen, and the budget is not spent."""
         return until is not None and self.images_seen >= until and not self.over
 
     def pause(self, until: int | None) -> None:
-        """Raise Paused where the training, which is saved, stops for now."""
+        """Save the training and raise Paused."""
         if self.pauses(until):
             raise status.Paused(f"stopped at {self.describe_budget()}")
 
     def add_seconds(self, seconds: float) -> None:
-        """The step that was just made took so long."""
+        """Add the duration of the last step."""
         if self.recipe.minutes is not None:
             seconds = distributed.broadcast_number(seconds)  # they end at one step
         self.seconds += seconds
@@ -124,7 +124,7 @@ class Training:
 
     @property
     def lr(self) -> float:
-        """Of the step that comes next."""
+        """The learning rate of the next step."""
         return self.lr_at(self.step + 1)
 
     def lr_at(self, step: int) -> float:
@@ -138,7 +138,7 @@ class Training:
 
     @property
     def spent(self) -> int:
-        """Of the budget."""
+        """The part of the budget that is spent."""
         return self.budget.spent(self.images_seen, self.seconds)
 
     def is_scored(self) -> bool:
@@ -165,16 +165,16 @@ class Training:
         """A row of curve.csv; leaves no trace in the training, random numbers included."""
         self.check_gradient()
         distributed.share_buffers(self.scored)
-        with eval_mode(self.scored), checkpoint.undisturbed_randomness():
+        with eval_mode(self.scored), checkpoint.preserve_random_state():
             scores = validate(self.scored)
         self.log.add_point(self.images_seen, self.seconds, scores)
         self.log.write_curve()
         if self.writes:
-            note(self.describe_point(scores))
+            print_note(self.describe_point(scores))
 
     @property
     def given_up(self) -> bool:
-        """Whether recipe.patience ends the training here, before its budget is spent.
+        """Whether recipe.patience ends the training before its budget is spent.
 
         They are kept with the checkpoint, so that a training that goes on decides alike.
         """
@@ -215,13 +215,13 @@ class Training:
         self.update_status()
 
     def update_status(self) -> None:
-        """Write into status.json how far the training is."""
+        """Write the training's progress into status.json."""
         if self.writes:
             seconds = round(self.seconds, 3)
             status.update(self.run_dir, images_seen=self.images_seen, train_seconds=seconds)
 
     def resume(self) -> None:
-        """Put back what the checkpoint has, if there is one, and drop the rows written after it."""
+        """Restore the checkpoint, if there is one, and drop later rows of the log."""
         if self.writes:
             checkpoint.remove_leftovers(self.run_dir)
         if (state := checkpoint.load(self.run_dir)) is not None:
@@ -231,21 +231,21 @@ class Training:
         if self.writes:
             checkpoint.check_space(self.run_dir, self.size)
             if self.step:
-                note(f"goes on from {self.describe_budget()}")
+                print_note(f"resumes after {self.describe_budget()}")
         self.log.resume(self.images_seen)
 
     def check_and_restore(self, state: dict[str, Any]) -> None:
         """`restore`; raises ValueError for a state that is damaged or another training's."""
         path = self.run_dir / checkpoint.FILE
         try:
-            state = completed(state)
+            state = add_missing_keys(state)
             other = [key for key, value in self.identity.items() if state[key] != value]
             if not other:
                 self.restore(state, path)
         except Exception as error:  # of any kind, as the damage is
             reason = f"{type(error).__name__}: {error}".split("\n")[0].replace(f"{path}: ", "")
             raise ValueError(
-                f"{path}: no training can go on from it ({reason}); remove it to train anew"
+                f"{path}: no training can resume from it ({reason}); remove it to train again"
             ) from error
         if other:
             differences = "; ".join(
@@ -257,7 +257,7 @@ class Training:
             )
 
     def restore(self, state: dict[str, Any], path: Path) -> None:
-        """Go on from `state`, which `path` held. Raises any exception for what is damaged in it."""
+        """Continue from `state`, read from `path`. Raises any exception for damaged content."""
         checkpoint.check_weights(self.detector, state["model"], path)
         if self.ema is not None:
             checkpoint.check_weights(self.ema.module, state["ema"], path)
@@ -284,7 +284,7 @@ class Training:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What must be equal for a training to be gone on with; EMA's step is the step."""
+        """The settings that must be equal for a training to be resumed; EMA's step is the step."""
         return {
             "recipe": asdict(self.recipe),
             "steps": self.steps,

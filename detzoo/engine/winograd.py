@@ -86,7 +86,7 @@ def _tiles(side: int) -> int:
 
 @functools.cache
 def _matrices(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Of whole tiles: B^T (N * N, N * N), G (N * N, R * R) and A^T (M * M, N * N).
+    """The transforms of whole tiles: B^T (N * N, N * N), G (N * N, R * R) and A^T (M * M, N * N).
 
     Cook and Toom: the product of two polynomials of M and R coefficients, from its values at N
     points, infinity among them; filtering is its transpose. The products of the differences of a

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detzoo.data.image import collate_images, resize_boxes, resize_proposals
+from detzoo.data.resize import collate_images, resize_boxes, resize_proposals
 from detzoo.detector import Detector
 from detzoo.ops.boxes import iou
 from detzoo.types import Frame, Images

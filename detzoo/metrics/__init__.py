@@ -1,1 +1,1 @@
-"""How good the detections are: COCO's average precision and how sure one can be of it."""
+"""Scores of detections: COCO's average precision and its confidence intervals."""

@@ -1,4 +1,4 @@
-"""How sure an average precision is: the bootstrap over images, exact to the metric.
+"""Confidence intervals of average precision: the bootstrap over images, exact to the metric.
 
 A resample draws as many images as there are, with replacement, and is scored as COCO scores a set
 in which an image that was drawn m times stands m times. Where images come in groups (the frames of
@@ -30,7 +30,7 @@ _CELLS = 1 << 20  # rows times resamples at once: what a processor's cache holds
 
 @dataclass(frozen=True)
 class Matches:
-    """What became of every detection.
+    """The match table: which detection found a box, which did not.
 
     label, image: (N,) int64; score: (N,) float64; ordered by class, then falling score, then image.
     hit, miss: (T, N) bool; what lies on an ignored box is neither. positives: (K, I) int64, the
@@ -176,7 +176,7 @@ def uncertainty(
     max_dets: int = 100,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """What metrics.json says of it: intervals, interval_method and, of images in groups, groups.
+    """The fields of metrics.json: intervals, interval_method and, for images in groups, groups.
 
     groups: how many groups and images have a box to find, and `widening`, how many times as wide
     AP's interval is as if the images were independent; None where there is no interval.
@@ -195,7 +195,7 @@ def uncertainty(
 
 
 def widening(matches: Matches, by_groups: Sequence[float] | None, n: int = 1000) -> float | None:
-    """By what the 95% interval of AP by groups is wider than the one by images."""
+    """How many times as wide the 95% interval of AP by groups is as the one by images."""
     alone = replace(matches, group=None)
     by_images = Samples.from_values(
         average_precision(alone, alone.sets(n))[:, 0], alone.units

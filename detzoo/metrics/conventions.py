@@ -100,7 +100,7 @@ class Plausible:
 
     @property
     def suspicion(self) -> str:
-        """What is odd about them, empty if nothing is."""
+        """Why the boxes are implausible; "" if they are not."""
         reasons = []
         if self.outside > FEW * self.of:
             reasons.append(f"{self.outside:,} of {self.of:,} boxes leave their image")

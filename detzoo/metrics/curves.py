@@ -1,4 +1,4 @@
-"""What a detector does at each score threshold: precision and recall, F1, confusion, LRP.
+"""Curves over the score threshold: precision and recall, F1, confusion, LRP.
 
 All at one IoU threshold, 0.5, with the matches that COCO's AP counts. A class without boxes is
 None ("n/a") and enters no mean. Letters as in matching.py; K classes.

@@ -1,4 +1,4 @@
-"""What trying more settings is worth: the best score to be expected of k tries.
+"""The value of a search: the expected best score of k trials.
 
 Dodge et al., "Show Your Work" (EMNLP 2019), arXiv:1909.03004, section 3.
 """
@@ -19,7 +19,7 @@ class Expected(NamedTuple):
 
 
 def expected_best(scores: Sequence[float]) -> Expected:
-    """Of the `scores` of n tries, the best of k of them drawn with replacement, for k = 1..n.
+    """The expected best of k of n `scores`, drawn with replacement, for k = 1..n.
 
     Exact: P(best of k <= v) = P(score <= v)^k under the empirical distribution of the scores (the
     paper's equation 1), so the best is v with the step of that function at v. The paper takes the

@@ -36,8 +36,8 @@ SUMS = ("false positive", "false negative")
 
 
 @dataclass(frozen=True)
-class Fates:
-    """What became of every detection and box of a Problem (whose letters these are).
+class Outcomes:
+    """The outcome of every detection and box of a Problem (whose letters these are).
 
     hit, ignored: (N,) bool; kind: (N,) int64, an index into FALSE_ALARMS, -1 for none; box: (N,)
     int64, the box that it took or would take if mended, -1 for none; mends: (N,) bool, whether
@@ -61,7 +61,9 @@ class Kind:
     dap: float | None
 
 
-def fates(problem: Problem, *, foreground: float = 0.5, background: float = 0.1) -> Fates:
+def classify_errors(
+    problem: Problem, *, foreground: float = 0.5, background: float = 0.1
+) -> Outcomes:
     """Every detection and box by the table above. Both limits are IoUs."""
     pairs = overlaps(problem, min(background, foreground), across=True)
     own = problem.label[pairs.detection] == problem.box_label[pairs.box]
@@ -93,10 +95,10 @@ def fates(problem: Problem, *, foreground: float = 0.5, background: float = 0.1)
     mends[best] = True
     missed = objects & ~found
     missed[box[aims]] = False
-    return Fates(hit, on_crowd, kind, box, mends, found, missed)
+    return Outcomes(hit, on_crowd, kind, box, mends, found, missed)
 
 
-def mended(problem: Problem, of: Fates) -> dict[str, Matches]:
+def match_without_errors(problem: Problem, of: Outcomes) -> dict[str, Matches]:
     """The match table (T = 1) of the set as it is (named "") and mended by each of KINDS and SUMS.
 
     Every mend stays within an image, so these can be resampled as any other table.
@@ -118,11 +120,11 @@ def errors(
     problem: Problem, *, foreground: float = 0.5, background: float = 0.1
 ) -> dict[str, Kind]:
     """Count and dAP of each of KINDS and SUMS."""
-    of = fates(problem, foreground=foreground, background=background)
+    of = classify_errors(problem, foreground=foreground, background=background)
     once = np.ones((1, len(problem.image_ids)), np.int64)
     ap = {
         name: float(over_classes(precision_and_recall(matches, once)[0])[0, 0])
-        for name, matches in mended(problem, of).items()
+        for name, matches in match_without_errors(problem, of).items()
     }
     counts = {name: int((of.kind == i).sum()) for i, name in enumerate(FALSE_ALARMS)}
     counts |= {"missed": int(of.missed.sum()), "false positive": int((of.kind >= 0).sum())}

@@ -1,4 +1,4 @@
-"""Which detectors can be told apart: paired tests on the same images.
+"""Paired tests: which detectors differ significantly on the same images.
 
 The bootstrap draws the same images, or groups of images, for both detectors and looks at the
 difference of their AP; what makes an image hard for both cancels. Where a detector was trained
@@ -15,8 +15,8 @@ from itertools import combinations
 import numpy as np
 
 from detzoo.metrics.bootstrap import Matches, means, precision_and_recall
+from detzoo.metrics.permutation import differing_pairs, sign_flip
 from detzoo.metrics.samples import Samples
-from detzoo.metrics.swaps import differing_pairs, sign_flip
 
 
 @dataclass(frozen=True)

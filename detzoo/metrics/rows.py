@@ -41,7 +41,7 @@ class Rows:
         images: int,
         most: int,
     ) -> Rows:
-        """Of one class's part of the match table. most: how often an image is drawn at most."""
+        """From one class's part of the match table. most: how often an image is drawn at most."""
         copies, source = 0, image.astype(np.int64)
         mixed = _mixed(image, score, hit, miss)
         if mixed.any() and most > 1:

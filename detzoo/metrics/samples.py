@@ -38,11 +38,11 @@ class Samples:
 
     @classmethod
     def from_values(cls, values: np.ndarray, units: int | None = None) -> Samples:
-        """Of numbers in [0, 1]. values: (1 + S, ...), what the sets of `draw_sets` gave."""
+        """From numbers in [0, 1]. values: (1 + S, ...), computed on the sets of `draw_sets`."""
         return cls(values[0], values[1:], units, (0.0, 1.0))
 
     def __getitem__(self, index: Any) -> Samples:
-        """Of some of the numbers: index goes to the axes behind the first."""
+        """The Samples of some of the numbers: index applies to the axes behind the first."""
         index = index if isinstance(index, tuple) else (index,)
         some = self.samples[(slice(None), *index)]
         return replace(self, estimate=self.estimate[index], samples=some)
@@ -121,7 +121,7 @@ class Samples:
         return self.estimate + (finite - self.estimate) * _widening(self.units)
 
     def _unseen(self, level: float) -> tuple[float, float]:
-        """What the units cannot rule out: that in a share of all images the number is otherwise.
+        """The bound of what the units cannot exclude: a share of all images with another value.
 
         A kind of image that n draws all miss with probability (1 - level) / 2 may be as frequent as
         q = 1 - ((1 - level) / 2)^(1/n), the exact binomial bound (Clopper & Pearson, Biometrika 26
@@ -160,7 +160,7 @@ def _widening(units: int | None) -> float:
 
 
 def units_of(positives: np.ndarray, group: np.ndarray | None = None) -> int:
-    """How many images, or groups of images, have a box to find.
+    """The number of images, or groups of images, that have a box to find.
 
     positives: (K, I) or, of one class, (I,). group: (I,) int64, the group of each image.
     """

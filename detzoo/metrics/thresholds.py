@@ -1,4 +1,4 @@
-"""From which score on a detector is used: chosen on val, judged on test, with intervals.
+"""Score thresholds for deployment: chosen on val, evaluated on test, with intervals.
 
 All at IoU 0.5 with the matches that COCO's AP counts. Precision, recall and false alarms are of all
 boxes together; F1 is the mean over the classes that have boxes, as AP is. Letters as in
@@ -73,7 +73,7 @@ class Counts:
 
 
 def counts(problem: Problem, matches: Matches, threshold: float) -> Counts:
-    """What is found from `threshold` on. matches: of the problem, at IoU 0.5."""
+    """The counts at a threshold. matches: of the problem, at IoU 0.5."""
     shape = matches.positives.shape
     used = matches.score >= threshold
     found = []

@@ -104,7 +104,7 @@ class Deformable(nn.Conv2d):
 
 
 def deformable(in_channels: int, out_channels: int) -> nn.Sequential:
-    """As `convolution` of 3x3, deformable."""
+    """As `convolution` with a 3x3 kernel, but deformable."""
     return nn.Sequential(
         Deformable(in_channels, out_channels), nn.BatchNorm2d(out_channels), nn.ReLU()
     )

@@ -21,10 +21,10 @@ _LAYERS = [
 ]
 
 
-def unit(
+def conv_block(
     in_channels: int, channels: int, kernel: int, stride: int = 1, norm: bool = True
 ) -> nn.Sequential:
-    """Convolution, batch norm unless told otherwise, leaky ReLU; keeps the size, or halves it."""
+    """Convolution, batch norm (unless norm=False), leaky ReLU; keeps the size, or halves it."""
     convolution = nn.Conv2d(
         in_channels, channels, kernel, stride, padding=kernel // 2, bias=not norm
     )
@@ -59,7 +59,7 @@ class Darknet24(nn.Module):
                 layers.append(nn.MaxPool2d(2))
             else:
                 kernel, width, stride = layer
-                layers.append(unit(previous, width, kernel, stride, norm))
+                layers.append(conv_block(previous, width, kernel, stride, norm))
                 previous = width
         self.layers = nn.Sequential(*layers)
         if weights is not None:

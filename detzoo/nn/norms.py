@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class GroupNorm(nn.GroupNorm):
-    """As torch's, with the same weights and numbers, for whatever size.
+    """torch's GroupNorm, with the same weights and results, for maps of any size.
 
     torch refuses groups of a single value (one channel a group, a map of one cell, one image), and
     in eval mode too. By its definition the norm of one value is 0, so that the bias comes out.

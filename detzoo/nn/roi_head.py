@@ -1,4 +1,4 @@
-"""The second look: features of a region, and what two fully connected layers say of them."""
+"""The second stage's modules: features of a region, and a head of two fully connected layers."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from torch import nn
 
 
 def save_tied_once(module: nn.Module) -> None:
-    """From now on the state dict of `module` has each tied parameter by its first name alone.
+    """Make the state dict of `module` hold each tied parameter once, by its first name.
 
     A state dict without the other names loads. An average of weights that goes through state dicts,
     as timm's does, would otherwise move a tied parameter once for each of its names.

@@ -23,7 +23,7 @@ def conv_tower(channels: int, convs: int, norm: bool) -> nn.Sequential:
 def initialise_head(
     towers: tuple[nn.Module, ...], outputs: tuple[nn.Conv2d, ...], logits: nn.Conv2d, prior: float
 ) -> None:
-    """As RetinaNet's paper (1708.02002, section 4.1), but for the towers' convolutions.
+    """Initialise a head as RetinaNet's paper does (1708.02002, section 4.1), except the towers.
 
     The paper's 0.01 suits 256 channels; at 64 it is a sixth of what keeps a signal alive, and after
     four layers there is next to none to learn from. `logits` starts everywhere at probability

@@ -1,4 +1,4 @@
-"""What transformers' detectors stand on here: our backbone where theirs would be.
+"""Our backbones inside the detectors of the library transformers.
 
 Imported only where such a detector is built, since the library takes seconds to import.
 """

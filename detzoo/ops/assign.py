@@ -1,4 +1,4 @@
-"""Which reference box answers for which object, and which of them are trained on."""
+"""Assignment of reference boxes to objects, and sampling of those that are trained on."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def bipartite(iou: Tensor) -> Tensor:
     return owner[:, :count]
 
 
-def crowded(references: Tensor, truth: PaddedTargets, cover: float = 0.5) -> Tensor:
+def inside_crowd(references: Tensor, truth: PaddedTargets, cover: float = 0.5) -> Tensor:
     """(N, 4) -> (B, N) bool: those with at least `cover` of their area inside a crowd box.
 
     Or each image's own references: (..., B, N, 4) -> (..., B, N).

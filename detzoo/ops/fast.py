@@ -1,4 +1,4 @@
-"""What a CPU computes faster in another way than torch's own, with the same answers.
+"""Faster CPU forms of torch's functions, with the same results.
 
 Each names its plain form, which it is on a GPU; the suite holds the two equal.
 """

@@ -62,7 +62,7 @@ def heatmaps(
     return _maximum(profiles[1], profiles[0], planes, count)
 
 
-def touched(boxes: Tensor, planes: Tensor, count: int, shape: tuple[int, int]) -> Tensor:
+def cells_in_boxes(boxes: Tensor, planes: Tensor, count: int, shape: tuple[int, int]) -> Tensor:
     """(count, H, W) bool: cells with any of their area inside a box of their plane.
 
     boxes: (N, 4) xyxy in cells; a box without an area touches nothing. planes: (N,) int64.

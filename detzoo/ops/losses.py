@@ -78,7 +78,7 @@ def hard_negatives(loss: Tensor, positive: Tensor, negative: Tensor, ratio: floa
 
 
 def normaliser(count: Tensor | int) -> Tensor:
-    """What a loss is divided by that is summed over `count` objects: a scalar, at least 1.
+    """The divisor of a loss that is summed over `count` objects: a scalar, at least 1.
 
     Where a batch is spread over W processes, count is this process's part of it. The loss of the
     whole batch is sum_r S_r / max(1, sum_r N_r), while DDP averages gradients: (1/W) sum_r of each

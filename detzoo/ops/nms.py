@@ -87,7 +87,7 @@ def nms_in_blocks(
         keep = alive
         rest = exist[:, start + block : start + block + 1]
         while True:
-            before, keep = settle(falls, alive, keep)
+            before, keep = suppress_block(falls, alive, keep)
             rank = taken + keep.cumsum(1)
             more = (rest & (rank[:, -1:] < count)).any()
             changing, more = torch.stack([(before != keep).any(), more]).tolist()
@@ -102,7 +102,7 @@ def nms_in_blocks(
     return order.gather(1, places[:, :count]), slots < taken
 
 
-def settle(falls: Tensor, alive: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+def suppress_block(falls: Tensor, alive: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
     """(B, T, T), (B, T), (B, T) bool -> (B, T) bool twice: survivors before the last round, after.
 
     A box survives if no better survivor overlaps it. Looked up for all at once, again and again,

@@ -1,4 +1,4 @@
-"""What float32 means."""
+"""The precision of float32: IEEE or TensorFloat-32."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.backends import cuda, cudnn, mkldnn
 
 @contextmanager
 def float32_as(tf32: bool) -> Iterator[None]:
-    """Within it float32 is IEEE's, or with `tf32` computed in TensorFloat-32; then as before.
+    """A context in which float32 is computed as IEEE's, or with `tf32` in TensorFloat-32.
 
     torch's own default is TF32, with 10 bits of mantissa instead of 23, for cuDNN's convolutions
     and IEEE for matrix products. The setting is the process's, of all its threads, and counts where

@@ -1,4 +1,4 @@
-"""The second look at regions: which of them are trained on, their loss, what they become.
+"""The second stage on regions: sampling, losses, candidates.
 
 R-CNN, Fast R-CNN and Faster R-CNN share every line of it. Shape letters: B images, K classes,
 R regions of all images, R_b of one image, P the most regions of an image.
@@ -66,10 +66,10 @@ def sample_regions(
         matched = match(regions, truth, positive=positive, negative=positive, background=background)
         matched = torch.where(exist, matched, IGNORE)
         index, drawn = sample(matched, size, positive_fraction)  # (B, S)
-    matched, regions = matched.gather(1, index), _of(regions, index)
+    matched, regions = matched.gather(1, index), _gather(regions, index)
     mine = matched.clamp(min=0)
     labels = torch.where(matched >= 0, truth.labels.gather(1, mine), num_classes)
-    boxes = torch.where(matched[..., None] >= 0, _of(truth.boxes, mine), regions.detach())
+    boxes = torch.where(matched[..., None] >= 0, _gather(truth.boxes, mine), regions.detach())
 
     counts = drawn.sum(1).tolist()
     order = (~drawn).flatten().to(torch.uint8).argsort(stable=True)[: sum(counts)]  # drawn first
@@ -77,7 +77,7 @@ def sample_regions(
     return list(regions.split(counts)), labels, boxes
 
 
-def _of(boxes: Tensor, index: Tensor) -> Tensor:
+def _gather(boxes: Tensor, index: Tensor) -> Tensor:
     """(B, N, 4), (B, S) -> (B, S, 4)."""
     return boxes.gather(1, index[..., None].expand(-1, -1, 4))
 

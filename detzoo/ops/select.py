@@ -1,4 +1,4 @@
-"""From scored boxes to detections: floor, non-maximum suppression within classes, cap."""
+"""Detections from scored boxes: score threshold, class-wise NMS, maximum number."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def select(
     nms_threshold: float | None,
     max_detections: int,
 ) -> list[Detections]:
-    """What is detected of a whole batch's candidates, clipped already.
+    """Select a batch's detections from its clipped candidates.
 
     Candidates with score > score_threshold go on; NMS (None: none) suppresses within one image and
     label; the best `max_detections` of each image are returned, best first.

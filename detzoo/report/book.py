@@ -10,18 +10,19 @@ import pandas as pd
 
 from detzoo.metrics.paired import Pair
 from detzoo.report.analysis.detectors import Analysis, Detail, analyse
-from detzoo.report.analysis.groups import sentence
+from detzoo.report.analysis.groups import describe_groups
 from detzoo.report.analysis.speed_ratios import Ratio, ratio
 from detzoo.report.analysis.summary import Known, Point, Sentence, summary
-from detzoo.report.analysis.tails import reason
+from detzoo.report.analysis.tails import explain_tail
 from detzoo.report.analysis.training import curve_of
 from detzoo.report.load.datasets import Data, data_of
-from detzoo.report.load.external import joined
-from detzoo.report.load.protocols import Group, groups, names
-from detzoo.report.load.runs import Run, dig, load_all, number
+from detzoo.report.load.external import join_results
+from detzoo.report.load.protocols import Group, group_runs, name_detectors
+from detzoo.report.load.runs import Run, load_all
+from detzoo.report.load.values import dig, number
 from detzoo.report.tables.leaderboard import contenders, group_frame
-from detzoo.report.tables.starts import mixed
-from detzoo.report.tables.terminal import text_of
+from detzoo.report.tables.starts import mixed_starts
+from detzoo.report.tables.terminal import format_tables
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,11 @@ class Book:
         """The tables for a terminal of 80 columns, each with its first two sentences, then the
         runs that are in none."""
         groups_, frames = ([getattr(t, of) for t in self.tables] for of in ("group", "frame"))
-        said = [
-            [s.text for s in table.summary[: 2 + bool(mixed(table.frame))]] for table in self.tables
+        sentences = [
+            [s.text for s in table.summary[: 2 + bool(mixed_starts(table.frame))]]
+            for table in self.tables
         ]
-        return text_of(self.runs, self.called, groups_, frames, said)
+        return format_tables(self.runs, self.called, groups_, frames, sentences)
 
 
 def gather(
@@ -66,15 +68,15 @@ def gather(
 ) -> Book:
     """Read and compare all. results: name -> COCO result file. data_root: where the data set lies
     now, if it was moved. across_starts: rows that start from different weights are ranked together.
-    ValueError as `joined` has it.
+    ValueError as `join_results` has it.
     """
     runs = load_all(run_dirs)
     if data_root:
         runs = [replace(run, data_root=data_root) for run in runs]
-    found = joined(groups(runs, across_starts=across_starts), results or {}, n=resamples)
+    found = join_results(group_runs(runs, across_starts=across_starts), results or {}, n=resamples)
     inside = [run for group in found for run in group.runs if run.external]
     runs = [*runs, *inside]
-    called = names(runs)
+    called = name_detectors(runs)
     tables = []
     for index, group in enumerate(found, start=1):
         frame = group_frame(group, called, index)
@@ -84,13 +86,13 @@ def gather(
         }
         analysis = analyse(by_name, n=resamples)
         if isinstance(analysis, Analysis):
-            frame = analysis.told_in(frame)
-        said = summary(frame, known(by_name, analysis))
-        tables.append(Table(index, group, frame, by_name, analysis, said, data_of(group.runs)))
+            frame = analysis.complete(frame)
+        sentences = summary(frame, collect_known(by_name, analysis))
+        tables.append(Table(index, group, frame, by_name, analysis, sentences, data_of(group.runs)))
     return Book(runs, called, tables)
 
 
-def known(by_name: Mapping[str, Sequence[Run]], analysis: Analysis | str) -> Known:
+def collect_known(by_name: Mapping[str, Sequence[Run]], analysis: Analysis | str) -> Known:
     """What `summary` may use of a table."""
     curves = {name: curve_of(runs) for name, runs in by_name.items()}
     classes = {name: class_aps(runs) for name, runs in by_name.items()}
@@ -98,9 +100,9 @@ def known(by_name: Mapping[str, Sequence[Run]], analysis: Analysis | str) -> Kno
     points = {name: Point(reason=str(analysis)) for name in by_name}
     if isinstance(analysis, Analysis):
         pairs = analysis.pairs
-        points = {name: _point(detail) for name, detail in analysis.of.items()}
-    tails = {name: reason(runs) for name, runs in by_name.items()}
-    of_groups = sentence([run for runs in by_name.values() for run in runs])
+        points = {name: _point(detail) for name, detail in analysis.details.items()}
+    tails = {name: explain_tail(runs) for name, runs in by_name.items()}
+    of_groups = describe_groups([run for runs in by_name.values() for run in runs])
     return Known(pairs, points, curves, classes, ratios(by_name), tails, of_groups)
 
 

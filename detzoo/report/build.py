@@ -16,19 +16,20 @@ import pandas as pd
 import detzoo
 from detzoo.files import atomic, read_json, remove_leftovers, write_json, write_text
 from detzoo.report.analysis.detectors import Analysis
-from detzoo.report.analysis.rows import facts
-from detzoo.report.analysis.verdict import answer
+from detzoo.report.analysis.rows import as_json
+from detzoo.report.analysis.verdict import write_verdict
 from detzoo.report.book import Book, Table, gather
 from detzoo.report.figures.palette import Style, styles
 from detzoo.report.figures.render import draw
-from detzoo.report.images.failures import close_ups, disputed
+from detzoo.report.images.failures import close_ups, find_disputed
 from detzoo.report.images.photographs import FEW_IMAGES, NO_IMAGES, showable
-from detzoo.report.images.side_by_side import COUNT, Gallery, gallery, nothing_to_show, sheet
+from detzoo.report.images.side_by_side import COUNT, Gallery, gallery, has_no_images, sheet
 from detzoo.report.load.protocols import differences, title
-from detzoo.report.load.runs import Run, clean
+from detzoo.report.load.runs import Run
+from detzoo.report.load.values import clean
 from detzoo.report.page.render import Galleries, Maps, Section, render
 from detzoo.report.tables.latex import latex
-from detzoo.report.tables.leaderboard import concat, csv, escaped, markdown, noise
+from detzoo.report.tables.leaderboard import concat, csv, escape, is_noise, markdown
 from detzoo.report.tables.notes import notes
 
 MOST_BYTES = 5_000_000
@@ -72,11 +73,11 @@ def write(book: Book, out: str | Path, *, title: str, command: str, images: bool
     for table in book.tables:
         suffix = f"-{table.index}" if len(tables) > 1 else ""
         analysis = table.analysis if isinstance(table.analysis, Analysis) else None
-        details = analysis.of if analysis else {}
+        details = analysis.details if analysis else {}
         pairs = analysis.pairs if analysis else ()
         drawings = draw(table.group.runs, table.frame, called, looks, suffix, details)
-        said = answer(table.frame, pairs, table.by_name)
-        sections.append(Section(table, said, drawings, Galleries()))
+        verdict = write_verdict(table.frame, pairs, table.by_name)
+        sections.append(Section(table, verdict, drawings, Galleries()))
 
     made = datetime.now(timezone.utc).replace(microsecond=0).isoformat()
     common = {
@@ -91,7 +92,7 @@ def write(book: Book, out: str | Path, *, title: str, command: str, images: bool
         "out": out,
         "maps": maps_of(out, runs),
     }
-    page = _fitting(common, sections, images)
+    page = _render_within_limit(common, sections, images)
 
     written = {}
     for section in sections:
@@ -119,7 +120,7 @@ def maps_of(out: Path, runs: Sequence[Run]) -> Maps:
     return Maps(page, f"detzoo explain {shlex.join(arguments)}" if folders else "")
 
 
-def _fitting(common: dict[str, Any], sections: list[Section], images: bool) -> str:
+def _render_within_limit(common: dict[str, Any], sections: list[Section], images: bool) -> str:
     """The page with the largest pictures that keep it below MOST_BYTES; without any if it must."""
     called, looks = common["called"], common["styles"]
     for side, quality in PICTURES if images else ():
@@ -138,19 +139,19 @@ def _galleries(
 ) -> Galleries:
     """The photographs of one table. side: the longer side of the largest in pixels."""
     runs = [run for members in table.by_name.values() for run in members]  # by falling AP
-    if nothing_to_show(runs):
+    if has_no_images(runs):
         return Galleries(Gallery(notes=[NO_IMAGES]))
     how: dict[str, Any] = {"side": side, "quality": quality}
     contact = sheet(runs, quality=quality)
-    if noise(table.frame):
+    if is_noise(table.frame):
         return Galleries(sheet=contact)
-    if not isinstance(table.analysis, Analysis) or not table.analysis.of:
+    if not isinstance(table.analysis, Analysis) or not table.analysis.details:
         return Galleries(gallery(runs, called, looks, **how), sheet=contact)
-    details, truth = table.analysis.of, table.analysis.truth
+    details, truth = table.analysis.details, table.analysis.truth
     how["thresholds"] = {name: detail.score for name, detail in details.items()}
     among = showable(truth)
     by_result = (
-        gallery(runs, called, looks, ids=disputed(details, COUNT, among), **how),
+        gallery(runs, called, looks, ids=find_disputed(details, COUNT, among), **how),
         close_ups(truth, details, looks, side=side // 3, quality=quality),
     )
     if among is not None and len(among) < len(truth["images"]):
@@ -171,20 +172,20 @@ def _remove_old_figures(out: Path, keep: dict[str, bytes]) -> None:
 
 
 def _markdown(heading: str, command: str, sections: Sequence[Section], common: dict) -> str:
-    lines = [f"# {escaped(clean(heading, 300))}\n"]
+    lines = [f"# {escape(clean(heading, 300))}\n"]
     for section in sections:
         if len(sections) > 1:
             lines.append(f"## Table {section.index} of {len(sections)}\n")
-        lines.append(escaped(" ".join(s.text for s in section.table.summary)) + "\n")
+        lines.append(escape(" ".join(s.text for s in section.table.summary)) + "\n")
         lines.append(markdown(section.frame))
         for text, rows in notes(section.group.runs, common["called"]).items():
-            lines.append(f"- {escaped(rows)}: {escaped(text)}")
+            lines.append(f"- {escape(rows)}: {escape(text)}")
         lines.append("")
-        lines.append(escaped(" ".join(section.answer)) + "\n")
+        lines.append(escape(" ".join(section.answer)) + "\n")
     if common["differences"]:
         lines.append("Rows of different tables must not be compared; the tables differ in:\n")
         for field, values in common["differences"].items():
-            lines.append(f"- {title(field)}: {escaped(' | '.join(values))}")
+            lines.append(f"- {title(field)}: {escape(' | '.join(values))}")
         lines.append("")
     lines.append(
         "AP in [0, 1] with 95% intervals; latency end to end at batch 1; n/a: not available.\n"
@@ -194,7 +195,7 @@ def _markdown(heading: str, command: str, sections: Sequence[Section], common: d
         lines.append("Failed or left out:\n")
         for run in left_out:
             name, reason = common["called"][run], run.problems[0].splitlines()[0]
-            lines.append(f"- {escaped(name)}, seed {escaped(run.seed)}: {escaped(reason)}")
+            lines.append(f"- {escape(name)}, seed {escape(run.seed)}: {escape(reason)}")
         lines.append("")
     fence = "`" * (1 + max((len(m) for m in re.findall("`+", command)), default=2))
     return "\n".join([*lines, f"{fence}\n{clean(command)}\n{fence}"]) + "\n"
@@ -219,9 +220,9 @@ def _facts(
                 "index": s.index,
                 "answer": [sentence.text for sentence in s.table.summary],
                 "tests": list(s.answer),
-                "fingerprint": _strict(s.group.fields),
-                "rows": [_strict(row) for row in s.frame.to_dict("records")],
-                "analysis": _strict(facts(s.table.analysis)),
+                "fingerprint": _to_json(s.group.fields),
+                "rows": [_to_json(row) for row in s.frame.to_dict("records")],
+                "analysis": _to_json(as_json(s.table.analysis)),
             }
             for s in sections
         ],
@@ -241,12 +242,12 @@ def _facts(
     }
 
 
-def _strict(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     """Strict JSON of a value from pandas or from a run: None for what is no finite number."""
     if isinstance(value, dict):
-        return {str(key): _strict(child) for key, child in value.items()}
+        return {str(key): _to_json(child) for key, child in value.items()}
     if isinstance(value, list | tuple):
-        return [_strict(child) for child in value]
+        return [_to_json(child) for child in value]
     if value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
         return None
     return value

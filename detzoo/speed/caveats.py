@@ -1,4 +1,4 @@
-"""What stands beside a timing that a reader should not take at its word."""
+"""Warnings about timings that may mislead."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def more_seconds(result: Mapping[str, Any], factor: float) -> str:
 
 
 def warnings_about(result: Mapping[str, Any]) -> list[str]:
-    """What a reader of the numbers must know, in words; `result` is one of `clock.measure`."""
+    """Warnings for readers of the numbers; `result` is one of `clock.measure`."""
     found = []
     processors = result["processors"]
     others, free = result["other_load"] * processors, processors - result["threads"]
@@ -33,7 +33,7 @@ def warnings_about(result: Mapping[str, Any]) -> list[str]:
         found.append(f"the GPU was held back while timing ran: {', '.join(clocks['throttles'])}")
     if result["gpu"] and clocks["throttles"] is None:
         found.append(
-            "nobody watched the GPU's clocks and energy: NVML needs pip install 'detzoo[gpu]'"
+            "the GPU's clocks and energy were not recorded: NVML needs pip install 'detzoo[gpu]'"
         )
     warmup = result["warmup"]
     if not warmup["settled"]:

@@ -29,7 +29,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from detzoo.data.image import Resize, load_image
+from detzoo.data.image import load_image
+from detzoo.data.resize import Resize
 from detzoo.detector import Detector
 from detzoo.engine.precision import Mode, prepare
 from detzoo.imagefile import ImageFile
@@ -39,10 +40,10 @@ from detzoo.speed.inner import event_of, has_parts, inner_stages
 from detzoo.speed.lock import timing_lock
 from detzoo.speed.machine import Bystanders
 from detzoo.speed.phases import Show, run_rounds, sweep, warm_up
-from detzoo.speed.record import Phases, records
-from detzoo.speed.stages import Clock, Pipeline, TimingError, synchronizer, thinned
+from detzoo.speed.record import Phases, make_records
+from detzoo.speed.stages import Clock, Pipeline, TimingError, spaced, synchronizer
 
-__all__ = ["TimingError", "measure", "thinned"]
+__all__ = ["TimingError", "measure", "spaced"]
 
 IMAGES_PER_ROUND = 8
 LEAST_ROUNDS = 5  # rounds are made smaller for slow detectors, so that this many fit
@@ -110,7 +111,7 @@ def measure(
     budget = Budget(seconds, rounds, max_images, max_batch, batches, seed)
     reference = _check(models, paths, reference, budget)
     device = torch.device(device)
-    chosen = thinned(paths, max_images)
+    chosen = spaced(paths, max_images)
     files = [path if isinstance(path, ImageFile) else ImageFile(path) for path in chosen]
     encoded = [file._replace(source=Path(file.source).read_bytes()) for file in files]
     sizes = [_decoded_size(*pair) for pair in zip(encoded, files, strict=True)]
@@ -124,9 +125,9 @@ def measure(
     # cuDNN tries out its algorithms at every new shape: a gain only where shapes do not vary.
     fixed = all(len(set(of_images)) == 1 for of_images in shapes.values())
     locked = timing_lock() if lock else nullcontext()
-    with locked, _undisturbed(fixed), _bar(seconds, progress) as show:
+    with locked, _steady_conditions(fixed), _bar(seconds, progress) as show:
         found = _run_phases(pipelines, encoded, shapes, budget, show)
-    return records(pipelines, modes, encoded, shapes, found, reference, seconds, seed, fixed)
+    return make_records(pipelines, modes, encoded, shapes, found, reference, seconds, seed, fixed)
 
 
 def _check(
@@ -256,7 +257,7 @@ def _images_per_round(images: int, rounds: int | None, seconds: float, pass_seco
 
 
 @contextmanager
-def _undisturbed(fixed_shapes: bool) -> Iterator[None]:
+def _steady_conditions(fixed_shapes: bool) -> Iterator[None]:
     """No garbage collection, and cuDNN's choice of algorithms where shapes are fixed; put back."""
     collecting = gc.isenabled()
     benchmark = torch.backends.cudnn.benchmark

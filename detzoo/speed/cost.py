@@ -1,4 +1,4 @@
-"""What a detector costs apart from time: multiply-adds, parameters, memory."""
+"""The cost of a detector apart from time: multiply-adds, parameters, memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from detzoo.detector import Detector, eval_mode
 from detzoo.engine.folded import folded_weights, without_winograd
 from detzoo.engine.precision import autocast, transfer
 from detzoo.imagefile import ImageFile
-from detzoo.speed.stages import Pipeline, thinned
+from detzoo.speed.stages import Pipeline, spaced
 from detzoo.types import Images
 
 COST_IMAGES = 8  # over which multiply-adds are counted where they depend on the image
@@ -33,7 +33,7 @@ PEAK_MEMORY_MEASURES = {
 
 
 def parameters(detector: nn.Module) -> int:
-    """How many numbers are learned or were: all parameters, frozen ones too, shared ones once."""
+    """The number of parameters, frozen ones included, shared ones once."""
     return sum(p.numel() for p in detector.parameters())
 
 
@@ -52,7 +52,7 @@ def gmacs(detector: Detector, images: Images) -> float:
     try:
         with (
             eval_mode(detector),
-            _no_parameter_learns(detector),
+            _without_gradients(detector),
             without_winograd(detector),
             FlopCounterMode(display=False) as counter,
         ):
@@ -64,9 +64,11 @@ def gmacs(detector: Detector, images: Images) -> float:
 
 
 @contextmanager
-def _no_parameter_learns(detector: nn.Module) -> Iterator[None]:
-    """Within, as it says: a view of a parameter that does wants a gradient even under no_grad, and
-    the counter asks for the function that would give it, which there is not."""
+def _without_gradients(detector: nn.Module) -> Iterator[None]:
+    """A context in which no parameter requires a gradient.
+
+    Even under no_grad a view of a parameter may, and the counter then asks for a missing grad_fn.
+    """
     learnt = [p for p in detector.parameters() if p.requires_grad]
     try:
         for parameter in learnt:
@@ -151,7 +153,7 @@ def measure_cost(
     first = batch(encoded[shapes.index(frequent)])
     counts: list[float] = []
     with autocast(pipeline.device, pipeline.precision):
-        for data in thinned(encoded, COST_IMAGES):
+        for data in spaced(encoded, COST_IMAGES):
             counts.append(gmacs(pipeline.detector, batch(data)))
             if len(counts) == ALIKE and len(set(counts)) == len(set(shapes)) == 1:
                 break

@@ -65,12 +65,12 @@ class Card:
         }
 
     def throttles(self) -> set[str]:
-        """What holds the clocks back at this moment."""
+        """The reasons why the clock rates are throttled now."""
         bits = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons") or 0
         return {name for bit, name in THROTTLES.items() if bits & bit}
 
     def joules(self) -> float | None:
-        """What the whole card has used since its driver was loaded."""
+        """The energy that the whole card has used since its driver was loaded."""
         found = self._ask("nvmlDeviceGetTotalEnergyConsumption")
         return None if found is None else found / 1e3
 

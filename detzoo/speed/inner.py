@@ -1,4 +1,4 @@
-"""What the network's time is made of: backbone, neck, rpn, head, and the rest.
+"""The parts of the network's time: backbone, neck, rpn, head, and the rest.
 
 By forward hooks on the children of these names, so no detector's file knows of the clock. On a GPU
 the hooks put CUDA events into the stream and nothing waits between the parts; on a CPU they take
@@ -42,7 +42,7 @@ class Stamp:
 
 
 def event_of(device: torch.device, clock: Clock) -> Callable[[], Event]:
-    """What makes the events of `device`."""
+    """The constructor of the events of `device`."""
     if device.type == "cuda":
         return lambda: torch.cuda.Event(enable_timing=True)
     return lambda: Stamp(clock)

@@ -1,4 +1,4 @@
-"""One timing at a time on a machine: whoever else wants to time waits, and sees for whom."""
+"""A lock for timings: one at a time on a machine; others wait and print who holds it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _begun_by = ""
 
 
 def command_line() -> str:
-    """How this process was started, as a shell would take it: the user's own command, also where
-    the process is one that `detzoo bench` began (`begun_by`)."""
+    """The command line of this process, quoted for a shell: the user's own one, also in a process
+    that `detzoo bench` started (`set_command`)."""
     if _begun_by:
         return _begun_by
     started = [Path(sys.executable).name, *sys.orig_argv[1:]]
@@ -34,8 +34,8 @@ def command_line() -> str:
     return shlex.join(started)
 
 
-def begun_by(command: str) -> None:
-    """This process is a part of what `command` does."""
+def set_command(command: str) -> None:
+    """Set what `command_line` returns, in a process that `command` started."""
     global _begun_by
     _begun_by = command
 

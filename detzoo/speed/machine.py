@@ -1,4 +1,4 @@
-"""What a number was measured on: machine, versions, commit and command line."""
+"""The environment of a measurement: machine, versions, commit and command line."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def environment(
 
 
 def versions() -> dict[str, str | None]:
-    """Of detzoo, Python and the libraries whose code a measurement runs through."""
+    """The versions of detzoo, Python and the libraries that a measurement uses."""
     found: dict[str, str | None] = {
         "detzoo": __version__,
         "python": platform.python_version(),
@@ -144,7 +144,7 @@ def driver() -> str | None:
 
 
 class Bystanders:
-    """How much of the processors went to others since this was made: 0 none, 1 all of them.
+    """The share of the processors that other processes used since this was made, in [0, 1].
 
     Everything that kept a processor busy on the machine (what a hypervisor took for other guests
     included), less what this process and its ended children used, over wall time x processors.

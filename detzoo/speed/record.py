@@ -1,4 +1,4 @@
-"""speed.json: what was measured of a detector, with the protocol that it was measured by.
+"""speed.json: the measurements of a detector and the protocol behind them.
 
 Times are in milliseconds. `samples` holds every timed pass in order; those of two detectors from
 one call are pairs, index by index; `against` sets those of the reference against them. What
@@ -17,7 +17,7 @@ import torch
 
 from detzoo.data.jpeg import decoder
 from detzoo.engine.folding import inspect_folding
-from detzoo.engine.precision import Mode, identity
+from detzoo.engine.precision import Mode, describe_detector
 from detzoo.imagefile import ImageFile
 from detzoo.speed.caveats import warnings_about
 from detzoo.speed.machine import cpu_model, driver, gpu_model, versions
@@ -27,7 +27,7 @@ from detzoo.speed.summary import latency, ratio
 
 
 class Phases(NamedTuple):
-    """What each phase of a timing measured; but for the two of the machine, by detector."""
+    """The results of each phase of a timing, by detector, and two of the machine."""
 
     warmups: dict[str, dict[str, Any]]
     samples: dict[str, list[Sample]]
@@ -39,7 +39,7 @@ class Phases(NamedTuple):
     costs: dict[str, dict[str, Any]]
 
 
-def records(
+def make_records(
     pipelines: Mapping[str, Pipeline],
     modes: Mapping[str, Mode],
     encoded: Sequence[ImageFile],
@@ -93,7 +93,7 @@ def records(
             "shapes": len(set(shapes[name])),
             "warmup": found.warmups[name],
             **session,
-            "fingerprint": {**protocol, **identity(detector, pipeline.resize, device, mode)},
+            "fingerprint": protocol | describe_detector(detector, pipeline.resize, device, mode),
         }
         left = [folding.warning] if folding.warning else []
         results[name] = result | {"warnings": [*warnings_about(result), *left]}

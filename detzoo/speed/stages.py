@@ -12,13 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detzoo.data.image import (
-    Picture,
-    Resize,
-    collate_images,
-    resize_proposals,
-    to_original,
-)
+from detzoo.data.image import Picture
+from detzoo.data.resize import Resize, collate_images, resize_proposals, to_original
 from detzoo.detector import Detector
 from detzoo.engine.precision import autocast, transfer
 from detzoo.imagefile import ImageFile
@@ -131,7 +126,7 @@ class Pipeline:
         return collate_images(resized, self.detector.stride, proposals)
 
 
-def thinned(paths: Sequence[T], most: int) -> list[T]:
+def spaced(paths: Sequence[T], most: int) -> list[T]:
     """`paths`, or `most` of them at even distances: the same ones at every call."""
     if len(paths) <= most:
         return list(paths)
@@ -144,7 +139,7 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def synchronizer(device: torch.device) -> Callable[[], None]:
-    """What waits for `device` to finish; the CPU does its work before it returns."""
+    """The function that waits for `device` to finish; the CPU works synchronously."""
     if device.type == "cuda":
         return lambda: torch.cuda.synchronize(device)
     if device.type == "mps":

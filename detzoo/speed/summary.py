@@ -1,4 +1,4 @@
-"""From timed passes to numbers: percentiles, ratios and their intervals. Nothing is clipped.
+"""Summaries of timed passes: percentiles, ratios and their intervals. Nothing is clipped.
 
 Every interval is 95%, by bootstrap over rounds: the passes of one round share the machine's mood,
 so a round is drawn whole. There is none (None) where there was one round only.
@@ -68,7 +68,7 @@ def latency(samples: Sequence[Sample], seed: int = 0) -> dict[str, Any]:
 
 
 def ratio(samples: Sequence[Sample], reference: Sequence[Sample], seed: int = 0) -> dict[str, Any]:
-    """How many times the reference's end-to-end time this takes: the median over paired passes.
+    """The ratio of end-to-end times to the reference: the median over paired passes.
 
     A pair is two passes over one image in one round, so what the machine did then is in both. Below
     1 is faster than the reference. Raises ValueError where the passes are no pairs.

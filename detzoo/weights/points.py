@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detzoo.data.image import Letterbox
+from detzoo.data.resize import Letterbox
 from detzoo.detector import Detector
 from detzoo.detectors import CenterNet, CornerNet
 from detzoo.nn import Backbone, Hourglass

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detzoo.data.image import Resize, ShortestSide, Stretch
+from detzoo.data.resize import Resize, ShortestSide, Stretch
 from detzoo.detector import Detector
 from detzoo.detectors import FCOS, SSD, FasterRCNN, RetinaNet
 from detzoo.nn import VGG16, Backbone

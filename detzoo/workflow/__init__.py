@@ -1,1 +1,1 @@
-"""What a run goes through: settings, data, training, scoring, timing. Plain Python, no Hydra."""
+"""The stages of a run: settings, data, training, scoring, timing. Plain Python, no Hydra."""

@@ -16,9 +16,8 @@ from detzoo.data.proposals import installed
 from detzoo.files import check_writable
 from detzoo.metrics.proposals import recall
 from detzoo.report import gather, write
-from detzoo.speed.clock import thinned
+from detzoo.speed.clock import spaced
 from detzoo.workflow import parallel
-from detzoo.workflow.overall import Overall
 from detzoo.workflow.report import Report
 from detzoo.workflow.settings import (
     Settings,
@@ -31,6 +30,7 @@ from detzoo.workflow.settings import (
 )
 from detzoo.workflow.start import check_all
 from detzoo.workflow.timing import time_runs
+from detzoo.workflow.total_progress import TotalProgress
 from detzoo.workflow.tuning import tune_all
 from detzoo.workflow.verb import takes_settings
 
@@ -103,8 +103,8 @@ def _train_and_time(
 ) -> dict[Path, str]:
     """Gives path -> error of the runs that failed."""
     evaluate, timing = settings["evaluate"], settings["speed"]
-    at_once = parallel.how_many(settings["jobs"], runs, settings["runtime"]["threads"])
-    with Overall(runs, paths, timing["seconds"]):
+    at_once = parallel.count_jobs(settings["jobs"], runs, settings["runtime"]["threads"])
+    with TotalProgress(runs, paths, timing["seconds"]):
         failed = parallel.run_all(runs, paths, evaluate, at_once)
     scored = [path for path in paths if path not in failed]
     if scored:
@@ -148,7 +148,7 @@ def with_best_proposals(settings: Mapping[str, Any]) -> list[Settings]:
 def coverage(settings: Mapping[str, Any]) -> float:
     """Recall of settings["proposals"], the mean over IoUs of 0.5 and 0.7, on a few val images."""
     dataset = source(settings).read("val")
-    dataset = replace(dataset, samples=tuple(thinned(dataset.samples, COVERAGE_IMAGES)))
+    dataset = replace(dataset, samples=tuple(spaced(dataset.samples, COVERAGE_IMAGES)))
     samples = with_proposals(dataset, build(settings["proposals"], "proposals")).samples
     truths = [sample.boxes[~sample.crowd] for sample in samples]
     proposals = [sample.proposals for sample in samples]

@@ -22,8 +22,8 @@ from detzoo.detector import Detector
 from detzoo.detectors import DETECTORS as DETECTORS_BY_NAME
 from detzoo.export import chains, filling
 from detzoo.nn import Backbone
-from detzoo.report.load.runs import shorten
-from detzoo.report.tables.leaderboard import aligned
+from detzoo.report.load.values import shorten
+from detzoo.report.tables.leaderboard import align
 from detzoo.speed.cost import parameters
 from detzoo.workflow.verb import Result
 
@@ -50,7 +50,7 @@ class Catalogue(Result):
             return json.dumps(rows.to_dict("records"), indent=2)
         frame = self.frame.fillna("n/a") if self.wide else _narrow(self.frame)
         rows = [list(frame.columns), *frame.astype(str).to_numpy().tolist()]
-        table = aligned(rows, len(frame.columns) if self.wide else len(NARROW) - 2)
+        table = align(rows, len(frame.columns) if self.wide else len(NARROW) - 2)
         return "\n".join([*table, "", *textwrap.wrap(self.about, WIDTH)])
 
 
@@ -115,11 +115,11 @@ def _narrow(frame: pd.DataFrame) -> pd.DataFrame:
     for name, of in frame.groupby("name", sort=False):
         first = of.iloc[0]
         figures = [f"{float(f.rpartition(' ')[2]):.1f}" for f in of["figure"].dropna()]
-        said = re.split("[ ,-]", first["saw"])[0] if isinstance(first["saw"], str) else "none"
+        start = re.split("[ ,-]", first["saw"])[0] if isinstance(first["saw"], str) else "none"
         values = (
             shorten(str(name), 23),
             first["kind"],
-            " ".join([said, *figures[:2]]),
+            " ".join([start, *figures[:2]]),
             _short(first["code licence"], first["weights licence"]),
             "n/a" if pd.isna(first["parameters"]) else f"{first['parameters'] / 1e6:.1f}",
             "n/a" if pd.isna(first["gmacs"]) else f"{first['gmacs']:.1f}",

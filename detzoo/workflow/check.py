@@ -1,4 +1,4 @@
-"""Is this data set sane? What is wrong with it, anchors that fit it, and sheets to look at."""
+"""Checks a data set: its problems, anchors that fit it, and contact sheets."""
 
 from __future__ import annotations
 

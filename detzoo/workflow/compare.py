@@ -21,7 +21,7 @@ class Comparison(Result):
     """The difference of two detectors, with intervals and p-values. found: all that was computed;
     its verdict is one sentence."""
 
-    found: pairwise.Versus
+    found: pairwise.PairwiseResult
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -34,7 +34,7 @@ class Comparison(Result):
         return pd.DataFrame(rows, columns=["of", *pairwise.Row.__dataclass_fields__])
 
     def text(self) -> str:
-        return pairwise.text(self.found)
+        return pairwise.format_text(self.found)
 
     def html(self) -> str:
         return f"<p>{html.escape(escaped(self.found.verdict))}</p>{super().html()}"
@@ -60,7 +60,7 @@ def compare(
     if out:
         check_writable(out)
     sides = [_paths(named, side) for named, side in ((first, "first"), (second, "second"))]
-    found = pairwise.versus(*sides, n=resamples, seed=seed, flips=flips, swings=swings)
+    found = pairwise.compare_detectors(*sides, n=resamples, seed=seed, flips=flips, swings=swings)
     if out:
         write_json(Path(out), asdict(found) | {"verdict": found.verdict})
     return Comparison(found)

@@ -1,4 +1,4 @@
-"""How many objects the regions of R-CNN and Fast R-CNN cover, which bounds what they can find."""
+"""The recall of the proposals of R-CNN and Fast R-CNN, an upper bound of the detectors'."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COVERAGE = (
 
 
 def measure_coverage(dataset: Dataset, detector: Detector) -> dict[str, Any]:
-    """Who proposes this detector's regions, and how many of the data set's objects they cover."""
+    """The detector's proposer, and the recall of its proposals on the data set."""
     samples = with_proposals(dataset, detector.proposer).samples
     truths = [sample.boxes[~sample.crowd] for sample in samples]
     regions = [sample.proposals[: detector.max_proposals] for sample in samples]

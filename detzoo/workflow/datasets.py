@@ -44,7 +44,7 @@ def _resolved(text: str) -> str:
     given["splits"] = {k: place for k, place in (given.get("splits") or {}).items() if place}
     given["holdout"] = {k: v for k, v in (given.get("holdout") or {}).items() if v is not None}
     found = recognise(**given)
-    if distributed.is_first():
+    if distributed.is_main_process():
         print("\n".join(found.lines) + "\n", flush=True)
     node = load_yaml(folder("conf") / "data" / f"{found.format}.yaml")
     for key, value in found.settings.items():

@@ -1,4 +1,4 @@
-"""Who may use which GPU: of the runs of all sweeps on a machine, one each."""
+"""GPUs for the runs of all sweeps on a machine, one each."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def free_device(names: Sequence[str], folder: Path = FOLDER, poll: float = 1.0) 
     """
     if not names:
         raise ValueError("there is no device to hand out")
-    told = False
+    printed = False
     with ExitStack() as held:
         while (index := _first_free(names, folder, held)) is None:
-            if not told:
+            if not printed:
                 print(f"all {len(names)} GPUs have a run: waiting for one", file=sys.stderr)
-                told = True
+                printed = True
             time.sleep(poll)
         yield index
 

@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from detzoo.data import load_image
-from detzoo.report.figures.fonts import drawable
+from detzoo.report.figures.fonts import drawable_names
 from detzoo.report.images.drawing import Box
 from detzoo.report.images.drawing import draw as draw_boxes
 from detzoo.types import Detections
@@ -29,7 +29,7 @@ def draw(
     """
     pixels = load_image(image)
     names = list(class_names or detections.class_names or ())
-    drawn = drawable(names)
+    drawn = drawable_names(names)
     boxes = []
     rows = zip(
         detections.boxes.tolist(),

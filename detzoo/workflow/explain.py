@@ -25,8 +25,8 @@ from detzoo.files import check_writable, write_text
 from detzoo.imagefile import ImageFile
 from detzoo.ops.boxes import iou
 from detzoo.report.book import gather
-from detzoo.report.images.failures import disputed
-from detzoo.report.load.runs import shorten
+from detzoo.report.images.failures import find_disputed
+from detzoo.report.load.values import shorten
 from detzoo.report.page.explained import Cell, Row, render_explained
 from detzoo.run_config import SCORED
 from detzoo.workflow.contestants import (
@@ -152,7 +152,7 @@ def _disputed(
     if split == "test":
         for table in gather(paths, resamples=0).tables[:1]:
             if not isinstance(table.analysis, str):
-                ids = disputed(table.analysis.of, count)
+                ids = find_disputed(table.analysis.details, count)
     return [files[i] for i in ids if i in files] or list(files.values())[:count]
 
 

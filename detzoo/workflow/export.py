@@ -17,7 +17,7 @@ import detzoo
 from detzoo.data import Dataset, with_proposals
 from detzoo.data.loader import evaluation_batches
 from detzoo.detector import Detector
-from detzoo.engine.precision import Mode, identity
+from detzoo.engine.precision import Mode, describe_detector
 from detzoo.export import calls, tensors, to_onnx
 from detzoo.files import atomic, check_writable
 from detzoo.metrics.thresholds import BEST_F1, PRECISE, threshold_of
@@ -55,7 +55,7 @@ def metadata(run: Path, detector: Detector) -> dict[str, str]:
         "detzoo": detzoo.__version__,
         "run": run.name,
         "detector": type(detector).__name__,
-        "weights_hash": identity(detector, detector.resize, "cpu", Mode())["weights_hash"],
+        "weights_hash": describe_detector(detector, detector.resize, "cpu", Mode())["weights_hash"],
         "classes": list(detector.class_names),
         "input": f"1 x 3 x {size[0]} x {size[1]}, RGB, float32 in [0, 1], not normalised; padding "
         "right and below, in the mean colour",

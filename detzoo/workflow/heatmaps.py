@@ -1,4 +1,4 @@
-"""Heatmaps of detectors that look for points, laid over the images."""
+"""Heatmaps of point detectors, laid over the images."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from detzoo.data.image import collate_images
+from detzoo.data.resize import collate_images
 from detzoo.detector import Detector
 from detzoo.files import atomic, write_json
-from detzoo.report.images.drawing import heated
+from detzoo.report.images.drawing import overlay_heatmap
 from detzoo.report.images.photographs import choose, photograph
 from detzoo.report.images.side_by_side import COUNT
 
 
 @torch.no_grad()
-def see(detector: Detector, images: Sequence[np.ndarray]) -> list[dict[str, Tensor]]:
+def compute_heatmaps(detector: Detector, images: Sequence[np.ndarray]) -> list[dict[str, Tensor]]:
     """Per image: name -> (h, w) float32 in [0, 1] on the CPU, a cell being a patch of the image.
 
     images: (H, W, 3) uint8 RGB. The detector is in eval mode. Raises ValueError for a detector that
@@ -46,17 +46,17 @@ def see(detector: Detector, images: Sequence[np.ndarray]) -> list[dict[str, Tens
     return found
 
 
-def overlay(image: np.ndarray, heat: Tensor, path: Path) -> None:
+def write_overlay(image: np.ndarray, heat: Tensor, path: Path) -> None:
     """The image, greyed, with (h, w) `heat` over all of it; JPEG, written whole or not at all."""
     with atomic(path) as temporary:
-        heated(Image.fromarray(image), heat.numpy()).save(temporary, "JPEG", quality=90)
+        overlay_heatmap(Image.fromarray(image), heat.numpy()).save(temporary, "JPEG", quality=90)
 
 
-def keep(detector: Detector, data: Mapping[str, Any], path: Path) -> None:
-    """Write `path`, what the report lays over the images that it shows; nothing without heatmaps.
+def write_heatmaps(detector: Detector, data: Mapping[str, Any], path: Path) -> None:
+    """Write heatmaps.json for the images that a report shows; nothing for other detectors.
 
     data: dataset.json. The file is a list of {"image_id", "name", "png"}: a grey PNG of 8 bits, in
-    base64, that covers the whole image; what is at hand of another training goes.
+    base64, that covers the whole image. A file of an earlier training is removed.
     """
     path.unlink(missing_ok=True)
     if type(detector).heatmaps is Detector.heatmaps:
@@ -66,7 +66,7 @@ def keep(detector: Detector, data: Mapping[str, Any], path: Path) -> None:
         found = photograph(data, record)
         if isinstance(found, str):
             continue
-        (maps,) = see(detector, [np.asarray(found.image)])
+        (maps,) = compute_heatmaps(detector, [np.asarray(found.image)])
         for name, heat in maps.items():
             png = io.BytesIO()
             Image.fromarray((255 * heat).round().byte().numpy()).save(png, "PNG")

@@ -1,4 +1,4 @@
-"""A table of what runs side by side: redrawn in place on a terminal, elsewhere a line a change."""
+"""A progress table of parallel jobs: redrawn on a terminal, elsewhere a line for each change."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def summary(
 ) -> str:
     """All rows in one line. after: seconds of what comes when they are done."""
     count = {state: sum(row.state == state for row in rows) for state in STATES}
-    said = ", ".join(f"{n} {state}" for state, n in count.items() if n)
+    states = ", ".join(f"{n} {state}" for state, n in count.items() if n)
     left = time_left(rows, at_once)
-    text = f"{len(rows)} {unit}: {said}" + (f", {clock(left)} left" if left != 0 else "")
+    text = f"{len(rows)} {unit}: {states}" + (f", {clock(left)} left" if left != 0 else "")
     if after is not None and left is not None:
         text += f", {clock(left + after)} for everything"
     return text
@@ -73,12 +73,12 @@ STATES = ("done", "failed", "running", "waiting")
 
 def line(row: Row, width: int) -> str:
     """`detector=ssd seed=0  running  1200 of 3000 images, 2:10 left`, the note before that."""
-    said = row.note
+    note = row.note
     if row.state == "running" and row.total:
-        said += ", " * bool(said) + f"{row.seen} of {row.total} images, {clock(row.left)} left"
-    elif row.state == "done" and not said:
-        said = f"{row.seen} images in {clock(row.seconds)}" if row.seen else ""
-    return f"{row.name:{width}}  {row.state:8}{said}".rstrip()
+        note += ", " * bool(note) + f"{row.seen} of {row.total} images, {clock(row.left)} left"
+    elif row.state == "done" and not note:
+        note = f"{row.seen} images in {clock(row.seconds)}" if row.seen else ""
+    return f"{row.name:{width}}  {row.state:8}{note}".rstrip()
 
 
 def most_important(states: Sequence[str], most: int) -> list[int]:
@@ -161,7 +161,7 @@ class Table:
         self._states = [(row.state, row.note) for row in rows]
         for number, (row, was) in enumerate(zip(rows, before, strict=True)):
             if (row.state, row.note) != was:
-                said = f"[{number + 1}/{len(rows)}] {line(row, width)}"
+                shown = f"[{number + 1}/{len(rows)}] {line(row, width)}"
                 ended = row.state in ("done", "failed")
-                said += f" ({self._summary(rows)})" if ended else ""
-                print(said, file=self.stream, flush=True)
+                shown += f" ({self._summary(rows)})" if ended else ""
+                print(shown, file=self.stream, flush=True)

@@ -1,4 +1,4 @@
-"""How good would a detector be if a part of what it predicts were true?"""
+"""Oracle analysis: the score of a detector with parts of its predictions replaced by the truth."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 
 import detzoo
 from detzoo.data import Dataset
-from detzoo.data.image import resize_boxes
 from detzoo.data.loader import evaluation_batches
+from detzoo.data.resize import resize_boxes
 from detzoo.detector import Detector
 from detzoo.engine.precision import Mode, autocast, prepare, transfer
 from detzoo.engine.predict import coco_results

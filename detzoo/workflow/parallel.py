@@ -1,4 +1,4 @@
-"""Runs that are trained side by side, each in a process of its own."""
+"""Several runs at a time, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from typing import Any
 
 from detzoo.config import build
 from detzoo.engine import status
-from detzoo.engine.progress import note, part_of_others
-from detzoo.speed.lock import begun_by, command_line
+from detzoo.engine.progress import print_note, use_shared_line
+from detzoo.speed.lock import command_line, set_command
 from detzoo.speed.machine import cores
 from detzoo.workflow.settings import Settings, print_failure, source
 
-# Of a run, its directory and options: gives the error in one line, None where it went well
+# Called with a run, its directory and options; gives the error in one line, None for success
 Work = Callable[[Settings, Path, dict[str, Any]], "str | None"]
-MOST = 4  # at once: every one keeps its own images in memory
+MOST = 4  # at once: each keeps its images in memory
 
 
-def how_many(wanted: int | str, runs: Sequence[Settings], threads: int | None = None) -> int:
-    """Of `jobs`: `auto` is one for each core of a CPU, and one on a GPU or where `threads` is set.
+def count_jobs(wanted: int | str, runs: Sequence[Settings], threads: int | None = None) -> int:
+    """The number of runs at once: `auto` is one per CPU core, and 1 on a GPU or with `threads` set.
 
     A second thread speeds up small batches by a third; a second process does twice the work.
     """
@@ -41,13 +41,13 @@ def how_many(wanted: int | str, runs: Sequence[Settings], threads: int | None = 
 
 
 def train_and_score(settings: Settings, path: Path, evaluate: dict[str, Any]) -> str | None:
-    """Train and score one run, here; whatever fails is told and given back in one line."""
+    """Train and score one run in this process; an error is printed and returned in one line."""
     from detzoo.workflow.stages import evaluate_run, train_run
 
     try:
         train_run(settings, path)
         evaluate_run(path, **evaluate)
-    except Exception as error:  # whatever it is, it must not stop the others
+    except Exception as error:  # no error may stop the others
         return print_failure(path, error)
     return None
 
@@ -60,98 +60,92 @@ def run_all(
     work: Work = train_and_score,
     announce: bool = True,
 ) -> dict[Path, str]:
-    """`work` on every run, `jobs` at a time; gives path -> error of those that failed."""
-    if jobs > 1:
-        return side_by_side(runs, paths, options, jobs, work, announce)
-    failed = {}
-    for number, (run, path) in enumerate(zip(runs, paths, strict=True)):
-        if announce:
-            note(announcement(number, runs, path))
-        part_of_others(named(run))
-        if error := work(run, path, options):
-            failed[path] = error
-        part_of_others("")
-    return failed
+    """Call `work` on every run, `jobs` at a time; gives path -> error of those that failed.
 
-
-def side_by_side(
-    runs: Sequence[Settings],
-    paths: Sequence[Path],
-    options: dict[str, Any],
-    jobs: int,
-    work: Work = train_and_score,
-    announce: bool = True,
-) -> dict[Path, str]:
-    """`work` (train and score) on all runs, `jobs` at a time, on equal shares of the cores.
-
-    work: a function of a module, called in a process of its own with a run, its path, and `options`
-    with the number of its threads. Gives path -> error of those that failed. A run whose process is
-    killed fails alone. When this process ends, for whatever reason, so do the others; what they
-    were at goes on at the next call.
+    One at a time runs in this process. Several run in a process each, on equal shares of the cores:
+    `work` is then a function of a module, and gets `options` with the number of its threads. A run
+    whose process is killed fails alone. When this process ends, for whatever reason, so do the
+    others; they continue at the next call.
     """
-    propose_first(runs)
-    context = get_context("spawn")
     living: set[BaseProcess] = set()
 
     def run_one(number: int) -> str | None:
         settings, path = runs[number], paths[number]
-        threads = max(1, cores() // jobs)
-        arguments = (work, settings, path, {**options, "threads": threads}, command_line())
-        process = context.Process(target=_work, args=arguments)
         if announce:
-            note(announcement(number, runs, path))
-        process.start()
-        living.add(process)
-        process.join()
-        living.discard(process)
-        if process.exitcode == 0:
-            return None
-        error = (status.read(path) or {}).get("error")
-        return (error or f"its process ended with exit code {process.exitcode}").split("\n")[0]
+            print_note(f"[{number + 1}/{len(runs)}] {name_run(settings)}: {path}")
+        if jobs > 1:
+            threads = max(1, cores() // jobs)
+            return _run_in_process(work, settings, path, {**options, "threads": threads}, living)
+        use_shared_line(name_run(settings))
+        error = work(settings, path, options)
+        use_shared_line("")
+        return error
 
+    if jobs > 1:
+        compute_shared_proposals(runs)
+        errors = _map_in_threads(run_one, len(runs), jobs, living)
+    else:
+        errors = [run_one(number) for number in range(len(runs))]
+    return {path: error for path, error in zip(paths, errors, strict=True) if error}
+
+
+def _map_in_threads(
+    run_one: Callable[[int], str | None], count: int, jobs: int, living: set[BaseProcess]
+) -> list[str | None]:
+    """run_one(0), run_one(1), ..., `jobs` at a time; the living processes end where one raises."""
     with ThreadPoolExecutor(jobs) as pool:
         try:
-            errors = list(pool.map(run_one, range(len(runs))))
+            return list(pool.map(run_one, range(count)))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in list(living):
                 process.terminate()
             raise
-    return {path: error for path, error in zip(paths, errors, strict=True) if error}
 
 
-def announcement(number: int, runs: Sequence[Settings], path: Path) -> str:
-    run = runs[number]
-    return f"[{number + 1}/{len(runs)}] {named(run)}: {path}"
+def _run_in_process(
+    work: Work, settings: Settings, path: Path, options: dict[str, Any], living: set[BaseProcess]
+) -> str | None:
+    """`work` in a process of its own, which is in `living` as long as it runs; gives its error."""
+    arguments = (work, settings, path, options, command_line())
+    process = get_context("spawn").Process(target=_main, args=arguments)
+    process.start()
+    living.add(process)
+    process.join()
+    living.discard(process)
+    if process.exitcode == 0:
+        return None
+    error = (status.read(path) or {}).get("error")
+    return (error or f"its process ended with exit code {process.exitcode}").split("\n")[0]
 
 
-def named(run: Settings) -> str:
-    """A run for people, in front of what it prints."""
+def name_run(run: Settings) -> str:
+    """The run's name in messages."""
     return f"{run['label']}, seed {run['seed']}"
 
 
-def _work(
+def _main(
     work: Work, settings: Settings, path: Path, options: dict[str, Any], command: str
 ) -> None:
-    """The life of one process."""
+    """The main function of a run's process."""
     import torch
 
-    begun_by(command)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    part_of_others(named(settings))
+    set_command(command)
+    threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
+    use_shared_line(name_run(settings))
     torch.set_num_threads(options["threads"])
     sys.exit(work(settings, path, options) is not None)
 
 
-def _end_with(parent: int) -> None:
-    """A run that goes on without its bench would be in the way of the next one."""
+def _exit_with_parent(parent: int) -> None:
+    """End this process when its parent has ended: the next bench would start the same run."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
 
 
-def propose_first(runs: Sequence[Settings]) -> None:
-    """Compute what several runs would otherwise compute at once; a failure is theirs to tell."""
+def compute_shared_proposals(runs: Sequence[Settings]) -> None:
+    """Compute proposals that several runs would compute at once; each run reports its failures."""
     from detzoo.data import with_proposals
     from detzoo.data.dataset import SPLITS
 
@@ -163,5 +157,5 @@ def propose_first(runs: Sequence[Settings]) -> None:
     for run in nodes.values():
         with suppress(Exception):
             proposer = build(run["detector"]["proposer"], "proposals")
-            for split in SPLITS if proposer.looks else ():
+            for split in SPLITS if proposer.uses_pixels else ():
                 with_proposals(source(run).read(split), proposer)

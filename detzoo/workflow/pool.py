@@ -141,9 +141,9 @@ def pool_folds(paths: Sequence[Path], out: Path, resamples: int = 1000) -> Path:
         ]
         found["fingerprint"] = {**metrics[0]["fingerprint"], **hashes}
         for run in paths:
-            photographs.copy(run, path)
+            photographs.copy_photographs(run, path)
         write_json(path / "metrics.json", found)
-        thresholds.keep(path, resamples)
+        thresholds.write_thresholds(path, resamples)
     return path
 
 
@@ -174,7 +174,7 @@ def _join(
 
 
 def _shared(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What all folds of one cross-validation have."""
+    """The settings that all folds of a cross-validation share."""
     data = {key: value for key, value in settings["data"].items() if key != "fold"}
     rest = {key: value for key, value in settings.items() if key not in ("name", "train_hash")}
     return {**rest, "data": data}
@@ -195,7 +195,7 @@ def _scored(path: Path) -> dict[str, Any]:
 
 
 def _protocol(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """What every fold must have been scored with."""
+    """The scoring protocol, which must be equal for all folds."""
     own = ("dataset_hash", "weights_hash")
     return {key: value for key, value in metrics["fingerprint"].items() if key not in own}
 

@@ -23,7 +23,7 @@ from detzoo.report.figures.fonts import legend
 from detzoo.report.images.drawing import as_uri
 from detzoo.types import Detections
 from detzoo.workflow.draw import draw
-from detzoo.workflow.heatmaps import overlay, see
+from detzoo.workflow.heatmaps import compute_heatmaps, write_overlay
 from detzoo.workflow.images import below_root, dataset_images, find_images
 from detzoo.workflow.select import select_one
 from detzoo.workflow.thresholds import score_of
@@ -34,7 +34,7 @@ PICTURES = 4  # that a notebook shows
 
 @dataclass(frozen=True, repr=False)
 class Predictions(Result):
-    """What was found in each image.
+    """The detections in each image.
 
     images: as in predictions.json: "file", "width", "height", "picture", and "objects" of "class",
     "score" and "box" (xyxy in the image's own pixels). file: predictions.json; pictures lie beside
@@ -117,7 +117,7 @@ def predict(
     unreadable: dict[Path, str] = {}
     for pixels in _batches(files, batch_size, unreadable):
         detections = detector.predict([*pixels], batch_size=batch_size, score_threshold=score)
-        maps = see(detector, [*pixels.values()]) if heatmaps else [{}] * len(pixels)
+        maps = compute_heatmaps(detector, [*pixels.values()]) if heatmaps else [{}] * len(pixels)
         for (path, image), found, of_image in zip(pixels.items(), detections, maps, strict=True):
             picture = out / f"{len(entries):04d}-{_shortened(path.stem)}.jpg"
             _save_pictures(image, found, of_image, names, picture)
@@ -173,6 +173,6 @@ def _save_pictures(
     """The image with boxes and names on it, and beside it one for each heatmap, as JPEG, each
     written whole or not at all."""
     for name, heat in heatmaps.items():
-        overlay(image, heat, path.with_name(f"{path.stem}.{name.replace(' ', '-')}.jpg"))
+        write_overlay(image, heat, path.with_name(f"{path.stem}.{name.replace(' ', '-')}.jpg"))
     with atomic(path) as temporary:
         draw(image, found, class_names=names).save(temporary, "JPEG", quality=90)

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from detzoo.config import build
-from detzoo.data.proposed import propose as compute
+from detzoo.data.proposal_cache import propose as compute
 from detzoo.files import atomic, check_writable
 from detzoo.metrics.proposals import recall
 from detzoo.report.figures.overview import recall_curve
@@ -28,7 +28,7 @@ IOUS = (0.5, 0.7)
 
 @dataclass(frozen=True, repr=False)
 class ProposalRecall(Result):
-    """How many objects the proposals of a data set cover.
+    """The recall of a data set's proposals.
 
     frame: a row for each limit: `at most` so many proposals an image, how many there were on
     average, and the recall at each of IOUS. title: what was proposed where. figure: the curve, a

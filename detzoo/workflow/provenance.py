@@ -1,4 +1,4 @@
-"""Where a number comes from: the part of every fingerprint that scoring and timing share."""
+"""Provenance: the fingerprint fields that scoring and timing share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from detzoo.workflow.settings import Settings
 
 
 def provenance(settings: Settings, dataset: Dataset) -> dict[str, Any]:
-    """What every number's fingerprint says of the images and of the training behind it."""
+    """The fingerprint fields of the images and the training behind a number."""
     minutes = settings["recipe"].get("minutes")
     return {
         "dataset_hash": dataset.hash,

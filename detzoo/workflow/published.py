@@ -1,4 +1,4 @@
-"""Models that are scored as they come, trained here on no image: a run directory for each."""
+"""Run directories of published models that are scored without training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from detzoo.workflow.settings import Settings, directory, settings_of, trained
 
 
 def published_run(settings: Mapping[str, Any]) -> Path:
-    """The directory of a model that is scored as it comes, written where it is not there yet.
+    """The run directory of a published model, written if it does not exist yet.
 
     settings: of `detzoo train`, with a start that brings a detector's weights. Raises ValueError
     where they bring none, do not fit, or know none of the data's classes.
@@ -31,7 +31,7 @@ def published_run(settings: Mapping[str, Any]) -> Path:
 
 
 def _settings(config: Mapping[str, Any]) -> Settings:
-    """The settings of a model that is scored as it comes: it was trained here on no image.
+    """The settings of a published model: a training of no images.
 
     Its classes are the data's, then those of the source that the data do not have, whose
     detections no result holds: a softmax is over all that the model knows. Raises ValueError where
@@ -40,7 +40,7 @@ def _settings(config: Mapping[str, Any]) -> Settings:
     settings = settings_of(config)
     if "start" not in settings:
         raise ValueError(
-            "train=none scores a model as it comes: give start=coco, start=FILE or start=RUN"
+            "train=none scores a published model: give start=coco, start=FILE or start=RUN"
         )
     own, rest = settings["classes"], start.left_over(settings)
     classes = [*own, *rest]
@@ -56,7 +56,7 @@ def _settings(config: Mapping[str, Any]) -> Settings:
 
 
 def _write(settings: Settings, path: Path) -> None:
-    """A run directory of a model that is scored as it comes; one that is there is left alone.
+    """Write the run directory of a published model, unless it exists.
 
     settings: of `_settings`. Classes of the data that the source lacks are never found.
     """

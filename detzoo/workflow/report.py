@@ -13,13 +13,13 @@ import pandas as pd
 
 from detzoo.files import atomic, check_writable, write_text
 from detzoo.report import gather, write
+from detzoo.report.analysis.training_images import format_text as size_text
 from detzoo.report.analysis.training_images import frame as size_frame
 from detzoo.report.analysis.training_images import sizes
-from detzoo.report.analysis.training_images import text as size_text
 from detzoo.report.book import Book
 from detzoo.report.figures.palette import styles
 from detzoo.report.figures.training_images import growth
-from detzoo.report.tables.leaderboard import cell, columns, concat, contenders, limits
+from detzoo.report.tables.leaderboard import columns, concat, contenders, format_cell, format_limits
 from detzoo.text import escaped
 from detzoo.workflow.select import select
 from detzoo.workflow.verb import Result, takes_settings
@@ -29,7 +29,7 @@ STUDIES = ("images",)
 
 @dataclass(frozen=True, repr=False)
 class Report(Result):
-    """What was written. book: the tables with all that is known of their rows; page: index.html,
+    """A written report. book: the tables and the analysis of their rows; page: index.html,
     beside which tables and figures lie. study: the table of a study, where one was asked for."""
 
     book: Book
@@ -60,7 +60,7 @@ def as_html(frame: pd.DataFrame) -> str:
     rows = []
     for _, row in contenders(frame).iterrows():
         cells = {"detector": escaped(row["detector"])}
-        cells |= {c.title: f"{cell(c, row)} {limits(c, row)}".strip() for c in main}
+        cells |= {c.title: f"{format_cell(c, row)} {format_limits(c, row)}".strip() for c in main}
         rows.append(cells)
     return pd.DataFrame(rows).to_html(index=False, border=0)
 

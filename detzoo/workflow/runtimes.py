@@ -22,7 +22,7 @@ from detzoo.export import calls, chains, file_of, tensors, to_onnx
 from detzoo.files import atomic, inside, link, read_json, write_text
 from detzoo.metrics.bootstrap import match
 from detzoo.metrics.paired import compare_all
-from detzoo.run_config import FILE, SCORED, keep_proposer
+from detzoo.run_config import FILE, SCORED, copy_proposer
 from detzoo.runtimes import SESSIONS, ExportedNetwork, imported
 from detzoo.workflow.export import fixed_size, metadata
 from detzoo.workflow.settings import Settings, one_line, read_moved, source
@@ -57,7 +57,7 @@ def exported_run(path: Path, runtime: str, precision: str, data_root: str | None
         for name in KEPT:
             if (path / name).is_file():
                 link(path / name, out / name)
-        keep_proposer(settings, out)
+        copy_proposer(settings, out)
         own = load_yaml(inside(path, FILE))
         own |= {
             "label": f"{settings['label']} ({told})",

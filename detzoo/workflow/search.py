@@ -18,7 +18,7 @@ from typing import Any
 
 from detzoo.engine import checkpoint
 from detzoo.files import write_json
-from detzoo.report.load.runs import read_curve
+from detzoo.report.load.files import read_curve
 from detzoo.workflow.settings import Settings, directory, one_line, read_or_empty
 from detzoo.workflow.space import Space, Value, described, value_of, with_values
 from detzoo.workflow.trials import Outcome, Records, records, starts_of
@@ -26,10 +26,10 @@ from detzoo.workflow.trials import Outcome, Records, records, starts_of
 FILE = "tune.json"
 LOG = "log.txt"  # of what the trials print
 # What fails a trial alone: a loss that is not finite, memory that is not there. What is wrong with
-# a disk or a file stops the search, which the same command goes on with.
+# a disk or a file stops the search, which the same command continues with.
 TRIAL_ERRORS = (RuntimeError, ArithmeticError, MemoryError)
 
-Point = Mapping[str, float]  # of a curve, as report.load.runs.read_curve gives it
+Point = Mapping[str, float]  # of a curve, as report.load.files.read_curve gives it
 Train = Callable[[Settings, Path, int], Sequence[Point]]
 
 

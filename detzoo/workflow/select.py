@@ -1,4 +1,4 @@
-"""Which run directories a setting names."""
+"""Run directories by path, pattern, folder or the beginning of a path."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from detzoo.report.load.runs import find, number, read, read_curve
+from detzoo.report.load.files import read, read_curve
+from detzoo.report.load.runs import find_runs
+from detzoo.report.load.values import number
 
 PATTERN = "*?["
 SHOWN = 12  # names in a message
@@ -19,7 +21,8 @@ def select(runs: str | Path | Sequence[str | Path]) -> list[Path]:
     The beginning of a path must fit the runs of one detector. ValueError for none, and for several.
     """
     wanted = [str(runs)] if isinstance(runs, str | Path) else list(map(str, runs))
-    found = [path for path in find(p for text in wanted for p in named(text)) if _is_run(path)]
+    paths = [path for text in wanted for path in expand_path(text)]
+    found = [path for path in find_runs(paths) if _is_run(path)]
     if not found:
         raise ValueError(f"no run directory in {', '.join(wanted) or 'an empty list'}")
     return found
@@ -34,7 +37,7 @@ def select_one(run: str) -> Path:
     found = select(run)
     if len(found) == 1:
         return found[0]
-    scores = {path: _on_val(path) for path in found}
+    scores = {path: _val_score(path) for path in found}
     best = max(found, key=lambda path: (not math.isnan(scores[path]), scores[path]))
     if math.isnan(scores[best]):
         raise ValueError(
@@ -45,8 +48,8 @@ def select_one(run: str) -> Path:
     return best
 
 
-def _on_val(path: Path) -> float:
-    """AP on val: of evaluate split=val, else of the end of the training; NaN without either."""
+def _val_score(path: Path) -> float:
+    """AP on val, of evaluate split=val or else of the last validation; NaN without either."""
     metrics, _ = read(path, "metrics-val.json")
     if not math.isnan(score := number(metrics, "AP")):
         return score
@@ -54,12 +57,12 @@ def _on_val(path: Path) -> float:
     return curve[-1]["AP"] if curve else math.nan
 
 
-def named(text: str) -> list[Path]:
-    """The folders that one text names. ValueError for no or an ambiguous beginning of a path."""
+def expand_path(text: str) -> list[Path]:
+    """The folders that a text names. ValueError for no or an ambiguous beginning of a path."""
     path = Path(text).expanduser()
     if path.exists():
         return [path]
-    start = _existing(path)
+    start = _existing_parent(path)
     rest = path.relative_to(start) if start != Path() else path
     if any(letter in str(rest) for letter in PATTERN):
         return sorted(start.glob(str(rest)))
@@ -69,18 +72,18 @@ def named(text: str) -> list[Path]:
             f"{text} fits several: {_names(p.name for p in there)}; name one, or all as {text}*"
         )
     if not there:
-        raise ValueError(f"no run directory in {text}{_near(path)}")
+        raise ValueError(f"no run directory in {text}{_suggest(path)}")
     return there
 
 
-def _existing(path: Path) -> Path:
-    """The longest beginning of a path that is there, whatever letters are in it."""
+def _existing_parent(path: Path) -> Path:
+    """The deepest existing parent of a path."""
     return next((parent for parent in path.parents if parent.exists()), Path())
 
 
-def _near(path: Path) -> str:
-    """What there is instead."""
-    start = _existing(path)
+def _suggest(path: Path) -> str:
+    """A hint about similar names that exist."""
+    start = _existing_parent(path)
     part = path.relative_to(start).parts[0] if start != Path() else path.parts[0]
     names = [p.name for p in _runs_in(start)]
     if not names:

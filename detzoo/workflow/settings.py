@@ -75,7 +75,7 @@ def check_source(source: Source, splits: tuple[str, ...] = ("train", "val", "tes
         more = len(result.errors) - 20
         said += f"\n  and {more} more" if more > 0 else ""
         raise ValueError(
-            f"{source.name} has errors, so nothing was started; mend them or see "
+            f"{source.name} has errors, so nothing was started; fix them or see "
             f"detzoo check:\n{said}"
         )
     return result

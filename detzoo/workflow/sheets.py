@@ -14,7 +14,7 @@ from detzoo.data import Batches, CheckResult, Dataset, Problem, Resize, Sample, 
 from detzoo.data.doubts import Doubt, doubts, examples, spaced
 from detzoo.data.near_duplicates import Twins
 from detzoo.imagefile import UNREADABLE
-from detzoo.report.figures.fonts import drawable, legend
+from detzoo.report.figures.fonts import drawable_names, legend
 from detzoo.report.figures.palette import COLOURS
 from detzoo.report.images.contact import Cell, Section, named_once, write
 from detzoo.report.images.drawing import Box
@@ -215,7 +215,7 @@ def _name(dataset: Dataset, sample: Sample) -> str:
 
 def _boxes(boxes: Tensor, labels: Tensor, crowd: Tensor, classes: Sequence[str]) -> list[Box]:
     """(M, 4) xyxy, (M,) and (M,) as what is drawn, coloured by class."""
-    drawn = drawable(classes)
+    drawn = drawable_names(classes)
     rows = zip(boxes.tolist(), labels.tolist(), crowd.tolist(), strict=True)
     return [
         Box(

@@ -13,7 +13,7 @@ import yaml
 
 from detzoo.files import read_json, write_text
 from detzoo.report import speed_table
-from detzoo.run_config import BEGUN, keep_proposer
+from detzoo.run_config import BEGUN, copy_proposer
 from detzoo.text import escaped
 from detzoo.workflow import studies
 from detzoo.workflow.runtimes import difference, exported_runs
@@ -122,8 +122,8 @@ def speed(
         failed = time_runs(paths, **options) if paths else {}
     timed = [path for path in paths if path not in failed]
     table = studies.write_study(study, timed) if timed and study else ""
-    said = [difference(*pair) for pair in made.items() if not set(pair) & set(failed)]
-    return Timing(timed, {**lost, **failed}, table, study == "precision", said)
+    differences = [difference(*pair) for pair in made.items() if not set(pair) & set(failed)]
+    return Timing(timed, {**lost, **failed}, table, study == "precision", differences)
 
 
 def check_study(study: str | None) -> None:
@@ -145,6 +145,6 @@ def untrained_runs(trainings: Sequence[Settings], root: str | Path) -> list[Path
         backbone |= {key: value for key, value in BEGUN.items() if key in backbone}
         path = directory(settings, root)
         write_text(path / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
-        keep_proposer(settings, path)
+        copy_proposer(settings, path)
         paths.append(path)
     return paths

@@ -19,16 +19,16 @@ from detzoo.data.loader import Batches
 from detzoo.detector import Detector
 from detzoo.engine import checkpoint, distributed, status
 from detzoo.engine.checkpoint import seed_everything
-from detzoo.engine.precision import Mode, identity
+from detzoo.engine.precision import Mode, describe_detector
 from detzoo.engine.predict import predict_dataset
-from detzoo.engine.progress import alone, note
+from detzoo.engine.progress import may_draw_bar, print_note
 from detzoo.engine.status import stage
 from detzoo.engine.train import train
 from detzoo.files import write_json, write_text
 from detzoo.metrics import bootstrap, coco
-from detzoo.run_config import SCORED, keep_proposer
+from detzoo.run_config import SCORED, copy_proposer
 from detzoo.speed.machine import environment
-from detzoo.workflow import scored, start, thresholds
+from detzoo.workflow import detections, start, thresholds
 from detzoo.workflow.provenance import provenance
 from detzoo.workflow.runtimes import attach
 from detzoo.workflow.settings import (
@@ -51,7 +51,7 @@ def train_run(settings: Settings, path: Path, until: int | None = None) -> None:
     until: a number of images after which it is left as if it were cut off there.
     Raises ValueError where another process on this machine is training into it.
     """
-    first = distributed.is_first()
+    first = distributed.is_main_process()
     if trained(path):
         if first:
             print(f"{path}: trained already")
@@ -81,14 +81,14 @@ def train_run(settings: Settings, path: Path, until: int | None = None) -> None:
         )
     if first and (now := status.read(path) or {}):
         minutes, seen = now.get("train_seconds", 0) / 60, now.get("images_seen", 0)
-        note(f"trained on {seen:,} images in {minutes:.1f} min")
+        print_note(f"trained on {seen:,} images in {minutes:.1f} min")
 
 
 def _begin(settings: Settings, path: Path) -> None:
     """Write config.yaml. Raises ValueError where another process is training into the run."""
     now = status.read(path) or {}
     if now.get("state") == "running":
-        raise ValueError(f"{path} is being trained already, by {status.who(now)}")
+        raise ValueError(f"{path} is being trained already, by {status.describe_process(now)}")
     write_text(path / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
 
 
@@ -100,12 +100,12 @@ def _new_detector(settings: Settings, path: Path) -> Detector:
     """
     seed_everything(settings["seed"])
     detector = build(settings["detector"], "detector")
-    first = distributed.is_first()
+    first = distributed.is_main_process()
     if not (path / checkpoint.FILE).exists():
         start.begin(detector, settings, path if first else None)
         detector.check_trainable()
     if first:
-        keep_proposer(settings, path)
+        copy_proposer(settings, path)
     detector.resize = part(settings, "resize")
     return detector
 
@@ -113,7 +113,7 @@ def _new_detector(settings: Settings, path: Path) -> Detector:
 def _datasets(settings: Settings, detector: Detector) -> tuple[Dataset, Dataset]:
     """Train and val, with the regions that the detector looks at, computed once and kept."""
     data = source(settings)
-    with distributed.first_alone():
+    with distributed.main_process_first():
         training, validation = (
             with_proposals(data.read(split), detector.proposer) for split in ("train", "val")
         )
@@ -202,21 +202,21 @@ def evaluate_run(
     suffix = "" if split == "test" else f"-{split}"
     before = read_or_empty(path / f"metrics{suffix}.json")
     if not again and before.get("fingerprint") == protocol:
-        if split == "test" and not thresholds.current(path):  # scored before there were any
-            thresholds.keep(path, resamples)
+        if split == "test" and not thresholds.is_current(path):  # scored before there were any
+            thresholds.write_thresholds(path, resamples)
         return before
     with stage(path, "evaluate"), decoding_of(run):
         how = {"batch_size": batch_size, "backend": backend, "resamples": resamples}
         how["max_dets"] = protocol["max_dets"]
         truth, results, found = score(detector, dataset, run["device"], mode, **how)
         found |= {"split": split, "score_threshold": protocol["score_threshold"]}
-        found |= scored.notes_about(detector, dataset) | {"fingerprint": protocol}
+        found |= detections.describe_scoring(detector, dataset) | {"fingerprint": protocol}
         val = source(settings).read("val") if split == "test" else None
-        scored.write(path, detector, dataset, val, (truth, results, found), mode, images=images)
+        detections.write(path, detector, dataset, val, (truth, results, found), mode, images=images)
         if split == "test":
-            thresholds.keep(path, resamples)
+            thresholds.write_thresholds(path, resamples)
     ap, ap50 = ("n/a" if found[k] is None else f"{found[k]:.3f}" for k in ("AP", "AP50"))
-    note(f"AP {ap}, AP50 {ap50} on {split}")
+    print_note(f"AP {ap}, AP50 {ap50} on {split}")
     return found
 
 
@@ -230,7 +230,7 @@ def _protocol(
 ) -> dict[str, Any]:
     """What a score is of, in the runtime `run`: the fingerprint of metrics.json."""
     found = {
-        **identity(detector, detector.resize, run["device"], mode),
+        **describe_detector(detector, detector.resize, run["device"], mode),
         **provenance(settings, dataset),
         "batch": batch_size,
     }
@@ -267,6 +267,6 @@ def score(
         results,
         n=resamples,
         max_dets=max_dets,
-        progress=sys.stderr.isatty() and alone(),
+        progress=sys.stderr.isatty() and may_draw_bar(),
     )
     return truth, results, found

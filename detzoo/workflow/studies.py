@@ -30,11 +30,13 @@ def write_study(study: str, paths: Sequence[Path]) -> str:
         file = path / f"study_{study}.json"
         if study != "precision":
             speed = read_json(path / "speed.json")
-            made = tables.content(speed) if study == "content" else tables.batch(speed)
+            made = (
+                tables.time_by_content(speed) if study == "content" else tables.time_by_batch(speed)
+            )
             keys = ("fingerprint", "session", "warnings")
             write_json(file, made | {key: speed[key] for key in keys})
         found[path.name] = read_json(file)
-    return tables.text(study, found)
+    return tables.format_text(study, found)
 
 
 def doubling(most: int) -> list[int]:
@@ -90,7 +92,7 @@ def precision(
                     _, _, result["accuracy"] = score(
                         models[name], dataset, run["device"], modes[name], **how
                     )
-            made = tables.precision(found) | {"session": uuid.uuid4().hex}
+            made = tables.time_by_precision(found) | {"session": uuid.uuid4().hex}
             write_json(path / "study_precision.json", made)
         except Exception as error:
             failed[path] = one_line(error)

@@ -1,4 +1,4 @@
-"""thresholds.json of a run: from which score on to use it, and what that gets right and wrong."""
+"""thresholds.json of a run: its score thresholds, chosen on val and evaluated on test."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ FILE = "thresholds.json"
 FALLBACK = 0.3  # where none was chosen
 
 
-def keep(path: Path, resamples: int = 1000) -> None:
-    """Choose on predictions-val.json, judge on predictions.json; of a run scored on test.
+def write_thresholds(path: Path, resamples: int = 1000) -> None:
+    """Choose thresholds on predictions-val.json and evaluate them on predictions.json.
 
     Does nothing where the weights that were scored have no predictions on val: earlier versions
     kept none. Raises OSError and ValueError for damaged files.
@@ -35,14 +35,14 @@ def keep(path: Path, resamples: int = 1000) -> None:
     write_json(path / FILE, {"fingerprint": metrics["fingerprint"], **found})
 
 
-def current(path: Path) -> bool:
-    """Whether thresholds.json is of the scoring that metrics.json is of."""
+def is_current(path: Path) -> bool:
+    """Whether thresholds.json belongs to the same scoring as metrics.json."""
     found, metrics = (read_or_empty(path / name) for name in (FILE, "metrics.json"))
     return "fingerprint" in found and found["fingerprint"] == metrics.get("fingerprint")
 
 
 def score_of(path: Path) -> tuple[float, str]:
-    """The score from which on to use a run, and where it comes from, for people."""
+    """The score threshold of a run, and its origin in words."""
     chosen = threshold_of(read_or_empty(path / FILE))
     if chosen is None:
         return FALLBACK, f"no threshold was chosen on val (detzoo evaluate {path} does)"

@@ -79,7 +79,7 @@ def time_runs(
         try:
             settings = read_moved(path, ["recipe"], data_root)
             labels.append(settings["label"])
-            known |= _is(reference, path, settings)
+            known |= _is_named(reference, path, settings)
             run = runtime_of_run(settings, other)
             if other["precision"] and other["channels_last"] is None:
                 run = runtime(run | {"channels_last": "auto"})
@@ -96,7 +96,7 @@ def time_runs(
     for key, members in groups.items():
         device, precision, channels_last, threads, decoder, _ = json.loads(key)
         mode = Mode(precision, channels_last, compile)
-        if again or not _timed_together(members, device, mode):
+        if again or not _in_one_session(members, device, mode):
             torch.set_num_threads(threads)
             how = {"device": device, "mode": mode, "size": size, "reference": reference}
             how["data_root"] = data_root
@@ -134,7 +134,7 @@ def _time_group(
     while models:
         dataset = source(settings[next(iter(models))]).read(split)
         images = [sample.image for sample in dataset.samples]
-        named = [name for name in models if _is(reference, called[name], settings[name])]
+        named = [name for name in models if _is_named(reference, called[name], settings[name])]
         against = named[0] if named else None  # it may be of another group, or have failed
         try:
             results = measure(
@@ -178,11 +178,11 @@ def detector_of(path: Path, size: int | Sequence[int] | None = None) -> Detector
         detector = build(settings["detector"], "detector").eval()
     else:
         detector = attach(detzoo.load(path), path, settings)
-    detector.resize = resized(settings["resize"], size)
+    detector.resize = change_size(settings["resize"], size)
     return detector
 
 
-def resized(node: Mapping[str, Any], size: int | Sequence[int] | None) -> Resize:
+def change_size(node: Mapping[str, Any], size: int | Sequence[int] | None) -> Resize:
     """The resize that `node` describes, at other pixels: the square, or the shorter side."""
     node = dict(node)
     if size is not None and "shortest" in node:
@@ -212,12 +212,12 @@ def _score_timed(
     evaluate_run(path, timed=detector, again=True, **{**evaluate, **options})
 
 
-def _is(wanted: str | None, path: Path, settings: Settings) -> bool:
+def _is_named(wanted: str | None, path: Path, settings: Settings) -> bool:
     """Whether `wanted` names this run, by its directory's name or its label."""
     return wanted in (path.name, str(path), settings["label"])
 
 
-def _timed_together(paths: Sequence[Path], device: str, mode: Mode) -> bool:
+def _in_one_session(paths: Sequence[Path], device: str, mode: Mode) -> bool:
     """Whether one session timed exactly these, in this way, and none was trained since."""
     found = [read_or_empty(path / "speed.json") for path in paths]
     sessions = {speed.get("session") for speed in found}

@@ -13,7 +13,7 @@ import pandas as pd
 from detzoo.detector import Detector
 from detzoo.engine import distributed
 from detzoo.files import check_writable
-from detzoo.report.load.runs import read_curve
+from detzoo.report.load.files import read_curve
 from detzoo.workflow.settings import (
     Settings,
     check_source,
@@ -61,16 +61,16 @@ def train(
     that cannot be used, before anything starts.
     """
     check_writable(Path(settings["root"]) / settings["name"] / "run" / "config.yaml")
-    with distributed.joined(settings["runtime"]["device"]):
-        with distributed.first_alone():  # it may have to draw the data set
+    with distributed.process_group(settings["runtime"]["device"]):
+        with distributed.main_process_first():  # it may have to draw the data set
             run = settings_of(settings)
             checked = check_source(source(run))
         path = directory(run, settings["root"])
-        if distributed.is_first():
+        if distributed.is_main_process():
             print_warnings(checked)
             write_check(checked, path)
         with before(run, path):
             train_run(run, path)
-        if distributed.is_first():
+        if distributed.is_main_process():
             print(path)
     return TrainedRun(path)

@@ -13,7 +13,6 @@ from detzoo.files import check_writable
 from detzoo.report import text_table
 from detzoo.workflow import parallel
 from detzoo.workflow.bench import with_best_proposals
-from detzoo.workflow.overall import Overall
 from detzoo.workflow.settings import (
     check_source,
     directory,
@@ -22,6 +21,7 @@ from detzoo.workflow.settings import (
     source,
     write_check,
 )
+from detzoo.workflow.total_progress import TotalProgress
 from detzoo.workflow.tuning import tune_all
 from detzoo.workflow.tuning_cost import shown
 from detzoo.workflow.verb import Result, takes_settings
@@ -85,7 +85,7 @@ def tune(settings: Mapping[str, Any]) -> Tuned:
     for path in paths:
         write_check(checked, path)
     if winners:
-        at_once = parallel.how_many(settings["jobs"], winners, threads)
-        with Overall(winners, paths, 0):
+        at_once = parallel.count_jobs(settings["jobs"], winners, threads)
+        with TotalProgress(winners, paths, 0):
             failed |= parallel.run_all(winners, paths, settings["evaluate"], at_once)
     return Tuned(searches, paths, failed)

@@ -117,13 +117,15 @@ def search_all(
     threads: int | None,
 ) -> dict[Path, str]:
     """Run the searches that are not over yet, side by side; gives folder -> error."""
-    at_once = parallel.how_many(jobs, [task.settings for task in tasks], threads)
+    at_once = parallel.count_jobs(jobs, [task.settings for task in tasks], threads)
     open_tasks = [task for task in tasks if not task.done]
     if not open_tasks:
         print(f"{len(tasks)} searches are done already")
         return {t.folder: f["error"] for t in tasks if (f := finished(t.folder)) and f["error"]}
     print_plan(tasks[0])
-    parallel.propose_first([task.settings for task in open_tasks])  # whose bar estimates would hide
+    parallel.compute_shared_proposals(
+        [task.settings for task in open_tasks]
+    )  # whose bar estimates would hide
     after = print_costs(tasks, runs, estimates(open_tasks, at_once), at_once)
     live = sys.stderr.isatty()
     options = {"tune": dict(wanted), "root": str(root)}
@@ -146,11 +148,13 @@ def search_run(settings: Settings, folder: Path, options: Mapping[str, Any]) -> 
         task = task_of(settings, options["tune"], options["root"])
         now = status.read(folder) or {}
         if now.get("state") == "running":
-            raise ValueError(f"{folder} is being searched already, by {status.who(now)}")
+            raise ValueError(
+                f"{folder} is being searched already, by {status.describe_process(now)}"
+            )
         with status.stage(folder, STAGE):
             found = search(settings, folder, task.plan, task.space, timed(task))
             if found["error"]:
-                raise ValueError(f"{found['error']}. Remove {folder} to search anew")
+                raise ValueError(f"{found['error']}. Remove {folder} to search again")
     except Exception as error:  # whatever it is, it must not stop the others
         return print_failure(folder, error)
     return None

@@ -35,7 +35,7 @@ def print_plan(task: Task) -> None:
     ]
     print(
         f"tuning: {plan.trials} trials for every detector, trained {', '.join(rungs)} images "
-        f"({task.total:,} in all); the better half on val goes on"
+        f"({task.total:,} in all); the better half on val continues"
     )
     own = rates(task.settings)
     for name, dimension in task.space.items():

@@ -1,4 +1,4 @@
-"""What all verbs share: settings become arguments, and results print as tables."""
+"""The base of all verbs: settings become arguments, results print as tables."""
 
 from __future__ import annotations
 

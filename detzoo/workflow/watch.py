@@ -16,9 +16,11 @@ from typing import Any
 import pandas as pd
 
 from detzoo.engine import status
-from detzoo.report.load.runs import FILES, clean, dig, number, read, read_curve, shorten
+from detzoo.report.load.files import read, read_curve
+from detzoo.report.load.runs import FILES
+from detzoo.report.load.values import clean, dig, number, shorten
 from detzoo.workflow.live_table import Row, Screen, clock, most_important, summary
-from detzoo.workflow.select import named
+from detzoo.workflow.select import expand_path
 from detzoo.workflow.verb import Result, takes_settings
 
 BEGUN = (*FILES, "data.json")  # what `bench` writes into a run before its training begins
@@ -213,7 +215,7 @@ def look(runs: str | Path | Sequence[str | Path], letters: str = BARS) -> Watche
     Runs of a bench that have not begun wait. Raises ValueError where there is none.
     """
     wanted = [str(runs)] if isinstance(runs, str | Path) else [str(run) for run in runs]
-    paths = [path for text in wanted for folder in named(text) for path in _inside(folder)]
+    paths = [path for text in wanted for folder in expand_path(text) for path in _inside(folder)]
     if not paths:
         searches = [f"{text.rstrip('/')}-tune" for text in wanted]
         there = [text for text in searches if Path(text).is_dir()]

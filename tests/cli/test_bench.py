@@ -17,7 +17,7 @@ from PIL import Image
 
 import detzoo
 from detzoo.cli import main
-from detzoo.cli.compose import with_trainings
+from detzoo.cli.compose import add_trainings
 from detzoo.config import build, folder, plain
 from detzoo.workflow import bench, stages
 from detzoo.workflow.coverage import COVERAGE, measure_coverage
@@ -150,7 +150,7 @@ def test_one_failed_run_stops_no_other_and_is_told(
     assert (status["state"], status["stage"]) == ("failed", "train")
     assert status["error"] == "RuntimeError: no memory left"
 
-    monkeypatch.setattr(stages, "train", real)  # the reason is gone: the same command goes on
+    monkeypatch.setattr(stages, "train", real)  # the reason is gone: the same command continues
     assert main(["bench", *arguments]) == 0
     assert capsys.readouterr().out.count("trained already") == 1
     assert json_of(retinanet / "status.json")["state"] == "done"
@@ -346,7 +346,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(bench, "coverage", lambda of: covered[of["proposals"]["_target_"]])
         overrides = [*given, "detectors=[fast_rcnn,ssd]"]
         with initialize_config_dir(str(folder("conf")), version_base="1.3"):
-            settings = with_trainings("bench", compose("bench", overrides), overrides)
+            settings = add_trainings("bench", compose("bench", overrides), overrides)
         fast_rcnn, ssd = bench.with_best_proposals(settings)
         assert "proposer" not in ssd["detector"]
         return fast_rcnn["detector"]["proposer"]["_target_"].removeprefix("detzoo.data.")

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from detzoo.cli.colours import painted
+from detzoo.cli.colours import paint
 
 TEXT = "rank detector AP\n1    ssd      0.4\n2    yolo     0.3\n\nnote: a: b\nleft out: c\n"
 
@@ -24,7 +24,7 @@ def usual(monkeypatch):
 
 
 def test_a_terminal_has_colours_that_change_no_letter():
-    found = painted(TEXT, Terminal())
+    found = paint(TEXT, Terminal())
     assert re.sub(r"\x1b\[\d*m", "", found) == TEXT
     coloured = [text for text in found.split("\n") if "\x1b" in text]
     assert len(coloured) == 4 and all(text.endswith("\x1b[0m") for text in coloured)
@@ -36,8 +36,8 @@ def test_a_terminal_has_colours_that_change_no_letter():
 )
 def test_who_wants_none_gets_none(monkeypatch, variable, value, plain):
     monkeypatch.setenv(variable, value)
-    assert (painted(TEXT, Terminal()) == TEXT) is plain
+    assert (paint(TEXT, Terminal()) == TEXT) is plain
 
 
 def test_a_pipe_has_none():
-    assert painted(TEXT, io.StringIO()) == TEXT
+    assert paint(TEXT, io.StringIO()) == TEXT

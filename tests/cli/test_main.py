@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from detzoo import __version__
-from detzoo.cli import VERBS, WAITS, main, wait_asleep
+from detzoo.cli import VERBS, WAITS, main, set_wait_policy
 from detzoo.cli.app import app
 
 
@@ -154,7 +154,7 @@ def test_waiting_threads_sleep_unless_the_user_has_chosen(monkeypatch, user):
     if user:
         monkeypatch.setenv(user, "5")
     before = dict(os.environ)
-    wait_asleep()
+    set_wait_policy()
     changed = {k: v for k, v in os.environ.items() if before.get(k) != v}
     assert changed == ({} if user else {"OMP_WAIT_POLICY": "passive"})
     monkeypatch.setenv("OMP_WAIT_POLICY", "x")  # so that it is put back

@@ -13,15 +13,15 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from detzoo.cli import VERBS, main, speed
-from detzoo.cli.app import app, experiments
-from detzoo.cli.overrides import Refused, judge, split
+from detzoo.cli.app import app, register_experiments
+from detzoo.cli.overrides import Refused, check_overrides, split
 from detzoo.cli.positional import list_setting, split_paths
 from detzoo.cli.schema import Schema, choices_of
 
 
 @pytest.fixture(scope="module", autouse=True)
 def registered() -> None:
-    experiments()
+    register_experiments()
 
 
 def composed(verb: str, *arguments: str, **options: object) -> dict:
@@ -88,7 +88,7 @@ def composed(verb: str, *arguments: str, **options: object) -> dict:
 )
 def test_a_setting_that_is_not_there_names_the_one_that_is(verb, argument, said) -> None:
     with pytest.raises(Refused) as caught:
-        judge(verb, [argument])
+        check_overrides(verb, [argument])
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -101,7 +101,7 @@ def test_speed_refuses_what_only_a_training_has_and_names_its_own(capsys) -> Non
     assert main(["speed", "weights=some"]) == 1
     assert "weights is 'some'; it must be none" in capsys.readouterr().err
     assert speed.config_name(["weights=none"]) == "untrained"
-    taken = judge("speed", ["weights=none", "resize.size=640"], config="untrained")
+    taken = check_overrides("speed", ["weights=none", "resize.size=640"], config="untrained")
     assert taken == ["++weights=none", "++resize.size=640"]
 
 
@@ -128,14 +128,14 @@ def test_the_keys_of_a_data_set_are_checked(capsys) -> None:
     assert config["data"]["splits"]["train"] == "1.json" and config["data"]["holdout"]["val"] == 0.2
     for key, near in (("splits.tets", "splits.test"), ("holdot.val", "holdout"), ("alow", "allow")):
         with pytest.raises(Refused, match=near):
-            judge("check", [*data, f"data.{key}=0.1"])
+            check_overrides("check", [*data, f"data.{key}=0.1"])
 
 
 def test_epochs_are_images_seen(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"recipe\.images_seen: 3 epochs of 800 images are 2400$"):
-        judge("train", ["+epochs=3"])
+        check_overrides("train", ["+epochs=3"])
     with pytest.raises(Refused, match=r"100 steps of 4 images are 400$"):
-        judge("train", ["max_steps=100"])
+        check_overrides("train", ["max_steps=100"])
     box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 4, 4], "area": 16, "iscrowd": 0}
     images = [{"id": i, "file_name": f"{i}.png", "width": 8, "height": 8} for i in range(1, 6)]
     for image in images:
@@ -144,9 +144,9 @@ def test_epochs_are_images_seen(tmp_path: Path) -> None:
     (tmp_path / "train.json").write_text(json.dumps(truth))
     data = ["data=coco", f"data.root={tmp_path}"]
     with pytest.raises(Refused, match=r"2 epochs of 5 images are 10$"):
-        judge("train", [*data, "epochs=2"])
+        check_overrides("train", [*data, "epochs=2"])
     with pytest.raises(Refused, match=r"2 epochs are 2 times the number of training images$"):
-        judge("train", ["data=coco", "data.root=/nowhere", "epochs=2"])
+        check_overrides("train", ["data=coco", "data.root=/nowhere", "epochs=2"])
 
 
 def test_text_stays_text_and_whole_floats_are_counts() -> None:
@@ -166,16 +166,16 @@ def test_text_stays_text_and_whole_floats_are_counts() -> None:
 def test_interpolations_and_hydras_functions_still_work() -> None:
     config = composed("train", "lr=0.5", "recipe.lr=${lr}", "label=x_${seed}")
     assert config["recipe"]["lr"] == 0.5 and config["label"] == "x_0"
-    assert judge("train", ["detector=glob(*)", "seed=range(0,3)"], multirun=True) == [
+    assert check_overrides("train", ["detector=glob(*)", "seed=range(0,3)"], multirun=True) == [
         "detector=glob(*)",
         "++seed=range(0,3)",
     ]
-    assert judge("train", ["lr=1e-3,2", "label=a,true"], multirun=True) == [
+    assert check_overrides("train", ["lr=1e-3,2", "label=a,true"], multirun=True) == [
         "++lr=0.001,2",
         "++label=a,'true'",
     ]
     with pytest.raises(Refused, match=r"ssd has no detector\.gamma; retinanet has"):
-        judge("train", ["detector=retinanet,ssd", "detector.gamma=1"], multirun=True)
+        check_overrides("train", ["detector=retinanet,ssd", "detector.gamma=1"], multirun=True)
 
 
 def test_every_setting_of_every_file_and_experiment_is_one() -> None:
@@ -192,9 +192,9 @@ def test_the_keys_of_a_mapping_are_settings_too() -> None:
     with pytest.raises(
         Refused, match=r"data\.splits has no 'tset'; did you mean data\.splits\.test"
     ):
-        judge("check", [*data, "data.splits={tset:a}"])
-    assert judge("check", [*data, "data.splits={test:a}"])[-1] == "++data.splits={test:a}"
-    assert judge("train", ["rates={ssd:0.1}", "rates.yolo=0.2"])[-1] == "++rates.yolo=0.2"
+        check_overrides("check", [*data, "data.splits={tset:a}"])
+    assert check_overrides("check", [*data, "data.splits={test:a}"])[-1] == "++data.splits={test:a}"
+    assert check_overrides("train", ["rates={ssd:0.1}", "rates.yolo=0.2"])[-1] == "++rates.yolo=0.2"
 
 
 @pytest.mark.parametrize(
@@ -220,21 +220,21 @@ def test_the_keys_of_a_mapping_are_settings_too() -> None:
 def test_a_setting_that_nothing_has_a_use_for_is_refused(verb, given, said) -> None:
     config = "untrained" if verb == "speed" else None
     with pytest.raises(Refused, match=re.escape(said)):
-        judge(verb, given, config=config)
+        check_overrides(verb, given, config=config)
 
 
 def test_a_setting_that_one_of_several_has_a_use_for_is_taken(capsys) -> None:
-    judge("bench", ["detectors=[ssd,rcnn]", "crop=32", "grid_step=0.5"])
-    judge("train", ["detector=glob(*)", "crop=32"], multirun=True)
-    judge("train", ["detector=ssd,rcnn", "crop=32"], multirun=True)
-    judge("train", ["detector=ssd", "detector.extra_channels=${crop}", "crop=32"])
-    judge("propose", ["grid_step=0.2"])
-    judge("check", ["data=coco"])
+    check_overrides("bench", ["detectors=[ssd,rcnn]", "crop=32", "grid_step=0.5"])
+    check_overrides("train", ["detector=glob(*)", "crop=32"], multirun=True)
+    check_overrides("train", ["detector=ssd,rcnn", "crop=32"], multirun=True)
+    check_overrides("train", ["detector=ssd", "detector.extra_channels=${crop}", "crop=32"])
+    check_overrides("propose", ["grid_step=0.2"])
+    check_overrides("check", ["data=coco"])
     assert capsys.readouterr().err == ""
 
 
 def test_of_a_width_which_all_rows_share_it_is_said(capsys) -> None:
-    judge("train", ["detector=ssd", "head_width=16", "channels=16"])
+    check_overrides("train", ["detector=ssd", "head_width=16", "channels=16"])
     assert capsys.readouterr().err == "note: head_width has no effect on ssd\n"
 
 

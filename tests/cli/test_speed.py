@@ -14,9 +14,9 @@ import yaml
 from detzoo.cli import main
 from detzoo.report.load import runs as report_runs
 from detzoo.report.load.runs import OBJECT
-from detzoo.workflow import scored, stages, timing
+from detzoo.workflow import detections, stages, timing
 from detzoo.workflow.select import select
-from detzoo.workflow.timing import resized
+from detzoo.workflow.timing import change_size
 
 pytestmark = pytest.mark.slow
 
@@ -65,7 +65,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
     monkeypatch.setattr(report_runs, "LEAST_PASSES", 1)
     monkeypatch.setattr(report_runs, "BUSY", 1.0)
     monkeypatch.setattr(timing, "measure", timing_measure)
-    for module in (stages, scored):
+    for module in (stages, detections):
         monkeypatch.setattr(module, "predict_dataset", predict_dataset)
     return found
 
@@ -222,10 +222,10 @@ def test_bad_wishes_are_named(
 def test_other_pixels_keep_the_rule() -> None:
     letterbox = {"_target_": "detzoo.data.Letterbox", "size": 96}
     shortest = {"_target_": "detzoo.data.ShortestSide", "shortest": 800, "longest": 1333}
-    assert resized(letterbox, None).describe()["size"] == [96, 96]
-    assert resized(letterbox, [64, 32]).describe()["size"] == [64, 32]
-    assert resized(shortest, 400).describe() == {
+    assert change_size(letterbox, None).describe()["size"] == [96, 96]
+    assert change_size(letterbox, [64, 32]).describe()["size"] == [64, 32]
+    assert change_size(shortest, 400).describe() == {
         **{"kind": "shortest_side", "shortest": 400, "longest": 666},
     }
     with pytest.raises(ValueError, match="one number"):
-        resized(shortest, [64, 32])
+        change_size(shortest, [64, 32])

@@ -11,13 +11,13 @@ import torch
 
 from composed import CONFIGS, described
 from detzoo.cli import main
-from detzoo.cli.start import spelled, with_published
+from detzoo.cli.start import add_published_settings, expand_start
 from detzoo.weights import published as publishing
 
 
 def test_a_start_is_its_source() -> None:
     given = ["start=coco", "+start=a/b.pth", "start.classes={a: b}", "start={source: x}"]
-    assert spelled(given) == [
+    assert expand_start(given) == [
         *("start.source=coco", "start.source=a/b.pth", "start.classes={a: b}", "start={source: x}")
     ]
 
@@ -28,17 +28,21 @@ def test_every_detector_is_known_by_its_node() -> None:
 
 
 def test_published_settings_come_before_what_the_command_gives_and_give_way_to_it() -> None:
-    plainly = with_published("retinanet", "coco", ["seed=1"])
+    plainly = add_published_settings("retinanet", "coco", ["seed=1"])
     assert {"backbone=resnet50", "++backbone.norm=frozen_bn", "resize=shortest_side"} < set(plainly)
     assert "++detector.anchor_sizes=[[32,40,50]," in "".join(plainly) and plainly[-1] == "seed=1"
     own = ["backbone=resnet18", "++channels=64", "++resize.size=320", "detector=retinanet"]
-    given = with_published("retinanet", "coco", own)
+    given = add_published_settings("retinanet", "coco", own)
     assert given[-4:] == own
     keys = {text.lstrip("+").split("=")[0] for text in given[:-4]}
     assert not keys & {"backbone", "backbone.norm", "channels", "resize", "resize.size"}
     assert "detector.tower_norm" in keys
-    assert with_published("yolo", "coco", []) == ["backbone=resnet18"]  # none published: ImageNet's
-    assert with_published("yolo", "scratch", ["a=b"]) == with_published("yolo", None, ["a=b"])
+    assert add_published_settings("yolo", "coco", []) == [
+        "backbone=resnet18"
+    ]  # none published: ImageNet's
+    assert add_published_settings("yolo", "scratch", ["a=b"]) == add_published_settings(
+        "yolo", None, ["a=b"]
+    )
 
 
 @pytest.fixture

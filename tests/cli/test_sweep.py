@@ -34,7 +34,7 @@ def small_app():  # type: ignore[no-untyped-def]
         path = Path("done") / f"{config.label}-{config.seed}"
         path.parent.mkdir(exist_ok=True)
         before = path.exists()
-        sweep.note(config, path=str(path), before=before)
+        sweep.record(config, path=str(path), before=before)
         if config.seed == 1:
             raise ValueError("seed 1 is unlucky\nand told so")
         if config.seed == 3 and not before:
@@ -50,7 +50,7 @@ def small_app():  # type: ignore[no-untyped-def]
 
 
 def extra(package: str) -> None:
-    if not sweep.installed(package):
+    if not sweep.is_installed(package):
         pytest.skip(f"needs {package}: pip install 'detzoo[{sweep.EXTRAS[package]}]'")
 
 
@@ -94,7 +94,7 @@ def test_joblib_runs_several_at_once_and_one_that_is_killed_stops_no_other(capfd
     assert small_app()(["-m", "label=b", "seed=3,4,5", *launch]) == 0
     assert [name for name in found() if name.startswith("b")] == ["b-3", "b-4", "b-5"]
     said = capfd.readouterr().err
-    assert "going on with one run at a time" in said and "3 runs: 3 done" in said
+    assert "continuing with one run at a time" in said and "3 runs: 3 done" in said
 
 
 @pytest.mark.slow
@@ -118,7 +118,7 @@ def test_submitit_runs_jobs_of_their_own_and_one_that_is_killed_stops_no_other(c
 )
 def test_what_is_not_installed_is_named(launcher, package, name, monkeypatch, capsys) -> None:
     assert package in sweep.EXTRAS
-    monkeypatch.setattr(sweep, "installed", lambda n: n != package)
+    monkeypatch.setattr(sweep, "is_installed", lambda n: n != package)
     assert small_app()(["-m", "seed=0,1", f"hydra/launcher={launcher}"]) == 1
     said = capsys.readouterr().err
     assert f"hydra/launcher={launcher} needs" in said and f"pip install '{name}'" in said
@@ -132,13 +132,13 @@ def test_how_many_at_once(monkeypatch) -> None:
     monkeypatch.setattr(sweep, "cores", lambda: 16)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
     auto = DictConfig({"n_jobs": None})
-    assert sweep.how_many("JoblibLauncher", auto, None, config("auto")) == 3
-    assert sweep.how_many("JoblibLauncher", auto, None, config("cpu")) == sweep.MOST
-    assert sweep.how_many("LocalLauncher", auto, 7, config("cuda")) == 7
-    assert sweep.how_many("JoblibLauncher", DictConfig({"n_jobs": 5}), None, config("auto")) == 5
-    assert sweep.how_many("JoblibLauncher", DictConfig({"n_jobs": -2}), None, config("cpu")) == 15
-    assert sweep.how_many("BasicLauncher", auto, 7, config("auto")) == 1
-    assert sweep.how_many("SlurmLauncher", auto, None, config("auto")) == 256
+    assert sweep.count_jobs("JoblibLauncher", auto, None, config("auto")) == 3
+    assert sweep.count_jobs("JoblibLauncher", auto, None, config("cpu")) == sweep.MOST
+    assert sweep.count_jobs("LocalLauncher", auto, 7, config("cuda")) == 7
+    assert sweep.count_jobs("JoblibLauncher", DictConfig({"n_jobs": 5}), None, config("auto")) == 5
+    assert sweep.count_jobs("JoblibLauncher", DictConfig({"n_jobs": -2}), None, config("cpu")) == 15
+    assert sweep.count_jobs("BasicLauncher", auto, 7, config("auto")) == 1
+    assert sweep.count_jobs("SlurmLauncher", auto, None, config("auto")) == 256
 
 
 def test_two_runs_never_have_the_same_device(tmp_path: Path, capsys) -> None:
@@ -177,7 +177,7 @@ def test_a_row_is_read_from_the_journal_and_the_run(tmp_path: Path) -> None:
     assert sweep.read_row(tmp_path, 0, "a") == Row("a", "running", total=80)
     write_json(tmp_path / "run" / "status.json", {"images_seen": 8, "train_seconds": 2.0})
     assert sweep.read_row(tmp_path, 0, "a") == Row("a", "running", "", 8, 80, 2.0)
-    sweep._note(tmp_path, 0, code=1, error="ValueError: no")
+    sweep._record(tmp_path, 0, code=1, error="ValueError: no")
     assert sweep.read_row(tmp_path, 0, "a") == Row("a", "failed", "ValueError: no")
 
 

@@ -8,7 +8,15 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from detzoo.cli.values import Kind, elements, interpolations, kind_like, kind_of, quoted, read
+from detzoo.cli.values import (
+    Kind,
+    interpolations,
+    kind_like,
+    kind_of,
+    quote,
+    read_value,
+    split_list,
+)
 
 TEXT, PATH, COUNT = Kind("text"), Kind("path"), Kind("count")
 NAMES = [
@@ -35,7 +43,7 @@ NAMES = [
 
 def taken(name: str, text: str, kind: Kind, known: tuple[str, ...] = ()) -> object:
     """The value as the program gets it: through Hydra's grammar and OmegaConf."""
-    line = f"a={read(name, text, kind, known.__contains__)}"
+    line = f"a={read_value(name, text, kind, known.__contains__)}"
     value = OverridesParser.create().parse_override(line).value()
     return OmegaConf.to_container(OmegaConf.create({"a": value, "b": "B"}), resolve=True)["a"]
 
@@ -54,7 +62,7 @@ def test_a_path_holds_every_character(name: str, inside: bool, tmp_path: Path) -
     many = Kind("path", many=True)
     assert taken("runs", str(path), many) == [str(path)]
     assert taken("runs", f"[{path}]", many) == [str(path)]
-    assert taken("runs", f"[{quoted(str(path))},b]", many) == [str(path), "b"]
+    assert taken("runs", f"[{quote(str(path))},b]", many) == [str(path), "b"]
     if "'" not in name and '"' not in name:
         assert taken("runs", f"[b,{path}]", many) == ["b", str(path)]
 
@@ -118,7 +126,7 @@ def test_a_whole_number_is_a_count(text: str, value: int) -> None:
 )
 def test_a_value_that_cannot_be_is_one_sentence(name, text, kind, said) -> None:
     with pytest.raises(ValueError, match="^" + said.replace(".", r"\.")):
-        read(name, text, kind, lambda inner: False)
+        read_value(name, text, kind, lambda inner: False)
 
 
 def test_one_value_is_a_list_of_one() -> None:
@@ -178,6 +186,6 @@ def test_the_kind_of_a_default() -> None:
 
 
 def test_lists_are_apart_at_commas_that_are_not_quoted_or_nested() -> None:
-    assert elements("a,'b,c',[d,e], f ") == ["a", "'b,c'", "[d,e]", "f"]
-    assert elements("it's,so") == ["it's", "so"] and elements("") == []
-    assert elements("'open,a") == ["'open", "a"] and elements("a[,b") == ["a[", "b"]
+    assert split_list("a,'b,c',[d,e], f ") == ["a", "'b,c'", "[d,e]", "f"]
+    assert split_list("it's,so") == ["it's", "so"] and split_list("") == []
+    assert split_list("'open,a") == ["'open", "a"] and split_list("a[,b") == ["a[", "b"]

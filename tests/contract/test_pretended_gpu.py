@@ -103,7 +103,7 @@ def test_three_steps_of_the_engine(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same weights as on the CPU, and no wait but the detector's own."""
-    monkeypatch.setattr(step.Reading, "event", staticmethod(lambda: mock.Mock()))
+    monkeypatch.setattr(step.PendingCopy, "event", staticmethod(lambda: mock.Mock()))
     recipe = Recipe(batch_size=2, images_seen=6, lr=1e-3, optimizer="momentum")
     images, truth, ends, losses = images_of(2), pad_targets(SOME), [], []
     for device in ("cpu", "cuda"):

@@ -14,7 +14,7 @@ from detzoo.data import Coco, Voc, YoloTxt, bounds, check
 from detzoo.data import kinds as kinds_module
 from detzoo.data.form_check import suspicion
 from detzoo.data.words import truth, whole
-from detzoo.imagefile import upright
+from detzoo.imagefile import turn_upright
 
 from .conftest import CocoFolder, write_image
 
@@ -526,7 +526,7 @@ class TestExif:
             image = Image.fromarray(pixels)
             if drawn == "upright":
                 back = {2: 2, 3: 3, 6: 8, 8: 6}[orientation]
-                image = upright(image, back)
+                image = turn_upright(image, back)
             image.save(tmp_path / "images" / "train" / f"{number}.png", exif=tags)
             row = f"0 {16 / 60:.4f} {9 / 40:.4f} {20 / 60:.4f} {10 / 40:.4f}"
             (tmp_path / "labels" / "train" / f"{number}.txt").write_text(row)

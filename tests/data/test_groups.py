@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from detzoo.data import Auto, Coco, DataError, Voc, YoloTxt, check
 from detzoo.data import groups as groups_module
 from detzoo.data.groups import Groups
-from detzoo.data.pieces import held_out
+from detzoo.data.splits import assign_holdout
 
 from .conftest import CocoFolder, VocFolder, write_image
 
@@ -67,9 +67,9 @@ def test_holdouts_cut_no_group_and_say_what_that_costs(root, seed):
 
 def test_a_group_too_large_for_a_holdout_is_passed_over():
     sizes = {b"a": 20, b"b": 2, b"c": 5, b"d": 3, b"e": 1}
-    pieces = held_out(sizes, {"test": 0.2})
+    pieces = assign_holdout(sizes, {"test": 0.2})
     assert pieces == {"test": [b"b", b"c"], "train": [b"a", b"d", b"e"]}  # 7 of 31, 6 asked
-    assert held_out({b"a": 20, b"b": 11}, {"val": 0.1})["val"] == [b"b"]  # the smallest
+    assert assign_holdout({b"a": 20, b"b": 11}, {"val": 0.1})["val"] == [b"b"]  # the smallest
 
 
 def test_folds_hold_whole_groups_of_about_equal_size(root):
@@ -246,7 +246,7 @@ def test_check_counts_groups_and_warns_of_those_in_two_splits(tmp_path):
 )
 def test_a_holdout_is_never_further_off_than_half_its_largest_group(sizes, part):
     of = {bytes([i]): size for i, size in enumerate(sizes)}
-    pieces = held_out(of, {"test": part})
+    pieces = assign_holdout(of, {"test": part})
     got = sum(of[rank] for rank in pieces["test"])
     wanted = max(1, round(part * sum(sizes)))
     assert sorted([*pieces["test"], *pieces["train"]]) == sorted(of)
@@ -258,7 +258,7 @@ def test_a_holdout_is_never_further_off_than_half_its_largest_group(sizes, part)
 
 
 def pieces_of_ones(ones, part):
-    return held_out(ones, {"test": part})["test"]
+    return assign_holdout(ones, {"test": part})["test"]
 
 
 def test_the_groups_of_aquarium(shared):

@@ -23,8 +23,8 @@ from detzoo.data import (
     to_original,
 )
 from detzoo.data import jpeg as jpegs
-from detzoo.data.augment import Flip, View, look
-from detzoo.data.image import resample
+from detzoo.data.augment import Flip, View, view_window
+from detzoo.data.resize import resample
 from detzoo.imagefile import ImageFile
 from detzoo.types import Detections, Frame
 
@@ -346,7 +346,7 @@ class TestAgainstTorchvision:
             torch.arange(6),
             torch.zeros(6, dtype=torch.bool),
         )
-        ours = look(Flip(p=1)(view, rng), top, left, window, min_visible=0, fill=0)
+        ours = view_window(Flip(p=1)(view, rng), top, left, window, min_visible=0, fill=0)
 
         theirs = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width))
         theirs = v2.functional.horizontal_flip(v2.functional.resize(theirs, [h, w]))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as transforms
 
 from detzoo.data import Batches, Coco, Letterbox, Shapes, ShortestSide, evaluation_batches
-from detzoo.data.augment import Colour, Flip, Policy, View, Zoom, look, recolour
+from detzoo.data.augment import Colour, Flip, Policy, View, Zoom, recolour, view_window
 
 from .conftest import write_image
 
@@ -40,20 +40,22 @@ class TestSteps:
 
     def test_a_window_inside_enlarges(self):
         # The right half of the upper half: everything twice as large, moved by (30, 0).
-        after = look(view(boxes=[(30, 0, 40, 10), (0, 0, 20, 40)]), 0, 30, (20, 30), 0.3, 114)
+        after = view_window(
+            view(boxes=[(30, 0, 40, 10), (0, 0, 20, 40)]), 0, 30, (20, 30), 0.3, 114
+        )
         assert after.boxes.tolist() == [[0, 0, 20, 20]]  # the second one is out of sight
         assert after.labels.tolist() == [0]
         assert after.image.shape == (3, 40, 60)
 
     def test_a_window_around_shrinks_onto_grey(self):
-        after = look(view(boxes=[(0, 0, 60, 40)]), -20, -30, (80, 120), 0.3, 114)
+        after = view_window(view(boxes=[(0, 0, 60, 40)]), -20, -30, (80, 120), 0.3, 114)
         assert after.boxes.tolist() == [[15, 10, 45, 30]]
         assert (after.image[:, :8] == 114).all() and (after.image[:, :, 47:] == 114).all()
 
     @pytest.mark.parametrize(("x1", "crowd"), [(24, True), (26, True), (28, False)])
     def test_what_is_cut_to_less_than_the_threshold_is_a_crowd(self, x1, crowd):
         # The window begins at 30 and leaves (x1 + 8 - 30) / 8 of the box.
-        after = look(view(boxes=[(x1, 10, x1 + 8, 20)]), 0, 30, (40, 30), 0.6, 114)
+        after = view_window(view(boxes=[(x1, 10, x1 + 8, 20)]), 0, 30, (40, 30), 0.6, 114)
         assert after.crowd.tolist() == [crowd]
 
     @settings(deadline=None, max_examples=60)

@@ -21,9 +21,9 @@ from detzoo.data import (
     evaluation_batches,
     with_proposals,
 )
-from detzoo.data.augment import Flip, Policy, View, look
+from detzoo.data.augment import Flip, Policy, View, view_window
 from detzoo.data.dataset import Dataset, sample_of
-from detzoo.data.proposed import SHARD, propose
+from detzoo.data.proposal_cache import SHARD, propose
 from detzoo.types import Frame
 
 from .conftest import write_image
@@ -175,7 +175,7 @@ def test_foreign_proposals_are_refused_by_hash(noise, tmp_path):
 @pytest.mark.slow
 def test_processes_give_the_same(noise, tmp_path, monkeypatch):
     pytest.importorskip("cv2.ximgproc", reason="the extra `proposals` is not installed")
-    monkeypatch.setattr("detzoo.data.proposed.WORTH_PROCESSES", 0.0)
+    monkeypatch.setattr("detzoo.data.proposal_cache.WORTH_PROCESSES", 0.0)
     one = propose(noise, EdgeBoxes(limit=5), tmp_path / "one", processes=1)
     two = propose(noise, EdgeBoxes(limit=5), tmp_path / "two", processes=2)
     for a, b in zip(one.boxes, two.boxes, strict=True):
@@ -208,7 +208,9 @@ def test_proposals_are_flipped():
 
 def test_proposals_are_cropped_and_those_that_leave_are_dropped():
     # The left half, 30 x 20 at (0, 10), twice as large: x * 2, (y - 10) * 2.
-    after = look(view((5, 15, 20, 40), (31, 0, 60, 40), (0, 0, 60, 12)), 10, 0, (20, 30), 0.3, 0)
+    after = view_window(
+        view((5, 15, 20, 40), (31, 0, 60, 40), (0, 0, 60, 12)), 10, 0, (20, 30), 0.3, 0
+    )
     assert after.proposals.tolist() == [[10, 10, 40, 40], [0, 0, 60, 4]]
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from detzoo.data import Shapes, check
 from detzoo.data.marks import mark_beside
-from detzoo.data.scene import CLASSES, _place, outline, paint, stamp
+from detzoo.data.scene import _place, paint
+from detzoo.data.stamps import CLASSES, outline, stamp
 
 SMALL = {"train": 6, "val": 2, "test": 2, "size": 64}
 PLAIN = {

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 import detzoo
 from detzoo.cli import main
 from detzoo.data.dataset import Dataset, Sample
-from detzoo.data.image import ShortestSide
 from detzoo.data.loader import Batches
+from detzoo.data.resize import ShortestSide
 from detzoo.detector import Detector
 from detzoo.engine import checkpoint, distributed, status
 from detzoo.engine.predict import predict_dataset
@@ -128,14 +128,14 @@ def work(rank: int, folder: Path) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     folder = Path(folder)
     facts: dict[str, Any] = {}
-    with distributed.joined("cpu"):
+    with distributed.process_group("cpu"):
         facts["gathered"] = distributed.gather(rank)
-        facts["mean"] = distributed.mean(torch.tensor([float(rank)])).tolist()
+        facts["mean"] = distributed.all_mean(torch.tensor([float(rank)])).tolist()
         facts["agreed"] = (
             distributed.broadcast_choice(rank == 0),
             distributed.broadcast_choice(rank == 1),
         )
-        facts["seed"] = distributed.seed_of(3)
+        facts["seed"] = distributed.process_seed(3)
         options = {"seed": 3, "validate": validate, "progress": False}
         changes = {"ema_decay": 0.9, "clip_norm": 0.1}
         detector = plain()
@@ -196,7 +196,7 @@ def minutes(rank: int, run: Path) -> dict[str, Any]:
 
 def fail(rank: int, folder: Path) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    with distributed.joined("cpu"):
+    with distributed.process_group("cpu"):
         part = Part(rank, 2, bad=3 if rank == 1 else None)
         train(plain(), part, recipe(STEPS), folder, seed=3, progress=False)
 
@@ -304,13 +304,13 @@ def test_one_that_fails_ends_all_and_is_recorded(tmp_path: Path) -> None:
 
 def test_alone_nothing_is_distributed(tmp_path: Path) -> None:
     detector = plain()
-    with distributed.joined("cuda:7"), distributed.first_alone():
+    with distributed.process_group("cuda:7"), distributed.main_process_first():
         assert (distributed.rank(), distributed.processes()) == (0, 1)
-    assert distributed.parallel(detector) is detector
+    assert distributed.wrap_ddp(detector) is detector
     assert (
         distributed.gather(3) == [3]
         and distributed.broadcast_choice(True)
-        and distributed.seed_of(3) == 3
+        and distributed.process_seed(3) == 3
     )
     assert distributed.interleave([[1, 3, 5], [2, 4]]) == [1, 2, 3, 4, 5]
     assert distributed.interleave([[]]) == []
@@ -320,11 +320,11 @@ def test_what_several_processes_refuse(monkeypatch: pytest.MonkeyPatch, capsys) 
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     with pytest.raises(ValueError, match=r"cuda:1 would be the same for every process"):
-        with distributed.joined("cuda:1"):
+        with distributed.process_group("cuda:1"):
             pass
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ValueError, match=r"2 processes on a machine with 1 GPUs"):
-        with distributed.joined("auto"):
+        with distributed.process_group("auto"):
             pass
     assert main(["bench"]) == main(["train", "-m", "seed=0,1"]) == 1
     assert "torchrun is for one training" in capsys.readouterr().err

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from detzoo.data.image import Letterbox
+from detzoo.data.resize import Letterbox
 from detzoo.engine import precision
 from detzoo.types import Frame, Images
 
@@ -150,7 +150,7 @@ def test_without_a_compiler_compiling_fails_at_once_and_says_why(monkeypatch):
 
 
 def identity(detector, mode=precision.Mode(), resize=Letterbox(32), device="cpu"):  # noqa: B008
-    return precision.identity(detector, resize, device, mode)
+    return precision.describe_detector(detector, resize, device, mode)
 
 
 def test_an_identity_is_of_the_values_and_not_of_the_layout():

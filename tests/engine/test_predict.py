@@ -7,7 +7,7 @@ from PIL import Image
 from torch import nn
 
 from detzoo.data.dataset import Dataset, Sample
-from detzoo.data.image import Letterbox
+from detzoo.data.resize import Letterbox
 from detzoo.detector import Detector
 from detzoo.engine.folded import Folded
 from detzoo.engine.predict import predict_dataset

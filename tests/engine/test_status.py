@@ -72,7 +72,7 @@ def test_what_runs_on_another_machine_counts_as_running_while_its_file_is_touche
     status.update(tmp_path, pid=pid, **running, **foreign)
     found = status.read(tmp_path)
     assert found["state"] == "running"
-    assert status.who(found).startswith(f"process {pid} on node7; if that has ended")
+    assert status.describe_process(found).startswith(f"process {pid} on node7; if that has ended")
     silent = time.time() - processes.SILENT - 1
     os.utime(tmp_path / "status.json", (silent, silent))
     found = status.read(tmp_path)

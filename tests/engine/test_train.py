@@ -129,7 +129,7 @@ def test_a_run_that_stops_goes_on_to_the_same_bits(tmp_path, layout, capsys):
         assert status.read(tmp_path / "cut")["state"] == "failed"
     detector = run(tmp_path / "cut", **options)
     said = capsys.readouterr().err
-    assert re.search(r"^goes on from \d+ of 80 images$", said, re.MULTILINE)
+    assert re.search(r"^resumes after \d+ of 80 images$", said, re.MULTILINE)
     point = r"^80 of 80 images: AP [01]\.\d{3}, AP50 [01]\.\d{3} on val, 0\.0 min$"
     assert re.search(point, said, re.MULTILINE)
     assert_equal(whole.state_dict(), detector.state_dict())
@@ -372,7 +372,7 @@ def test_a_checkpoint_damaged_in_any_way_is_one_error(tmp_path, damage):
     state = checkpoint.load(tmp_path)
     damage(state)
     torch.save(state, tmp_path / "checkpoint.pt")
-    with pytest.raises(ValueError, match=r"checkpoint\.pt: .*remove it to train anew"):
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: .*remove it to train again"):
         run(tmp_path, steps=4)
 
 
@@ -394,7 +394,7 @@ def test_a_damaged_log_is_named_and_stops_no_finished_run(tmp_path, name, conten
     with pytest.raises(Stop):
         run(tmp_path, steps=4, checkpoint_seconds=0, on_progress=stop_at(3), validate=score)
     (tmp_path / name).write_bytes(content + b"\n" + content)
-    with pytest.raises(ValueError, match=rf"{name}: .*remove it, and training goes on"):
+    with pytest.raises(ValueError, match=rf"{name}: .*remove it, and training continues"):
         run(tmp_path, steps=4)
     (tmp_path / name).unlink()
     run(tmp_path, steps=4, validate=score)

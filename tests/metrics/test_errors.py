@@ -8,7 +8,14 @@ from pycocotools import mask
 
 from detzoo.metrics import rows
 from detzoo.metrics.coco import evaluate
-from detzoo.metrics.errors import FALSE_ALARMS, KINDS, SUMS, errors, fates, mended
+from detzoo.metrics.errors import (
+    FALSE_ALARMS,
+    KINDS,
+    SUMS,
+    classify_errors,
+    errors,
+    match_without_errors,
+)
 from detzoo.metrics.matching import arrays
 
 from .problems import box, find, problem, truth
@@ -23,7 +30,7 @@ FOUND = [find(0, 1, [0, 0, 100, 100], 0.9), find(1, 2, [0, 0, 100, 100], 0.9)]
 
 
 def kinds_of(results, boxes=BOXES):
-    found = fates(arrays(truth(boxes), results))
+    found = classify_errors(arrays(truth(boxes), results))
     return [FALSE_ALARMS[kind] if kind >= 0 else "hit" for kind in found.kind]
 
 
@@ -42,7 +49,7 @@ def kinds_of(results, boxes=BOXES):
 )
 def test_each_kind_by_hand(result, kind):
     problem = arrays(truth(BOXES), [*FOUND, result])
-    of = fates(problem)
+    of = classify_errors(problem)
     (place,) = np.flatnonzero(problem.score == 0.5)
     assert FALSE_ALARMS[of.kind[place]] == kind
     assert of.hit.sum() == 2 and (of.kind >= 0).sum() == 1
@@ -86,7 +93,7 @@ def test_the_best_of_several_errors_is_mended_and_the_others_go():
         find(0, 1, [200, 55, 100, 100], 0.95),
     ]
     problem = arrays(truth(BOXES), results)
-    of = fates(problem)
+    of = classify_errors(problem)
     assert problem.score[of.mends].tolist() == [0.95]
     assert errors(problem)["localisation"].dap == pytest.approx(1 - (51 / 202 + 1) / 2)
 
@@ -203,7 +210,7 @@ def test_gains_are_what_pycocotools_says_of_the_mended_results(seed):
 
 def test_mended_tables_can_be_resampled():
     gt, results = problem(3, images=12, found=30)
-    tables = mended(arrays(gt, results), fates(arrays(gt, results)))
+    tables = match_without_errors(arrays(gt, results), classify_errors(arrays(gt, results)))
     assert list(tables) == ["", *KINDS, *SUMS]
     assert all(table.images == 12 and len(table.hit) == 1 for table in tables.values())
 

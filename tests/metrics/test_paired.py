@@ -22,8 +22,8 @@ from detzoo.metrics.paired import (
     ranks,
     sample,
 )
+from detzoo.metrics.permutation import count_differing, image_contributions, sign_flip
 from detzoo.metrics.samples import Samples, draw_sets, units_of
-from detzoo.metrics.swaps import differing, sign_flip, swings
 
 from .problems import box, find, problem, truth
 from .simulated import copied, detect, scenes
@@ -99,7 +99,7 @@ def test_the_scale_of_the_scores_decides_no_swap():
     timid = [r | {"score": r["score"] ** 3 / 10} for r in other]
     a, b, c = ([match(gt, r)] for r in (results, other, timid))
     assert 0.005 < sign_flip(a, b, n=300) == sign_flip(a, c, n=300) < 1
-    np.testing.assert_array_equal(swings(a, b), swings(a, c))
+    np.testing.assert_array_equal(image_contributions(a, b), image_contributions(a, c))
 
 
 def test_p_is_no_smaller_for_want_of_resamples():
@@ -125,7 +125,7 @@ def every(images=20):
 def test_images_on_which_both_are_the_same_make_no_test_surer(better_on, least):
     """20 images of one object each; the second detector misses some that the first one finds."""
     first, second = on_twenty(every()), on_twenty(every()[better_on:])
-    assert differing([first], [second]) == better_on
+    assert count_differing([first], [second]) == better_on
     (found,) = compare_all({"a": [first], "b": [second]}, n=300, flips=2000)
     assert found.p >= least and found.p_flip > 0.5 * least
     assert (found.low < 0) == (better_on < 6) and found.high > found.difference
@@ -136,12 +136,12 @@ def test_what_differs_without_effect_is_no_vote():
     nearly = [r | {"score": r["score"] + 0.001} for r in every()]
     nearly.append(find(3, 1, [100, 100, 50, 50], 0.01))
     tables = [on_twenty(r) for r in (every(), nearly, every()[2:])]
-    assert [differing([tables[0]], [table]) for table in tables] == [0, 0, 2]
-    assert differing([tables[0], tables[0]], [tables[0], tables[2]]) == 2  # of several seeds
+    assert [count_differing([tables[0]], [table]) for table in tables] == [0, 0, 2]
+    assert count_differing([tables[0], tables[0]], [tables[0], tables[2]]) == 2  # of several seeds
 
 
 def test_so_many_differ_that_their_number_limits_nothing():
-    assert differing([on_twenty(every(80), 80)], [on_twenty(every(80)[40:], 80)]) == 40
+    assert count_differing([on_twenty(every(80), 80)], [on_twenty(every(80)[40:], 80)]) == 40
 
 
 def test_nine_detectors_can_be_told_apart():
@@ -177,7 +177,9 @@ def test_sign_flip_is_the_share_of_all_swaps_that_differ_as_much():
     tables = [match(gt, first)], [match(gt, second)]
     # of the 32, those that swap one image
     np.testing.assert_allclose(
-        swings(*tables), (differences[0] - differences[[16, 8, 4, 2, 1]]) / 2, atol=1e-12
+        image_contributions(*tables),
+        (differences[0] - differences[[16, 8, 4, 2, 1]]) / 2,
+        atol=1e-12,
     )
     assert sign_flip(*tables, n=4000) == sign_flip(*tables, n=10, seed=1) == exact
     assert sign_flip(tables[0] * 2, tables[1] * 2, n=500, seed=1) == sign_flip(
@@ -235,8 +237,8 @@ def test_swings_by_hand():
     a, b = (
         match(gt, [find(i, 1, [0, 0, 40, 40], 0.9) for i in found]) for found in ([0, 1], [1, 2])
     )
-    assert swings([a], [b]) == pytest.approx([67 / 202, 0, -67 / 202, 0])
-    np.testing.assert_allclose(swings([a, a], [b]), swings([a], [b]))
+    assert image_contributions([a], [b]) == pytest.approx([67 / 202, 0, -67 / 202, 0])
+    np.testing.assert_allclose(image_contributions([a, a], [b]), image_contributions([a], [b]))
 
 
 def test_seeds_are_drawn_so_that_their_variance_is_whole():

@@ -11,8 +11,8 @@ from detzoo.ops.assign import (
     BACKGROUND,
     IGNORE,
     bipartite,
-    crowded,
     flat_boxes,
+    inside_crowd,
     match,
     sample,
     slot_owners,
@@ -161,7 +161,10 @@ def test_the_last_claim_holds_a_slot():
 def test_what_lies_half_in_a_crowd_box_is_crowded():
     boxes = [[0, 0, 10, 5], [50, 50, 60, 60]]
     truth = pad_targets([target(boxes, [True, False]), target([])])
-    assert crowded(REFERENCES, truth).tolist() == [[True, True, True, True, False], [False] * 5]
+    assert inside_crowd(REFERENCES, truth).tolist() == [
+        [True, True, True, True, False],
+        [False] * 5,
+    ]
 
 
 def test_of_two_objects_with_one_best_reference_the_closer_one_has_it():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from detzoo.ops import boxes as box_ops
-from detzoo.ops.gaussian import heatmaps, radius, touched
+from detzoo.ops.gaussian import cells_in_boxes, heatmaps, radius
 
 SIDES = st.floats(1, 500)
 OVERLAPS = st.floats(0.1, 0.95)
@@ -121,7 +121,7 @@ def test_the_batch_is_the_maximum_of_its_boxes_one_by_one(objects: list) -> None
 def test_touched_cells_by_hand() -> None:
     boxes = torch.tensor([[0.5, 1.0, 2.0, 1.1], [2.5, 2.0, 2.5, 3.0], [-5.0, -5.0, 0.5, 0.5]])
     planes = torch.tensor([0, 0, 1])
-    found = touched(boxes, planes, 2, (3, 4)).int().tolist()
+    found = cells_in_boxes(boxes, planes, 2, (3, 4)).int().tolist()
     assert found == [
         [[0, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]],  # x 0.5..2 touches cells 0 and 1, not 2
         [[1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]],

@@ -150,7 +150,7 @@ def run(
         },
     )
     write(path / "dataset.json", data)
-    photographs.keep(data, path)
+    photographs.save_photographs(data, path)
     write(path / "predictions.json", predictions(data, chance))
     numbers = {
         "AP50": 1.6 * ap,

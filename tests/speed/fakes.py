@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from detzoo.data.image import Letterbox
+from detzoo.data.resize import Letterbox
 from detzoo.detector import Detector
 from detzoo.types import Detections
 

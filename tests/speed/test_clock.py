@@ -8,13 +8,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from detzoo.data.image import Letterbox, ShortestSide
 from detzoo.data.jpeg import decoder
+from detzoo.data.resize import Letterbox, ShortestSide
 from detzoo.engine.precision import Mode
 from detzoo.files import read_json, write_json
 from detzoo.imagefile import ImageFile
 from detzoo.speed import clock
-from detzoo.speed.clock import TimingError, measure, thinned
+from detzoo.speed.clock import TimingError, measure, spaced
 from detzoo.speed.machine import cpu_model
 from detzoo.speed.stages import STAGES
 
@@ -281,6 +281,6 @@ def test_a_card_held_back_for_a_moment_within_a_round_is_told_of(time_all, paths
 
 
 def test_thinning_is_even_and_keeps_what_is_few():
-    assert thinned(list("abcdefghij"), 5) == list("acegi")
-    assert thinned(list("abc"), 5) == list("abc")
-    assert thinned(list(range(7)), 3) == [0, 2, 4]
+    assert spaced(list("abcdefghij"), 5) == list("acegi")
+    assert spaced(list("abc"), 5) == list("abc")
+    assert spaced(list(range(7)), 3) == [0, 2, 4]

@@ -58,7 +58,7 @@ def test_the_command_is_the_user_s_own(monkeypatch):
     assert lock.command_line() == "detzoo bench 'seeds=[0,1]'"
     monkeypatch.setattr(lock, "_begun_by", "")
     monkeypatch.setattr(lock.sys, "orig_argv", ["python3", "-c", "spawn_main(parent_pid=7)"])
-    lock.begun_by("detzoo bench name=mine")  # in the process of one of its runs
+    lock.set_command("detzoo bench name=mine")  # in the process of one of its runs
     assert lock.command_line() == "detzoo bench name=mine"
 
 

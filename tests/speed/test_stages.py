@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from detzoo.data.image import Letterbox
+from detzoo.data.resize import Letterbox
 from detzoo.speed.stages import STAGES, TimingError
 
 from .fakes import DECODE, LAUNCH, POSTPROCESS, PREPROCESS, jpeg

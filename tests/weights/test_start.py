@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.models import detection
 
 from detzoo import config
-from detzoo.cli.start import with_published
+from detzoo.cli.start import add_published_settings
 from detzoo.detector import Detector
 from detzoo.detectors import CornerNet, RetinaNet
 from detzoo.nn import Backbone, Hourglass
@@ -80,7 +80,7 @@ def older(state: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
 def published(name: str) -> Detector:
     """The detector of conf/ under the settings that published weights of it want."""
     with initialize_config_dir(str(config.folder("conf")), version_base="1.3"):
-        overrides = [f"detector={name}", *with_published(name, "coco", [])]
+        overrides = [f"detector={name}", *add_published_settings(name, "coco", [])]
         node = config.plain(compose("train", overrides).detector)
     torch.manual_seed(1)
     return config.build(node, num_classes=len(MINE))

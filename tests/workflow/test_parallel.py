@@ -26,16 +26,16 @@ CPU, GPU = ({"runtime": {"device": device}} for device in ("cpu", "cuda"))
 
 def test_how_many_at_once(monkeypatch):
     monkeypatch.setattr(parallel, "cores", lambda: 3)
-    assert parallel.how_many("auto", [CPU] * 9) == 3
-    assert parallel.how_many("auto", [CPU] * 2) == 2
-    assert parallel.how_many("auto", [CPU] * 9, threads=2) == 1
-    assert parallel.how_many("auto", [CPU, GPU]) == 1
-    assert parallel.how_many(5, [CPU] * 9) == 5
+    assert parallel.count_jobs("auto", [CPU] * 9) == 3
+    assert parallel.count_jobs("auto", [CPU] * 2) == 2
+    assert parallel.count_jobs("auto", [CPU] * 9, threads=2) == 1
+    assert parallel.count_jobs("auto", [CPU, GPU]) == 1
+    assert parallel.count_jobs(5, [CPU] * 9) == 5
     monkeypatch.setattr(parallel, "cores", lambda: 64)
-    assert parallel.how_many("auto", [CPU] * 9) == parallel.MOST
+    assert parallel.count_jobs("auto", [CPU] * 9) == parallel.MOST
     for wrong in (0, True, "two"):
         with pytest.raises(ValueError, match="jobs is"):
-            parallel.how_many(wrong, [CPU])
+            parallel.count_jobs(wrong, [CPU])
 
 
 @pytest.mark.slow

@@ -117,7 +117,7 @@ def test_a_model_as_it_comes_is_a_row(
     assert {row["category_id"] for row in found} <= {6}  # the ring's; star is none of the data's
     assert json.loads((run / "metrics.json").read_text())["fingerprint"]["start"]["kind"] == "run"
     assert detzoo("evaluate", root, *arguments, "name=none") == 1
-    assert "train=none scores a model as it comes: give start=coco" in capsys.readouterr().err
+    assert "train=none scores a published model: give start=coco" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

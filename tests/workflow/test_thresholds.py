@@ -28,7 +28,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_it_is_what_the_runs_predictions_come_to(run):
-    thresholds.keep(run, 60)
+    thresholds.write_thresholds(run, 60)
     kept = json.loads((run / "thresholds.json").read_text())
     of = [
         arrays(*(read_json(run / f"{name}{split}.json") for name in ("dataset", "predictions")))
@@ -44,13 +44,13 @@ def test_it_is_what_the_runs_predictions_come_to(run):
 
 
 def test_of_another_scoring_it_is_not_current(run):
-    assert not thresholds.current(run)
-    thresholds.keep(run, 2)
-    assert thresholds.current(run)
+    assert not thresholds.is_current(run)
+    thresholds.write_thresholds(run, 2)
+    assert thresholds.is_current(run)
     metrics = read_json(run / "metrics.json")
     metrics["fingerprint"]["weights_hash"] = "other"
     write_json(run / "metrics.json", metrics)
-    assert not thresholds.current(run)
+    assert not thresholds.is_current(run)
 
 
 def test_without_one_the_score_is_the_old_one_and_it_is_said(run):
@@ -61,10 +61,10 @@ def test_without_one_the_score_is_the_old_one_and_it_is_said(run):
 def test_the_report_reads_it_and_where_it_is_stale_computes_the_same(run):
     def point():
         (table,) = gather([run], resamples=60).tables
-        return table.analysis.of["A"].point
+        return table.analysis.details["A"].point
 
     computed = point()
-    thresholds.keep(run, 61)  # the report draws the whole set and 60 more
+    thresholds.write_thresholds(run, 61)  # the report draws the whole set and 60 more
     assert point() == computed
     kept = read_json(run / "thresholds.json")
     kept["overall"][BEST_F1]["threshold"] = 0.123

@@ -11,7 +11,9 @@ import numpy as np
 
 from detzoo.metrics.matching import Problem, arrays
 from detzoo.metrics.thresholds import ALARM_RATES, BEST_F1, PRECISE, RATES, choose
-from detzoo.report.load.runs import Run, clean, dig, interval, number, read
+from detzoo.report.load.files import read
+from detzoo.report.load.runs import Run
+from detzoo.report.load.values import clean, dig, interval, number
 
 POINTS = (BEST_F1, PRECISE)
 
@@ -50,11 +52,11 @@ def deployment_of(run: Run, test: Problem, max_dets: int, n: int) -> Deployment:
     if isinstance(fingerprint, dict) and dig(kept, "fingerprint") == fingerprint:
         return _read(kept)
     truth, _ = read(run.path, "dataset-val.json")
-    results, said = read(run.path, "predictions-val.json")
+    results, reason = read(run.path, "predictions-val.json")
     if not isinstance(truth, dict) or not isinstance(results, list):
-        return _none(said or "no predictions on val; detzoo evaluate keeps them")
+        return _none(reason or "no predictions on val; detzoo evaluate keeps them")
     if truth.get("weights_hash") != dig(fingerprint, "weights_hash"):
-        return _none("the predictions on val are of other weights; detzoo evaluate mends it")
+        return _none("the predictions on val are of other weights; run detzoo evaluate again")
     try:
         return _read(choose(arrays(truth, results, max_dets=max_dets), test, n=n))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -84,7 +86,7 @@ def _read(found: Any) -> Deployment:
     return Deployment(points, np.array(recall))
 
 
-def over_runs(found: Sequence[Deployment]) -> Deployment:
+def average(found: Sequence[Deployment]) -> Deployment:
     """Of several runs of one detector: means, None where any has none; intervals reach around all
     of the runs'."""
     points = {}
@@ -97,13 +99,13 @@ def over_runs(found: Sequence[Deployment]) -> Deployment:
                 {key: mean([getattr(point, split)[key] for point in of]) for key in RATES}
                 for split in ("val", "test")
             ),
-            {key: _around([point.limits[key] for point in of]) for key in RATES},
+            {key: _enclosing([point.limits[key] for point in of]) for key in RATES},
             reasons[0] if reasons else None,
         )
     return Deployment(points, np.mean([deployment.froc for deployment in found], axis=0))
 
 
-def _around(limits: Sequence[tuple[float, float] | None]) -> tuple[float, float] | None:
+def _enclosing(limits: Sequence[tuple[float, float] | None]) -> tuple[float, float] | None:
     if any(of is None for of in limits):
         return None
     lows, highs = zip(*limits, strict=True)

@@ -1,7 +1,7 @@
-"""What the predictions of a table's detectors say beyond their AP: tests, errors, curves.
+"""Analysis of the predictions of a table's detectors: paired tests, errors, curves.
 
-Made from predictions.json and dataset.json of the runs, each time anew. A run whose predictions do
-not come to the AP in its metrics.json is left out, with a note: they are not of one scoring.
+Computed from predictions.json and dataset.json of the runs at every report. A run whose predictions
+do not give the AP in its metrics.json is left out, with a note: the files are of two scorings.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ from detzoo.metrics.bootstrap import (
 from detzoo.metrics.errors import KINDS, SUMS, Kind, errors
 from detzoo.metrics.matching import Problem, arrays
 from detzoo.metrics.paired import Pair, over_seeds, pairs_of, ranks
+from detzoo.metrics.permutation import differing_pairs
 from detzoo.metrics.samples import FEWEST, Samples, draw_sets, method
-from detzoo.metrics.swaps import differing_pairs
 from detzoo.metrics.thresholds import BEST_F1
 from detzoo.report.analysis.deployment import (
     Deployment,
     OperatingPoint,
+    average,
     deployment_of,
     mean,
-    over_runs,
 )
 from detzoo.report.load.external import ground_truth, most_detections
-from detzoo.report.load.runs import Run, clean, number
+from detzoo.report.load.runs import Run
+from detzoo.report.load.values import clean, number
 
-SCORE = 0.3  # from where detections count where no threshold could be chosen on val
+SCORE = 0.3  # the threshold where none could be chosen on val
 SAME_AP = 5e-4  # two backends agree to 1e-4
 # Columns of the leaderboard, of the operating point on the test set
 DEPLOYED = {"F1": "f1", "precision": "precision", "recall": "recall"}
@@ -76,39 +77,42 @@ class Detail:
 
 @dataclass(frozen=True)
 class Analysis:
-    """truth: COCO's ground truth. of: name -> Detail, of whom predictions could be read. pairs: of
-    all of them; ranks: of every detector in the table. notes: who was left out, and why.
+    """truth: COCO's ground truth. details: name -> Detail, of detectors whose predictions could be
+    read. pairs: of all of them; ranks: of every detector in the table. method: of the paired test.
+    notes: which detectors were left out, and why.
     """
 
     truth: Mapping[str, Any]
-    of: Mapping[str, Detail]
+    details: Mapping[str, Detail]
     pairs: Sequence[Pair]
     ranks: Mapping[str, tuple[int, int]]
     method: str
     notes: Sequence[str]
 
-    def told_in(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """The table with ranks, the intervals of means (images and seeds together), and those of
-        single runs that their metrics.json lacks."""
+    def complete(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The table with ranks, operating points, intervals of means (over images and seeds), and
+        the intervals that the metrics.json of single runs lacks."""
         frame = frame.copy()
         several = set(frame.loc[frame["kind"] == "mean", "detector"])
         for place, row in frame.iterrows():
             name = row["detector"]
             if row["kind"] == "run" and name in several:
                 continue
-            if len(self.of) > 1:
+            if len(self.details) > 1:
                 frame.loc[place, ["rank", "rank_worst"]] = self.ranks[name]
-            if name in self.of:
-                point = self.of[name].point
+            if name in self.details:
+                point = self.details[name].point
                 of_test = (point.test[key] for key in DEPLOYED.values())
                 if point.threshold is not None:
                     frame.loc[place, ["threshold", *DEPLOYED]] = [
                         math.nan if v is None else v for v in (point.threshold, *of_test)
                     ]
-            for key in NAMES if name in self.of else ():
-                few = self.of[name].samples[key].units < FEWEST  # runs of old were too sure
+            for key in NAMES if name in self.details else ():
+                few = (
+                    self.details[name].samples[key].units < FEWEST
+                )  # intervals of earlier versions were too narrow
                 missing = few or pd.isna(row[f"{key}_low"]) or pd.isna(row[f"{key}_high"])
-                bounds = self.of[name].samples[key].interval()
+                bounds = self.details[name].samples[key].interval()
                 if bounds and not pd.isna(row[key]) and (row["kind"] == "mean" or missing):
                     frame.loc[place, [f"{key}_low", f"{key}_high"]] = bounds
         return frame
@@ -117,14 +121,14 @@ class Analysis:
 def analyse(
     by_name: Mapping[str, Sequence[Run]], *, n: int = 1000, seed: int = 0
 ) -> Analysis | str:
-    """Of the detectors of one table (name -> runs); else why there is nothing to analyse."""
+    """Analyse the detectors of one table (name -> runs); a text says why that is impossible."""
     runs = [run for members in by_name.values() for run in members]
     truth, problem = ground_truth(runs)
     if problem:
         return problem
     max_dets = most_detections(runs)
     notes: list[str] = []
-    of: dict[str, Detail] = {}
+    details: dict[str, Detail] = {}
     seeds, group = False, None
     for place, (name, members) in enumerate(by_name.items()):
         sound = [
@@ -132,26 +136,26 @@ def analyse(
             for run in members
             if (found := _sound(run, truth, max_dets, f"{name} ({run.title})", notes))
         ]
-        if len(sound) == len(members):  # else its mean would be of other runs than the table's
+        if len(sound) == len(members):  # otherwise its mean would cover other runs than the table's
             group = sound[0][1][0].group
             sets = draw_sets(len(truth["images"]), n, seed, group)
-            of[name] = _detail(sound, sets, max_dets, place)
+            details[name] = _detail(sound, sets, max_dets, place)
             seeds |= len(sound) > 1
     found = pairs_of(
-        {name: detail.samples["AP"] for name, detail in of.items()},
-        apart=differing_pairs({name: detail.tables for name, detail in of.items()}),
+        {name: detail.samples["AP"] for name, detail in details.items()},
+        apart=differing_pairs({name: detail.tables for name, detail in details.items()}),
     )
-    said = f"paired {method(n, group, seeds=seeds)}"
-    return Analysis(truth, of, found, ranks(list(by_name), found), said, notes)
+    test = f"paired {method(n, group, seeds=seeds)}"
+    return Analysis(truth, details, found, ranks(list(by_name), found), test, notes)
 
 
 def _sound(
     run: Run, truth: Mapping[str, Any], max_dets: int, title: str, notes: list[str]
 ) -> tuple[Problem, Matches] | None:
-    """The run's detections if they can be read and are what its AP is of."""
-    results, said = run.results()
+    """The run's detections, if they can be read and give the AP that the run reports."""
+    results, reason = run.results()
     if not isinstance(results, list):
-        notes.append(f"{title}: {said or 'it has no predictions.json'}")
+        notes.append(f"{title}: {reason or 'it has no predictions.json'}")
         return None
     try:
         problem = arrays(truth, results, max_dets=max_dets)
@@ -165,7 +169,7 @@ def _sound(
     if abs(scored - found) > SAME_AP or np.isnan(scored) != np.isnan(found):
         notes.append(
             f"{title}: predictions.json comes to AP {found:.4f}, its metrics.json says "
-            f"{scored:.4f}, so that they are not of one scoring; detzoo evaluate makes them one"
+            f"{scored:.4f}, so they are of two scorings; run detzoo evaluate again"
         )
         return None
     return problem, matches
@@ -204,7 +208,7 @@ def _detail(
         },
         pr=np.mean([_pr(table) for table in tables], axis=0),
         f1=np.mean([f1.mean for f1 in tested], axis=0),
-        deployment=over_runs(deployed),
+        deployment=average(deployed),
         score=score,
         confusion=curves.confusion(problems[0], score),
         d_ece=calibration.d_ece(used),

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from detzoo.metrics import paired, swaps
+from detzoo.metrics import paired, permutation
 from detzoo.metrics.bootstrap import (
     Matches,
     match_problem,
@@ -22,12 +22,12 @@ from detzoo.metrics.bootstrap import (
     over_classes,
     precision_and_recall,
 )
-from detzoo.metrics.errors import KINDS, SUMS, fates, mended
+from detzoo.metrics.errors import KINDS, SUMS, classify_errors, match_without_errors
 from detzoo.metrics.matching import Problem
 from detzoo.metrics.samples import FEWEST, Samples, draw_sets, method, units_of
-from detzoo.report.analysis.sides import in_common, join, problem_of, read_side
-from detzoo.report.analysis.verdict import counted
-from detzoo.report.load.runs import clean, shorten
+from detzoo.report.analysis.sides import common_truth, join, problem_of, read_side
+from detzoo.report.analysis.verdict import count_images
+from detzoo.report.load.values import clean, shorten
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Swing:
-    """How much of the difference in AP comes from one image (see `swaps.swings`)."""
+    """How much of the difference in AP comes from one image (`image_contributions`)."""
 
     image_id: int
     file_name: str
@@ -52,7 +52,7 @@ class Swing:
 
 
 @dataclass(frozen=True)
-class Versus:
+class PairwiseResult:
     """first, second: names; seeds: how many runs each. p: two-sided, of the paired bootstrap that
     `method` tells; p_flip: of the sign-flip test, None where the numbers of seeds differ. ap: AP,
     AP50, AP75; sizes, classes: AP; errors: dAP of every kind. swings: the largest first. notes:
@@ -83,15 +83,15 @@ class Versus:
     @property
     def verdict(self) -> str:
         """One sentence, no surer than the test."""
-        row, on = self.ap[0], f"on {counted(self.images, self.groups)}"
+        row, on = self.ap[0], f"on {count_images(self.images, self.groups)}"
         if row.difference is None or self.p is None:
             return f"No AP can be compared {on}: there is no ground truth to score against."
-        told = f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}], p = {self.p:.2g}"
+        numbers = f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}], p = {self.p:.2g}"
         if self.p >= 0.05:
             both = f"{self.first} and {self.second}"
-            return f"{both} cannot be told apart {on}: AP {told}.{self._few}"
+            return f"{both} cannot be told apart {on}: AP {numbers}.{self._few}"
         better, worse = (self.first, self.second)[:: 1 if row.difference > 0 else -1]
-        return f"{better} is better than {worse} {on}: AP {told}."
+        return f"{better} is better than {worse} {on}: AP {numbers}."
 
     @property
     def _few(self) -> str:
@@ -105,7 +105,7 @@ class Versus:
         return ""
 
 
-def versus(
+def compare_detectors(
     first: Sequence[str | Path],
     second: Sequence[str | Path],
     *,
@@ -113,7 +113,7 @@ def versus(
     flips: int = 1000,
     swings: int = 10,
     seed: int = 0,
-) -> Versus:
+) -> PairwiseResult:
     """Compare two detectors, each given by its run directories (its seeds) or by COCO result JSONs.
 
     n: resamples; flips: of the sign-flip test, 0 for none; swings: images to name. Ground truth is
@@ -121,7 +121,7 @@ def versus(
     the fields that differ for runs that were not scored on the same images.
     """
     sides = (read_side(first), read_side(second))
-    truth, notes, max_dets = in_common(sides)
+    truth, notes, max_dets = common_truth(sides)
     sides = tuple(join(side, truth) for side in sides)
     problems = [
         [problem_of(truth, results, max_dets, side.name) for results in side.results]
@@ -135,7 +135,7 @@ def versus(
         tables.append([match_problem(problem) for problem in of_side])
         runs = [_numbers(p, t, sets) for p, t in zip(of_side, tables[-1], strict=True)]
         found.append({k: paired.over_seeds([r[k] for r in runs], seed=place) for k in runs[0]})
-    apart = swaps.differing(*tables)
+    apart = permutation.count_differing(*tables)
     overall = replace(found[0]["AP"] - found[1]["AP"], differing=apart)
     seeds = (len(sides[0].runs), len(sides[1].runs))
     called = [side.name for side in sides]
@@ -147,13 +147,13 @@ def versus(
             _row(key, found[0][prefix + key], found[1][prefix + key], apart) for key in keys
         )
 
-    return Versus(
+    return PairwiseResult(
         *called,
         seeds,
         images,
         f"paired {method(n, group, seeds=max(seeds) > 1)}",
         overall.p_value(),
-        swaps.sign_flip(*tables, n=flips, seed=seed) if flips else None,
+        permutation.sign_flip(*tables, n=flips, seed=seed) if flips else None,
         rows("", ("AP", "AP50", "AP75")),
         rows("size ", ("small", "medium", "large")),
         rows("class ", problems[0][0].class_names),
@@ -186,7 +186,7 @@ def _numbers(problem: Problem, whole: Matches, sets: np.ndarray) -> dict[str, Sa
         found[f"size {size}"] = Samples.from_values(of_size, matches.units)
     gains = {
         name: over_classes(precision_and_recall(table, sets)[0])[:, 0]
-        for name, table in mended(problem, fates(problem)).items()
+        for name, table in match_without_errors(problem, classify_errors(problem)).items()
     }
     for name in (*KINDS, *SUMS):
         found[f"error {name}"] = Samples.from_values(gains[name] - gains[""], units)
@@ -205,7 +205,7 @@ def _swings(
 ) -> tuple[Swing, ...]:
     """The images that the difference owes most to, on either side."""
     records = sorted(truth["images"], key=lambda image: image["id"])
-    owed = np.nan_to_num(swaps.swings(*tables))
+    owed = np.nan_to_num(permutation.image_contributions(*tables))
     order = np.argsort(-np.abs(owed), kind="stable")[:most]
     return tuple(
         Swing(records[i]["id"], str(records[i].get("file_name", records[i]["id"])), float(owed[i]))
@@ -214,27 +214,31 @@ def _swings(
     )
 
 
-def text(of: Versus) -> str:
+def format_text(result: PairwiseResult) -> str:
     """The comparison for a terminal of 80 columns."""
-    lines = [clean(of.verdict, 500)]
-    if of.p_flip is not None:
-        lines.append(f"Sign-flip test as a check: p = {of.p_flip:.2g}.")
-    lines.append(f"{of.method}; intervals 95%, differences {of.first} less {of.second}")
-    lines += [f"Note: they differ in {note}" for note in of.notes]
-    lines += [f"Note: {note}" for note in of.results]
-    heads = {"": of.ap, "AP by size": of.sizes, "AP by class": _by_difference(of.classes)}
-    heads["AP50 lost to kind of error"] = of.errors
+    lines = [clean(result.verdict, 500)]
+    if result.p_flip is not None:
+        lines.append(f"Sign-flip test as a check: p = {result.p_flip:.2g}.")
+    lines.append(f"{result.method}; intervals 95%, differences {result.first} less {result.second}")
+    lines += [f"Note: they differ in {note}" for note in result.notes]
+    lines += [f"Note: {note}" for note in result.results]
+    heads = {
+        "": result.ap,
+        "AP by size": result.sizes,
+        "AP by class": _by_difference(result.classes),
+    }
+    heads["AP50 lost to kind of error"] = result.errors
     for head, rows in heads.items():
-        lines += ["", f"{head:<28}{shorten(of.first, 12):>13}{shorten(of.second, 12):>13}"]
+        lines += ["", f"{head:<28}{shorten(result.first, 12):>13}{shorten(result.second, 12):>13}"]
         lines[-1] += f"{'difference':>13}"
         for row in rows:
             cells = [f"{'n/a' if v is None else f'{v:.3f}':>13}" for v in (row.first, row.second)]
             difference = "n/a" if row.difference is None else f"{row.difference:+.3f}"
             limits = "" if row.low is None else f" [{row.low:+.3f}, {row.high:+.3f}]"
             lines.append(f"  {shorten(row.name, 25):<26}{''.join(cells)}{difference:>13}{limits}")
-    if of.swings:
+    if result.swings:
         lines += ["", "Images that the difference in AP owes most to"]
-        lines += [f"  {s.difference:+.4f}  {shorten(s.file_name, 64)}" for s in of.swings]
+        lines += [f"  {s.difference:+.4f}  {shorten(s.file_name, 64)}" for s in result.swings]
     return "\n".join(clean(line, 500).rstrip() for line in lines) + "\n"
 
 

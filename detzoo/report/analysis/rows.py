@@ -68,7 +68,7 @@ PRECISELY = (
 )
 
 
-def deploy_row(detail: Detail) -> list[tuple[float | None, tuple[float, float] | None]]:
+def deployment_values(detail: Detail) -> list[tuple[float | None, tuple[float, float] | None]]:
     """(value, its 95% interval) for each of DEPLOYED and PRECISELY."""
     cells = []
     for name, columns in ((BEST_F1, DEPLOYED), (PRECISE, PRECISELY)):
@@ -85,7 +85,7 @@ def p_text(p: float | None) -> str:
     return "n/a" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def apart(pair: Pair) -> bool:
+def verdict_text(pair: Pair) -> bool:
     return pair.p_holm is not None and pair.p_holm < ALPHA
 
 
@@ -107,22 +107,22 @@ def pair_rows(pairs: Sequence[Pair]) -> list[dict[str, str]]:
                 "limits": f"[{low:.3f}, {high:.3f}]",
                 "p": p_text(pair.p),
                 "p_holm": p_text(pair.p_holm),
-                "apart": "yes" if apart(pair) else "no",
+                "apart": "yes" if verdict_text(pair) else "no",
             }
         )
     return rows
 
 
-def why_no_threshold(details: Mapping[str, Detail]) -> dict[str, list[str]]:
+def missing_thresholds(details: Mapping[str, Detail]) -> dict[str, list[str]]:
     """reason -> the detectors without a threshold chosen on val."""
-    told: dict[str, list[str]] = {}
+    reasons: dict[str, list[str]] = {}
     for name, detail in details.items():
         if detail.point.reason:
-            told.setdefault(detail.point.reason, []).append(name)
-    return told
+            reasons.setdefault(detail.point.reason, []).append(name)
+    return reasons
 
 
-def facts(analysis: Analysis | str) -> dict[str, Any]:
+def as_json(analysis: Analysis | str) -> dict[str, Any]:
     """For report.json: the tests and, by detector, all that the figures are drawn from."""
     if isinstance(analysis, str):
         return {"reason": analysis}
@@ -155,7 +155,7 @@ def facts(analysis: Analysis | str) -> dict[str, Any]:
                 "laece0": detail.laece0.error,
                 "lrp": dict(detail.lrp),
             }
-            for name, detail in analysis.of.items()
+            for name, detail in analysis.details.items()
         },
     }
 

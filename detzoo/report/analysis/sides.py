@@ -11,9 +11,15 @@ from typing import Any
 
 from detzoo.files import inside, read_json
 from detzoo.metrics.matching import Problem, arrays
-from detzoo.report.load.protocols import ACCURACY, accuracy_fingerprint, names, show
+from detzoo.report.load.protocols import (
+    ACCURACY,
+    accuracy_fingerprint,
+    format_value,
+    name_detectors,
+)
 from detzoo.report.load.results import read_results
-from detzoo.report.load.runs import Run, clean, load, number
+from detzoo.report.load.runs import Run, load
+from detzoo.report.load.values import clean, number
 
 SAME_IMAGES = ("dataset_hash", "split")  # without these in common there is nothing to compare
 
@@ -43,7 +49,7 @@ def read_side(paths: Sequence[str | Path]) -> Side:
             results.append(path)
     if not runs:
         raise ValueError("no run was named")
-    called = names([run for run in runs if run])
+    called = name_detectors([run for run in runs if run])
     every = list(dict.fromkeys(called.values())) or [Path(paths[0]).stem]
     if len(every) > 1:
         raise ValueError(
@@ -88,17 +94,17 @@ def _truth(run: Path) -> dict[str, Any]:
     for part in ("images", "annotations", "categories"):
         rows = truth.get(part)
         if not isinstance(rows, list):
-            raise ValueError(f"{path} has no list of {part}; detzoo evaluate writes it anew")
+            raise ValueError(f"{path} has no list of {part}; run detzoo evaluate again")
         for at, row in enumerate(rows):
             if not isinstance(row, dict) or type(row.get("id")) is not int:
                 raise ValueError(
                     f"{path}: {part}[{at}] is {clean(repr(row), 80)}, without an id that is a "
-                    "whole number; detzoo evaluate writes it anew"
+                    "whole number; run detzoo evaluate again"
                 )
     return truth
 
 
-def in_common(sides: Sequence[Side]) -> tuple[dict[str, Any], tuple[str, ...], int]:
+def common_truth(sides: Sequence[Side]) -> tuple[dict[str, Any], tuple[str, ...], int]:
     """The ground truth of all, what differs in the protocol all the same, max_dets.
 
     ValueError if the runs were not scored on the same images.
@@ -109,22 +115,22 @@ def in_common(sides: Sequence[Side]) -> tuple[dict[str, Any], tuple[str, ...], i
     runs = [run for side in sides for run in side.runs if run is not None]
     prints = [accuracy_fingerprint(run) for run in runs]
     differing = {
-        key: list(dict.fromkeys(show(found[key]) for found in prints))
+        key: list(dict.fromkeys(format_value(found[key]) for found in prints))
         for key in ACCURACY
         if len({json.dumps(found[key], sort_keys=True, default=str) for found in prints}) > 1
     }
-    told = [f"{ACCURACY[key]}: {' | '.join(values)}" for key, values in differing.items()]
+    listed = [f"{ACCURACY[key]}: {' | '.join(values)}" for key, values in differing.items()]
     ids = [
         {image.get("id") for image in side.truth["images"]}
         for side in sides
         if side.truth is not None and isinstance(side.truth.get("images"), list)
     ]
     if any(key in differing for key in SAME_IMAGES) or any(other != ids[0] for other in ids):
-        where = "; ".join(told) or "image ids in dataset.json"
+        where = "; ".join(listed) or "image ids in dataset.json"
         raise ValueError(f"the runs were not scored on the same images. They differ in {where}")
     limits = [number(run.metrics, "max_dets") for run in runs]
     known = [int(limit) for limit in limits if not math.isnan(limit)]
-    return truth, tuple(told), max(known, default=100)
+    return truth, tuple(listed), max(known, default=100)
 
 
 def problem_of(

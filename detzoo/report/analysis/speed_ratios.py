@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detzoo.report.load.runs import Run, dig
+from detzoo.report.load.runs import Run
+from detzoo.report.load.values import dig
 
 DRAWS = 1000
 

@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from detzoo.report.load.runs import clean, shorten
-from detzoo.report.tables.leaderboard import aligned, digits
+from detzoo.report.load.values import clean, shorten
+from detzoo.report.tables.leaderboard import align, format_digits
 
 STUDIES = ("content", "batch", "precision")
 BINS = 4
 DRAWS = 1000
 
 
-def content(speed: Mapping[str, Any]) -> dict[str, Any]:
+def time_by_content(speed: Mapping[str, Any]) -> dict[str, Any]:
     """Milliseconds against what is in the image; an image counts by the median of its passes.
 
     by: for boxes (of a score of 0.05 or more), proposals and the input's shape, rows of images that
@@ -78,7 +78,7 @@ def _slope(counts: np.ndarray, times: np.ndarray) -> dict[str, Any] | None:
     return {"ms_each": fitted(everything), "interval": limits}
 
 
-def batch(speed: Mapping[str, Any]) -> dict[str, Any]:
+def time_by_batch(speed: Mapping[str, Any]) -> dict[str, Any]:
     """The throughput's sweep: images per second and milliseconds at every batch size."""
     rows = [
         {**point, "ms_per_batch": 1e3 * point["batch"] / point["images_per_second"]}
@@ -88,7 +88,7 @@ def batch(speed: Mapping[str, Any]) -> dict[str, Any]:
     return {"rows": rows, "best": best}
 
 
-def precision(timed: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def time_by_precision(timed: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """precision -> the content of its speed.json with `accuracy` (metrics or None), as one table.
 
     kept: the AP that is left of the reference's, as a share; None where there is none.
@@ -117,13 +117,13 @@ def precision(timed: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {"reference": reference, "rows": rows}
 
 
-def text(study: str, found: Mapping[str, Mapping[str, Any]]) -> str:
+def format_text(study: str, found: Mapping[str, Mapping[str, Any]]) -> str:
     """run -> the content of its study_NAME.json, for a terminal."""
     lines = {"content": _content, "batch": _batch, "precision": _precision}[study](found)
     about: dict[str, list[str]] = {}
     for name, study_ in found.items():
-        told = [study_, *(study_["rows"] if study == "precision" else [])]
-        for warning in dict.fromkeys(w for part in told for w in part.get("warnings", ())):
+        parts = [study_, *(study_["rows"] if study == "precision" else [])]
+        for warning in dict.fromkeys(w for part in parts for w in part.get("warnings", ())):
             about.setdefault(warning, []).append(name)
     notes = [f"note: {', '.join(names)}: {warning}" for warning, names in about.items()]
     return "\n".join(clean(line.rstrip(), 500) for line in [*lines, *notes]) + "\n"
@@ -137,10 +137,12 @@ def _content(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
             for number, group in enumerate(groups):
                 given = group.get("shape")
                 span = " x ".join(map(str, given)) if given else f"{group['from']} - {group['to']}"
-                times = [digits(group[key]) for key in ("end_to_end", "network", "postprocess")]
+                times = [
+                    format_digits(group[key]) for key in ("end_to_end", "network", "postprocess")
+                ]
                 each = _limited(slope["ms_each"], slope["interval"]) if slope and not number else ""
                 rows.append([shorten(name, 30), what, span, str(group["images"]), *times, each])
-    return aligned(rows, left=2)
+    return align(rows, left=2)
 
 
 def _batch(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -148,9 +150,9 @@ def _batch(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for name, study in found.items():
         for row in study["rows"]:
             best = "best" if row["batch"] == study["best"]["batch"] else ""
-            speed = [digits(row["images_per_second"]), digits(row["ms_per_batch"])]
+            speed = [format_digits(row["images_per_second"]), format_digits(row["ms_per_batch"])]
             rows.append([shorten(name, 30), str(row["batch"]), *speed, best])
-    return aligned(rows, left=1)
+    return align(rows, left=1)
 
 
 def _precision(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -161,14 +163,14 @@ def _precision(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
             ap = "n/a" if row["AP"] is None else f"{row['AP']:.3f}"
             kept = "n/a" if row["kept"] is None else f"{row['kept']:.1%}"
             against = _limited(row["against"]["ratio"], row["against"]["interval"])
-            times = [digits(row[key]) for key in ("p50", "p90", "p99")]
-            last = [digits(row["images_per_second"]), digits(row["peak_memory_mb"])]
+            times = [format_digits(row[key]) for key in ("p50", "p90", "p99")]
+            last = [format_digits(row["images_per_second"]), format_digits(row["peak_memory_mb"])]
             cells = [row["precision"], ap, kept, *times, against, *last]
             rows.append([shorten(name, 30), *cells])
-    return aligned(rows, left=2)
+    return align(rows, left=2)
 
 
 def _limited(value: float, interval: Sequence[float] | None) -> str:
     if interval is None:
-        return digits(value)
-    return f"{digits(value)} [{digits(interval[0])}, {digits(interval[1])}]"
+        return format_digits(value)
+    return f"{format_digits(value)} [{format_digits(interval[0])}, {format_digits(interval[1])}]"

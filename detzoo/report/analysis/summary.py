@@ -15,10 +15,10 @@ import pandas as pd
 from detzoo.metrics.paired import Pair
 from detzoo.report.analysis import training
 from detzoo.report.analysis.speed_ratios import Ratio
-from detzoo.report.analysis.training import Curve, named
-from detzoo.report.analysis.verdict import overlap
-from detzoo.report.tables.leaderboard import LEAST, contenders, digits
-from detzoo.report.tables.starts import mixed
+from detzoo.report.analysis.training import Curve, list_names
+from detzoo.report.analysis.verdict import intervals_overlap
+from detzoo.report.tables.leaderboard import LEAST, contenders, format_digits
+from detzoo.report.tables.starts import mixed_starts
 
 ALPHA = 0.05
 LONG_TAIL = 10  # times p50, from where p99 is a warning
@@ -66,7 +66,7 @@ def summary(frame: pd.DataFrame, known: Known) -> list[Sentence]:
     """The sentences about one table (as `tables.group_frame` makes it), the most asked first."""
     rows = contenders(frame).sort_values("AP", ascending=False, kind="stable", na_position="last")
     scored = rows.dropna(subset=["AP"])
-    found = [accuracy(rows, known.pairs), Sentence("caution", mixed(frame))]
+    found = [accuracy(rows, known.pairs), Sentence("caution", mixed_starts(frame))]
     found.append(speed(rows, known.ratios))
     if len(scored) and scored["AP"].iloc[0] >= LEAST:
         order = [str(name) for name in scored["detector"]]
@@ -75,9 +75,9 @@ def summary(frame: pd.DataFrame, known: Known) -> list[Sentence]:
         curves = {name: known.curves[name] for name in order if known.curves.get(name)}
         found += [
             disagreement(order, known.points),
-            Sentence("training", training.sentence(curves)),
+            Sentence("training", training.describe_curves(curves)),
         ]
-        found.append(Sentence("caution", training.crossings(curves)))
+        found.append(Sentence("caution", training.describe_crossings(curves)))
         found.append(classes(best, known.classes.get(best, {})))
     found += [tails(rows, known.tails), Sentence("caution", known.groups)]
     return [sentence for sentence in found if sentence.text]
@@ -101,7 +101,7 @@ def accuracy(rows: pd.DataFrame, pairs: Sequence[Pair]) -> Sentence:
     ]
     if alike:
         text = f"{name} has the highest AP ({value.removeprefix('AP ')}), but cannot be told apart "
-        return Sentence("accuracy", f"{text}from {named(alike)}.", (name, *alike[:3]))
+        return Sentence("accuracy", f"{text}from {list_names(alike)}.", (name, *alike[:3]))
     second = scored.iloc[1]
     gap = best["AP"] - second["AP"]
     text = f"{name} is the most accurate ({value}, {gap:.3f} above the next, {second['detector']}; "
@@ -119,7 +119,7 @@ def _alike(best: pd.Series, row: pd.Series, pairs: Sequence[Pair]) -> bool:
     for pair in pairs:
         if {pair.first, pair.second} == wanted and pair.p_holm is not None:
             return pair.p_holm >= ALPHA
-    return overlap(best, row, "AP")
+    return intervals_overlap(best, row, "AP")
 
 
 def speed(rows: pd.DataFrame, ratios: Mapping[str, Ratio]) -> Sentence:
@@ -128,13 +128,13 @@ def speed(rows: pd.DataFrame, ratios: Mapping[str, Ratio]) -> Sentence:
     def as_fast(row: pd.Series) -> bool:
         if (of := ratios.get(str(row["detector"]))) is not None:
             return of.low <= 1
-        return overlap(fastest, row, "p50_ms")
+        return intervals_overlap(fastest, row, "p50_ms")
 
     timed = rows.dropna(subset=["p50_ms"]).sort_values("p50_ms", kind="stable")
     if timed.empty:
         return Sentence("speed", "None of them has a latency." if len(rows) else "")
     fastest = timed.iloc[0]
-    name, ms = str(fastest["detector"]), digits(fastest["p50_ms"])
+    name, ms = str(fastest["detector"]), format_digits(fastest["p50_ms"])
     if len(timed) == 1:
         return Sentence("speed", f"{name} takes {ms} ms an image.", (name,))
     second = timed.iloc[1]
@@ -142,12 +142,12 @@ def speed(rows: pd.DataFrame, ratios: Mapping[str, Ratio]) -> Sentence:
     beside = [str(row["detector"]) for row in others if as_fast(row)]
     if beside:
         text = f"{name} has the least latency ({ms} ms an image), but cannot be told apart from "
-        return Sentence("speed", f"{text}{named(beside)}.", (name, *beside[:3]))
+        return Sentence("speed", f"{text}{list_names(beside)}.", (name, *beside[:3]))
     best = rows.iloc[0]
     if best["detector"] == name or pd.isna(best["p50_ms"]):
-        other = f"the next, {second['detector']}, {digits(second['p50_ms'])}"
+        other = f"the next, {second['detector']}, {format_digits(second['p50_ms'])}"
     else:
-        other = f"{best['detector']} {digits(best['p50_ms'])}"
+        other = f"{best['detector']} {format_digits(best['p50_ms'])}"
     also = "also " if best["detector"] == name else ""
     return Sentence("speed", f"{name} is {also}the fastest ({ms} ms an image; {other}).", (name,))
 
@@ -165,7 +165,8 @@ def deployment(rows: pd.DataFrame, known: Known) -> Sentence:
         return found
     text = (
         f"{found.text} In AP nothing separates it from {first}, and it takes "
-        f"{digits(chosen['p50_ms'])} ms an image where that takes {digits(best['p50_ms'])}."
+        f"{format_digits(chosen['p50_ms'])} ms an image where that takes "
+        f"{format_digits(best['p50_ms'])}."
     )
     return Sentence("threshold", text, (name, first))
 
@@ -194,7 +195,7 @@ def _faster(row: pd.Series, other: pd.Series, ratios: Mapping[str, Ratio]) -> bo
     of = ratios.get(str(other["detector"]))
     if of is not None and str(row["detector"]) not in ratios:
         return of.low > 1
-    return not overlap(row, other, "p50_ms")
+    return not intervals_overlap(row, other, "p50_ms")
 
 
 def threshold(name: str, point: Point) -> Sentence:
@@ -208,7 +209,7 @@ def threshold(name: str, point: Point) -> Sentence:
         if value is not None
     ]
     if point.false_alarms is not None:
-        parts.append(f"{digits(point.false_alarms)} false alarms an image")
+        parts.append(f"{format_digits(point.false_alarms)} false alarms an image")
     text = f"Deploy {name} at score {point.threshold:.2f}: {', '.join(parts)}."
     return Sentence("threshold", text.replace(": .", "."), (name,))
 
@@ -239,9 +240,9 @@ def classes(name: str, aps: Mapping[str, float]) -> Sentence:
     mean = sum(known.values()) / len(known)
     failing = [c for c in worst if known[c] < BELOW * mean]
     if failing:
-        told = [f"{c} (AP {known[c]:.3f})" for c in failing[:WORST]]
+        listed = [f"{c} (AP {known[c]:.3f})" for c in failing[:WORST]]
         more = len(failing) - WORST
-        text = f"{name} fails at {named(told + [f'{more} more classes'] * (more > 0), 4)}."
+        text = f"{name} fails at {list_names(listed + [f'{more} more classes'] * (more > 0), 4)}."
         return Sentence("classes", text, (name,))
     text = f"{name} is worst at {worst[0]} (AP {known[worst[0]]:.3f}) and best at {worst[-1]}"
     return Sentence("classes", f"{text} ({known[worst[-1]]:.3f}).", (name,))
@@ -259,8 +260,8 @@ def tails(rows: pd.DataFrame, why: Mapping[str, str]) -> Sentence:
         return Sentence("caution", "")
     worst = max(long, key=lambda name: long[name]["p99_ms"] / long[name]["p50_ms"])
     p50, p99 = long[worst]["p50_ms"], long[worst]["p99_ms"]
-    text = f"{worst}'s p99 ({digits(p99)} ms) is {p99 / p50:,.0f} times its p50"
+    text = f"{worst}'s p99 ({format_digits(p99)} ms) is {p99 / p50:,.0f} times its p50"
     text += f": {why[worst]}" if why.get(worst) else ""
     if others := [name for name in long if name != worst]:
-        text += f". The same holds of {named(others)}, by {LONG_TAIL} times or more"
+        text += f". The same holds of {list_names(others)}, by {LONG_TAIL} times or more"
     return Sentence("caution", f"{text}.", (worst, *others[:3]))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detzoo.report.load.runs import Run, dig
+from detzoo.report.load.runs import Run
+from detzoo.report.load.values import dig
 
 SLOW = 3.0  # times the median
 STAGES = ("decode", "network", "postprocess")  # whose time is kept pass by pass
@@ -54,15 +55,15 @@ def outliers(runs: Sequence[Run]) -> list[float]:
     return sorted((float(ms) for of in known for ms in of.ms[of.slow]), reverse=True)
 
 
-def reason(runs: Sequence[Run]) -> str:
+def explain_tail(runs: Sequence[Run]) -> str:
     """Why some passes are slow, as far as rounds, images and stages tell; empty without any."""
     known = [of for run in runs if (of := passes(run)) and of.slow.any()]
     if not known:
         return ""
     total = sum(len(of.ms) for run in runs if (of := passes(run)))
     count = sum(int(of.slow.sum()) for of in known)
-    told = [_of_images(of) or _of_rounds(of) for of in known]
-    where = told[0] if len(set(told)) == 1 and told[0] else "spread over rounds and images"
+    causes = [_of_images(of) or _of_rounds(of) for of in known]
+    where = causes[0] if len(set(causes)) == 1 and causes[0] else "spread over rounds and images"
     stages = {_stage(of) for of in known}
     stage = stages.pop() if len(stages) == 1 else ""
     return (

@@ -52,17 +52,17 @@ def crossing(best: Curve, other: Curve) -> float | None:
     return gaps[behind[-1]][0]
 
 
-def sentence(curves: Mapping[str, Curve]) -> str:
+def describe_curves(curves: Mapping[str, Curve]) -> str:
     """Whether training is done, of detectors by falling AP; no surer than their points."""
     seen = max((curve[-1][0] for curve in curves.values() if curve), default=math.nan)
     trends = {name: of for name, curve in curves.items() if (of := trend(curve))}
     if not trends:
         if any(0 < len(curve) < POINTS for curve in curves.values()):
             return (
-                "Nothing can be told of whether training is done: that takes curves of "
+                "It is unknown whether training is done: that takes curves of "
                 f"{POINTS} points or more (recipe.val_points=5)."
             )
-        return "Nothing can be told of whether training is done: there are no learning curves."
+        return "It is unknown whether training is done: there are no learning curves."
     after = f"after {seen:,.0f} images"
     rising = [name for name, of in trends.items() if of == "rises"]
     falling = [name for name, of in trends.items() if of == "falls"]
@@ -74,7 +74,7 @@ def sentence(curves: Mapping[str, Curve]) -> str:
         if len(trends) == 1:
             text = f"The curve still rises {after}: more training (recipe.images_seen) would help."
     elif rising:
-        names = named(rising)
+        names = list_names(rising)
         verb = "rises" if len(rising) == 1 else "rise"
         text = f"The curve{'s' * (len(rising) > 1)} of {names} still {verb} {after}: another "
         text += "budget may give another order."
@@ -82,11 +82,11 @@ def sentence(curves: Mapping[str, Curve]) -> str:
         text = f"No curve rises any more {after}."
     if falling:
         verb = "has" if len(falling) == 1 else "have"
-        text += f" {named(falling)} {verb} fallen below an earlier best."
+        text += f" {list_names(falling)} {verb} fallen below an earlier best."
     return text
 
 
-def crossings(curves: Mapping[str, Curve]) -> str:
+def describe_crossings(curves: Mapping[str, Curve]) -> str:
     """The curves that the best one passed only late; empty where there are none."""
     names = list(curves)
     if not names:
@@ -96,12 +96,12 @@ def crossings(curves: Mapping[str, Curve]) -> str:
         return ""
     last = max(passed.values())
     return (
-        f"Curves cross: {names[0]} passed {named(list(passed))} only after {last:,.0f} images, so "
-        "that a smaller or larger budget may give another order."
+        f"Curves cross: {names[0]} passed {list_names(list(passed))} only after {last:,.0f} "
+        "images, so that a smaller or larger budget may give another order."
     )
 
 
-def named(names: Sequence[str], most: int = 3) -> str:
+def list_names(names: Sequence[str], most: int = 3) -> str:
     """The first ones, the rest by their number."""
-    told = [*names[:most], *([f"{len(names) - most} more"] if len(names) > most else [])]
-    return told[0] if len(told) == 1 else f"{', '.join(told[:-1])} and {told[-1]}"
+    listed = [*names[:most], *([f"{len(names) - most} more"] if len(names) > most else [])]
+    return listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"

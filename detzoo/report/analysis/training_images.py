@@ -10,7 +10,9 @@ from itertools import pairwise
 
 import pandas as pd
 
-from detzoo.report.load.runs import Run, interval, number, read, shorten
+from detzoo.report.load.files import read
+from detzoo.report.load.runs import Run
+from detzoo.report.load.values import interval, number, shorten
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def frame(found: Sequence[Size]) -> pd.DataFrame:
     return pd.DataFrame([vars(of) for of in found])
 
 
-def text(found: Sequence[Size]) -> str:
+def format_text(found: Sequence[Size]) -> str:
     """A detector a row, a number of training images a column, then what the answer is."""
     counts = sorted({of.images for of in found})
     of = {(size.detector, size.images): size for size in found}
@@ -82,7 +84,7 @@ def text(found: Sequence[Size]) -> str:
     seeds = {size.seeds for size in found}
     if seeds != {1}:
         lines.append("Means over seeds, whose intervals reach around those of all seeds.")
-    return "\n".join([*lines, "", *answer(found)]) + "\n"
+    return "\n".join([*lines, "", *summarise(found)]) + "\n"
 
 
 def _cell(size: Size | None) -> str:
@@ -91,18 +93,18 @@ def _cell(size: Size | None) -> str:
     return f"{size.ap:.3f} [{size.low:.3f}, {size.high:.3f}]"
 
 
-def answer(found: Sequence[Size]) -> list[str]:
+def summarise(found: Sequence[Size]) -> list[str]:
     """Sentences: what the last images brought, and which ranks changed on the way."""
     counts = sorted({of.images for of in found})
     of = {(size.detector, size.images): size for size in found}
-    said = []
+    sentences = []
     first, last = counts[-2:]
     for name in dict.fromkeys(size.detector for size in found):
         if (name, first) in of and (name, last) in of:
             before, after = of[name, first], of[name, last]
             sure = "" if before.high < after.low else ", and their intervals overlap"
             per = (after.ap - before.ap) / math.log2(last / first)
-            said.append(
+            sentences.append(
                 f"{name}: {after.ap - before.ap:+.3f} AP from {first:,} to {last:,} images, "
                 f"{per:+.3f} a doubling{sure}."
             )
@@ -113,10 +115,10 @@ def answer(found: Sequence[Size]) -> list[str]:
         if set(orders[a]) == set(orders[b]) and orders[a] != orders[b]
     ]
     if changed:
-        said.append(f"The ranks change on the way: {'; '.join(changed)}.")
+        sentences.append(f"The ranks change on the way: {'; '.join(changed)}.")
     elif len(set(map(len, orders.values()))) == 1 and len(orders[last]) > 1:
-        said.append("The order of the detectors is the same at every number of images.")
-    return said
+        sentences.append("The order of the detectors is the same at every number of images.")
+    return sentences
 
 
 def _order(found: Sequence[Size], images: int) -> list[str]:

@@ -15,18 +15,18 @@ from detzoo.report.tables.leaderboard import (
     COLUMNS,
     LEAST,
     contenders,
-    digits,
-    limits,
-    shown,
+    format_digits,
+    format_limits,
+    format_number,
 )
-from detzoo.report.tables.starts import mixed
+from detzoo.report.tables.starts import mixed_starts
 
 ALPHA = 0.05
 TEST = "paired bootstrap, Holm's correction, 5%"
 _BY_KEY = {column.key: column for column in COLUMNS}
 
 
-def answer(
+def write_verdict(
     frame: pd.DataFrame,
     pairs: Sequence[Pair] = (),
     by_name: Mapping[str, Sequence[Run]] | None = None,
@@ -39,13 +39,13 @@ def answer(
     """
     rows = contenders(frame)
     tested = {frozenset((p.first, p.second)): p for p in pairs if p.p_holm is not None}
-    first = " ".join(filter(None, (_accuracy(rows, tested), mixed(frame))))
+    first = " ".join(filter(None, (_accuracy(rows, tested), mixed_starts(frame))))
     return [first, _speed(rows, by_name or {})]
 
 
 def _accuracy(rows: pd.DataFrame, tested: Mapping[frozenset[str], Pair]) -> str:
     images, groups = rows["images"].iloc[0], _groups(rows.iloc[0])
-    n = "test images" if pd.isna(images) else counted(int(images), groups)
+    n = "test images" if pd.isna(images) else count_images(int(images), groups)
     scored = rows.dropna(subset=["AP"]).sort_values("AP", ascending=False, kind="stable")
     if scored.empty:
         return f"No AP can be given on {n}: there is no ground truth to score against."
@@ -63,7 +63,7 @@ def _accuracy(rows: pd.DataFrame, tested: Mapping[frozenset[str], Pair]) -> str:
         alike = [row for row in every if of[row["detector"]].p_holm >= ALPHA]
     else:
         few = _few(best)
-        alike = [row for row in every if few or overlap(best, row, "AP")]
+        alike = [row for row in every if few or intervals_overlap(best, row, "AP")]
     below = [row for row in every if not any(row is other for other in alike)]
     start = f"{best['detector']} has the highest AP, {_value(best, 'AP')}"
     if paired:
@@ -84,15 +84,15 @@ def _accuracy(rows: pd.DataFrame, tested: Mapping[frozenset[str], Pair]) -> str:
         units = "images" if groups is None else "groups of images"
         reason = f"fewer than {FEWEST} {units} tell nothing apart" if few else reason
         names = _listed([_beside(row, "AP") for row in alike])
-    these = "this 1 image" if n == counted(1) else f"these {n}"
+    these = "this 1 image" if n == count_images(1) else f"these {n}"
     apart = f"it cannot be told apart from {names} on {these}: {reason}."
     return f"{start}, {above}, but {apart}" if below else f"{start}, but {apart}"
 
 
-def counted(images: int, groups: int | None = None) -> str:
+def count_images(images: int, groups: int | None = None) -> str:
     """1 image, 2 images; 2 images in 1 group, where they come in groups."""
-    said = f"{images:,} image{'s' if images != 1 else ''}"
-    return said if groups is None else f"{said} in {groups:,} group{'s' if groups != 1 else ''}"
+    text = f"{images:,} image{'s' if images != 1 else ''}"
+    return text if groups is None else f"{text} in {groups:,} group{'s' if groups != 1 else ''}"
 
 
 def _groups(row: pd.Series) -> int | None:
@@ -134,17 +134,19 @@ def _speed(rows: pd.DataFrame, by_name: Mapping[str, Sequence[Run]]) -> str:
         role = str(other["detector"])
     sides = [by_name.get(str(row["detector"]), ()) for row in (other, fastest)]
     paired = ratio(*sides) if all(sides) else None
-    if overlap(fastest, other, "p50_ms") if paired is None else paired.low <= 1:
+    if intervals_overlap(fastest, other, "p50_ms") if paired is None else paired.low <= 1:
         beside = f"{role} ({_value(other, 'p50_ms')} ms)"
         reason = "" if _known([fastest, other], "p50_ms") else ": not both have an interval"
         return f"{start}, but in speed it cannot be told apart from {beside}{reason}."
     if paired is None:
         return f"{start}, {_ratio(other, fastest)} times as fast as {role}."
-    times = f"{digits(paired.value)} [{digits(paired.low)}, {digits(paired.high)}]"
+    times = (
+        f"{format_digits(paired.value)} [{format_digits(paired.low)}, {format_digits(paired.high)}]"
+    )
     return f"{start}, {times} times as fast as {role} (over {paired.n:,} paired passes)."
 
 
-def overlap(a: pd.Series, b: pd.Series, key: str) -> bool:
+def intervals_overlap(a: pd.Series, b: pd.Series, key: str) -> bool:
     """Whether the intervals of `key` overlap; True if nothing separates them: if either has none,
     and for AP on fewer than FEWEST images or groups of images."""
     if not _known([a, b], key) or (key != "p50_ms" and _few(a)):
@@ -158,15 +160,15 @@ def _known(rows: list[pd.Series], key: str) -> bool:
 
 def _ratio(slow: pd.Series, fast: pd.Series) -> str:
     """slow / fast with the widest interval that the two intervals allow."""
-    middle = digits(slow["p50_ms"] / fast["p50_ms"])
+    middle = format_digits(slow["p50_ms"] / fast["p50_ms"])
     low, high = slow["p50_ms_low"] / fast["p50_ms_high"], slow["p50_ms_high"] / fast["p50_ms_low"]
     known = math.isfinite(low) and math.isfinite(high)
-    return f"{middle} [{digits(low)}, {digits(high)}]" if known else middle
+    return f"{middle} [{format_digits(low)}, {format_digits(high)}]" if known else middle
 
 
 def _value(row: pd.Series, key: str) -> str:
     column = _BY_KEY[key]
-    return f"{shown(column, row[key])} {limits(column, row)}".strip()
+    return f"{format_number(column, row[key])} {format_limits(column, row)}".strip()
 
 
 def _beside(row: pd.Series, key: str) -> str:
@@ -175,5 +177,5 @@ def _beside(row: pd.Series, key: str) -> str:
 
 def _listed(parts: list[str], most: int = 3) -> str:
     """The first ones, the rest by their number."""
-    told = parts[:most] + ([f"{len(parts) - most} more"] if len(parts) > most else [])
-    return told[0] if len(told) == 1 else f"{', '.join(told[:-1])} and {told[-1]}"
+    listed = parts[:most] + ([f"{len(parts) - most} more"] if len(parts) > most else [])
+    return listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"

@@ -18,7 +18,7 @@ from detzoo.metrics.curves import THRESHOLDS
 from detzoo.metrics.errors import KINDS, SUMS
 from detzoo.metrics.thresholds import ALARM_RATES
 from detzoo.report.analysis.detectors import IOUS, Detail
-from detzoo.report.figures.fonts import drawable
+from detzoo.report.figures.fonts import drawable_names
 from detzoo.report.figures.overview import (
     INK,
     PAPER,
@@ -30,7 +30,7 @@ from detzoo.report.figures.overview import (
     text_on,
 )
 from detzoo.report.figures.palette import Style
-from detzoo.report.load.runs import shorten
+from detzoo.report.load.values import shorten
 from detzoo.report.tables.leaderboard import contenders
 
 MOST_CONFUSED = 12  # classes of a confusion matrix; the rest is one
@@ -161,7 +161,7 @@ def confusion(details: Details, styles: Styles, width: float) -> Figure | None:
     height = down * (0.86 * side + 0.25) + 0.2
     figure = Figure(figsize=(width, height), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
-    drawn = drawable(first.problem.class_names)
+    drawn = drawable_names(first.problem.class_names)
     labels = [shorten(drawn.get(name, name), 14) for name in (*names, "background")]
     size = max(4.0, min(7.5, 24 * side / len(labels)))  # of letters, about a third of a cell
     for axes, (name, detail) in zip(panels.flat, details.items(), strict=False):

@@ -101,22 +101,22 @@ def families(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(["DejaVu Sans", *(one.family for one in found if one)]))
 
 
-def drawable(names: Sequence[str]) -> dict[str, str]:
+def drawable_names(names: Sequence[str]) -> dict[str, str]:
     """name -> what is drawn for it: itself, or #1, #2, ... by its place where no font has it."""
     return {name: name if face(name) else f"#{i}" for i, name in enumerate(names, 1)}
 
 
-def legible(text: str, names: Sequence[str]) -> str:
+def replace_name(text: str, names: Sequence[str]) -> str:
     """The text with the name that it begins with as it is drawn."""
-    for name, drawn in drawable(names).items():
+    for name, drawn in drawable_names(names).items():
         if drawn != name and text.startswith(name):
             return drawn + text.removeprefix(name)
     return text
 
 
 def legend(names: Sequence[str]) -> str:
-    """What the numbers of `drawable` stand for, in a sentence; empty where there are none."""
-    numbered = [f"{drawn} {name}" for name, drawn in drawable(names).items() if drawn != name]
+    """What the numbers of `drawable_names` stand for, in a sentence; empty where there are none."""
+    numbered = [f"{drawn} {name}" for name, drawn in drawable_names(names).items() if drawn != name]
     if not numbered:
         return ""
     return f"No installed font has these names, which are drawn as numbers: {', '.join(numbered)}."

@@ -15,8 +15,9 @@ from matplotlib.patches import Patch
 from detzoo.report.analysis.tails import outliers
 from detzoo.report.figures.overview import FAR_APART, INK, average, name_ticks, new_figure
 from detzoo.report.figures.palette import Style
-from detzoo.report.load.runs import Run, number
-from detzoo.report.tables.leaderboard import digits
+from detzoo.report.load.runs import Run
+from detzoo.report.load.values import number
+from detzoo.report.tables.leaderboard import format_digits
 
 STAGES = ("decode", "proposals", "preprocess", "transfer", "network", "postprocess", "restore")
 
@@ -61,7 +62,7 @@ def latency(
             _outliers(axes, y, slow[name], far)
     labels = None
     if shares:
-        labels = [f"{digits(bars[name][1])} ms" for name in order]
+        labels = [f"{format_digits(bars[name][1])} ms" for name in order]
     name_ticks(axes, order, styles, width, below=labels)
     axes.set_ylim(len(order) - 0.4, -0.6)
     axes.set_xlim(0, 100 if shares else far)
@@ -76,5 +77,5 @@ def _outliers(axes: Axes, y: int, slow: Sequence[float], far: float) -> None:
     near = [ms for ms in slow if ms <= far]
     axes.plot(near, [y - 0.36] * len(near), "o", color=INK, ms=2.5, mew=0, alpha=0.7)
     if beyond := len(slow) - len(near):
-        text = f"{beyond} up to {digits(slow[0])} \N{RIGHTWARDS ARROW}"
+        text = f"{beyond} up to {format_digits(slow[0])} \N{RIGHTWARDS ARROW}"
         axes.text(far, y - 0.36, text, ha="right", va="center", fontsize=7, color=INK)

@@ -14,9 +14,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import offset_copy
 
-from detzoo.report.figures.fonts import drawable
+from detzoo.report.figures.fonts import drawable_names
 from detzoo.report.figures.palette import Style
-from detzoo.report.load.runs import Run, dig, number, shorten
+from detzoo.report.load.runs import Run
+from detzoo.report.load.values import dig, number, shorten
 from detzoo.report.tables.leaderboard import contenders
 
 INK, PAPER = "#1b1f24", "#fefefe"  # the page's SVG gets its own colours in their place
@@ -158,7 +159,7 @@ def classes(by_name: Mapping[str, Sequence[Run]], width: float) -> Figure | None
             found = run.metrics.get("per_class")
             for name in found if isinstance(found, dict) else ():
                 boxes.setdefault(name, number(found, name, "boxes"))
-    drawn = drawable(list(boxes))
+    drawn = drawable_names(list(boxes))
     boxes = {name: count for name, count in boxes.items() if count != 0}
     if not boxes:
         return None

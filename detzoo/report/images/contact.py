@@ -17,7 +17,7 @@ from tqdm import tqdm
 from detzoo.files import atomic, write_text
 from detzoo.report.figures.fonts import pillow_font
 from detzoo.report.images.drawing import Box, draw
-from detzoo.report.load.runs import clean, shorten
+from detzoo.report.load.values import clean, shorten
 
 ACROSS, DOWN = 6, 4  # cells of a sheet
 SIDE, GAP, LETTERS = 220, 14, 12  # pixels: of a picture, between cells, of the captions

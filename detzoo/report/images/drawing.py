@@ -60,13 +60,15 @@ def draw(
                 canvas.rectangle(place, fill=box.colour)
                 # by the baseline, which fonts share: their letters begin at different heights
                 baseline = (left + 3, top + round(0.93 * size))
-                canvas.text(baseline, box.text, font=font, fill=_on(box.colour), anchor="ls")
+                canvas.text(
+                    baseline, box.text, font=font, fill=contrasting(box.colour), anchor="ls"
+                )
                 taken.append(place)
                 break
     return image
 
 
-def heated(image: Image.Image, heat: np.ndarray) -> Image.Image:
+def overlay_heatmap(image: Image.Image, heat: np.ndarray) -> Image.Image:
     """The image, greyed, under (h, w) `heat` in [0, 1], least transparent where hottest."""
     heat = np.asarray(Image.fromarray(heat).resize(image.size, Image.Resampling.BILINEAR))
     opacity = np.sqrt(heat.clip(0, 1))[..., None]  # 0.1 is seen too
@@ -79,7 +81,7 @@ def _meet(a: Sequence[float], b: Sequence[float]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _on(colour: str) -> str:
+def contrasting(colour: str) -> str:
     """Black or white, whichever reads better on the colour."""
     r, g, b = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return "#000000" if 0.299 * r + 0.587 * g + 0.114 * b > 140 else "#ffffff"

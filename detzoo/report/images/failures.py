@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from detzoo.metrics.errors import FALSE_ALARMS, fates
+from detzoo.metrics.errors import FALSE_ALARMS, classify_errors
 from detzoo.metrics.matching import assign, overlaps
 from detzoo.report.analysis.detectors import Detail
-from detzoo.report.figures.fonts import legend, legible
+from detzoo.report.figures.fonts import legend, replace_name
 from detzoo.report.figures.palette import Style
 from detzoo.report.images.drawing import TRUTH, Box, as_uri, draw
 from detzoo.report.images.photographs import photograph, showable
 from detzoo.report.images.side_by_side import Gallery, Strip, Tile
-from detzoo.report.load.runs import clean, shorten
+from detzoo.report.load.values import clean, shorten
 
 EACH = 3  # misses, and false alarms, of a detector
 AROUND = 2.4  # sides of a close-up over the longer side of its box
@@ -45,18 +45,18 @@ def disagreement(details: Mapping[str, Detail]) -> np.ndarray:
     return np.bincount(first.box_image, pairs, len(first.image_ids)).astype(np.int64)
 
 
-def disputed(
+def find_disputed(
     details: Mapping[str, Detail], count: int, among: Collection[int] | None = None
 ) -> list[int]:
     """The ids of the images with the largest disagreement, none without any. among: these alone."""
     if len(details) < 2:
         return []
     ids = next(iter(details.values())).problem.image_ids
-    of = np.where(_shown(ids, among), disagreement(details), 0)
+    of = np.where(_showable(ids, among), disagreement(details), 0)
     return [int(ids[i]) for i in np.argsort(-of, kind="stable")[:count] if of[i]]
 
 
-def _shown(ids: np.ndarray, among: Collection[int] | None) -> np.ndarray:
+def _showable(ids: np.ndarray, among: Collection[int] | None) -> np.ndarray:
     """(I,) bool: the images that may be shown."""
     return np.ones(len(ids), bool) if among is None else np.isin(ids, list(among))
 
@@ -71,13 +71,13 @@ def misses(
     first, of these the largest. among: the ids of the images that may be shown, None for all."""
     finders = np.sum([found_boxes(detail) for detail in details.values()], axis=0)
     problem, found = details[name].problem, found_boxes(details[name])
-    shown = _shown(problem.image_ids, among)[problem.box_image]
+    shown = _showable(problem.image_ids, among)[problem.box_image]
     lost = np.flatnonzero(~found & ~problem.crowd & shown)
     order = lost[np.lexsort((lost, -problem.area[lost], -finders[lost]))][:count]
     return [(int(box), int(finders[box])) for box in order]
 
 
-def instead(detail: Detail, box: int) -> list[int]:
+def overlapping_detections(detail: Detail, box: int) -> list[int]:
     """The detections from the threshold on that lie on the box at all, of any class, best first."""
     problem = detail.problem
     pairs = overlaps(problem, LIES_ON, across=True)
@@ -90,8 +90,8 @@ def false_alarms(
     detail: Detail, count: int = EACH, among: Collection[int] | None = None
 ) -> list[tuple[int, str]]:
     """(detection, kind of error) of the best scored false alarms, one an image; among: as above."""
-    problem, of = detail.problem, fates(detail.problem)
-    shown = _shown(problem.image_ids, among)[problem.image]
+    problem, of = detail.problem, classify_errors(detail.problem)
+    shown = _showable(problem.image_ids, among)[problem.image]
     wrong = np.flatnonzero((of.kind >= 0) & shown)
     wrong = wrong[np.argsort(-problem.score[wrong], kind="stable")]
     _, first = np.unique(problem.image[wrong], return_index=True)
@@ -126,7 +126,10 @@ def close_ups(
         for box, finders in misses(details, name, among=among):
             image = int(problem.box_image[box])
             lost = _box(detail, box)
-            shown = [lost, *(_detected(detail, d, colour) for d in instead(detail, box))]
+            shown = [
+                lost,
+                *(_detected(detail, d, colour) for d in overlapping_detections(detail, box)),
+            ]
             others = (
                 f", found by {finders} of {len(details) - 1} others" if len(details) > 1 else ""
             )
@@ -195,7 +198,7 @@ def _tile(
         x1, y1, x2, y2 = box.xyxy
         if x1 < right and x2 > left and y1 < bottom and y2 > top:
             moved = (x1 - left, y1 - top, x2 - left, y2 - top)
-            inside.append(Box(moved, legible(box.text, names), box.crowd, box.colour))
+            inside.append(Box(moved, replace_name(box.text, names), box.crowd, box.colour))
     drawn = draw(part, inside, factor=(scale, scale), size=14)
     return Tile(caption, colour, as_uri(drawn, quality))
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from detzoo import files, imagefile
-from detzoo.report.load.runs import clean, dig, number
+from detzoo.report.load.values import clean, dig, number
 
 FOLDER = "images"  # of a run
 KEPT, SIDE, QUALITY = 24, 640, 85  # photographs of a run; pixels of the longer side; of the JPEG
@@ -37,7 +37,7 @@ class Photograph(NamedTuple):
     size: tuple[int, int]
 
 
-def keep(dataset: Mapping[str, Any], run: Path) -> None:
+def save_photographs(dataset: Mapping[str, Any], run: Path) -> None:
     """Write KEPT test images into the run, at most SIDE pixels long, for its reports.
 
     dataset: what dataset.json holds, with the folder of the images as `root`. Which ones is decided
@@ -56,7 +56,7 @@ def keep(dataset: Mapping[str, Any], run: Path) -> None:
             found.image.save(temporary, "JPEG", quality=QUALITY)
 
 
-def copy(source: Path, target: Path) -> None:
+def copy_photographs(source: Path, target: Path) -> None:
     """What the run `source` keeps, into the run `target` as well. Raises OSError."""
     for name in _kept(source):
         with files.atomic(target / FOLDER / name) as temporary:
@@ -100,12 +100,12 @@ def _of_data(root: Any, record: Mapping[str, Any]) -> Photograph | str:
     if path.suffix.lower() not in Image.registered_extensions() or not path.is_file():
         # Whoever wrote dataset.json says where to read: nothing but images is opened for that.
         return "the image file is not there"
-    told = (number(record, "height"), number(record, "width"))
+    annotated = (number(record, "height"), number(record, "width"))
     with imagefile.open_image(path) as image:
         found = imagefile.Header((image.height, image.width), imagefile.orientation(image))
         exif = record["exif"] if record.get("exif") in imagefile.EXIF else "auto"
-        turn = imagefile.turned(found, told, exif)
-        pixels = imagefile.upright(image.convert("RGB"), found.orientation if turn else 1)
+        turn = imagefile.needs_turning(found, annotated, exif)
+        pixels = imagefile.turn_upright(image.convert("RGB"), found.orientation if turn else 1)
         return Photograph(pixels, pixels.size)
 
 
@@ -122,8 +122,10 @@ def choose(dataset: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
 
     They are of the KEPT that runs keep; only of `showable` ones, unless there are none.
     """
-    records = [r for r in listed(dataset, "images") if isinstance(r, dict) and key_of(r, "id")]
-    boxes = Counter(key_of(annotation, "image_id") for annotation in listed(dataset, "annotations"))
+    records = [r for r in get_list(dataset, "images") if isinstance(r, dict) and key_of(r, "id")]
+    boxes = Counter(
+        key_of(annotation, "image_id") for annotation in get_list(dataset, "annotations")
+    )
     kept = showable(dataset)
     records = [r for r in records if kept is None or r["id"] in kept] or records
     records = [r for r in records if boxes[key_of(r, "id")]] or records
@@ -150,7 +152,7 @@ def _kept(run: Path) -> list[str]:
     return []
 
 
-def listed(value: Mapping[str, Any], key: str) -> list[Any]:
+def get_list(value: Mapping[str, Any], key: str) -> list[Any]:
     """value[key] if it is a list, else []."""
     found = value.get(key)
     return found if isinstance(found, list) else []

@@ -5,20 +5,23 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from detzoo.report.figures.fonts import drawable, legend
+from detzoo.report.figures.fonts import drawable_names, legend
 from detzoo.report.figures.palette import COLOURS, Style
 from detzoo.report.images.contact import Cell, named_once, sheets
-from detzoo.report.images.drawing import TRUTH, Box, as_uri, heated
+from detzoo.report.images.drawing import TRUTH, Box, as_uri, overlay_heatmap
 from detzoo.report.images.overlay import Found, Shape, shapes_of
-from detzoo.report.images.photographs import choose, key_of, listed, photograph, showable
-from detzoo.report.load.runs import Run, clean, dig, number, read, shorten
+from detzoo.report.images.photographs import choose, get_list, key_of, photograph, showable
+from detzoo.report.load.files import read
+from detzoo.report.load.runs import Run
+from detzoo.report.load.values import clean, dig, number, shorten
 
 COUNT, THRESHOLD, SHOWN, SHEET = 4, 0.3, 4, 12
 
@@ -88,7 +91,7 @@ def gallery(
         shown.setdefault(called[run], run)
     records = choose(dataset, COUNT)
     if ids is not None:
-        by_id = {key_of(r, "id"): r for r in listed(dataset, "images") if isinstance(r, dict)}
+        by_id = {key_of(r, "id"): r for r in get_list(dataset, "images") if isinstance(r, dict)}
         records = [by_id[key] for i in ids if (key := ("int", i)) in by_id]
     scores = {name: (thresholds or {}).get(name, THRESHOLD) for name in shown}
     wanted = {record["id"] for record in records}
@@ -106,25 +109,16 @@ def gallery(
             found.strips.append(Strip(name, (Tile(name, "", note=picture),)))
             continue
         image, factor = picture
-
-        def shapes(found: Sequence[Found], image=image, factor=factor) -> tuple[Shape, ...]:
-            return tuple(shapes_of(found, names, numbers, factor, image.size))
-
-        tiles = [Tile("ground truth", TRUTH, shapes=shapes(_truth(dataset, record)))]
+        shapes = partial(shapes_of, names=names, numbers=numbers, factor=factor, size=image.size)
+        truth = tuple(shapes(_truth(dataset, record)))
+        tiles = [Tile("ground truth", TRUTH, shapes=truth)]
         for place, (detector, by_image) in enumerate(boxes_of.items()):
-            style, hidden = styles[detector], place >= SHOWN
-            look: dict[str, Any] = {"marker": style.marker, "hidden": hidden}
-            if by_image is None:
-                note = "its predictions cannot be read"
-                tiles.append(Tile(detector, style.colour, note=note, **look))
-            else:
-                boxes = by_image.get(record.get("id"), [])
-                note = "" if boxes else f"nothing of score {scores[detector]:.3g} or more"
-                drawn = shapes(boxes)
-                tiles.append(Tile(detector, style.colour, note=note, shapes=drawn, **look))
+            boxes = None if by_image is None else by_image.get(record.get("id"), [])
+            tile = _detector_tile(detector, styles[detector], boxes, scores[detector], shapes)
+            tiles.append(replace(tile, hidden=place >= SHOWN))
         for detector, of_image in heat_of.items():  # last: nothing stands between the detectors
             for what, heat in of_image.get(record.get("id"), []):
-                uri, style = as_uri(heated(image, heat), quality), styles[detector]
+                uri, style = as_uri(overlay_heatmap(image, heat), quality), styles[detector]
                 caption = f"{detector}: {what}"
                 tiles.append(Tile(caption, style.colour, uri, "", style.marker, hidden=True))
         seen = {shape.number for tile in tiles for shape in tile.shapes or ()}
@@ -133,12 +127,27 @@ def gallery(
     return found
 
 
+def _detector_tile(
+    name: str,
+    style: Style,
+    boxes: Sequence[Found] | None,
+    score: float,
+    shapes: Callable[[Sequence[Found]], Sequence[Shape]],
+) -> Tile:
+    """What a detector found in an image. boxes: None where its predictions cannot be read."""
+    if boxes is None:
+        note = "its predictions cannot be read"
+        return Tile(name, style.colour, note=note, marker=style.marker)
+    note = "" if boxes else f"nothing of score {score:.3g} or more"
+    return Tile(name, style.colour, note=note, marker=style.marker, shapes=tuple(shapes(boxes)))
+
+
 def sheet(runs: Sequence[Run], *, quality: int = 75) -> Sheet:
     """SHEET images of the test split with their true boxes, as `detzoo check out=` shows them."""
     dataset = _dataset(runs, [])
     classes = class_names(dataset)
     names = list(dict.fromkeys(classes.values()))
-    drawn = drawable(names)
+    drawn = drawable_names(names)
     looks = {
         key: (drawn[name], COLOURS[place % len(COLOURS)])
         for place, (key, name) in enumerate(classes.items())
@@ -186,7 +195,7 @@ def _picture(
     return image, (grown[0] / size[0], grown[1] / size[1])
 
 
-def nothing_to_show(runs: Sequence[Run]) -> bool:
+def has_no_images(runs: Sequence[Run]) -> bool:
     """Whether no run of a table keeps an image, and no folder was named that has them."""
     dataset = _dataset(runs, [])
     return bool(dataset) and showable(dataset) == set()
@@ -211,7 +220,7 @@ def _dataset(runs: Sequence[Run], notes: list[str]) -> dict[str, Any]:
 def _truth(dataset: Mapping[str, Any], record: Mapping[str, Any]) -> list[Found]:
     return [
         Found(box, annotation.get("category_id"), None, bool(annotation.get("iscrowd")))
-        for annotation in listed(dataset, "annotations")
+        for annotation in get_list(dataset, "annotations")
         if isinstance(annotation, dict)
         and annotation.get("image_id") == record.get("id")
         and (box := _xyxy(annotation))
@@ -261,7 +270,7 @@ def class_names(dataset: Mapping[str, Any]) -> dict[Any, str]:
     """category id -> name. The page's reader has fonts of its own."""
     return {
         category["id"]: shorten(clean(category.get("name"), 200), 40)
-        for category in listed(dataset, "categories")
+        for category in get_list(dataset, "categories")
         if isinstance(category, dict) and isinstance(category.get("id"), int | str)
     }
 

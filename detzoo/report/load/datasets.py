@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from detzoo.report.load.runs import Run, clean, dig, number, read, shorten
+from detzoo.report.load.files import read
+from detzoo.report.load.runs import Run
+from detzoo.report.load.values import clean, dig, number, shorten
 
 SPLITS = ("train", "val", "test")
 NUMBERS = ("images", "without_boxes", "boxes", "crowd", "small", "medium", "large", "groups")
@@ -43,13 +45,13 @@ class Data:
 
     def sentence(self) -> str:
         """The data in one line."""
-        told = [
+        counts = [
             f"{split} {of['images']:,} images ({of['boxes']:,} boxes"
             + (f", {of['groups']:,} groups)" if of.get("groups") else ")")
             for split, of in self.splits.items()
         ]
         number_of = f"{len(self.classes)} class{'es' * (len(self.classes) != 1)}"
-        return f"{self.name}: {number_of}; {', '.join(told)}."
+        return f"{self.name}: {number_of}; {', '.join(counts)}."
 
 
 def data_of(runs: Sequence[Run]) -> Data | None:

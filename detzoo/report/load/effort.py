@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from detzoo.report.load.runs import Run, dig, number, read
+from detzoo.report.load.files import read
+from detzoo.report.load.runs import Run
+from detzoo.report.load.values import dig, number
 
 
 class Effort(NamedTuple):

@@ -14,10 +14,11 @@ from typing import Any
 
 from detzoo.files import read_json
 from detzoo.metrics import bootstrap, coco
-from detzoo.report.load.protocols import Group, show
+from detzoo.report.load.protocols import Group, format_value
 from detzoo.report.load.results import read_results
-from detzoo.report.load.runs import Run, clean, dig, number
+from detzoo.report.load.runs import Run
 from detzoo.report.load.stated import stated_latency
+from detzoo.report.load.values import clean, dig, number
 
 OF_IMAGES = ("dataset_hash", "split")
 
@@ -28,10 +29,10 @@ def ground_truth(runs: Sequence[Run]) -> tuple[dict[str, Any], str | None]:
     for run in runs:
         if run.external:
             continue
-        value, said = run.dataset()
+        value, reason = run.dataset()
         hash_ = dig(run.metrics, "fingerprint", "dataset_hash")
         if not isinstance(value, dict) or not isinstance(value.get("images"), list):
-            problem = problem or said or f"{run.path.name} has no dataset.json with images"
+            problem = problem or reason or f"{run.path.name} has no dataset.json with images"
         elif hash_ is not None and value.get("hash", hash_) != hash_:
             problem = f"{run.path.name}: dataset.json is not of the images that were scored"
         else:
@@ -47,7 +48,7 @@ def most_detections(runs: Sequence[Run]) -> int:
     return 100
 
 
-def joined(
+def join_results(
     tables: Sequence[Group], results: Mapping[str, str | Path], *, n: int = 1000
 ) -> list[Group]:
     """The tables with a row for each of `results` (name -> file) in every one of them.
@@ -62,7 +63,9 @@ def joined(
             f"{', '.join(results)}: no run was scored, so there is no ground truth to score "
             "result files with"
         )
-    found = {show([table.fields.get(f"accuracy.{key}") for key in OF_IMAGES]) for table in tables}
+    found = {
+        format_value([table.fields.get(f"accuracy.{key}") for key in OF_IMAGES]) for table in tables
+    }
     if len(found) > 1:
         raise ValueError(
             f"{', '.join(results)}: the runs were scored on different images "
@@ -95,8 +98,8 @@ def score(
         metrics = coco.evaluate(truth, results, max_dets=max_dets)
         metrics |= bootstrap.uncertainty(truth, results, n=n, max_dets=max_dets)
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        said = clean(error, 600).replace(f"{file}: ", "")
-        raise ValueError(f"{name}={file}: {said}") from None
+        reason = clean(error, 600).replace(f"{file}: ", "")
+        raise ValueError(f"{name}={file}: {reason}") from None
     fingerprint = dig(runs[0].metrics, "fingerprint") or {}
     same = (*OF_IMAGES, "max_dets")
     metrics["fingerprint"] = {key: fingerprint[key] for key in same if key in fingerprint}

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from detzoo.report.load.effort import budget_of, defaults_of, effort_of, minutes_of
-from detzoo.report.load.runs import Run, clean, dig
+from detzoo.report.load.runs import Run
+from detzoo.report.load.values import clean, dig
 
 # The field in metrics.json's fingerprint -> how the page calls it.
 ACCURACY = {
@@ -131,7 +132,7 @@ def title(field: str) -> str:
     return (ACCURACY if part == "accuracy" else SPEED)[key]
 
 
-def groups(runs: Sequence[Run], *, across_starts: bool = False) -> list[Group]:
+def group_runs(runs: Sequence[Run], *, across_starts: bool = False) -> list[Group]:
     """The ranked runs by protocol, the largest table first (and in the order given for equals).
 
     across_starts: runs that start from different weights share a table.
@@ -156,7 +157,7 @@ def groups(runs: Sequence[Run], *, across_starts: bool = False) -> list[Group]:
     return sorted(tables, key=lambda group: -len(group.runs))
 
 
-def speed_groups(runs: Sequence[Run]) -> list[Group]:
+def group_timed_runs(runs: Sequence[Run]) -> list[Group]:
     """The timed runs, scored or not, by how and in which session they were timed."""
     timed = [run for run in runs if run.speed]
     together = _by(lambda run: [speed_fingerprint(run), run.speed.get("session")], timed)
@@ -180,11 +181,13 @@ def _canonical(value: Any) -> str:
 def differences(tables: Sequence[Group]) -> dict[str, list[str]]:
     """The fields that differ between tables -> their value in each, as text."""
     fields = dict.fromkeys(field for table in tables for field in table.fields)
-    told = {field: [show(table.fields.get(field)) for table in tables] for field in fields}
-    return {field: values for field, values in told.items() if len(set(values)) > 1}
+    values = {
+        field: [format_value(table.fields.get(field)) for table in tables] for field in fields
+    }
+    return {field: texts for field, texts in values.items() if len(set(texts)) > 1}
 
 
-def show(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A fingerprint's value for people; a hash is told by its first 12 digits."""
     if value is None:
         return "not recorded"
@@ -196,14 +199,16 @@ def show(value: Any) -> str:
         return f"{value:,}" if abs(value) < 1e18 else str(value)
     if isinstance(value, dict):
         parts = [
-            show(v) if k in ("kind", "name") else f"{clean(k, 60).replace('_', ' ')} {show(v)}"
+            format_value(v)
+            if k in ("kind", "name")
+            else f"{clean(k, 60).replace('_', ' ')} {format_value(v)}"
             for k, v in value.items()
             if k != "_target_"
         ]
         return ", ".join(parts)
     if isinstance(value, list):
         numbers = all(isinstance(item, int | float) for item in value)
-        return (" x " if numbers else ", ").join(map(show, value))
+        return (" x " if numbers else ", ").join(map(format_value, value))
     text = clean(value, 200)
     hexadecimal = len(text) > 16 and all(
         c in "0123456789abcdef" for c in text.removeprefix("sha256:")
@@ -211,7 +216,7 @@ def show(value: Any) -> str:
     return text.removeprefix("sha256:")[:12] if hexadecimal else text
 
 
-def names(runs: Sequence[Run]) -> dict[Run, str]:
+def name_detectors(runs: Sequence[Run]) -> dict[Run, str]:
     """run -> the detector's name: its label, and what tells apart those that share one.
 
     Runs that differ in their seed alone get the same name; two detectors never do.
@@ -231,18 +236,18 @@ def names(runs: Sequence[Run]) -> dict[Run, str]:
         if not differing:
             found[run] = run.label
         elif len(differing) <= 2:
-            told = (
+            values = (
                 f"{key.rpartition('.')[2]}={own.get(key, OF_OLD.get(key, 'n/a'))}"
                 for key in differing
             )
-            found[run] = f"{run.label} ({', '.join(told)})"
+            found[run] = f"{run.label} ({', '.join(values)})"
         else:
             digest = hashlib.sha256(_canonical(own).encode()).hexdigest()[:6]
             found[run] = f"{run.label} ({digest})"
     return found
 
 
-def titled(run: Run, name: str) -> str:
+def title_of(run: Run, name: str) -> str:
     """A run for a list of those left out, with one hash: its directory's."""
     base = re.sub(r" \([0-9a-f]{6}\)$", "", name)
     place = "" if run.path.name in base else f" ({run.path.name})"

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from detzoo.metrics import conventions
-from detzoo.report.load.runs import clean
+from detzoo.report.load.values import clean
 
 FILE_KEYS = (
     *("file_name", "filename", "image_name", "image_path", "file_path", "image", "path", "file"),
@@ -39,17 +39,17 @@ def join_images(rows: Sequence[Result], truth: Mapping[str, Any]) -> tuple[list[
     ids = [row.get("image_id", row.get("image")) for row in rows]
     for index, id in enumerate(ids):
         if not isinstance(id, int | str) or isinstance(id, bool):
-            raise ValueError(f"result {index}: image_id is {shown(id)}; it names no image")
+            raise ValueError(f"result {index}: image_id is {show(id)}; it names no image")
     known = {image["id"] for image in truth["images"]}
-    as_ids = [whole(id) for id in ids]
+    as_ids = [to_whole_number(id) for id in ids]
     by_id = as_ids if all(id in known for id in as_ids) else None
     by_stem = _by_stem(ids, truth)
     if by_id is None and by_stem is None:
         index = next(i for i, id in enumerate(as_ids) if id not in known)
         raise ValueError(
-            f"result {index}: image_id {shown(ids[index])} is not among the images, nor the stem "
-            f"of a file's name ({some(image['file_name'] for image in truth['images'])})"
-            f"{counting(as_ids, known)}"
+            f"result {index}: image_id {show(ids[index])} is not among the images, nor the stem "
+            f"of a file's name ({list_some(image['file_name'] for image in truth['images'])})"
+            f"{positions_hint(as_ids, known)}"
         )
     if by_stem is None or by_id == by_stem:
         return by_id, ["joined by image_id"]
@@ -60,17 +60,17 @@ def join_images(rows: Sequence[Result], truth: Mapping[str, Any]) -> tuple[list[
         max(conventions.box_fits(truth, _placed(rows, images)), key=lambda fit: fit.hits)
         for images in (by_id, by_stem)
     ]
-    told = (
+    counts = (
         f"as an id of the ground truth {fits[0].hits} of {fits[0].of} boxes lie on an object, as "
         f"the stem of the file's name {fits[1].hits}"
     )
     if fits[1].beats(fits[0]):
-        return by_stem, [f"joined by image_id as the stem of the file's name ({told})"]
+        return by_stem, [f"joined by image_id as the stem of the file's name ({counts})"]
     if fits[0].beats(fits[1]):
-        return by_id, [f"joined by image_id as an id of the ground truth ({told})"]
+        return by_id, [f"joined by image_id as an id of the ground truth ({counts})"]
     raise ValueError(
         f"image_id may be an id of the ground truth or the stem of a file's name, which are other "
-        f"images here ({told}); write a file_name into each result"
+        f"images here ({counts}); write a file_name into each result"
     )
 
 
@@ -91,13 +91,12 @@ def _by_name(
                 _check_splits(names, [records[id] for id in found])
                 return found, [f"joined by {how}{_other_numbers(rows, names, found, records)}"]
             first = max(first, found.index(None))
-    unknown = (
-        f"file name {shown(names[first])} is not among the images that the runs were scored on"
-    )
+    name = show(names[first])
+    unknown = f"file name {name} is not among the images that the runs were scored on"
     base = Counter(_parts(name)[0] for name in records.values())
     if base[_parts(names[first])[0]] > 1:
-        unknown = f"file name {shown(names[first])} could be several images: it needs its folder"
-    raise ValueError(f"result {first}: {unknown} ({some(records.values())})")
+        unknown = f"file name {show(names[first])} could be several images: it needs its folder"
+    raise ValueError(f"result {first}: {unknown} ({list_some(records.values())})")
 
 
 def _other_numbers(
@@ -114,7 +113,7 @@ def _other_numbers(
         before = first_of.setdefault(image, index)
         if image_of.setdefault(id, image) != image or rows[before].get("image_id") != id:
             raise ValueError(
-                f"result {index}: image_id {shown(id)} and file name {shown(names[index])} "
+                f"result {index}: image_id {show(id)} and file name {show(names[index])} "
                 "contradict one another: elsewhere in the file they stand for other images"
             )
     other = sum(id != image for id, image in image_of.items())
@@ -134,8 +133,8 @@ def _check_splits(names: Sequence[str], records: Sequence[str]) -> None:
         theirs, ours = split(name), split(record)
         if theirs and ours and theirs != ours:
             raise ValueError(
-                f"its file names are of the {theirs} split ({shown(name)}); the runs were "
-                f"scored on {ours} ({shown(record)})"
+                f"its file names are of the {theirs} split ({show(name)}); the runs were "
+                f"scored on {ours} ({show(record)})"
             )
 
 
@@ -144,16 +143,16 @@ def _by_stem(ids: Sequence[Any], truth: Mapping[str, Any]) -> list[int] | None:
     stems: dict[Any, int] = {}
     for image in truth["images"]:
         stem = _stem(_parts(str(image.get("file_name")))[0])
-        for key in {whole(stem), stem}:
+        for key in {to_whole_number(stem), stem}:
             if key in stems:
                 return None
             stems[key] = image["id"]
     keys = [_stem(_parts(id)[0]) if isinstance(id, str) and id else id for id in ids]
-    found = [stems.get(key, stems.get(whole(key))) for key in keys]
+    found = [stems.get(key, stems.get(to_whole_number(key))) for key in keys]
     return None if None in found else found
 
 
-def whole(value: Any) -> Any:
+def to_whole_number(value: Any) -> Any:
     """The whole number that text spells, anything else as it is."""
     return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
 
@@ -191,21 +190,21 @@ def check_numbers(rows: Sequence[Result]) -> None:
     """ValueError unless every bbox is four finite numbers with sides >= 0, and score is finite."""
     for index, row in enumerate(rows):
         box, score = row.get("bbox"), row.get("score")
-        told = f"result {index}: bbox {shown(box)}"
+        where = f"result {index}: bbox {show(box)}"
         if not isinstance(box, list) or len(box) != 4:
-            raise ValueError(f"{told}: it must be four finite numbers x, y, w, h")
+            raise ValueError(f"{where}: it must be four finite numbers x, y, w, h")
         if any(isinstance(side, str) for side in box):
-            raise ValueError(f"{told} holds text; it must be four finite numbers x, y, w, h")
+            raise ValueError(f"{where} holds text; it must be four finite numbers x, y, w, h")
         if not all(is_number(side) and math.isfinite(side) for side in box):
-            raise ValueError(f"{told}: it must be four finite numbers x, y, w, h")
+            raise ValueError(f"{where}: it must be four finite numbers x, y, w, h")
         if box[2] < 0 or box[3] < 0:
             raise ValueError(
-                f"{told} has a negative width or height; COCO results hold {conventions.COCO}"
+                f"{where} has a negative width or height; COCO results hold {conventions.COCO}"
             )
         if isinstance(score, str):
-            raise ValueError(f"result {index}: score {shown(score)} is text, not a number")
+            raise ValueError(f"result {index}: score {show(score)} is text, not a number")
         if not is_number(score) or not math.isfinite(score):
-            raise ValueError(f"result {index}: score is {shown(score)}; it must be a finite number")
+            raise ValueError(f"result {index}: score is {show(score)}; it must be a finite number")
 
 
 def text_of(row: Result, keys: Sequence[str]) -> str | None:
@@ -216,17 +215,17 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def shown(value: Any) -> str:
+def show(value: Any) -> str:
     return clean(repr(value), 100)
 
 
-def some(items: Any, most: int = 5) -> str:
+def list_some(items: Any, most: int = 5) -> str:
     items = [clean(item, 60) for item in items]
     more = f" and {len(items) - most} more" if len(items) > most else ""
     return ", ".join(items[:most]) + more
 
 
-def counting(ids: Sequence[Any], known: Collection[int]) -> str:
+def positions_hint(ids: Sequence[Any], known: Collection[int]) -> str:
     """A hint where unknown ids are places in a list of as many as are known."""
     places, first = {id for id in ids if isinstance(id, int)}, min(known)
     for start in (0, 1):

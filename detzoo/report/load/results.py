@@ -18,15 +18,15 @@ from detzoo.report.load.result_images import (
     FILE_KEYS,
     Result,
     check_numbers,
-    counting,
     is_number,
     join_images,
-    shown,
-    some,
+    list_some,
+    positions_hint,
+    show,
     text_of,
-    whole,
+    to_whole_number,
 )
-from detzoo.report.load.runs import clean
+from detzoo.report.load.values import clean
 
 CLASS_KEYS = ("category_name", "class_name", "category", "class", "label", "label_name")
 LISTS = ("annotations", "predictions", "results", "detections")
@@ -138,7 +138,8 @@ def _join_classes(rows: Sequence[Result], truth: Mapping[str, Any]) -> tuple[lis
     if None in found:
         index = found.index(None)
         raise ValueError(
-            f"result {index}: class {shown(names[index])} is not among the classes ({some(ids)})"
+            f"result {index}: class {show(names[index])} is not among the classes "
+            f"({list_some(ids)})"
         )
     written = [row.get("category_id") for row in rows]
     pairs = {(id, label) for id, label in zip(written, found, strict=True) if isinstance(id, int)}
@@ -154,7 +155,7 @@ def _join_classes(rows: Sequence[Result], truth: Mapping[str, Any]) -> tuple[lis
 
 def _class_text(row: Result) -> str | None:
     id = row.get("category_id")
-    return id if isinstance(id, str) and not isinstance(whole(id), int) else None
+    return id if isinstance(id, str) and not isinstance(to_whole_number(id), int) else None
 
 
 def _by_spelling(names: Sequence[str], ids: Mapping[str, Any]) -> list[Any]:
@@ -176,14 +177,15 @@ def _class_ids(rows: Sequence[Result], truth: Mapping[str, Any]) -> list[Any]:
     for index, id in enumerate(ids):
         if isinstance(id, str):
             raise ValueError(
-                f"result {index}: category_id {shown(id)} is text; it must be a number, or the "
-                f"name of a class ({some(known.values())})"
+                f"result {index}: category_id {show(id)} is text; it must be a number, or the "
+                f"name of a class ({list_some(known.values())})"
             )
         if not isinstance(id, int) or isinstance(id, bool) or id not in known:
-            pairs = some(f"{id} {name}" for id, name in sorted(known.items()))
+            pairs = list_some(f"{id} {name}" for id, name in sorted(known.items()))
             raise ValueError(
-                f"result {index}: category_id {shown(id)} is not among the categories "
-                f"({pairs}){counting(ids, known)}; a category_name in each result would do as well"
+                f"result {index}: category_id {show(id)} is not among the categories "
+                f"({pairs}){positions_hint(ids, known)}; "
+                "a category_name in each result would do as well"
             )
     return ids
 
@@ -193,15 +195,15 @@ def _check_classes(found: Sequence[Result], truth: Mapping[str, Any]) -> list[st
     of classes: next to nothing lies on its class as written (of a detector that gives everything
     one class, what is of that class does)."""
     written, others = conventions.class_fits(truth, found)
-    pairs = some(f"{category['id']} {category['name']}" for category in truth["categories"])
+    pairs = list_some(f"{category['id']} {category['name']}" for category in truth["categories"])
     for fit in (fit for fit in others if fit.beats(written)):
-        told = (
+        problem = (
             f"category_id looks like {fit.name}: read so, {fit.hits} of {fit.of} boxes lie on an "
             f"object of their class, as ids of the categories ({pairs}) {written.hits}"
         )
         if fit.hits >= 10 * written.hits:
-            raise ValueError(f"{told}; write these ids, or a category_name into each result")
-        return [told]
+            raise ValueError(f"{problem}; write these ids, or a category_name into each result")
+        return [problem]
     return []
 
 

@@ -6,17 +6,15 @@ NaN here. Values of unexpected type or range count as absent, never as zero.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from detzoo.files import inside, read_json
-from detzoo.plain_yaml import read_yaml
 from detzoo.processes import alive
-from detzoo.text import escaped
+from detzoo.report.load.files import read, read_curve
+from detzoo.report.load.values import clean, dig, number
 
 FILES = ("status.json", "config.yaml", "metrics.json", "speed.json", "environment.json")
 # What a run's two fingerprints must agree in for its AP and its milliseconds to be of one object
@@ -24,57 +22,11 @@ OBJECT = (
     *("weights_hash", "dataset_hash", "split", "resize", "score_threshold", "max_dets"),
     *("precision", "channels_last", "compile", "device", "runtime"),
 )
-CURVE = ("images_seen", "seconds", "AP", "AP50")
 # Milliseconds of fewer passes, or of a machine of which others took more, say nothing
 LEAST_PASSES = 10
 BUSY = 0.2  # of all processors, taken by others
 OF_TIME = ("stages", "end_to_end", "overhead", "against", "throughput", "energy", "inner")
 OF_TIME += ("samples",)
-NAN = float("nan")
-
-
-def dig(value: Any, *keys: str | int) -> Any:
-    """value[key][key]..., or None as soon as something on the way is not there."""
-    for key in keys:
-        if isinstance(value, dict):
-            value = value.get(key)
-        elif isinstance(value, list) and isinstance(key, int) and key < len(value):
-            value = value[key]
-        else:
-            return None
-    return value
-
-
-def number(value: Any, *keys: str | int) -> float:
-    """The finite number found by `dig`, else NaN (a bool or a string is no number)."""
-    found = dig(value, *keys)
-    if isinstance(found, bool) or not isinstance(found, int | float):
-        return NAN
-    try:
-        return float(found) if math.isfinite(found) else NAN
-    except OverflowError:  # an integer beyond the range of floats
-        return NAN
-
-
-def interval(value: Any, *keys: str | int) -> tuple[float, float]:
-    """The (low, high) found by `dig`, or (NaN, NaN) unless it is two finite numbers in order."""
-    low, high = number(value, *keys, 0), number(value, *keys, 1)
-    return (low, high) if low <= high else (NAN, NAN)
-
-
-def clean(text: Any, limit: int = 4000) -> str:
-    """Text with its control characters escaped (a terminal would obey them), cut to `limit`."""
-    shown = escaped(text, lines=True)
-    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
-
-
-def shorten(name: str, width: int) -> str:
-    """The name on one line, its middle cut out where it is too long."""
-    name = " ".join(clean(name).split())
-    if len(name) <= width:
-        return name
-    tail = (width - 1) // 3
-    return f"{name[: width - 1 - tail]}…{name[-tail:]}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +105,7 @@ class Run:
         return seen if math.isnan(budget) or (may_stop and seen < budget) else budget
 
 
-def apart(metrics: dict[str, Any], speed: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+def differing_fields(metrics: dict[str, Any], speed: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The fields of OBJECT in which what was scored is not what was timed -> (scored, timed).
 
     A field that one of the two records lacks, as those of earlier versions do, tells nothing.
@@ -165,7 +117,7 @@ def apart(metrics: dict[str, Any], speed: dict[str, Any]) -> dict[str, tuple[Any
     return {key: (scored[key], timed[key]) for key in both if scored[key] != timed[key]}
 
 
-def find(paths: Iterable[str | Path]) -> list[Path]:
+def find_runs(paths: Iterable[str | Path]) -> list[Path]:
     """The run directories among `paths` and directly below them, in order, each once.
 
     A path that is no run and holds none is kept: it becomes a row that says so.
@@ -186,7 +138,7 @@ def _is_run(path: Path) -> bool:
 
 def load_all(paths: Iterable[str | Path]) -> list[Run]:
     """Every run of `paths` (run directories or folders of them). ValueError if there is none."""
-    runs = [load(path) for path in find(paths)]
+    runs = [load(path) for path in find_runs(paths)]
     if not runs:
         raise ValueError("no run directory was given; name one, or a directory that holds some")
     return runs
@@ -210,21 +162,21 @@ def load(path: str | Path) -> Run:
             damaged.append(f"{name} holds a {type(value).__name__}, not a mapping")
     status, config, metrics, speed, environment = (parts[name] for name in FILES)
     state = _state(status, path)
-    reasons = _unranked(state, status, metrics)
+    reasons = _unranked_reasons(state, status, metrics)
     notes = []
     if not reasons:
-        notes = [text for text in (_told(state, status),) if text]
+        notes = [text for text in (_describe_status(state, status),) if text]
         if not (path / "speed.json").exists():
             notes.append("not timed: there is no speed.json")
-        notes += _stopped(config, status)
-    if differing := apart(metrics, speed):
-        told = (f"{key.replace('_', ' ')} {a} and {b}" for key, (a, b) in differing.items())
+        notes += _early_stop_note(config, status)
+    if differing := differing_fields(metrics, speed):
+        fields = (f"{key.replace('_', ' ')} {a} and {b}" for key, (a, b) in differing.items())
         notes.append(
-            f"its milliseconds are left out: what was scored and what was timed differ in "
-            f"{clean('; '.join(told), 300)}; detzoo speed makes them one again"
+            f"its milliseconds are left out: the scored and the timed detector differ in "
+            f"{clean('; '.join(fields), 300)}; run detzoo speed again"
         )
         speed = {}
-    speed = trusted(speed)
+    speed = drop_unreliable_speed(speed)
     curve, problem = read_curve(path)
     if problem:
         damaged.append(problem)
@@ -242,7 +194,7 @@ def load(path: str | Path) -> Run:
     )
 
 
-def _stopped(config: dict[str, Any], status: dict[str, Any]) -> list[str]:
+def _early_stop_note(config: dict[str, Any], status: dict[str, Any]) -> list[str]:
     """That `recipe.patience` ended the training before its budget was spent."""
     patience, budget = (number(config, "recipe", key) for key in ("patience", "images_seen"))
     seen = number(status, "images_seen")
@@ -255,7 +207,7 @@ def _stopped(config: dict[str, Any], status: dict[str, Any]) -> list[str]:
     ]
 
 
-def trusted(speed: dict[str, Any]) -> dict[str, Any]:
+def drop_unreliable_speed(speed: dict[str, Any]) -> dict[str, Any]:
     """speed.json without what was timed (n/a then) where that says nothing, and a warning why; what
     does not hang on time, as parameters, stays."""
     passes, others = number(speed, "n"), number(speed, "other_load")
@@ -278,44 +230,6 @@ def trusted(speed: dict[str, Any]) -> dict[str, Any]:
     return kept | {"warnings": [*why, *(before if isinstance(before, list) else [])]}
 
 
-def read(path: Path, name: str) -> tuple[Any, str | None]:
-    """The content of a JSON or YAML file and why it could not be read; (None, None) if absent."""
-    file = path / name
-    try:
-        if not file.exists() and not file.is_symlink():
-            return None, None
-        file = inside(path, name)
-        return (read_yaml if name.endswith(".yaml") else read_json)(file), None
-    except (OSError, ValueError) as error:
-        text = str(error).replace(str(file), name)
-        text = " ".join(clean(text if name in text else f"{name}: {text}", 300).split())
-        return None, f"{name} cannot be read ({text})"
-
-
-def read_curve(path: Path) -> tuple[tuple[dict[str, float], ...], str | None]:
-    """The rows of curve.csv, NaN for what is no number; a half-written last row is left out."""
-    file = path / "curve.csv"
-    try:
-        if not file.exists():
-            return (), None
-        file = inside(path, "curve.csv")
-        with open(file, encoding="utf-8", newline="") as stream:
-            lines = csv.DictReader(stream)
-            if not {"images_seen", "AP"} <= set(lines.fieldnames or ()):
-                return (), "curve.csv has no columns images_seen and AP"
-            rows = [{key: _parse(line.get(key)) for key in CURVE} for line in lines]
-    except (OSError, ValueError, csv.Error) as error:
-        return (), f"curve.csv cannot be read ({clean(error, 300)})"
-    return tuple(row for row in rows if not math.isnan(row["images_seen"] + row["AP"])), None
-
-
-def _parse(text: Any) -> float:
-    try:
-        return number(float(text))
-    except (TypeError, ValueError):
-        return NAN
-
-
 def _state(status: dict[str, Any], path: Path) -> str:
     state = status.get("state")
     if state not in ("done", "running", "failed", "interrupted"):
@@ -325,7 +239,7 @@ def _state(status: dict[str, Any], path: Path) -> str:
     )
 
 
-def _told(state: str, status: dict[str, Any]) -> str:
+def _describe_status(state: str, status: dict[str, Any]) -> str:
     """What status.json says of a run that is not done; its error may have several lines."""
     if state not in ("failed", "interrupted", "running"):
         return ""
@@ -344,14 +258,14 @@ def _told(state: str, status: dict[str, Any]) -> str:
     )
 
 
-def _unranked(state: str, status: dict[str, Any], metrics: dict[str, Any]) -> list[str]:
+def _unranked_reasons(state: str, status: dict[str, Any], metrics: dict[str, Any]) -> list[str]:
     """Why the run may not stand in a table; empty if it may."""
-    told = [text for text in (_told(state, status),) if text]
-    if told and status.get("stage") == "train":
-        stale = "its metrics.json is older than the training that its status tells of"
-        return [*told, stale] if metrics else told
+    status_notes = [text for text in (_describe_status(state, status),) if text]
+    if status_notes and status.get("stage") == "train":
+        stale = "its metrics.json is older than its last training"
+        return [*status_notes, stale] if metrics else status_notes
     if "AP" in metrics and (metrics["AP"] is None or not math.isnan(number(metrics, "AP"))):
         return []
     if metrics:
-        return [*told, "metrics.json gives no AP"]
-    return told or ["it was not evaluated: there is no whole metrics.json"]
+        return [*status_notes, "metrics.json gives no AP"]
+    return status_notes or ["it was not evaluated: there is no whole metrics.json"]

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from detzoo.report.load.runs import clean, number
+from detzoo.report.load.values import clean, number
 
 TIMES = ("p50_ms", "p90_ms", "p99_ms")
 COUNTS = ("batch", "images")

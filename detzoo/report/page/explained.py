@@ -11,9 +11,9 @@ from markupsafe import Markup
 from PIL import Image
 
 from detzoo.report.figures.palette import styles
-from detzoo.report.images.drawing import Box, as_uri, draw, heated
+from detzoo.report.images.drawing import Box, as_uri, draw, overlay_heatmap
 from detzoo.report.images.overlay import dot
-from detzoo.report.load.runs import clean
+from detzoo.report.load.values import clean
 from detzoo.report.page.render import environment, file_text
 
 SIDE, QUALITY = 260, 72  # pixels of a picture's longer side; of its JPEG
@@ -122,7 +122,7 @@ def _cell(
     pictures = []
     for method in methods:
         heat = Image.fromarray(cell.maps[method].astype(np.float32)).resize(small.size)
-        shown = draw(heated(small, np.asarray(heat)), [box], factor=factor, size=5)
+        shown = draw(overlay_heatmap(small, np.asarray(heat)), [box], factor=factor, size=5)
         numbers = [
             f"{name} {value:.2f}"
             for name, value in cell.numbers.get(method, {}).items()

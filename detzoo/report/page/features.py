@@ -10,8 +10,8 @@ from markupsafe import Markup
 from PIL import Image
 
 from detzoo.report.figures.palette import COLOURS
-from detzoo.report.images.drawing import Box, as_uri, draw, heated
-from detzoo.report.load.runs import clean
+from detzoo.report.images.drawing import Box, as_uri, draw, overlay_heatmap
+from detzoo.report.load.values import clean
 from detzoo.report.page.render import environment, file_text
 
 THUMB, PATCH, QUALITY = 56, 96, 70  # pixels of longer sides; of the JPEGs
@@ -126,7 +126,9 @@ def _patch(patch: Patch) -> dict[str, str]:
     small.thumbnail((PATCH, PATCH))
     factor = (small.width / patch.image.width, small.height / patch.image.height)
     heat = Image.fromarray(patch.heat.astype(np.float32)).resize(small.size)
-    shown = draw(heated(small, np.asarray(heat)), [Box(patch.box, "")], factor=factor, size=5)
+    shown = draw(
+        overlay_heatmap(small, np.asarray(heat)), [Box(patch.box, "")], factor=factor, size=5
+    )
     return {
         "patch": _thumb(cut, PATCH),
         "map": as_uri(shown, QUALITY),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from detzoo.report.load.protocols import Group, show, title
-from detzoo.report.load.runs import Run, clean, dig
+from detzoo.report.load.protocols import Group, format_value, title
+from detzoo.report.load.runs import Run
+from detzoo.report.load.values import clean, dig
 
 MACHINE = {
     "cpu": "CPU",
@@ -30,59 +31,65 @@ NOT_RECORDED = "not recorded"
 TIMING = {"images": "timed images", "n": "timed passes", "rounds": "interleaved rounds"}
 
 
-def of_table(group: Group, part: str) -> dict[str, str]:
+def describe_table(group: Group, part: str) -> dict[str, str]:
     """What the table's fingerprint records, for people."""
     pairs = {field: value for field, value in group.fields.items() if field.startswith(part)}
-    found = {title(field): show(value) for field, value in pairs.items() if value is not None}
+    found = {
+        title(field): format_value(value) for field, value in pairs.items() if value is not None
+    }
     return found or {"fingerprint": "not recorded" if pairs else "not timed"}
 
 
-def timing(runs: Sequence[Run]) -> dict[str, str]:
+def describe_timing(runs: Sequence[Run]) -> dict[str, str]:
     """How the clock ran, where every timed run of the table says the same or each what it did."""
-    told: dict[str, dict[str, None]] = {}
+    facts: dict[str, dict[str, None]] = {}
     for run in runs:
         for key, name in TIMING.items():
             if (value := run.speed.get(key)) is not None:
-                told.setdefault(name, {})[show(value)] = None
-    sessions = {show(run.speed.get("session")) for run in runs if run.speed}
+                facts.setdefault(name, {})[format_value(value)] = None
+    sessions = {format_value(run.speed.get("session")) for run in runs if run.speed}
     if len(sessions) > 1:
-        told["timed in"] = {
+        facts["timed in"] = {
             f"{len(sessions)} sessions: rounds of different ones do not interleave": None
         }
-    return {name: " | ".join(values) for name, values in told.items()}
+    return {name: " | ".join(values) for name, values in facts.items()}
 
 
-def rates(runs: Sequence[Run], called: Mapping[Run, str]) -> str:
+def describe_rates(runs: Sequence[Run], called: Mapping[Run, str]) -> str:
     """The learning rate of all that were trained here, or each one's where they differ."""
     trained = [run for run in runs if not run.external]
-    told = dict.fromkeys((called[run], show(dig(run.config, "recipe", "lr"))) for run in trained)
-    different = dict.fromkeys(rate for _, rate in told)
+    facts = dict.fromkeys(
+        (called[run], format_value(dig(run.config, "recipe", "lr"))) for run in trained
+    )
+    different = dict.fromkeys(rate for _, rate in facts)
     if len(different) == 1:
         return next(iter(different))
-    return "; ".join(f"{name}: {rate}" for name, rate in told)
+    return "; ".join(f"{name}: {rate}" for name, rate in facts)
 
 
-def machine(runs: Sequence[Run]) -> dict[str, list[str]]:
+def describe_machine(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Every fact about the machines and versions; several values where the runs differ."""
-    told: dict[str, list[str]] = {}
+    facts: dict[str, list[str]] = {}
     for key, name in MACHINE.items():
         values = dict.fromkeys(_fact(key, run.environment.get(key)) for run in runs)
         if any(value != "not recorded" for value in values):
-            told[name] = list(values)
-    return told
+            facts[name] = list(values)
+    return facts
 
 
 def _fact(key: str, value: object) -> str:
-    return f"{value:.1f}" if key == "memory_gb" and isinstance(value, float) else show(value)
+    return (
+        f"{value:.1f}" if key == "memory_gb" and isinstance(value, float) else format_value(value)
+    )
 
 
 def commands(runs: Sequence[Run]) -> list[str]:
     """What made the runs, each once."""
-    found = dict.fromkeys(made_by(run) for run in runs if not run.external)
+    found = dict.fromkeys(command_of(run) for run in runs if not run.external)
     return [command for command in found if command != NOT_RECORDED]
 
 
-def made_by(run: Run) -> str:
+def command_of(run: Run) -> str:
     """The user's command. Runs of before it was kept have that of the process that bench began."""
     command = run.environment.get("command")
     if not isinstance(command, str) or "multiprocessing" in command or "spawn_main" in command:
@@ -90,22 +97,22 @@ def made_by(run: Run) -> str:
     return clean(command, 2000)
 
 
-def in_one_line(group: Group) -> str:
+def summarise_machine(group: Group) -> str:
     """The machine and how it was used, as far as the table's fingerprint and its runs tell."""
     fields = group.fields
     speed = {key: fields.get(f"speed.{key}") for key in ("cpu", "gpu", "device", "threads")}
     environments = [run.environment for run in group.runs if run.environment]
-    told = {key: value for key in ("cpu", "gpu") if (value := speed[key])}
+    facts = {key: value for key in ("cpu", "gpu") if (value := speed[key])}
     for key in ("cpu", "gpu", "device", "threads"):
-        values = {show(e[key]) for e in environments if e.get(key) is not None}
+        values = {format_value(e[key]) for e in environments if e.get(key) is not None}
         if not speed[key] and len(values) == 1:
-            told[key] = values.pop()
+            facts[key] = values.pop()
         elif speed[key]:
-            told[key] = show(speed[key])
-    processor = told.get("gpu") if str(told.get("device", "")).startswith("cuda") else None
-    parts = [processor or told.get("cpu") or told.get("device") or ""]
-    if "threads" in told:
-        parts.append(f"{told['threads']} thread{'s' * (told['threads'] != '1')}")
+            facts[key] = format_value(speed[key])
+    processor = facts.get("gpu") if str(facts.get("device", "")).startswith("cuda") else None
+    parts = [processor or facts.get("cpu") or facts.get("device") or ""]
+    if "threads" in facts:
+        parts.append(f"{facts['threads']} thread{'s' * (facts['threads'] != '1')}")
     if precision := fields.get("accuracy.precision"):
-        parts.append(show(precision))
+        parts.append(format_value(precision))
     return ", ".join(part for part in parts if part)

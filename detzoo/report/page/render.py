@@ -20,8 +20,8 @@ from detzoo.report.analysis.rows import (
     DEPLOYED,
     NUMBERS,
     PRECISELY,
+    missing_thresholds,
     pair_rows,
-    why_no_threshold,
 )
 from detzoo.report.analysis.summary import Sentence
 from detzoo.report.book import Table
@@ -31,10 +31,11 @@ from detzoo.report.images.overlay import dot, overlay
 from detzoo.report.images.side_by_side import COUNT, SHOWN, THRESHOLD, Gallery, Sheet
 from detzoo.report.load.datasets import class_rows
 from detzoo.report.load.protocols import Group, title
-from detzoo.report.load.runs import Run, clean
+from detzoo.report.load.runs import Run
+from detzoo.report.load.values import clean
 from detzoo.report.page import protocol
-from detzoo.report.page.rows import beyond_row, board_row, deployed_row, left_out_row, run_row
-from detzoo.report.tables.leaderboard import LEAST, columns, noise
+from detzoo.report.page.rows import board_row, deployment_row, detail_row, left_out_row, run_row
+from detzoo.report.tables.leaderboard import LEAST, columns, is_noise
 from detzoo.report.tables.notes import notes
 
 # What `Sentence.about` leads the page, and how the page calls the rest
@@ -44,12 +45,12 @@ TITLES = {"caution": "beware", "classes": "fails at"}
 
 @dataclass(frozen=True)
 class Galleries:
-    """even: images evenly spaced; disputed: those on which detectors disagree; closer: misses and
-    false alarms, a strip for each detector; sheet: the data alone."""
+    """even: images evenly spaced; disputed: those on which detectors disagree; close_ups: misses
+    and false alarms, a strip for each detector; sheet: the data alone."""
 
     even: Gallery = field(default_factory=Gallery)
     disputed: Gallery = field(default_factory=Gallery)
-    closer: Gallery = field(default_factory=Gallery)
+    close_ups: Gallery = field(default_factory=Gallery)
     sheet: Sheet = field(default_factory=Sheet)
 
 
@@ -112,7 +113,7 @@ def render(
         differences={title(field): values for field, values in differences.items()},
         left_out=[left_out_row(run, called[run]) for run in runs if not run.ranked],
         all_runs=[run_row(run, called[run], out) for run in runs],
-        machine=protocol.machine([run for run in runs if run.environment]),
+        machine=protocol.describe_machine([run for run in runs if run.environment]),
         commands=protocol.commands(runs),
         style=Markup(file_text("page.css")),
         script=Markup(script),
@@ -165,9 +166,9 @@ def _contents(sections: Sequence[Section], images: bool) -> list[tuple[str, str]
         for section in sections:
             found += [("data", "Data")] * (section.table.data is not None)
             found += [("figures", "Figures")] * any(not d.folded for d in section.drawings)
-            more = isinstance(section.table.analysis, Analysis) and section.table.analysis.of
+            more = isinstance(section.table.analysis, Analysis) and section.table.analysis.details
             found += [("beyond", "Beyond AP")] * bool(more)
-            found += [("images", "Side by side")] * (images and not noise(section.frame))
+            found += [("images", "Side by side")] * (images and not is_noise(section.frame))
             found.append(("protocol", "Protocol"))
     return [*found, ("failed", "Failed"), ("machine", "Machine"), ("again", "Make it again")]
 
@@ -175,14 +176,36 @@ def _contents(sections: Sequence[Section], images: bool) -> list[tuple[str, str]
 def _section(
     section: Section, styles: Mapping[str, Style], called: Mapping[Run, str]
 ) -> dict[str, object]:
+    """The template's values for one table."""
+    data = section.table.data
+    return {
+        "index": section.index,
+        "answer": section.answer,
+        "lead": [_bold(s) for s in section.table.summary if s.about in LEAD],
+        "noise": is_noise(section.frame),
+        "least": LEAST,
+        "facts": _facts(section),
+        "data": data,
+        "class_rows": class_rows(data) if data else [],
+        "figures": [_figure(d) for d in section.drawings if not d.folded],
+        "folded": [_figure(d) for d in section.drawings if d.folded],
+        "galleries": section.galleries,
+        "many": len(section.table.by_name) > SHOWN,
+        "notes": notes(section.group.runs, called),
+        **_board(section, styles),
+        **_tests(section.table.analysis, styles),
+        **_protocol(section.group, called),
+    }
+
+
+def _board(section: Section, styles: Mapping[str, Style]) -> dict[str, object]:
+    """The leaderboard: its heads, and a body for each detector with its seeds."""
     means = set(section.frame.loc[section.frame["kind"] == "mean", "detector"])
-    rows = [
-        board_row(row, styles, columns(section.frame), means) for _, row in section.frame.iterrows()
-    ]
+    shown = columns(section.frame)
+    rows = [board_row(row, styles, shown, means) for _, row in section.frame.iterrows()]
     bodies: list[list[dict[str, object]]] = []
     for row in rows:  # a detector's seeds follow it
         bodies[-1].append(row) if row["kind"] == "seed" else bodies.append([row])
-    data = section.table.data
     heads = [
         {
             "title": column.title,
@@ -190,65 +213,61 @@ def _section(
             "main": column.main,
             "first": "descending" if column.higher_is_better else "ascending",
         }
-        for column in columns(section.frame)
+        for column in shown
     ]
-    analysis = section.table.analysis
-    details = {} if isinstance(analysis, str) else analysis.of
-    group = section.group
     n = section.frame["images"].dropna()
-    methods = dict.fromkeys(
-        clean(m, 200) for run in group.runs if (m := run.metrics.get("interval_method"))
-    )
     return {
-        "index": section.index,
-        "answer": section.answer,
-        "lead": [_bold(s) for s in section.table.summary if s.about in LEAD],
-        "noise": noise(section.frame),
-        "least": LEAST,
-        "facts": _facts(section),
-        "data": data,
-        "class_rows": class_rows(data) if data else [],
         "heads": heads,
         "bodies": bodies,
         "means": means,
         "single": any(row["detector"] not in means for row in rows),
         "n": f"{int(n.iloc[0]):,}" if len(n) else "n/a",
-        "methods": list(methods),
-        "figures": [_figure(d) for d in section.drawings if not d.folded],
-        "folded": [_figure(d) for d in section.drawings if d.folded],
-        "galleries": section.galleries,
-        "many": len(section.table.by_name) > SHOWN,
+    }
+
+
+def _tests(analysis: Analysis | str, styles: Mapping[str, Style]) -> dict[str, object]:
+    """Paired tests and what else the predictions give; why there is none of it, as a text."""
+    known = None if isinstance(analysis, str) else analysis
+    details = known.details if known else {}
+    return {
         "untested": analysis if isinstance(analysis, str) else "",
-        "method": "" if isinstance(analysis, str) else analysis.method,
-        "dropped": [] if isinstance(analysis, str) else analysis.notes,
-        "pairs": [] if isinstance(analysis, str) else pair_rows(analysis.pairs),
+        "method": known.method if known else "",
+        "dropped": known.notes if known else [],
+        "pairs": pair_rows(known.pairs) if known else [],
         "numbers": NUMBERS,
-        "beyond": [beyond_row(name, detail, styles) for name, detail in details.items()],
+        "details": [detail_row(name, detail, styles) for name, detail in details.items()],
         "deploy_spans": [("at the best F1", len(DEPLOYED)), ("at precision 0.9", len(PRECISELY))],
         "deploy_heads": [*DEPLOYED, *PRECISELY],
         "deployed": [
-            deployed_row(name, detail, styles)
+            deployment_row(name, detail, styles)
             for name, detail in details.items()
             if detail.point.threshold is not None
         ],
         "no_threshold": {
-            reason: ", ".join(who) for reason, who in why_no_threshold(details).items()
+            reason: ", ".join(who) for reason, who in missing_thresholds(details).items()
         },
         "fallback": SCORE,
-        "notes": notes(group.runs, called),
-        "accuracy": protocol.of_table(group, "accuracy"),
-        "speed": protocol.of_table(group, "speed"),
-        "backends": list(
-            dict.fromkeys(clean(b, 60) for r in group.runs if (b := r.metrics.get("backend")))
-        ),
-        "rates": protocol.rates(group.runs, called),
-        "timing": protocol.timing(group.runs),
+    }
+
+
+def _protocol(group: Group, called: Mapping[Run, str]) -> dict[str, object]:
+    """How the table's numbers were made."""
+    metrics = [run.metrics for run in group.runs]
+    methods = (clean(text, 200) for m in metrics if (text := m.get("interval_method")))
+    backends = (clean(text, 60) for m in metrics if (text := m.get("backend")))
+    return {
+        "methods": list(dict.fromkeys(methods)),
+        "accuracy": protocol.describe_table(group, "accuracy"),
+        "speed": protocol.describe_table(group, "speed"),
+        "backends": list(dict.fromkeys(backends)),
+        "rates": protocol.describe_rates(group.runs, called),
+        "timing": protocol.describe_timing(group.runs),
     }
 
 
 def _figure(drawing: Drawing) -> dict[str, object]:
-    told = {key: getattr(drawing, key) for key in ("name", "title", "caption")}
-    return told | {"inline": Markup(drawing.inline)}
+    fields = {key: getattr(drawing, key) for key in ("name", "title", "caption")}
+    return fields | {"inline": Markup(drawing.inline)}
 
 
 def _bold(sentence: Sentence) -> Markup:
@@ -269,6 +288,6 @@ def _facts(section: Section) -> dict[str, list[object]]:
             facts.setdefault(TITLES[sentence.about], []).append(_bold(sentence))
     if section.table.data:
         facts["data"] = [section.table.data.sentence()]
-    if on := protocol.in_one_line(section.group):
+    if on := protocol.summarise_machine(section.group):
         facts["measured on"] = [on]
     return facts

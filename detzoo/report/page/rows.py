@@ -10,12 +10,13 @@ from urllib.parse import quote
 import pandas as pd
 
 from detzoo.report.analysis.detectors import Detail
-from detzoo.report.analysis.rows import NUMBERS, deploy_row
+from detzoo.report.analysis.rows import NUMBERS, deployment_values
 from detzoo.report.figures.palette import Style
 from detzoo.report.images.overlay import dot
-from detzoo.report.load.runs import Run, clean, shorten
+from detzoo.report.load.runs import Run
+from detzoo.report.load.values import clean, shorten
 from detzoo.report.page import protocol
-from detzoo.report.tables.leaderboard import Column, cell, limits, seed_text
+from detzoo.report.tables.leaderboard import Column, format_cell, format_limits, seed_text
 
 
 def run_row(run: Run, name: str, out: Path) -> dict[str, str]:
@@ -28,7 +29,7 @@ def run_row(run: Run, name: str, out: Path) -> dict[str, str]:
         "run": clean(run.path.name, 200),
         "link": _link(folder, out),
         "predictions": _link(results, out) if results.is_file() else "",
-        "command": protocol.made_by(run),
+        "command": protocol.command_of(run),
     }
 
 
@@ -40,12 +41,12 @@ def _link(path: Path, out: Path) -> str:
         return ""
 
 
-def beyond_row(name: str, detail: Detail, styles: Mapping[str, Style]) -> dict[str, object]:
+def detail_row(name: str, detail: Detail, styles: Mapping[str, Style]) -> dict[str, object]:
     return _detail_row(name, [(number.value(detail), None) for number in NUMBERS], styles)
 
 
-def deployed_row(name: str, detail: Detail, styles: Mapping[str, Style]) -> dict[str, object]:
-    return _detail_row(name, deploy_row(detail), styles)
+def deployment_row(name: str, detail: Detail, styles: Mapping[str, Style]) -> dict[str, object]:
+    return _detail_row(name, deployment_values(detail), styles)
 
 
 def _detail_row(
@@ -76,8 +77,8 @@ def board_row(
     for column in shown:
         cells.append(
             {
-                "text": cell(column, row),
-                "limits": limits(column, row),
+                "text": format_cell(column, row),
+                "limits": format_limits(column, row),
                 "main": column.main,
                 "value": _value(column, row),
             }

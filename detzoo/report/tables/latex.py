@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from detzoo.report.load.runs import clean
-from detzoo.report.tables.leaderboard import Column, cell, columns, limits, seed_text
+from detzoo.report.load.values import clean
+from detzoo.report.tables.leaderboard import Column, columns, format_cell, format_limits, seed_text
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -24,7 +24,7 @@ _SPECIAL = {
 }
 
 
-def escaped(text: str) -> str:
+def escape(text: str) -> str:
     """Text that LaTeX prints as it is, on one line."""
     return "".join(_SPECIAL.get(c, c) for c in " ".join(clean(text).split()))
 
@@ -50,17 +50,17 @@ def _tabular(frame: pd.DataFrame, shown: Sequence[Column]) -> str:
     lines = [
         rf"\begin{{tabular}}{{lll{'r' * len(shown)}}}",
         r"\hline",
-        _row([escaped(head) for head in heads]),
+        _row([escape(head) for head in heads]),
         r"\hline",
     ]
     for _, row in frame.iterrows():
-        cells = [escaped(t) for t in (str(row["detector"]), seed_text(row), str(row["start"]))]
+        cells = [escape(t) for t in (str(row["detector"]), seed_text(row), str(row["start"]))]
         for column in shown:
-            text = escaped(cell(column, row))
+            text = escape(format_cell(column, row))
             if column.kind == "rank":
                 text = text.replace("-", "--")
-            if interval := limits(column, row):
-                text += rf" {{\scriptsize {escaped(interval)}}}"
+            if interval := format_limits(column, row):
+                text += rf" {{\scriptsize {escape(interval)}}}"
             cells.append(text)
         lines.append(_row(cells))
     return "\n".join([*lines, r"\hline", r"\end{tabular}"])

@@ -16,8 +16,9 @@ import pandas as pd
 
 from detzoo.catalogue import licences
 from detzoo.report.load.effort import budget_of, effort_of
-from detzoo.report.load.protocols import Group, groups, names, start_of
-from detzoo.report.load.runs import Run, clean, dig, interval, load_all, number
+from detzoo.report.load.protocols import Group, group_runs, name_detectors, start_of
+from detzoo.report.load.runs import Run, load_all
+from detzoo.report.load.values import clean, dig, interval, number
 
 LEAST = 0.001  # an AP below it is no result, whatever its interval
 ACCURACIES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
@@ -111,7 +112,7 @@ def _row(run: Run, name: str) -> dict[str, object]:
     row: dict[str, object] = {key: number(metrics, key) for key in ACCURACIES}
     for key in ACCURACIES:
         low, high = interval(metrics, "intervals", key)
-        # Scored before few images were thought of: a point is no interval, `told_in` makes one.
+        # Earlier versions gave few images a point, which `Analysis.complete` replaces.
         row[f"{key}_low"], row[f"{key}_high"] = (low, high) if high > low else (math.nan, math.nan)
     for p in ("p50", "p90", "p99"):
         row[f"{p}_ms"] = number(speed, "end_to_end", p)
@@ -141,16 +142,16 @@ def _row(run: Run, name: str) -> dict[str, object]:
     seed = "external" if run.external else run.seed
     terms = {} if run.external else licences(run.config)
     row |= {f"{of}_licence": clean(terms.get(of, "n/a"), 120) for of in ("code", "weights", "data")}
-    told = {"detector": name, "kind": "run", "seed": seed, "runs": 1, "state": run.state}
-    told["start"] = "external" if run.external else start_of(run) or "not recorded"
-    return row | told | {"run": clean(run.path.name, 200), "path": clean(run.path, 1000)}
+    labels = {"detector": name, "kind": "run", "seed": seed, "runs": 1, "state": run.state}
+    labels["start"] = "external" if run.external else start_of(run) or "not recorded"
+    return row | labels | {"run": clean(run.path.name, 200), "path": clean(run.path, 1000)}
 
 
 def _mean(rows: Sequence[dict[str, object]]) -> dict[str, object]:
     """Several runs of one detector as one row.
 
     A number that any run lacks is n/a. The interval is the envelope of the runs' own: never
-    narrower than one of them, and it covers what a change of seed did. `Analysis.told_in` puts
+    narrower than one of them, and it covers what a change of seed did. `Analysis.complete` puts
     the bootstrap over images and seeds in its place.
     """
     frame = pd.DataFrame(list(rows))
@@ -189,8 +190,8 @@ def table(run_dirs: Iterable[str | Path]) -> pd.DataFrame:
     runs, also "mean". Raises ValueError if no run directory is given.
     """
     runs = load_all(run_dirs)
-    called = names(runs)
-    return concat([group_frame(g, called, i) for i, g in enumerate(groups(runs), start=1)])
+    called = name_detectors(runs)
+    return concat([group_frame(g, called, i) for i, g in enumerate(group_runs(runs), start=1)])
 
 
 def concat(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -204,7 +205,7 @@ def contenders(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[(frame["kind"] == "mean") | ~frame["detector"].isin(several)]
 
 
-def noise(frame: pd.DataFrame) -> bool:
+def is_noise(frame: pd.DataFrame) -> bool:
     """Whether there are APs and all are below LEAST."""
     known = frame["AP"].dropna()
     return len(known) > 0 and bool((known < LEAST).all())
@@ -220,15 +221,15 @@ def columns(frame: pd.DataFrame) -> list[Column]:
     return [c for c in COLUMNS if c.key not in rare or frame[c.key].notna().any()]
 
 
-def cell(column: Column, row: pd.Series) -> str:
+def format_cell(column: Column, row: pd.Series) -> str:
     """A row's number as the tables print it; a rank as `2` or `2-4`."""
     if column.kind != "rank" or pd.isna(row["rank"]):
-        return shown(column, row[column.key])
+        return format_number(column, row[column.key])
     best, worst = int(row["rank"]), int(row["rank_worst"])
     return str(best) if best == worst else f"{best}-{worst}"
 
 
-def shown(column: Column, value: object) -> str:
+def format_number(column: Column, value: object) -> str:
     """A number as the tables print it; n/a for what is none."""
     if value is None or pd.isna(value):
         return "n/a"
@@ -239,21 +240,21 @@ def shown(column: Column, value: object) -> str:
         return f"{number_:.3f}"
     if column.kind in ("whole", "rank"):
         return f"{number_:,.0f}"
-    return digits(number_)
+    return format_digits(number_)
 
 
-def digits(value: float) -> str:
+def format_digits(value: float) -> str:
     """Three significant digits without an exponent: 0.123, 1.23, 12.3, 1,234."""
     places = 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2 if abs(value) >= 1 else 3
     return f"{value:,.{places}f}"
 
 
-def limits(column: Column, row: pd.Series) -> str:
+def format_limits(column: Column, row: pd.Series) -> str:
     """The interval as `[low, high]`, empty where there is none."""
     low, high = row.get(f"{column.key}_low"), row.get(f"{column.key}_high")
     if low is None or pd.isna(low) or pd.isna(high):
         return ""
-    return f"[{shown(column, low)}, {shown(column, high)}]"
+    return f"[{format_number(column, low)}, {format_number(column, high)}]"
 
 
 def csv(frame: pd.DataFrame) -> str:
@@ -267,18 +268,18 @@ def markdown(frame: pd.DataFrame) -> str:
     heads = ["detector", "seed", "start", *(column.title for column in shown_columns)]
     lines = [heads, ["---", "---", "---", *("--:" for _ in shown_columns)]]
     for _, row in frame.iterrows():
-        cells = [f"{cell(c, row)} {limits(c, row)}".strip() for c in shown_columns]
-        told = (str(row["detector"]), seed_text(row), str(row["start"]))
-        lines.append([*map(escaped, told), *cells])
+        cells = [f"{format_cell(c, row)} {format_limits(c, row)}".strip() for c in shown_columns]
+        labels = (str(row["detector"]), seed_text(row), str(row["start"]))
+        lines.append([*map(escape, labels), *cells])
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-def escaped(text: str) -> str:
+def escape(text: str) -> str:
     """Text that Markdown prints as it is."""
     return re.sub(r"([\\`*_\[\]|~])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
 
 
-def aligned(rows: Sequence[Sequence[str]], left: int) -> list[str]:
+def align(rows: Sequence[Sequence[str]], left: int) -> list[str]:
     """Rows of cells as lines, columns as wide as they must be; the first `left` to the left."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [

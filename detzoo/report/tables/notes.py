@@ -5,25 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from detzoo.report.load.effort import effort_notes
-from detzoo.report.load.runs import Run, clean
+from detzoo.report.load.runs import Run
+from detzoo.report.load.values import clean
 
 
 def notes(runs: Sequence[Run], called: Mapping[Run, str]) -> dict[str, str]:
     """What is wrong with a row or must be known of it -> the rows that it is about."""
     effort = effort_notes(runs)
-    return about(
+    return group_notes(
         [(f"{called[r]} ({r.title})", [*r.problems, *warnings(r), *effort[r]]) for r in runs]
     )
 
 
-def about(told: Sequence[tuple[str, Sequence[str]]]) -> dict[str, str]:
+def group_notes(notes_of: Sequence[tuple[str, Sequence[str]]]) -> dict[str, str]:
     """(row, what is told of it) -> text: its rows, or `all rows` where they are more than two."""
     rows_of: dict[str, list[str]] = {}
-    for row, texts in told:
+    for row, texts in notes_of:
         for text in texts:
             rows_of.setdefault(text, []).append(row)
     return {
-        text: "all rows" if len(rows) == len(told) > 2 else ", ".join(rows)
+        text: "all rows" if len(rows) == len(notes_of) > 2 else ", ".join(rows)
         for text, rows in rows_of.items()
     }
 

@@ -7,7 +7,7 @@ import pandas as pd
 from detzoo.report.tables.leaderboard import contenders
 
 
-def line(frame: pd.DataFrame) -> str:
+def describe_starts(frame: pd.DataFrame) -> str:
     """The column that a terminal of 80 has no room for: `start: coco`."""
     starts = contenders(frame).groupby("start", sort=False)["detector"].apply(", ".join)
     if len(starts) < 2:
@@ -15,7 +15,7 @@ def line(frame: pd.DataFrame) -> str:
     return "start: " + "; ".join(f"{start} ({names})" for start, names in starts.items())
 
 
-def mixed(frame: pd.DataFrame) -> str:
+def mixed_starts(frame: pd.DataFrame) -> str:
     """Which rows start from what, as one sentence, where they do not all start alike; else empty.
 
     Rows of other programs do not count: what they started from is theirs to say.
@@ -27,5 +27,7 @@ def mixed(frame: pd.DataFrame) -> str:
     if rows["start"].nunique() < 2:
         return ""
     by = rows.groupby("start", sort=False)["detector"].apply(", ".join)
-    told = "; ".join(f"{start}: {names}" for start, names in by.items())
-    return f"The rows start from different weights ({told}), which the ranking does not allow for."
+    listed = "; ".join(f"{start}: {names}" for start, names in by.items())
+    return (
+        f"The rows start from different weights ({listed}), which the ranking does not allow for."
+    )

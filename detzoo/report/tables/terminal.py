@@ -8,18 +8,26 @@ from pathlib import Path
 
 import pandas as pd
 
-from detzoo.report.load.protocols import Group, differences, groups, names, title, titled
-from detzoo.report.load.runs import Run, clean, load_all, shorten
+from detzoo.report.load.protocols import (
+    Group,
+    differences,
+    group_runs,
+    name_detectors,
+    title,
+    title_of,
+)
+from detzoo.report.load.runs import Run, load_all
+from detzoo.report.load.values import clean, shorten
 from detzoo.report.tables.leaderboard import (
-    aligned,
-    cell,
+    align,
     columns,
     contenders,
+    format_cell,
+    format_limits,
     group_frame,
-    limits,
 )
 from detzoo.report.tables.notes import notes
-from detzoo.report.tables.starts import line
+from detzoo.report.tables.starts import describe_starts
 
 NAME_WIDTH = 24  # of a detector in the terminal's table
 
@@ -27,33 +35,33 @@ NAME_WIDTH = 24  # of a detector in the terminal's table
 def text_table(run_dirs: Iterable[str | Path]) -> str:
     """The tables for a terminal of 80 columns, then the runs that are in none, with reasons."""
     runs = load_all(run_dirs)
-    called, tables = names(runs), groups(runs)
+    called, tables = name_detectors(runs), group_runs(runs)
     frames = [group_frame(group, called, index) for index, group in enumerate(tables, start=1)]
-    return text_of(runs, called, tables, frames)
+    return format_tables(runs, called, tables, frames)
 
 
-def text_of(
+def format_tables(
     runs: Sequence[Run],
     called: Mapping[Run, str],
     tables: Sequence[Group],
     frames: Sequence[pd.DataFrame],
-    said: Sequence[Sequence[str]] = (),
+    sentences: Sequence[Sequence[str]] = (),
 ) -> str:
     """As `text_table`, of tables that are made already. said: sentences below each."""
     lines: list[str] = []
     for index, frame in enumerate(frames, start=1):
         if len(tables) > 1:
             lines.append(f"Table {index} of {len(tables)}: not to be compared with the others")
-        lines += [*_text(frame), line(frame), ""]
-        for text in said[index - 1] if said else ():
+        lines += [*_text(frame), describe_starts(frame), ""]
+        for text in sentences[index - 1] if sentences else ():
             lines += textwrap.wrap(text, 80)
-        lines += [""] * bool(said)
+        lines += [""] * bool(sentences)
     for field, values in differences(tables).items():
         lines.append(f"the tables differ in {title(field)}: {' | '.join(values)}")
     for run in runs:
         if not run.ranked:
             reason = " ".join(run.problems[0].split())
-            lines.append(f"left out: {titled(run, called[run])}: {reason}")
+            lines.append(f"left out: {title_of(run, called[run])}: {reason}")
     for text, rows in notes([run for run in runs if run.ranked], called).items():
         lines.append(f"note: {rows}: {text}")
     return "\n".join(clean(line.rstrip(), 500) for line in lines).strip("\n") + "\n"
@@ -68,9 +76,9 @@ def _text(frame: pd.DataFrame) -> list[str]:
     ]
     first = int(short[0].key == "rank")
     for _, row in contenders(frame).iterrows():
-        cells = [cell(column, row) for column in short]
-        cells[first] = f"{cells[first]} {limits(short[first], row)}".strip()
+        cells = [format_cell(column, row) for column in short]
+        cells[first] = f"{cells[first]} {format_limits(short[first], row)}".strip()
         name = f" ({row['runs']} seeds)" if row["kind"] == "mean" else ""
         cells.insert(first, shorten(str(row["detector"]), NAME_WIDTH - len(name)) + name)
         rows.append(cells)
-    return aligned(rows, left=1 + first)
+    return align(rows, left=1 + first)

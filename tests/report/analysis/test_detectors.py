@@ -96,7 +96,7 @@ def test_predictions_of_another_scoring_are_left_out_and_it_is_said(make):
     a, b = make("A"), make("B")
     rewrite(b, "metrics.json", lambda metrics: metrics.update(AP=metrics["AP"] + 0.01))
     table = only(a, b)
-    assert list(table.analysis.of) == ["A"] and table.analysis.pairs == []
+    assert list(table.analysis.details) == ["A"] and table.analysis.pairs == []
     (note,) = table.analysis.notes
     assert note.startswith("B (seed 0): predictions.json comes to AP 0.") and "evaluate" in note
     (b / "predictions.json").unlink()
@@ -111,7 +111,7 @@ def test_a_mean_is_sure_over_images_and_seeds_together(make):
     table = only(*paths, make("B"))
     frame = table.frame
     mean = frame[frame["kind"] == "mean"].iloc[0]
-    sampled = table.analysis.of["A"].samples
+    sampled = table.analysis.details["A"].samples
     assert [mean["AP_low"], mean["AP_high"]] == sampled["AP"].interval()
     assert [mean["AR100_low"], mean["AR100_high"]] == sampled["AR100"].interval()
     assert mean["AP"] == pytest.approx(float(sampled["AP"].estimate), abs=1e-4)
@@ -131,7 +131,7 @@ def test_intervals_that_a_run_lacks_are_made_up_for(make):
 
 def test_the_threshold_is_chosen_on_val_and_judged_on_test(make, data):
     path = make("A")
-    detail = only(path).analysis.of["A"]
+    detail = only(path).analysis.details["A"]
     val, test = (
         curves.f1(bootstrap.match(data, of(path, name)))
         for name in ("predictions-val.json", "predictions.json")
@@ -166,14 +166,14 @@ def test_the_threshold_is_chosen_on_val_and_judged_on_test(make, data):
 def test_without_sound_predictions_on_val_no_threshold_is_chosen(make, change, reason):
     path = make("A")
     change(path)
-    detail = only(path).analysis.of["A"]
+    detail = only(path).analysis.details["A"]
     assert detail.point.threshold is None and reason in detail.point.reason
     assert detail.score == SCORE
 
 
 def test_of_several_seeds_the_numbers_are_means(make, data):
     paths = [make("A", seed=seed) for seed in (0, 1)]
-    detail = only(*paths).analysis.of["A"]
+    detail = only(*paths).analysis.details["A"]
     each = [errors(arrays(data, of(path, "predictions.json"))) for path in paths]
     assert detail.errors["missed"].dap == pytest.approx(np.mean([e["missed"].dap for e in each]))
     assert isinstance(only(*paths).analysis, Analysis)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from detzoo.report.analysis.studies import batch, content, precision, text
+from detzoo.report.analysis.studies import (
+    format_text,
+    time_by_batch,
+    time_by_content,
+    time_by_precision,
+)
 
 
 def speed(boxes, times, proposals=None, shapes=None, image=None):
@@ -24,7 +29,7 @@ def speed(boxes, times, proposals=None, shapes=None, image=None):
 
 def test_milliseconds_by_boxes():
     # 10 ms and 2 more a box.
-    found = content(speed([0, 1, 2, 3, 4, 5, 6, 7], [10, 12, 14, 16, 18, 20, 22, 24]))
+    found = time_by_content(speed([0, 1, 2, 3, 4, 5, 6, 7], [10, 12, 14, 16, 18, 20, 22, 24]))
     rows = found["by"]["boxes"]
     assert [(r["from"], r["to"], r["images"]) for r in rows] == [
         *((0, 1, 2), (2, 3, 2), (4, 5, 2), (6, 7, 2)),
@@ -37,24 +42,24 @@ def test_milliseconds_by_boxes():
 
 
 def test_an_image_counts_once_by_the_median_of_its_passes():
-    found = content(speed([3, 9, 3, 3], [10, 50, 12, 90], image=[4, 7, 4, 4]))
+    found = time_by_content(speed([3, 9, 3, 3], [10, 50, 12, 90], image=[4, 7, 4, 4]))
     assert (found["n"], found["images"]) == (4, 2)
     assert [(r["from"], r["end_to_end"]) for r in found["by"]["boxes"]] == [(3, 12), (9, 50)]
 
 
 def test_images_of_one_count_are_never_parted_and_have_no_slope():
-    found = content(speed([5, 5, 5, 5], [1, 2, 3, 4]))
+    found = time_by_content(speed([5, 5, 5, 5], [1, 2, 3, 4]))
     assert [(r["from"], r["to"], r["images"]) for r in found["by"]["boxes"]] == [(5, 5, 4)]
     assert found["slope"]["boxes"] is None
 
 
 def test_proposals_and_shapes_have_rows_of_their_own():
     wide = [(8, 8), (8, 16), (8, 16)]
-    found = content(speed([1, 1, 1], [10, 20, 40], proposals=[100, 200, 300], shapes=wide))
+    found = time_by_content(speed([1, 1, 1], [10, 20, 40], proposals=[100, 200, 300], shapes=wide))
     assert found["slope"]["proposals"]["ms_each"] == pytest.approx(0.15)
     rows = [(r["shape"], r["images"], r["end_to_end"]) for r in found["by"]["shape"]]
     assert rows == [([8, 8], 1, 10), ([8, 16], 2, 30)]
-    lines = text("content", {"a-1": found | {"warnings": ["the neighbour was busy"]}})
+    lines = format_text("content", {"a-1": found | {"warnings": ["the neighbour was busy"]}})
     assert "8 x 16" in lines and "100 - 100" in lines
     assert "note: a-1: the neighbour was busy" in lines
 
@@ -62,9 +67,9 @@ def test_proposals_and_shapes_have_rows_of_their_own():
 def test_the_sweep_as_a_table():
     sweep = [{"batch": 1, "images_per_second": 50.0}, {"batch": 4, "images_per_second": 100.0}]
     throughput = {"sweep": sweep, "batch": 4, "images_per_second": 100.0, "stopped": "no gain"}
-    found = batch({"throughput": throughput})
+    found = time_by_batch({"throughput": throughput})
     assert [row["ms_per_batch"] for row in found["rows"]] == [20.0, 40.0]
-    lines = text("batch", {"a-1": found}).splitlines()
+    lines = format_text("batch", {"a-1": found}).splitlines()
     assert lines[1].split() == ["a-1", "1", "50.0", "20.0"]
     assert lines[2].split() == ["a-1", "4", "100", "40.0", "best"]
 
@@ -83,15 +88,15 @@ def timed(p50, ap, ratio):
 
 
 def test_what_a_precision_keeps():
-    found = precision({"fp32": timed(20.0, 0.4, 1.0), "bf16": timed(10.0, 0.396, 0.5)})
+    found = time_by_precision({"fp32": timed(20.0, 0.4, 1.0), "bf16": timed(10.0, 0.396, 0.5)})
     assert [row["kept"] for row in found["rows"]] == [1.0, pytest.approx(0.99)]
     assert found["rows"][1]["AP_interval"] == [0.1, 0.5]
-    lines = text("precision", {"a-1": found}).splitlines()
+    lines = format_text("precision", {"a-1": found}).splitlines()
     assert lines[2].split()[:4] == ["a-1", "bf16", "0.396", "99.0%"] and " 0.500 " in lines[2]
 
 
 @pytest.mark.parametrize("ap", [None, 0.0])
 def test_nothing_is_kept_of_no_accuracy(ap):
-    found = precision({"fp32": timed(20.0, ap, 1.0), "bf16": timed(10.0, ap, 0.5)})
+    found = time_by_precision({"fp32": timed(20.0, ap, 1.0), "bf16": timed(10.0, ap, 0.5)})
     assert [row["kept"] for row in found["rows"]] == [None, None]
-    assert "n/a" in text("precision", {"a-1": found})
+    assert "n/a" in format_text("precision", {"a-1": found})

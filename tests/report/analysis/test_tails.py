@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from detzoo.report.analysis.tails import outliers, reason
+from detzoo.report.analysis.tails import explain_tail, outliers
 from detzoo.report.load.runs import Run
 
 ROUNDS, IMAGES = 10, 6
@@ -35,19 +35,19 @@ def run(slow, **other):
     ],
 )
 def test_images_rounds_or_neither(slow, told):
-    found = reason([run(slow)])
+    found = explain_tail([run(slow)])
     assert found.startswith(told) and found.endswith("it is the network that grows")
 
 
 def test_without_slow_passes_or_without_passes_nothing_is_said():
-    assert reason([run(lambda r, i: False)]) == reason([Run(Path("a"))]) == ""
+    assert explain_tail([run(lambda r, i: False)]) == explain_tail([Run(Path("a"))]) == ""
     damaged = [{"round": [1]}, {"end_to_end": "x"}, {"image": None}, {"network": [[1]]}]
     for other in damaged:
-        found = reason([run(lambda r, i: r == 4, **other)])
+        found = explain_tail([run(lambda r, i: r == 4, **other)])
         assert found == "" or "network" not in found
 
 
 def test_seeds_are_one_detector():
     two = [run(lambda r, i: i == 2), run(lambda r, i: r == 4)]
-    assert reason(two).startswith("16 of 120 passes, spread over rounds and images")
+    assert explain_tail(two).startswith("16 of 120 passes, spread over rounds and images")
     assert outliers(two) == [100.0] * 16

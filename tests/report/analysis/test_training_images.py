@@ -4,7 +4,7 @@ import fabricated_runs
 import pytest
 import yaml
 
-from detzoo.report.analysis.training_images import Size, answer, sizes, text
+from detzoo.report.analysis.training_images import Size, format_text, sizes, summarise
 from detzoo.report.load.runs import load_all
 from detzoo.workflow.report import report
 
@@ -38,7 +38,7 @@ def test_each_detector_at_each_number_of_images(runs):
         *(("A", 30, 1), ("A", 100, 1), ("B", 30, 1), ("B", 100, 1))
     ]
     assert (found[0].ap, found[0].low, found[0].high) == pytest.approx((0.2, 0.18, 0.22))
-    said = text(found)
+    said = format_text(found)
     assert "0.200 [0.180, 0.220]   0.500 [0.480, 0.520]" in said
     assert "A: +0.300 AP from 30 to 100 images, +0.173 a doubling." in said
     assert "ranks change on the way: B, A at 30 images and A, B at 100." in said
@@ -46,11 +46,11 @@ def test_each_detector_at_each_number_of_images(runs):
 
 def test_overlap_and_a_kept_order_are_said():
     found = [Size("A", n, 2, ap, ap - 0.1, ap + 0.1) for n, ap in ((10, 0.2), (20, 0.3))]
-    assert answer(found) == [
+    assert summarise(found) == [
         "A: +0.100 AP from 10 to 20 images, +0.100 a doubling, and their intervals overlap."
     ]
     found += [Size("B", n, 2, 0.1, 0.0, 0.2) for n in (10, 20)]
-    assert answer(found)[-1] == (
+    assert summarise(found)[-1] == (
         "The order of the detectors is the same at every number of images."
     )
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from detzoo.metrics.paired import Pair
-from detzoo.report.analysis.verdict import answer, overlap
+from detzoo.report.analysis.verdict import intervals_overlap, write_verdict
 from detzoo.report.load.runs import Run
 
 
@@ -25,7 +25,7 @@ N = math.nan
 
 
 def test_overlapping_intervals_cannot_be_told_apart():
-    accuracy, speed = answer(frame(A, B))
+    accuracy, speed = write_verdict(frame(A, B))
     assert accuracy == (
         "A has the highest AP, 0.500 [0.450, 0.550], but it cannot be told apart from "
         "B (0.480 [0.440, 0.530]) on these 95 images: the 95% intervals overlap."
@@ -39,62 +39,64 @@ def test_overlapping_intervals_cannot_be_told_apart():
 def test_nothing_is_ranked_that_has_learnt_nothing():
     low = ("A", 6e-6, 5e-6, 7e-6, 40.0, 39.0, 41.0)
     none = ("B", 0.0, 0.0, 0.0, 20.0, 19.5, 20.5)
-    accuracy, _ = answer(frame(none, low))
+    accuracy, _ = write_verdict(frame(none, low))
     assert accuracy == "On 95 images, no detector finds anything yet: every AP is below 0.001."
 
 
 def test_few_images_rank_nobody():
     """Intervals of an old scoring of 5 images: far apart, and worth nothing."""
-    accuracy, _ = answer(frame(A, C).assign(images=5))
+    accuracy, _ = write_verdict(frame(A, C).assign(images=5))
     assert "A has the highest AP" in accuracy and "cannot be told apart from C (" in accuracy
     assert accuracy.endswith("on these 5 images: fewer than 6 images tell nothing apart.")
-    assert "on this 1 image:" in answer(frame(A, C).assign(images=1))[0]
+    assert "on this 1 image:" in write_verdict(frame(A, C).assign(images=1))[0]
 
 
 def test_few_groups_rank_nobody_however_many_images():
-    accuracy, _ = answer(frame(A, C).assign(groups=5.0))
+    accuracy, _ = write_verdict(frame(A, C).assign(groups=5.0))
     assert accuracy.endswith(
         "on these 95 images in 5 groups: fewer than 6 groups of images tell nothing apart."
     )
-    assert "above C" in answer(frame(A, C).assign(groups=6.0))[0]
+    assert "above C" in write_verdict(frame(A, C).assign(groups=6.0))[0]
     one, other = (row for _, row in frame(A, C).assign(groups=5).iterrows())
-    assert overlap(one, other, "AP")
+    assert intervals_overlap(one, other, "AP")
 
 
 def test_intervals_of_few_images_overlap_whatever_they_are():
     """Also those that an earlier version wrote; times are of passes, not of images."""
     one, other = (row for _, row in frame(A, C).assign(images=5).iterrows())
-    assert overlap(one, other, "AP")
+    assert intervals_overlap(one, other, "AP")
     more = [row for _, row in frame(A, C).iterrows()]
-    assert not overlap(*more, "AP")
+    assert not intervals_overlap(*more, "AP")
     slow = [row for _, row in frame(A, B).assign(images=5).iterrows()]
-    assert not overlap(*slow, "p50_ms")
+    assert not intervals_overlap(*slow, "p50_ms")
 
 
 def test_apart_and_alike_in_one_sentence():
-    accuracy, _ = answer(frame(C, B, A))
+    accuracy, _ = write_verdict(frame(C, B, A))
     assert "above C (0.300 [0.250, 0.350]), whose 95% intervals lie below, but it" in accuracy
     assert "cannot be told apart from B (" in accuracy
 
 
 def test_clearly_the_best_and_no_clear_speed():
-    accuracy, speed = answer(frame(A, C))
+    accuracy, speed = write_verdict(frame(A, C))
     assert accuracy.startswith("On 95 images, A has the highest AP") and "told" not in accuracy
     assert speed.endswith("but in speed it cannot be told apart from A (40.0 [39.0, 41.0] ms).")
 
 
 def test_speeds_without_an_interval_are_not_separated():
-    speed = answer(frame(B, ("D", 0.6, 0.55, 0.65, 900.0, N, N)))[1]
+    speed = write_verdict(frame(B, ("D", 0.6, 0.55, 0.65, 900.0, N, N)))[1]
     assert speed.endswith("cannot be told apart from D (900 ms): not both have an interval.")
 
 
 def test_the_best_may_also_be_the_fastest():
-    assert answer(frame(B, C))[1].startswith("B is also the fastest with 20.0 [19.5, 20.5] ms")
-    assert answer(frame(B, C))[1].endswith("1.98 [1.85, 2.10] times as fast as the next, C.")
+    assert write_verdict(frame(B, C))[1].startswith(
+        "B is also the fastest with 20.0 [19.5, 20.5] ms"
+    )
+    assert write_verdict(frame(B, C))[1].endswith("1.98 [1.85, 2.10] times as fast as the next, C.")
 
 
 def test_without_an_interval_nothing_is_separated():
-    accuracy, _ = answer(frame(A, ("D", 0.1, N, N, N, N, N)))
+    accuracy, _ = write_verdict(frame(A, ("D", 0.1, N, N, N, N, N)))
     assert "cannot be told apart from D (0.100)" in accuracy
     assert "not all have an interval" in accuracy
 
@@ -107,27 +109,27 @@ def test_without_an_interval_nothing_is_separated():
     ],
 )
 def test_few_numbers(rows, accuracy, speed):
-    found = answer(frame(*rows))
+    found = write_verdict(frame(*rows))
     assert found[0].startswith(accuracy) and found[1].startswith(speed)
 
 
 def test_a_mean_speaks_for_its_seeds():
     rows = frame(A, A, A, B)
     rows.loc[0, "kind"] = "mean"
-    assert answer(rows) == answer(frame(A, B))
+    assert write_verdict(rows) == write_verdict(frame(A, B))
 
 
 def test_many_are_not_all_listed():
     below = [(name, 0.1, 0.05, 0.2, N, N, N) for name in "DEFGH"]
-    assert "E (0.100 [0.050, 0.200]), F (" in answer(frame(A, *below))[0]
-    assert " and 2 more, whose" in answer(frame(A, *below))[0]
+    assert "E (0.100 [0.050, 0.200]), F (" in write_verdict(frame(A, *below))[0]
+    assert " and 2 more, whose" in write_verdict(frame(A, *below))[0]
 
 
 def test_intervals_that_touch_overlap():
     a, b = (row for _, row in frame(A, ("D", 0.4, 0.3, 0.45, N, N, N)).iterrows())
-    assert overlap(a, b, "AP") and overlap(b, a, "AP")
+    assert intervals_overlap(a, b, "AP") and intervals_overlap(b, a, "AP")
     b["AP_high"] = 0.4499
-    assert not overlap(a, b, "AP") and not overlap(b, a, "AP")
+    assert not intervals_overlap(a, b, "AP") and not intervals_overlap(b, a, "AP")
 
 
 def pair(first, second, difference, low, high, p):
@@ -137,12 +139,12 @@ def pair(first, second, difference, low, high, p):
 def test_the_paired_test_tells_apart_what_overlapping_intervals_do_not():
     """And the other way round: whatever the intervals, p decides."""
     pairs = [pair("B", "A", -0.02, -0.03, -0.01, 0.004), pair("A", "C", 0.2, -0.1, 0.4, 0.3)]
-    (alone, _) = answer(frame(A, B), pairs)
+    (alone, _) = write_verdict(frame(A, B), pairs)
     assert alone == (
         "On 95 images, A has the highest AP, 0.500 [0.450, 0.550], above B (by 0.020 "
         "[0.010, 0.030]) (paired bootstrap, Holm's correction, 5%)."
     )
-    (both, _) = answer(frame(A, B, C), pairs)
+    (both, _) = write_verdict(frame(A, B, C), pairs)
     assert both == (
         "A has the highest AP, 0.500 [0.450, 0.550], above B (by 0.020 [0.010, 0.030]), but it "
         "cannot be told apart from C (0.200 [-0.100, 0.400]) on these 95 images: paired "
@@ -151,7 +153,10 @@ def test_the_paired_test_tells_apart_what_overlapping_intervals_do_not():
 
 
 def test_a_detector_without_a_test_brings_the_intervals_back():
-    assert "the 95% intervals overlap" in answer(frame(A, B, C), [pair("A", "C", 0.2, 0, 1, 0)])[0]
+    assert (
+        "the 95% intervals overlap"
+        in write_verdict(frame(A, B, C), [pair("A", "C", 0.2, 0, 1, 0)])[0]
+    )
 
 
 def timed(*ms):
@@ -168,19 +173,19 @@ def test_speed_is_of_paired_passes_where_there_are_any():
     """Intervals that overlap, but pass by pass A takes 3.1 times as long; and the reverse."""
     wide = ("B", 0.48, 0.44, 0.53, 13.0, 5.0, 60.0)
     ours = {"A": timed(31, 62, 93), "B": timed(10, 20, 30)}
-    assert answer(frame(A, wide), (), ours)[1].endswith(
+    assert write_verdict(frame(A, wide), (), ours)[1].endswith(
         "3.10 [3.10, 3.10] times as fast as A (over 9 paired passes)."
     )
     ours = {"A": timed(10, 20, 30), "B": timed(11, 19, 30)}
-    assert "in speed it cannot be told apart from A" in answer(frame(A, B), (), ours)[1]
+    assert "in speed it cannot be told apart from A" in write_verdict(frame(A, B), (), ours)[1]
 
 
 def test_a_ranking_across_starts_says_so():
     rows = frame(A, B, C).assign(start=["coco", "scratch", "external"])
-    accuracy, _ = answer(rows)
+    accuracy, _ = write_verdict(rows)
     assert accuracy.endswith(
         "The rows start from different weights (coco: A; scratch: B), which the ranking does not "
         "allow for."
     )
     alike = frame(A, B, C).assign(start=["coco", "coco", "external"])
-    assert "start" not in answer(alike)[0]
+    assert "start" not in write_verdict(alike)[0]

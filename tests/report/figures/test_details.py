@@ -47,7 +47,7 @@ def crowded(tmp_path_factory):
 def draw(name, table, width=render.WIDE):
     looks = styles(table.by_name)
     with matplotlib.rc_context(render._RC):
-        first = table.frame if name == "percentiles" else table.analysis.of
+        first = table.frame if name == "percentiles" else table.analysis.details
         figure = getattr(charts, name)(first, looks, width)
         figure.draw_without_rendering()
     return figure
@@ -65,13 +65,13 @@ def test_a_panel_for_each_kind_and_a_bar_for_each_detector(plain):
     assert [axes.get_title() for axes in panels] == [*KINDS, *SUMS]
     for axes, kind in zip(panels, (*KINDS, *SUMS), strict=True):
         widths = [bar.get_width() for bar in axes.patches]
-        assert widths == [d.errors[kind].dap for d in plain.analysis.of.values()]
+        assert widths == [d.errors[kind].dap for d in plain.analysis.details.values()]
     assert len({axes.get_xlim()[1] for axes in panels[:6]}) == 1  # lengths can be compared
 
 
 def test_one_colour_a_detector_throughout(plain):
     looks = styles(plain.by_name)
-    colours = [looks[name].colour for name in plain.analysis.of]
+    colours = [looks[name].colour for name in plain.analysis.details]
     lines = [line.get_color() for line in draw("precision_recall", plain).axes[1].lines]
     assert lines == colours
     bars = [
@@ -92,7 +92,7 @@ def test_the_mean_height_of_a_curve_is_its_ap(plain):
 def test_a_marker_stands_where_val_would_have_it(plain):
     axes = draw("f1", plain).axes[0]
     lines = axes.lines[0::2], axes.lines[1::2]
-    for detail, line, marker in zip(plain.analysis.of.values(), *lines, strict=True):
+    for detail, line, marker in zip(plain.analysis.details.values(), *lines, strict=True):
         np.testing.assert_array_equal(line.get_ydata(), detail.f1)
         assert marker.get_xydata().tolist() == [[detail.point.threshold, detail.point.test["f1"]]]
         place = round(100 * detail.point.threshold)
@@ -102,7 +102,7 @@ def test_a_marker_stands_where_val_would_have_it(plain):
 def test_recall_against_false_alarms_passes_through_what_is_deployed(plain):
     axes = draw("froc", plain).axes[0]
     lines = axes.lines[0::2], axes.lines[1::2]
-    for detail, line, marker in zip(plain.analysis.of.values(), *lines, strict=True):
+    for detail, line, marker in zip(plain.analysis.details.values(), *lines, strict=True):
         np.testing.assert_array_equal(line.get_ydata(), detail.deployment.froc)
         ((alarms, recall),) = marker.get_xydata().tolist()
         assert (alarms, recall) == tuple(detail.point.test[k] for k in ("false_alarms", "recall"))
@@ -112,7 +112,7 @@ def test_recall_against_false_alarms_passes_through_what_is_deployed(plain):
 
 
 def test_rare_classes_are_pooled_and_nothing_is_lost(crowded):
-    detail = next(iter(crowded.analysis.of.values()))
+    detail = next(iter(crowded.analysis.details.values()))
     names, lists = charts._most_boxes(detail)
     assert len(names) == charts.MOST_CONFUSED and names[-1] == "19 others"
     pooled = charts._pooled(detail.confusion, lists)

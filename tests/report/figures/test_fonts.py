@@ -11,7 +11,14 @@ from matplotlib import font_manager
 from PIL import Image
 
 from detzoo.report.figures import fonts
-from detzoo.report.figures.fonts import drawable, face, families, legend, legible, pillow_font
+from detzoo.report.figures.fonts import (
+    drawable_names,
+    face,
+    families,
+    legend,
+    pillow_font,
+    replace_name,
+)
 from detzoo.report.images.drawing import Box, draw
 
 
@@ -66,14 +73,14 @@ def cat_font(tmp_path, dejavu, monkeypatch):
 
 def test_a_name_that_no_font_has_is_a_number(dejavu):
     names = ["cat", "猫", "قط", "кот", "犬"]
-    assert drawable(names) == {"cat": "cat", "猫": "#2", "قط": "قط", "кот": "кот", "犬": "#5"}
+    assert drawable_names(names) == {"cat": "cat", "猫": "#2", "قط": "قط", "кот": "кот", "犬": "#5"}
     assert legend(names).endswith("drawn as numbers: #2 猫, #5 犬.")
     assert legend(["cat", "Käfer"]) == "" and families(names) == ["DejaVu Sans"]
 
 
 def test_an_installed_font_that_has_it_writes_it(cat_font):
     assert face("猫 0.87") == cat_font and face("cat 0.87").family == "DejaVu Sans"
-    assert drawable(["猫", "犬"]) == {"猫": "猫", "犬": "#2"}
+    assert drawable_names(["猫", "犬"]) == {"猫": "猫", "犬": "#2"}
     assert families(["cat", "猫"]) == ["DejaVu Sans", "Cats Only"]
     image = Image.new("RGB", (120, 60), "#000000")
     drawn = np.asarray(draw(image, [Box((10, 30, 110, 55), "猫", colour="#ffffff")], size=16))
@@ -117,14 +124,16 @@ def test_the_report_says_what_its_numbers_are(tmp_path, dejavu, monkeypatch):
     (table,) = gather([run], resamples=5).tables
     called = {r: "A" for r in table.group.runs}
     looks = styles(["A"])
-    found = close_ups(data, table.analysis.of, looks)
+    found = close_ups(data, table.analysis.details, looks)
     assert any("#1 猫" in note for note in found.notes)
     assert (
-        legible("猫 0.50", ["猫", "dog"]) == "#1 0.50"
-        and legible("dog 1", ["猫", "dog"]) == "dog 1"
+        replace_name("猫 0.50", ["猫", "dog"]) == "#1 0.50"
+        and replace_name("dog 1", ["猫", "dog"]) == "dog 1"
     )
     for name, nothing in (("_svg", ""), ("_png", b""), ("inline", "")):  # captions are looked at
         monkeypatch.setattr(render, name, lambda *_, nothing=nothing: nothing)
-    drawn = render.draw(table.group.runs, table.frame, called, looks, detail_of=table.analysis.of)
+    drawn = render.draw(
+        table.group.runs, table.frame, called, looks, detail_of=table.analysis.details
+    )
     captions = {one.name: one.caption for one in drawn}
     assert "#1 猫" in captions["classes"] and "#1 猫" in captions["confusion"]

@@ -14,14 +14,14 @@ from layout import assert_texts_lie_apart
 from detzoo.report.figures import latency, overview, render
 from detzoo.report.figures.overview import pareto
 from detzoo.report.figures.palette import COLOURS, styles
-from detzoo.report.load.protocols import groups, names
+from detzoo.report.load.protocols import group_runs, name_detectors
 from detzoo.report.load.runs import load_all
 from detzoo.report.tables.leaderboard import group_frame
 
 
 def parts(paths):
     runs = load_all(paths)
-    (group,), called = groups(runs), names(runs)
+    (group,), called = group_runs(runs), name_detectors(runs)
     return group.runs, group_frame(group, called), called, styles(called.values())
 
 

@@ -15,11 +15,11 @@ from detzoo.report.figures.palette import styles
 from detzoo.report.images.failures import (
     close_ups,
     disagreement,
-    disputed,
     false_alarms,
+    find_disputed,
     found_boxes,
-    instead,
     misses,
+    overlapping_detections,
     window,
 )
 
@@ -73,8 +73,8 @@ def test_a_box_is_found_from_the_detectors_own_threshold_on():
 def test_disagreement_is_the_pairs_of_which_one_finds_it():
     """Image 0: the small one by a alone, 2 pairs; image 1: the same; nobody finds its large one."""
     assert disagreement(ALL).tolist() == [2, 2, 0]
-    assert disputed(ALL, 5) == [0, 1] and disputed(ALL, 1) == [0]
-    assert disputed({"a": ALL["a"]}, 5) == []
+    assert find_disputed(ALL, 5) == [0, 1] and find_disputed(ALL, 1) == [0]
+    assert find_disputed({"a": ALL["a"]}, 5) == []
 
 
 @given(st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=2, max_size=5))
@@ -112,10 +112,12 @@ def test_the_most_confident_false_alarms_one_an_image():
 
 
 def test_what_is_seen_instead_lies_on_the_box():
-    seen = instead(ALL["c"], 3)
+    seen = overlapping_detections(ALL["c"], 3)
     assert [ALL["c"].problem.label[d] for d in seen] == [1]
-    assert len(instead(ALL["c"], 4)) == 1 and instead(ALL["a"], 4) == []
-    assert instead(Detail(ALL["c"].problem, 0.95), 3) == []
+    assert (
+        len(overlapping_detections(ALL["c"], 4)) == 1 and overlapping_detections(ALL["a"], 4) == []
+    )
+    assert overlapping_detections(Detail(ALL["c"].problem, 0.95), 3) == []
 
 
 @given(

@@ -8,7 +8,13 @@ from PIL import Image
 
 from detzoo.report.build import build
 from detzoo.report.images import photographs
-from detzoo.report.images.photographs import choose, copy, keep, photograph, showable
+from detzoo.report.images.photographs import (
+    choose,
+    copy_photographs,
+    photograph,
+    save_photographs,
+    showable,
+)
 from detzoo.report.load.runs import load
 
 
@@ -36,7 +42,7 @@ def a_data_set(tmp_path, count=1, size=(100, 80)):
 
 def test_a_run_keeps_a_few_small_ones_that_are_shown_in_its_boxes_pixels(tmp_path):
     data, run = a_data_set(tmp_path, 90, (1000, 500)), tmp_path / "run"
-    keep(data, run)
+    save_photographs(data, run)
     kept = sorted(int(path.stem) for path in (run / "images").iterdir())
     assert len(kept) == photographs.KEPT and all(id % 3 == 0 for id in kept)
     of_run = data | {"root": None, "run": str(run)}
@@ -51,13 +57,13 @@ def test_a_run_keeps_a_few_small_ones_that_are_shown_in_its_boxes_pixels(tmp_pat
 
 def test_what_an_earlier_scoring_kept_goes_and_a_pool_has_all_of_its_folds(tmp_path):
     data = a_data_set(tmp_path, 6)
-    keep(data, tmp_path / "run")
-    keep(data | {"images": data["images"][:2]}, tmp_path / "other")
+    save_photographs(data, tmp_path / "run")
+    save_photographs(data | {"images": data["images"][:2]}, tmp_path / "other")
     assert {p.name for p in (tmp_path / "run" / "images").iterdir()} == {"0.jpg", "3.jpg"}
-    keep(data | {"annotations": data["annotations"][1:]}, tmp_path / "run")
+    save_photographs(data | {"annotations": data["annotations"][1:]}, tmp_path / "run")
     assert {p.name for p in (tmp_path / "run" / "images").iterdir()} == {"3.jpg"}
     for fold in ("run", "other"):
-        copy(tmp_path / fold, tmp_path / "pool")
+        copy_photographs(tmp_path / fold, tmp_path / "pool")
     assert {p.name for p in (tmp_path / "pool" / "images").iterdir()} == {"0.jpg", "3.jpg"}
 
 

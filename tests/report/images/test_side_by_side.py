@@ -11,13 +11,13 @@ from PIL import Image
 from detzoo.report.figures.palette import styles
 from detzoo.report.images import contact, side_by_side
 from detzoo.report.images.overlay import Found, Shape, shapes_of
-from detzoo.report.load.protocols import names
+from detzoo.report.load.protocols import name_detectors
 from detzoo.report.load.runs import load_all
 
 
 def gallery(paths, **other):
     runs = load_all(paths)
-    called = names(runs)
+    called = name_detectors(runs)
     return side_by_side.gallery(runs, called, styles(called.values()), **other)
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from detzoo.report.load import effort
-from detzoo.report.load.protocols import differences, groups, names
+from detzoo.report.load.protocols import differences, group_runs, name_detectors
 from detzoo.report.load.runs import load
 from detzoo.report.tables.leaderboard import columns, concat, group_frame
 from detzoo.report.tables.notes import notes
@@ -46,31 +46,33 @@ def make(tmp_path):
 def test_what_a_search_chose_may_differ_inside_a_table(make):
     chosen = {"lr": 0.4, "weight_decay": 0.001, "momentum": 0.5}
     runs = [make("A", recipe=chosen, effort=EFFORT), make("B", effort=EFFORT), make("C")]
-    assert len(groups(runs)) == 1
+    assert len(group_runs(runs)) == 1
     runs.append(make("D", recipe={"weight_decay": 0.001}))  # not searched, but another recipe
-    assert len(groups(runs)) == 2
+    assert len(group_runs(runs)) == 2
 
 
 def test_effort_is_a_column_and_rows_of_unequal_effort_carry_a_note(make):
     equal = [make("A", effort=EFFORT), make("B", effort=EFFORT)]
-    (group,) = groups(equal)
-    frame = group_frame(group, names(equal))
+    (group,) = group_runs(equal)
+    frame = group_frame(group, name_detectors(equal))
     assert list(frame["trials"]) == [8, 8] and list(frame["tuning_images"]) == [6000, 6000]
     assert {"trials", "tuning_images"} <= {column.key for column in columns(frame)}
-    assert not [text for text in notes(equal, names(equal)) if "effort" in text]
+    assert not [text for text in notes(equal, name_detectors(equal)) if "effort" in text]
 
     runs = [*equal, make("C")]
-    said = notes(runs, names(runs))
+    said = notes(runs, name_detectors(runs))
     unequal = "the rows of this table had unequal effort"
     assert said[f"tuned by 8 trials of 1,500 images: {unequal}"] == "A (seed 0), B (seed 0)"
     assert said[f"not tuned: {unequal}"] == "C (seed 0)"
-    (group,) = groups([runs[2]])
-    assert "trials" not in [column.key for column in columns(group_frame(group, names(runs)))]
+    (group,) = group_runs([runs[2]])
+    assert "trials" not in [
+        column.key for column in columns(group_frame(group, name_detectors(runs)))
+    ]
 
 
 def test_a_tuned_run_is_no_seed_of_one_that_is_not(make):
     runs = [make("A"), make("A", seed=1, effort=EFFORT), make("A", seed=2, effort=EFFORT)]
-    assert list(names(runs).values()) == [
+    assert list(name_detectors(runs).values()) == [
         "A (tuned=n/a)",
         *["A (tuned=8 trials of 1,500 images)"] * 2,
     ]
@@ -81,14 +83,14 @@ def test_minutes_are_another_kind_of_budget(make):
     for run, seen in zip(runs, (4000, 5000, 7000), strict=True):
         run.status["images_seen"] = seen
     runs[2].metrics["fingerprint"]["images_seen"] = None
-    tables = groups(runs)
+    tables = group_runs(runs)
     assert [len(table.runs) for table in tables] == [2, 1]
     assert differences(tables)["accuracy.budget"] == ["10 minutes", "images"]
-    frame = concat([group_frame(table, names(runs), i) for i, table in enumerate(tables)])
+    frame = concat([group_frame(table, name_detectors(runs), i) for i, table in enumerate(tables)])
     assert list(frame["budget"]) == ["10 minutes", "10 minutes", "images"]
-    said = [text for text in notes(tables[0].runs, names(runs)) if "minutes" in text]
+    said = [text for text in notes(tables[0].runs, name_detectors(runs)) if "minutes" in text]
     assert "trained for 10 minutes, in which it saw 7,000 images: another machine" in said[1]
-    assert not [text for text in notes(tables[1].runs, names(runs)) if "minutes" in text]
+    assert not [text for text in notes(tables[1].runs, name_detectors(runs)) if "minutes" in text]
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_the_same_results_get_the_same_accuracy_and_no_speed(ours):
     for key in ("p50_ms", "images_per_second", "gmacs", "train_seconds"):
         assert math.isnan(theirs[key]) and not math.isnan(mine[key])
     assert (mine["rank"], mine["rank_worst"], theirs["rank_worst"]) == (1, 2, 2)
-    detail = table.analysis.of["theirs <b>"]
+    detail = table.analysis.details["theirs <b>"]
     assert "another program" in detail.point.reason
     text = gather([ours], {"theirs": ours / "predictions.json"}, resamples=5).text()
     assert "note: theirs (external results): " in text and "scored here, not timed" in text

@@ -8,12 +8,12 @@ import pytest
 from detzoo.report.load.protocols import (
     ACCURACY,
     differences,
-    groups,
-    names,
-    show,
+    format_value,
+    group_runs,
+    name_detectors,
     start_of,
     title,
-    titled,
+    title_of,
 )
 from detzoo.report.load.runs import Run, load
 
@@ -45,7 +45,7 @@ DIFFERENT = {
 def test_every_field_of_the_fingerprint_parts_tables(make, field):
     same, other = make("A"), make("B", fingerprint={field: DIFFERENT[field]})
     again = make("C")
-    tables = groups([same, other, again])
+    tables = group_runs([same, other, again])
     assert [table.runs for table in tables] == [(same, again), (other,)]
     assert f"accuracy.{field}" in differences(tables)
 
@@ -71,29 +71,29 @@ def test_other_starts_are_other_tables_unless_that_is_asked_for(make):
     scratch, coco, again = make("A"), make("B"), make("C")
     coco.config.update(STARTS["coco"])
     runs = [scratch, coco, again]
-    assert [table.runs for table in groups(runs)] == [(scratch, again), (coco,)]
-    assert differences(groups(runs)) == {"accuracy.start": ["scratch", "coco"]}
-    (both,) = groups(runs, across_starts=True)
+    assert [table.runs for table in group_runs(runs)] == [(scratch, again), (coco,)]
+    assert differences(group_runs(runs)) == {"accuracy.start": ["scratch", "coco"]}
+    (both,) = group_runs(runs, across_starts=True)
     assert both.runs == (scratch, coco, again)
 
 
 def test_two_starts_of_one_detector_have_names_of_their_own(make):
     scratch, coco = make("A"), make("A", seed=1)
     coco.config["start"] = STARTS["coco"]["start"]
-    assert sorted(names([scratch, coco]).values()) == ["A (start=coco)", "A (start=n/a)"]
+    assert sorted(name_detectors([scratch, coco]).values()) == ["A (start=coco)", "A (start=n/a)"]
 
 
 def test_seeds_and_learning_rates_share_a_table(make):
     recipe = fabricated_runs.FINGERPRINT["recipe"] | {"lr": 0.3, "val_points": 2}
     runs = [make("A"), make("A", seed=1), make("B", fingerprint={"recipe": recipe})]
-    assert len(groups(runs)) == 1
-    assert differences(groups(runs)) == {}
+    assert len(group_runs(runs)) == 1
+    assert differences(group_runs(runs)) == {}
 
 
 def test_timings_of_two_machines_never_share_a_table(make):
     slow, fast, untimed = make("A"), make("B"), make("C", speed=False)
     fast.speed["fingerprint"]["cpu"] = "another"
-    tables = groups([untimed, slow, fast])
+    tables = group_runs([untimed, slow, fast])
     assert [table.runs for table in tables] == [(untimed, slow), (fast,)]
     assert differences(tables) == {"speed.cpu": ["AMD EPYC 7B13", "another"]}
     assert title("speed.cpu") == "CPU" and title("accuracy.batch") == "batch"
@@ -102,7 +102,7 @@ def test_timings_of_two_machines_never_share_a_table(make):
 def test_runs_that_recorded_nothing_stay_apart(make):
     known, unknown = make("A"), make("B")
     unknown.metrics["fingerprint"] = None
-    assert len(groups([known, unknown])) == 2
+    assert len(group_runs([known, unknown])) == 2
 
 
 def test_names_tell_apart_what_differs_in_more_than_the_seed(make):
@@ -114,34 +114,42 @@ def test_names_tell_apart_what_differs_in_more_than_the_seed(make):
         make("B", detector=target),
     ]
     expected = ["A (name=resnet18)", "A (name=resnet18)", "A (name=resnet34)", "B"]
-    assert list(names(runs).values()) == expected
+    assert list(name_detectors(runs).values()) == expected
 
 
 def test_names_of_detectors_that_differ_in_many_ways(make):
     runs = [make("A", detector={"a": i, "b": i, "c": i}, seed=i) for i in (1, 2)]
-    first, second = names(runs).values()
+    first, second = name_detectors(runs).values()
     assert first != second and all(len(name) == len("A (123456)") for name in (first, second))
 
 
 def test_a_run_whose_configuration_is_lost_joins_nobody(make):
     whole, lost = make("A"), make("A", seed=1)
     del lost.config["detector"]
-    assert names([whole, lost]) == {whole: "A", lost: f"A ({lost.path.name})"}
+    assert name_detectors([whole, lost]) == {whole: "A", lost: f"A ({lost.path.name})"}
 
 
 def test_another_training_set_makes_another_detector(make):
     first, second = make("A"), make("A", seed=1)
     first.config["train_hash"], second.config["train_hash"] = "aa", "bb"
-    assert names([first, second]) == {first: "A (train_hash=aa)", second: "A (train_hash=bb)"}
+    assert name_detectors([first, second]) == {
+        first: "A (train_hash=aa)",
+        second: "A (train_hash=bb)",
+    }
 
 
 def test_values_for_people():
-    assert show({"_target_": "detzoo.x", "lr": 0.1}) == "lr 0.1"
-    assert show(["avx2", "fma"]) == "avx2, fma"
-    assert show(None) == "not recorded"
-    assert show({"kind": "letterbox", "size": [320, 320]}) == "letterbox, size 320 x 320"
-    assert show("sha256:" + "ab" * 32) == "abababababab"
-    assert (show(4000), show(0.001), show(True), show("cpu")) == ("4,000", "0.001", "yes", "cpu")
+    assert format_value({"_target_": "detzoo.x", "lr": 0.1}) == "lr 0.1"
+    assert format_value(["avx2", "fma"]) == "avx2, fma"
+    assert format_value(None) == "not recorded"
+    assert format_value({"kind": "letterbox", "size": [320, 320]}) == "letterbox, size 320 x 320"
+    assert format_value("sha256:" + "ab" * 32) == "abababababab"
+    assert (format_value(4000), format_value(0.001), format_value(True), format_value("cpu")) == (
+        "4,000",
+        "0.001",
+        "yes",
+        "cpu",
+    )
 
 
 @pytest.mark.parametrize(
@@ -155,9 +163,9 @@ def test_values_for_people():
 )
 def test_a_label_carries_one_hash(name, told):
     run = Run(Path("runs/ssd-1a2b3c4d"), config={"seed": 0})
-    assert titled(run, name) == told
+    assert title_of(run, name) == told
 
 
 def test_a_run_without_a_label_is_called_by_its_directory_once():
     run = Run(Path("runs/ssd-1a2b3c4d"), ranked=True)
-    assert names([run]) == {run: "ssd-1a2b3c4d"}
+    assert name_detectors([run]) == {run: "ssd-1a2b3c4d"}

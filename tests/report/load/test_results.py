@@ -210,7 +210,7 @@ def test_nothing_found_is_nothing_wrong(truth):
 
 
 def test_report_and_compare_say_how_they_joined(tmp_path):
-    from detzoo.report.analysis.pairwise import text, versus
+    from detzoo.report.analysis.pairwise import compare_detectors, format_text
     from detzoo.report.book import gather
 
     data = fabricated_runs.dataset(tmp_path / "data")
@@ -230,9 +230,9 @@ def test_report_and_compare_say_how_they_joined(tmp_path):
     fabricated_runs.write(tmp_path / "theirs.json", theirs)
     book = gather([run], {"theirs": tmp_path / "theirs.json"}, resamples=5)
     row = book.tables[0].frame.set_index("detector").loc["theirs"]
-    assert row["AP"] == pytest.approx(1) and "theirs" in book.tables[0].analysis.of
+    assert row["AP"] == pytest.approx(1) and "theirs" in book.tables[0].analysis.details
     assert "joined by file name; image_id is of another numbering" in book.text()
-    found = versus([tmp_path / "theirs.json"], [run], n=5, flips=0)
+    found = compare_detectors([tmp_path / "theirs.json"], [run], n=5, flips=0)
     assert found.ap[0].first == pytest.approx(1)
-    assert "Note: theirs: joined by file name; image_id is of another" in text(found)
-    assert "Note: theirs: classes by name" in text(found)
+    assert "Note: theirs: joined by file name; image_id is of another" in format_text(found)
+    assert "Note: theirs: classes by name" in format_text(found)

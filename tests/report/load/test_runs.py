@@ -12,17 +12,8 @@ from hypothesis import strategies as st
 
 from detzoo.plain_yaml import read_yaml
 from detzoo.report import table, text_table
-from detzoo.report.load.runs import (
-    FILES,
-    clean,
-    dig,
-    find,
-    interval,
-    load,
-    load_all,
-    number,
-    shorten,
-)
+from detzoo.report.load.runs import FILES, find_runs, load, load_all
+from detzoo.report.load.values import clean, dig, interval, number, shorten
 
 
 @pytest.fixture
@@ -133,7 +124,7 @@ def test_a_half_written_curve_keeps_its_whole_rows(whole):
 
 def test_folders_of_runs_are_opened_and_no_run_counts_twice(whole, tmp_path):
     (tmp_path / "runs" / "not a run").mkdir()
-    assert find([tmp_path / "runs", whole, whole / ".." / whole.name]) == [whole]
+    assert find_runs([tmp_path / "runs", whole, whole / ".." / whole.name]) == [whole]
     missing = tmp_path / "nowhere"
     assert [run.problems for run in load_all([missing, tmp_path / "runs" / "not a run"])] == [
         ("there is no such directory",),

@@ -8,7 +8,7 @@ import fabricated_runs
 import pytest
 
 from detzoo.report import table
-from detzoo.report.tables.latex import escaped, latex
+from detzoo.report.tables.latex import escape, latex
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from detzoo.report.tables.latex import escaped, latex
     ],
 )
 def test_names_are_printed_as_they_are(text, expected):
-    assert escaped(text) == expected
+    assert escape(text) == expected
 
 
 def test_a_table_is_two_whole_tabulars(tmp_path):

@@ -17,11 +17,11 @@ from detzoo.report.tables.leaderboard import (
     columns,
     contenders,
     csv,
-    digits,
-    escaped,
-    limits,
+    escape,
+    format_digits,
+    format_limits,
+    format_number,
     markdown,
-    shown,
 )
 
 COLUMN = {column.key: column for column in COLUMNS}
@@ -110,26 +110,26 @@ def test_tables_of_two_protocols_are_numbered(make):
     ],
 )
 def test_how_a_number_is_printed(key, value, text):
-    assert shown(COLUMN[key], value) == text
+    assert format_number(COLUMN[key], value) == text
 
 
 def test_three_digits():
     values = (0.1234, 0.9996, 1, 9.994, 9.996, 12.34, 99.96, 123.4)
     expected = ["0.123", "1.000", "1.00", "9.99", "10.0", "12.3", "100", "123"]
-    assert [digits(v) for v in values] == expected
+    assert [format_digits(v) for v in values] == expected
 
 
 def test_intervals_stand_beside_their_value():
     row = pd.Series({"AP_low": 0.1, "AP_high": 0.25, "p50_ms_low": math.nan, "p50_ms_high": 2.0})
-    assert limits(COLUMN["AP"], row) == "[0.100, 0.250]"
-    assert limits(COLUMN["p50_ms"], row) == limits(COLUMN["gmacs"], row) == ""
+    assert format_limits(COLUMN["AP"], row) == "[0.100, 0.250]"
+    assert format_limits(COLUMN["p50_ms"], row) == format_limits(COLUMN["gmacs"], row) == ""
 
 
 def test_names_cannot_break_markdown(make):
     frame = table([make("a|b <i>*c*_`\n")])
     lines = markdown(frame).splitlines()
     assert lines[2].startswith(r"| a\|b &lt;i&gt;\*c\*\_\` | 0 | scratch | 0.300 [0.270, 0.330] |")
-    assert escaped("[x](y)") == r"\[x\](y)"
+    assert escape("[x](y)") == r"\[x\](y)"
     assert {line.replace(r"\|", "").count("|") for line in lines} == {len(columns(frame)) + 4}
 
 

@@ -1,4 +1,4 @@
-"""What a scored run's directory holds beside config and weights: predictions, truth, metrics."""
+"""The files of a scored run: predictions.json and dataset.json, and what metrics.json notes."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def write(
     truth, results, found = scores
     protocol, suffix = found["fingerprint"], "" if val is not None else f"-{found['split']}"
     if val is not None:
-        keep_val(path, detector, val, protocol, protocol["batch"], mode)
+        write_val_detections(path, detector, val, protocol, protocol["batch"], mode)
     about = write_detections(path, dataset, truth, results, found)
     if val is not None:
-        heatmaps.keep(detector, about, path / "heatmaps.json")
+        heatmaps.write_heatmaps(detector, about, path / "heatmaps.json")
         if images:
-            photographs.keep(about, path)
+            photographs.save_photographs(about, path)
     write_json(path / f"metrics{suffix}.json", found)
 
 
@@ -58,7 +58,7 @@ def write_detections(
     are of another, and say by which weights. found: the metrics.
     """
     suffix = "" if found["split"] == "test" else f"-{found['split']}"
-    about = about_images(dataset)
+    about = describe_images(dataset)
     if suffix:
         about["weights_hash"] = found["fingerprint"]["weights_hash"]
     about |= truth
@@ -67,8 +67,8 @@ def write_detections(
     return about
 
 
-def notes_about(detector: Detector, dataset: Dataset) -> dict[str, Any]:
-    """What metrics.json says of the detector as it was scored: folding, proposals, notes."""
+def describe_scoring(detector: Detector, dataset: Dataset) -> dict[str, Any]:
+    """The fields of metrics.json about the detector: folding, proposals, notes."""
     folded = inspect_folding(detector)
     found: dict[str, Any] = {"folding": folded.describe()}
     found["notes"] = [folded.warning] if folded.warning else []
@@ -79,7 +79,7 @@ def notes_about(detector: Detector, dataset: Dataset) -> dict[str, Any]:
     return found
 
 
-def keep_val(
+def write_val_detections(
     path: Path,
     detector: Detector,
     dataset: Dataset,
@@ -87,7 +87,7 @@ def keep_val(
     batch_size: int,
     mode: Mode,
 ) -> None:
-    """Write what the detector finds on val; the truth beside it says by which weights."""
+    """Write predictions-val.json, and dataset-val.json with the weights' hash."""
     results = predict_dataset(
         detector,
         with_proposals(dataset, detector.proposer),
@@ -99,12 +99,12 @@ def keep_val(
     weights = {"weights_hash": protocol["weights_hash"]}
     write_json(path / "predictions-val.json", results, indent=None)
     write_json(
-        path / "dataset-val.json", about_images(dataset) | weights | dataset.coco(), indent=None
+        path / "dataset-val.json", describe_images(dataset) | weights | dataset.coco(), indent=None
     )
 
 
-def about_images(dataset: Dataset) -> dict[str, Any]:
-    """What dataset.json says beside COCO's ground truth."""
+def describe_images(dataset: Dataset) -> dict[str, Any]:
+    """The fields of dataset.json beside COCO's ground truth."""
     return {
         "name": dataset.name,
         "split": dataset.split,

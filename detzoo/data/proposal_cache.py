@@ -34,7 +34,7 @@ SHARD = 16  # images in a file: what a kill can cost
 WORTH_PROCESSES = 15.0  # seconds of work; to start a process takes a few, for torch's import
 
 
-class Proposed(NamedTuple):
+class ImageProposals(NamedTuple):
     """boxes: per image (P, 4) float32 xyxy in original pixels. seconds: per image, to propose."""
 
     boxes: list[np.ndarray]
@@ -66,21 +66,21 @@ def propose(
     proposer: Proposer,
     root: str | Path = ROOT,
     processes: int | None = None,
-) -> Proposed:
+) -> ImageProposals:
     """Every image's proposals, and the seconds that they took when they were computed.
 
     processes: as many as torch has threads by default, where it pays. Says on stderr what it
     computes. Raises ValueError for a file that holds other proposals than its name promises or is
     damaged.
     """
-    if not proposer.looks:
-        timed = [_timed(proposer, sample) for sample in dataset.samples]
-        return Proposed([boxes for boxes, _ in timed], np.array([s for _, s in timed]))
+    if not proposer.uses_pixels:
+        timed = [_time_proposer(proposer, sample) for sample in dataset.samples]
+        return ImageProposals([boxes for boxes, _ in timed], np.array([s for _, s in timed]))
     parts = [dataset.samples[i : i + SHARD] for i in range(0, len(dataset), SHARD)]
-    told = json.dumps(proposer.describe(), sort_keys=True)
-    kind = f"{proposer.describe()['kind']}-{_hash(told)[:8]}"
+    parameters = json.dumps(proposer.describe(), sort_keys=True)
+    kind = f"{proposer.describe()['kind']}-{_hash(parameters)[:8]}"
     folder = Path(root) / kind
-    keys = [_hash(told, *(content_hash(sample.path) for sample in part)) for part in parts]
+    keys = [_hash(parameters, *(content_hash(sample.path) for sample in part)) for part in parts]
     paths = [folder / f"{key}.npz" for key in keys]
     missing = [i for i, path in enumerate(paths) if not path.is_file()]
     if missing:
@@ -98,7 +98,7 @@ def propose(
             for count in _work(jobs, proposer.parallel, processes):
                 bar.update(count)
     shards = [_read(path, key) for path, key in zip(paths, keys, strict=True)]
-    return Proposed(
+    return ImageProposals(
         [boxes for shard in shards for boxes in shard.boxes],
         np.concatenate([shard.seconds for shard in shards]),
     )
@@ -135,7 +135,7 @@ def _one_thread() -> None:
 
 def _compute(job: Job) -> int:
     proposer, samples, path, key = job
-    timed = [_timed(proposer, sample) for sample in samples]
+    timed = [_time_proposer(proposer, sample) for sample in samples]
     with atomic(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(
             file,
@@ -147,29 +147,29 @@ def _compute(job: Job) -> int:
     return len(samples)
 
 
-def _timed(proposer: Proposer, sample: Sample) -> tuple[np.ndarray, float]:
+def _time_proposer(proposer: Proposer, sample: Sample) -> tuple[np.ndarray, float]:
     """Decoding is not counted: the detector has to do it anyway."""
     blank = np.broadcast_to(np.uint8(0), (*sample.size, 3))
-    image = load_sample(sample) if proposer.looks else blank
+    image = load_sample(sample) if proposer.uses_pixels else blank
     start = time.perf_counter()
     boxes = proposer(image)
     return boxes, time.perf_counter() - start
 
 
-def _read(path: Path, key: str) -> Proposed:
+def _read(path: Path, key: str) -> ImageProposals:
     try:
         with np.load(path, allow_pickle=False) as file:
             content = {name: file[name] for name in ("key", "counts", "boxes", "seconds")}
     except Exception as error:  # zipfile, zlib and numpy raise many kinds; none names the file
         raise ValueError(
-            f"{path}: no readable proposals ({error}); remove it, then they are computed anew"
+            f"{path}: no readable proposals ({error}); remove it, and they are computed again"
         ) from error
     if str(content["key"]) != key:
         raise ValueError(
             f"{path}: holds proposals of other images or of other parameters (hash "
             f"{content['key']}, wanted {key}); remove it, then the right ones are computed"
         )
-    return Proposed(
+    return ImageProposals(
         np.split(content["boxes"], np.cumsum(content["counts"])[:-1]), content["seconds"]
     )
 

@@ -1,4 +1,4 @@
-"""One line for all that bench does: what is done, what is at work, the time left for everything."""
+"""A progress line for all runs of bench: done, running, time left."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TextIO
 
 from tqdm import tqdm
 
 from detzoo.engine import progress, status
-from detzoo.engine.progress import SECONDS_BETWEEN_LINES, WIPED, part_of_others
+from detzoo.engine.progress import SECONDS_BETWEEN_LINES, WIPED, use_shared_line
 from detzoo.workflow.settings import Settings
 
 SCORING = 0.15  # of a run's work is scoring: the test and the val split
 EVERY = 1.0  # seconds between two looks at status.json, which is written every five
 
 
-def done_part(now: dict | None, images: int, minutes: float | None = None) -> float:
-    """How much of a run is done, from its status.json: 0 to 1. Its budget is images or minutes."""
+def run_progress(now: dict | None, images: int, minutes: float | None = None) -> float:
+    """The share of a run that is done, by its status.json. Its budget is images or minutes."""
     if not now:
         return 0.0
     if now.get("stage") != "train":
@@ -36,14 +35,16 @@ def done_part(now: dict | None, images: int, minutes: float | None = None) -> fl
 
 
 def seconds_left(parts: Sequence[float], at_start: Sequence[float], elapsed: float) -> float | None:
-    """Of runs that are equally much work; None until enough of this call's own work is done."""
+    """The time left, for runs of equal work; None until 1% of this call's own work is done."""
     own = sum(parts) - sum(at_start)
     left = len(parts) - sum(parts)
     return progress.seconds_left(own, left, elapsed) if own > 0.01 * len(parts) else None
 
 
-def line(labels: Sequence[str], parts: Sequence[float], left: float | None, timing: float) -> str:
-    """The line itself. left: seconds of training and scoring; timing: what comes after them."""
+def format_line(
+    labels: Sequence[str], parts: Sequence[float], left: float | None, timing: float
+) -> str:
+    """The line. left: seconds of training and scoring; timing: seconds of what follows them."""
     at_work = [f"{n} {p:.0%}" for n, p in zip(labels, parts, strict=True) if 0 < p < 1]
     finished = sum(part >= 1 for part in parts)
     text = f"{finished} of {len(parts)} runs done"
@@ -53,9 +54,9 @@ def line(labels: Sequence[str], parts: Sequence[float], left: float | None, timi
     return f"{text}; {tqdm.format_interval(left + timing)} left for everything"
 
 
-class Overall:
-    """Shows the line while it is entered: on a terminal one that is rewritten, in a log a new one
-    every 30 s. Bars and notes of this process make room for it."""
+class TotalProgress:
+    """A context that shows the line: redrawn on a terminal, every 30 s in a log. This process draws
+    no bars meanwhile."""
 
     def __init__(
         self,
@@ -75,26 +76,21 @@ class Overall:
 
     def parts(self) -> list[float]:
         both = zip(self.paths, self.budgets, strict=True)
-        return [done_part(status.read(path), *budget) for path, budget in both]
+        return [run_progress(status.read(path), *budget) for path, budget in both]
 
     def text(self) -> str:
         parts = self.parts()
         left = seconds_left(parts, self.at_start, time.monotonic() - self.start)
-        return line(self.labels, parts, left, self.timing)
+        return format_line(self.labels, parts, left, self.timing)
 
-    def __enter__(self) -> Overall:
+    def __enter__(self) -> TotalProgress:
         self.thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.end.set()
         self.thread.join()
-        part_of_others("")
+        use_shared_line("")
         if self.stream.isatty():
             self.stream.write(WIPED)
             self.stream.flush()

@@ -48,7 +48,7 @@ def sign_flip(
     return max(p, 2.0 ** (1 - units))  # a sample of all swaps may miss those that are as large
 
 
-def swings(first: Sequence[Matches], second: Sequence[Matches]) -> np.ndarray:
+def image_contributions(first: Sequence[Matches], second: Sequence[Matches]) -> np.ndarray:
     """(I,) float64: how much of the difference in AP comes from each image, NaN without an AP.
 
     Half of what the difference loses when the two swap their results on that image alone; 0 where
@@ -60,13 +60,14 @@ def swings(first: Sequence[Matches], second: Sequence[Matches]) -> np.ndarray:
 
 
 def differing_pairs(detectors: Mapping[str, Sequence[Matches]]) -> dict[tuple[str, str], int]:
-    """Of every pair of `detectors`, on how many images they differ."""
+    """For every pair of `detectors`, the number of images on which they differ."""
     return {
-        pair: differing(*(detectors[name] for name in pair)) for pair in combinations(detectors, 2)
+        pair: count_differing(*(detectors[name] for name in pair))
+        for pair in combinations(detectors, 2)
     }
 
 
-def differing(first: Sequence[Matches], second: Sequence[Matches]) -> int:
+def count_differing(first: Sequence[Matches], second: Sequence[Matches]) -> int:
     """The images, or groups of images, that the difference in AP comes from, each of them a coin of
     a sign test.
 
@@ -79,7 +80,7 @@ def differing(first: Sequence[Matches], second: Sequence[Matches]) -> int:
     other = np.any([(_hits(a) != _hits(b)).any(axis=(0, 1)) for a, b in both], axis=0)
     if 2.0 ** (1 - (units := len(np.unique(group[other])))) <= LEAST_P:
         return units
-    other = np.any([_unlike(a, b) for a, b in both], axis=0)
+    other = np.any([_differing_images(a, b) for a, b in both], axis=0)
     swap = group == np.unique(group[other])[:, None]
     differences = _swapped(first, second, swap)
     return int((np.abs(differences[1:] - differences[0]) > 1e-12).sum())
@@ -98,7 +99,7 @@ def _hits(table: Matches) -> np.ndarray:
     return found
 
 
-def _unlike(first: Matches, second: Matches) -> np.ndarray:
+def _differing_images(first: Matches, second: Matches) -> np.ndarray:
     """(I,) bool: the images of which the two have not the same rows."""
     rows = []
     for table in (first, second):
@@ -141,7 +142,7 @@ def _ranked(table: Matches) -> Matches:
 
 
 def _side_by_side(first: Matches, second: Matches) -> Matches:
-    """Both tables as one of 2 I images, the first's before the second's."""
+    """Both tables joined: one of 2 I images, the first's before the second's."""
     images = first.images
     label, image, score = (
         np.concatenate([getattr(first, key), getattr(second, key)])

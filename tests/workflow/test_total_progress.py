@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from detzoo.files import write_json
-from detzoo.workflow import overall
-from detzoo.workflow.overall import Overall, done_part, line, seconds_left
+from detzoo.workflow import total_progress
+from detzoo.workflow.total_progress import TotalProgress, format_line, run_progress, seconds_left
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from detzoo.workflow.overall import Overall, done_part, line, seconds_left
     ],
 )
 def test_the_part_of_a_run_that_is_done(now, part):
-    assert done_part(now, 1000) == pytest.approx(part)
+    assert run_progress(now, 1000) == pytest.approx(part)
 
 
 def test_the_time_left_is_of_this_call_s_own_work():
@@ -37,10 +37,10 @@ def test_the_time_left_is_of_this_call_s_own_work():
 
 def test_the_line():
     parts = [1, 0.45, 0.12, 0]
-    assert line(["ssd", "yolo", "rcnn", "a"], parts, 90, 30) == (
+    assert format_line(["ssd", "yolo", "rcnn", "a"], parts, 90, 30) == (
         "1 of 4 runs done, at work: yolo 45%, rcnn 12%; 02:00 left for everything"
     )
-    assert line(["a"], [0], None, 30) == "0 of 1 runs done"
+    assert format_line(["a"], [0], None, 30) == "0 of 1 runs done"
 
 
 class Terminal(io.StringIO):
@@ -50,11 +50,11 @@ class Terminal(io.StringIO):
 
 @pytest.mark.parametrize("stream", [Terminal(), io.StringIO()], ids=["terminal", "log"])
 def test_it_is_shown_and_wiped(tmp_path: Path, monkeypatch, stream):
-    monkeypatch.setattr(overall, "EVERY", 0.01)
-    monkeypatch.setattr(overall, "SECONDS_BETWEEN_LINES", 0.01)
+    monkeypatch.setattr(total_progress, "EVERY", 0.01)
+    monkeypatch.setattr(total_progress, "SECONDS_BETWEEN_LINES", 0.01)
     write_json(tmp_path / "status.json", {"stage": "evaluate", "state": "done"})
     run = {"label": "a", "recipe": {"images_seen": 10}}
-    with Overall([run], [tmp_path], 30, stream):
+    with TotalProgress([run], [tmp_path], 30, stream):
         deadline = time.monotonic() + 20
         while "runs done" not in stream.getvalue() and time.monotonic() < deadline:
             time.sleep(0.01)

@@ -15,13 +15,13 @@ import numpy as np
 
 from detzoo.data.dataset import Sample
 from detzoo.data.image import load_image
-from detzoo.imagefile import UNREADABLE, Header, header, turned
+from detzoo.imagefile import UNREADABLE, Header, header, needs_turning
 
 MOST_IMAGES = 50
 CHANCE = 0.02  # of as many images for the other way, if which of the two fits better were a toss
 
 
-class Fit(NamedTuple):
+class OrientationFit(NamedTuple):
     """In how many images the boxes fit better as they are read than the other way, `exif`."""
 
     as_read: int
@@ -36,7 +36,7 @@ class Fit(NamedTuple):
         return None if chance > CHANCE else self.as_read > self.images / 2
 
 
-def measure(samples: Sequence[Sample], *, in_fractions: bool) -> Fit:
+def measure_orientation(samples: Sequence[Sample], *, in_fractions: bool) -> OrientationFit:
     """The fit of those images among these that have an orientation.
 
     in_fractions: whether the annotations' numbers are of the image's sides, so that a box is
@@ -50,18 +50,18 @@ def measure(samples: Sequence[Sample], *, in_fractions: bool) -> Fit:
             found = header(sample.path)
             if found.orientation == 1 or not len(sample.boxes):
                 continue
-            turns = turned(found, sample.size, sample.exif)
+            turns = needs_turning(found, sample.size, sample.exif)
             way = "stored" if turns else "upright"
-            values = _both(sample, found, turns, way, in_fractions)
+            values = _contrasts(sample, found, turns, way, in_fractions)
         except UNREADABLE:
             continue
         other = way
         count += 1
         better += values[0] > values[1]
-    return Fit(better, count, other)
+    return OrientationFit(better, count, other)
 
 
-def _both(
+def _contrasts(
     sample: Sample, found: Header, turns: bool, way: str, in_fractions: bool
 ) -> tuple[float, float]:
     """The contrast of the boxes as they are read, and the other way."""
