@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import detzoo
+from detzoo.cli import main
 
 KEPT = Path(__file__).parent / "kept"
 spec = importlib.util.spec_from_file_location("kept_dataset", KEPT / "dataset.py")
@@ -87,3 +88,12 @@ def test_turned_photographs_are_the_same_to_all_that_see_them(run: Path, tmp_pat
             assert np.allclose(found, scored[image["id"]], atol=0.5), image
         assert one["width"] == other["width"] == image["width"]
     assert model.predict(files[0], score_threshold=0.3).draw().size == Image.open(files[0]).size
+
+
+def test_it_is_explained_by_the_images_that_it_was_scored_on(run: Path, tmp_path: Path) -> None:
+    photos = dataset.write(tmp_path / "squares")
+    config = (run / "config.yaml").read_text().replace("/nowhere/squares", str(photos))
+    (run / "config.yaml").write_text(config)
+    out = tmp_path / "explained"
+    assert main(["explain", str(run), "methods=[saliency]", "objects=1", f"out={out}"]) == 0
+    assert "square in test-" in (out / "index.html").read_text()

@@ -31,6 +31,16 @@ def list_setting(key: str, named: Sequence[str], rest: Sequence[str]) -> list[st
     return [*rest, f"{key}=[{','.join(map(quote, named))}]"]
 
 
+def is_run(text: str) -> bool:
+    """Whether a path, a pattern or the beginning of a path names runs."""
+    from detzoo.workflow.select import select
+
+    try:
+        return bool(select(text))
+    except ValueError:
+        return False
+
+
 def data_root(arguments: Sequence[str]) -> list[str]:
     """`detzoo check DIR` is data.root=DIR."""
     named, rest = split_paths(arguments)

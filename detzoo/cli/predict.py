@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from omegaconf import DictConfig
 
 from detzoo.cli.app import app, show
-from detzoo.cli.positional import list_setting, split_paths
+from detzoo.cli.positional import is_run, list_setting, split_paths
 from detzoo.cli.values import quote
 from detzoo.config import plain
 
@@ -16,19 +16,10 @@ def settings_from(arguments: Sequence[str]) -> list[str]:
     """`detzoo predict RUN IMAGES...` is run=RUN images=[IMAGES,...]."""
     paths, given = split_paths(arguments)
     if paths and not any(text.lstrip("+").startswith("run=") for text in given):
-        run = next((text for text in paths if _is_run(text)), paths[0])
+        run = next((text for text in paths if is_run(text)), paths[0])
         paths.remove(run)
         given.append(f"run={quote(run)}")
     return list_setting("images", paths, given)
-
-
-def _is_run(text: str) -> bool:
-    from detzoo.workflow.select import select
-
-    try:
-        return bool(select(text))
-    except ValueError:
-        return False
 
 
 @app("predict", positional=settings_from)

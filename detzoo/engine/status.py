@@ -15,6 +15,7 @@ from detzoo.processes import SILENT, alive, elsewhere, myself, touching
 FILE = "status.json"
 BLOCK = 4096  # bytes that a small file has on about every disk
 FIELDS = ("state", "stage", "started", "finished", "error", "images_seen", "train_seconds")
+COUNTS = ("images_seen", "train_seconds")
 FIELDS += ("pid", "host", "boot")  # of the process: processes.myself
 
 
@@ -50,7 +51,11 @@ def _fields(path: Path) -> dict[str, Any] | None:
         raise ValueError(f"{error}; {mend}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: holds a {type(content).__name__}, not a run's status; {mend}")
-    return {**dict.fromkeys(FIELDS), **content}
+    content = {**dict.fromkeys(FIELDS), **content}
+    for key in COUNTS:
+        if isinstance(content[key], bool) or not isinstance(content[key], int | float):
+            content[key] = None  # not said yet, or damaged
+    return content
 
 
 def describe_process(status: dict[str, Any]) -> str:

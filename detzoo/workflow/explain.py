@@ -150,7 +150,7 @@ def _disputed(
     files = {sample.id: sample.image for sample in dataset.samples}
     ids: list[int] = []
     if split == "test":
-        for table in gather(paths, resamples=0).tables[:1]:
+        for table in gather(paths, resamples=1).tables[:1]:
             if not isinstance(table.analysis, str):
                 ids = find_disputed(table.analysis.details, count)
     return [files[i] for i in ids if i in files] or list(files.values())[:count]

@@ -80,7 +80,7 @@ def train_run(settings: Settings, path: Path, until: int | None = None) -> None:
             tensorboard=run.get("tensorboard", False),
         )
     if first and (now := status.read(path) or {}):
-        minutes, seen = now.get("train_seconds", 0) / 60, now.get("images_seen", 0)
+        minutes, seen = (now["train_seconds"] or 0) / 60, now["images_seen"] or 0
         print_note(f"trained on {seen:,} images in {minutes:.1f} min")
 
 

@@ -298,6 +298,13 @@ def test_a_run_and_images_by_position(tmp_path: Path, monkeypatch) -> None:
         "images=[x.jpg]",
     ]
     assert positional("predict", ["run=r", "x y.jpg"]) == ["run=r", "images=['x y.jpg']"]
+    assert positional("explain", ["runs/mine", "x y.jpg", "objects=1", "runs/m"]) == [
+        "objects=1",
+        "runs=[runs/mine,runs/m]",
+        "images=['x y.jpg']",
+    ]
+    assert positional("explain", ["runs=[r]", "a.jpg"]) == ["runs=[r]", "images=[a.jpg]"]
+    assert positional("explain", ["rnus/mine"]) == ["runs=[rnus/mine]"]  # named in the error
     assert positional("compare", ["a", "b*"]) == ["first=a", "second='b*'"]
     assert positional("compare", ["second=a", "b"]) == ["second=a", "first=b"]
 

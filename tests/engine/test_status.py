@@ -121,3 +121,12 @@ def test_unknown_fields_are_refused_and_torch_is_not_needed(tmp_path):
         status.update(tmp_path, colour="red")
     code = "import sys, detzoo.engine.status; assert 'torch' not in sys.modules"
     python(code)
+
+
+@pytest.mark.parametrize("value", [None, "many", [], {}, True])
+def test_counts_that_are_none_are_not_said(tmp_path, value):
+    (tmp_path / "status.json").write_text(
+        json.dumps({"state": "done", "images_seen": value, "train_seconds": value})
+    )
+    found = status.read(tmp_path)
+    assert found["images_seen"] is None and found["train_seconds"] is None
