@@ -32,13 +32,16 @@ SMALL, MEDIUM = 32**2, 96**2  # COCO's borders between small, medium and large, 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What was found. statistics: per split, plain numbers."""
+    """What was found. statistics: per split, plain numbers. near_duplicates: pairs of images of two
+    splits, {"distance": bits, "images": two of split, file_name, height and width}, where they were
+    looked for."""
 
     name: str
     root: str
     classes: tuple[str, ...]
     statistics: dict[str, dict[str, Any]]
     problems: list[Problem]
+    near_duplicates: Sequence[dict[str, Any]] = ()
 
     @property
     def errors(self) -> list[Problem]:
@@ -57,6 +60,7 @@ class CheckResult:
             "errors": len(self.errors),
             "warnings": len(self.warnings),
             "splits": self.statistics,
+            "near_duplicates": list(self.near_duplicates),
             "problems": [asdict(problem) for problem in self.problems],
         }
 

@@ -22,6 +22,7 @@ from detzoo.report.book import Book, Table, gather
 from detzoo.report.figures.palette import Style, styles
 from detzoo.report.figures.render import draw
 from detzoo.report.images.failures import close_ups, find_disputed
+from detzoo.report.images.near_duplicates import near_duplicates
 from detzoo.report.images.photographs import FEW_IMAGES, NO_IMAGES, showable
 from detzoo.report.images.side_by_side import COUNT, Gallery, gallery, has_no_images, sheet
 from detzoo.report.load.protocols import differences, title
@@ -142,11 +143,14 @@ def _galleries(
     if has_no_images(runs):
         return Galleries(Gallery(notes=[NO_IMAGES]))
     how: dict[str, Any] = {"side": side, "quality": quality}
-    contact = sheet(runs, quality=quality)
+    of_data: dict[str, Any] = {"sheet": sheet(runs, quality=quality)}
+    if table.data:
+        pairs = table.data.near_duplicates
+        of_data["twins"] = near_duplicates(runs, pairs, side=2 * side // 5, quality=quality)
     if is_noise(table.frame):
-        return Galleries(sheet=contact)
+        return Galleries(**of_data)
     if not isinstance(table.analysis, Analysis) or not table.analysis.details:
-        return Galleries(gallery(runs, called, looks, **how), sheet=contact)
+        return Galleries(gallery(runs, called, looks, **how), **of_data)
     details, truth = table.analysis.details, table.analysis.truth
     how["thresholds"] = {name: detail.score for name, detail in details.items()}
     among = showable(truth)
@@ -157,7 +161,7 @@ def _galleries(
     if among is not None and len(among) < len(truth["images"]):
         for found in by_result:
             found.notes.append(FEW_IMAGES.format(kept=len(among), images=len(truth["images"])))
-    return Galleries(gallery(runs, called, looks, **how), *by_result, contact)
+    return Galleries(gallery(runs, called, looks, **how), *by_result, **of_data)
 
 
 def _remove_old_figures(out: Path, keep: dict[str, bytes]) -> None:

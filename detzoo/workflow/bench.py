@@ -32,6 +32,7 @@ from detzoo.workflow.start import check_all
 from detzoo.workflow.timing import time_runs
 from detzoo.workflow.total_progress import TotalProgress
 from detzoo.workflow.tuning import tune_all
+from detzoo.workflow.twins import MOST, with_twins
 from detzoo.workflow.verb import takes_settings
 
 COVERAGE_IMAGES = 16  # on which the proposals are compared
@@ -71,9 +72,11 @@ def bench(settings: Mapping[str, Any], *, command: str = "detzoo.bench, from Pyt
     check_writable(Path(settings["root"]) / settings["name"] / "run" / "config.yaml")
     check_all(settings["detectors"], settings["start"]["source"])
     runs = [settings_of(training) for training in with_best_proposals(settings)]
-    checked = check_source(source(runs[0]))
+    checked, _, note = with_twins(check_source(source(runs[0])), source(runs[0]), MOST)
     root = source(runs[0]).read("test").root
     print_warnings(checked)
+    if note:
+        print(note)
     untuned: dict[Path, str] = {}
     if settings["tune"]["trials"]:
         jobs, threads = settings["jobs"], settings["runtime"]["threads"]

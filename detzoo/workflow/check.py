@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,12 @@ import torch
 from detzoo.config import build
 from detzoo.data import CheckResult, Dataset, Letterbox, Problem
 from detzoo.data import check as check_source
-from detzoo.data.near_duplicates import Twins, near_duplicates, problems
 from detzoo.files import check_writable, write_json
 from detzoo.ops.anchors import cluster
 from detzoo.text import escaped
 from detzoo.workflow.datasets import resolved
 from detzoo.workflow.sheets import write_sheets
+from detzoo.workflow.twins import with_twins
 from detzoo.workflow.verb import Result, takes_settings
 
 PRIORS = 9  # of YOLOv3, three a map
@@ -87,9 +87,7 @@ def check(settings: Mapping[str, Any]) -> DataCheck:
         check_writable(settings["json"])
     source = build(resolved(settings["data"]), "data")
     found = check_source(source, tuple(settings["splits"]))
-    datasets = {split: source.read(split) for split in found.statistics}
-    twins, notes = _twins(datasets)
-    found = replace(found, problems=[*found.problems, *problems(datasets, twins)])
+    found, twins, note = with_twins(found, source)
     record, sheets, priors = found.json(), None, None
     licences = getattr(source, "licences", {})
     if any(licences.values()):
@@ -110,15 +108,7 @@ def check(settings: Mapping[str, Any]) -> DataCheck:
             seed=settings["seed"],
             twins=twins,
         )
-    return DataCheck(found, priors, settings["size"], sheets, notes, licences)
-
-
-def _twins(datasets: Mapping[str, Dataset]) -> tuple[list[Twins], tuple[str, ...]]:
-    """Near-duplicates across splits, and the note where they cannot be looked for."""
-    try:
-        return near_duplicates(datasets), ()
-    except ImportError as error:
-        return [], (str(error),)
+    return DataCheck(found, priors, settings["size"], sheets, (note,) if note else (), licences)
 
 
 def shell_lines(setting: str, width: int = 79) -> str:

@@ -17,7 +17,6 @@ from detzoo.report.analysis.training_images import format_text as size_text
 from detzoo.report.analysis.training_images import frame as size_frame
 from detzoo.report.analysis.training_images import sizes
 from detzoo.report.book import Book
-from detzoo.report.figures.palette import styles
 from detzoo.report.figures.training_images import growth
 from detzoo.report.tables.leaderboard import columns, concat, contenders, format_cell, format_limits
 from detzoo.text import escaped
@@ -107,6 +106,11 @@ def report(
         across_starts=across_starts,
     )
     grown = sizes(book.runs) if study else []
+    if study and not grown:
+        raise ValueError(
+            "study=images needs runs of different numbers of training images: "
+            "detzoo train -m +data.fraction=0.1,0.3,1"
+        )
     page = write(
         book,
         out,
@@ -116,9 +120,8 @@ def report(
     )
     if not grown:
         return Report(book, page)
-    styled = styles(of.detector for of in grown)
     with atomic(out / "training-images.svg") as temporary:
-        growth(grown, styled).savefig(temporary, format="svg", metadata={"Date": None})
+        growth(grown).savefig(temporary, format="svg", metadata={"Date": None})
     write_text(out / "training-images.csv", size_frame(grown).to_csv(index=False))
     return Report(book, page, study=f"{size_text(grown)}\n{out / 'training-images.svg'}")
 

@@ -29,7 +29,7 @@ class Size:
 
 
 def sizes(runs: Sequence[Run]) -> list[Size]:
-    """By detector and number of training images. ValueError where no two numbers differ.
+    """By detector and number of training images; none where no two numbers differ.
 
     A run of all images that does not say how many they are has as many as the fractions tell.
     """
@@ -47,11 +47,13 @@ def sizes(runs: Sequence[Run]) -> list[Size]:
         if not math.isnan(images):
             found.setdefault((run.label, int(images)), []).append(run)
     if len({images for _, images in found}) < 2:
-        raise ValueError(
-            "study=images needs runs of different numbers of training images: "
-            "detzoo train -m +data.fraction=0.1,0.3,1"
-        )
+        return []
     return [_size(*key, members) for key, members in sorted(found.items())]
+
+
+def of_fractions(runs: Sequence[Run]) -> list[Size]:
+    """`sizes` of runs among which some were trained on a fraction of the data; else none."""
+    return sizes(runs) if any(fraction_of(run) < 1 for run in runs) else []
 
 
 def fraction_of(run: Run) -> float:
@@ -72,19 +74,29 @@ def frame(found: Sequence[Size]) -> pd.DataFrame:
     return pd.DataFrame([vars(of) for of in found])
 
 
-def format_text(found: Sequence[Size]) -> str:
-    """A detector a row, a number of training images a column, then what the answer is."""
+def table(found: Sequence[Size]) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """The numbers of training images as heads, and for each detector the APs as text."""
     counts = sorted({of.images for of in found})
     of = {(size.detector, size.images): size for size in found}
-    names = list(dict.fromkeys(size.detector for size in found))
-    lines = [f"{'AP after N images':<20}" + "".join(f"{n:>23,}" for n in counts)]
-    for name in names:
-        cells = [_cell(of.get((name, n))) for n in counts]
+    names = dict.fromkeys(size.detector for size in found)
+    rows = [(name, [_cell(of.get((name, n))) for n in counts]) for name in names]
+    return [f"{n:,}" for n in counts], rows
+
+
+def format_text(found: Sequence[Size]) -> str:
+    """A detector a row, a number of training images a column, then what the answer is."""
+    heads, rows = table(found)
+    lines = [f"{'AP after N images':<20}" + "".join(f"{head:>23}" for head in heads)]
+    for name, cells in rows:
         lines.append(f"{shorten(name, 19):<20}" + "".join(f"{cell:>23}" for cell in cells))
-    seeds = {size.seeds for size in found}
-    if seeds != {1}:
-        lines.append("Means over seeds, whose intervals reach around those of all seeds.")
-    return "\n".join([*lines, "", *summarise(found)]) + "\n"
+    return "\n".join([*lines, *filter(None, [describe_seeds(found)]), "", *summarise(found)]) + "\n"
+
+
+def describe_seeds(found: Sequence[Size]) -> str:
+    """What an AP of several seeds is; "" where there is one each."""
+    if {size.seeds for size in found} == {1}:
+        return ""
+    return "Means over seeds, whose intervals reach around those of all seeds."
 
 
 def _cell(size: Size | None) -> str:

@@ -10,12 +10,14 @@ from detzoo.report.figures.overview import MOST_CLASSES
 from detzoo.report.load.runs import Run
 from detzoo.report.load.values import dig, number, shorten
 
+GROWTH = "training-images"  # has a part of the page of its own
 TITLES = {
     "speed-accuracy": "Speed against accuracy",
     "latency": "Where the time goes",
     "percentiles": "How long it may take",
     "curves": "Learning curves",
     "effort": "What a search is worth",
+    GROWTH: "AP by the number of training images",
     "classes": "AP of each class",
     "errors": "Kinds of error",
     "precision-recall": "Precision and recall",
@@ -37,6 +39,8 @@ CAPTIONS = {
     "(Dodge et al. 2019, equation 1, with replacement from the trials that were made): a line that "
     "is flat needs no search, one that rises won by it. Of all trials at the first rung, at equal "
     "images seen; later ones were chosen by what the first gave.",
+    GROWTH: "Runs of different data.fraction: a smaller part lies in a larger one, and is the same "
+    "for all detectors. Bars are 95% intervals.",
     "classes": f"In brackets the number of test boxes (at most {MOST_CLASSES} classes, those with "
     "the most boxes).",
     "errors": "What AP50 would be higher by were there no error of a kind (TIDE); they do not add "

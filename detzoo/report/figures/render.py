@@ -18,8 +18,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from detzoo.report.analysis.detectors import Detail
-from detzoo.report.figures import details, effort, latency, overview
-from detzoo.report.figures.captions import TITLES, class_names, write_captions
+from detzoo.report.analysis.training_images import of_fractions
+from detzoo.report.figures import details, effort, latency, overview, training_images
+from detzoo.report.figures.captions import GROWTH, TITLES, class_names, write_captions
 from detzoo.report.figures.fonts import families
 from detzoo.report.figures.overview import INK, PAPER
 from detzoo.report.figures.palette import Style
@@ -118,12 +119,14 @@ def _charts(
     styles: Mapping[str, Style],
 ) -> dict[str, Callable[..., Figure | None]]:
     """Figure -> the chart as a function of `width`, in the order of the page."""
+    runs = [run for members in by_name.values() for run in members]
     return {
         "speed-accuracy": partial(overview.speed_accuracy, frame, styles),
         "latency": partial(latency.latency, by_name, styles),
         "percentiles": partial(details.percentiles, frame, styles),
         "curves": partial(overview.curves, by_name, styles),
         "effort": partial(effort.expected, by_name, styles),
+        GROWTH: partial(training_images.growth, of_fractions(runs)),
         "classes": partial(overview.classes, by_name),
         "errors": partial(details.errors, known, styles),
         "precision-recall": partial(details.precision_recall, known, styles),

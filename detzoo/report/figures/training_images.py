@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
 from detzoo.report.analysis.training_images import Size
 from detzoo.report.figures.overview import legend, legend_height, new_figure
-from detzoo.report.figures.palette import Style
+from detzoo.report.figures.palette import styles
 
 
-def growth(found: Sequence[Size], styles: Mapping[str, Style], width: float = 6.0) -> Figure:
-    """A line for each detector with 95% intervals; the number of images on a logarithmic axis."""
+def growth(found: Sequence[Size], width: float = 6.0) -> Figure | None:
+    """A line for each detector with 95% intervals; the number of images on a logarithmic axis. None
+    where nothing is found."""
+    if not found:
+        return None
+    looks = styles(of.detector for of in found)
     names = list(dict.fromkeys(of.detector for of in found))
     figure, axes = new_figure(width, 3.4 + legend_height(names, width))
     for place, name in enumerate(names):
-        style = styles[name]
+        style = looks[name]
         mine = sorted((of for of in found if of.detector == name), key=lambda of: of.images)
         shift = 1 + 0.012 * (place - (len(names) - 1) / 2)  # intervals beside one another
         x = [of.images * shift for of in mine]
@@ -42,5 +46,5 @@ def growth(found: Sequence[Size], styles: Mapping[str, Style], width: float = 6.
     axes.set_ylim(bottom=0)
     axes.set_xlabel("training images")
     axes.set_ylabel("AP (test)")
-    legend(figure, names, styles, width, lines=True)
+    legend(figure, names, looks, width, lines=True)
     return figure

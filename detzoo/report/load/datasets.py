@@ -22,16 +22,26 @@ MOST_CLASSES = 40
 
 
 @dataclass(frozen=True)
+class Pair:
+    """Two images, each with split, file_name, height and width, and by how many of 64 bits their
+    perceptual hashes differ."""
+
+    images: tuple[Mapping[str, Any], Mapping[str, Any]]
+    distance: int
+
+
+@dataclass(frozen=True)
 class Data:
     """splits: split -> number by name, of those in NUMBERS that are known. classes: name -> boxes
     (no crowds) by split, the commonest first. warnings: one a kind, or None where the run did not
-    keep them."""
+    keep them. near_duplicates: pairs of images of two splits that look nearly the same."""
 
     name: str
     splits: Mapping[str, Mapping[str, int]]
     sizes: Mapping[str, str]
     classes: Mapping[str, Mapping[str, int]]
     warnings: Sequence[str] | None
+    near_duplicates: Sequence[Pair] = ()
 
     @property
     def numbers(self) -> list[str]:
@@ -90,7 +100,20 @@ def _kept(kept: Mapping[str, Any], test: Mapping[str, Any]) -> Data | None:
             does = clean(dig(of, "action") or "", 200)
             warnings.append(f"{count:,.0f} {kind} (such as {example}{f'; {does}' if does else ''})")
     name = clean(kept.get("name") or test.get("name") or "the data set", 120)
-    return Data(name, splits, sizes, _by_number(classes), warnings) if splits else None
+    pairs = _pairs(kept.get("near_duplicates"))
+    return Data(name, splits, sizes, _by_number(classes), warnings, pairs) if splits else None
+
+
+def _pairs(found: Any) -> list[Pair]:
+    """The pairs of near-duplicates that a run keeps; what is no pair is left out."""
+    pairs = []
+    for of in found if isinstance(found, list) else []:
+        images, distance = dig(of, "images"), number(of, "distance")
+        if isinstance(images, list) and len(images) == 2 and distance == distance:
+            first, second = images
+            if isinstance(first, dict) and isinstance(second, dict):
+                pairs.append(Pair((first, second), int(distance)))
+    return pairs
 
 
 def _span(sizes: Any) -> str:

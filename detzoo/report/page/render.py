@@ -34,6 +34,7 @@ from detzoo.report.load.protocols import Group, title
 from detzoo.report.load.runs import Run
 from detzoo.report.load.values import clean
 from detzoo.report.page import protocol
+from detzoo.report.page.figures import figure, growth, is_growth, is_shown
 from detzoo.report.page.rows import board_row, deployment_row, detail_row, left_out_row, run_row
 from detzoo.report.tables.leaderboard import LEAST, columns, is_noise
 from detzoo.report.tables.notes import notes
@@ -46,12 +47,14 @@ TITLES = {"caution": "beware", "classes": "fails at"}
 @dataclass(frozen=True)
 class Galleries:
     """even: images evenly spaced; disputed: those on which detectors disagree; close_ups: misses
-    and false alarms, a strip for each detector; sheet: the data alone."""
+    and false alarms, a strip for each detector; sheet: the data alone; twins: near-duplicates in
+    two splits."""
 
     even: Gallery = field(default_factory=Gallery)
     disputed: Gallery = field(default_factory=Gallery)
     close_ups: Gallery = field(default_factory=Gallery)
     sheet: Sheet = field(default_factory=Sheet)
+    twins: Gallery = field(default_factory=Gallery)
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,8 @@ def _contents(sections: Sequence[Section], images: bool) -> list[tuple[str, str]
         found = [("leaderboard", "Leaderboard")]
         for section in sections:
             found += [("data", "Data")] * (section.table.data is not None)
-            found += [("figures", "Figures")] * any(not d.folded for d in section.drawings)
+            found += [("labels", "More labels")] * any(map(is_growth, section.drawings))
+            found += [("figures", "Figures")] * any(map(is_shown, section.drawings))
             more = isinstance(section.table.analysis, Analysis) and section.table.analysis.details
             found += [("beyond", "Beyond AP")] * bool(more)
             found += [("images", "Side by side")] * (images and not is_noise(section.frame))
@@ -187,8 +191,9 @@ def _section(
         "facts": _facts(section),
         "data": data,
         "class_rows": class_rows(data) if data else [],
-        "figures": [_figure(d) for d in section.drawings if not d.folded],
-        "folded": [_figure(d) for d in section.drawings if d.folded],
+        "figures": [figure(d) for d in section.drawings if is_shown(d)],
+        "growth": growth(section.group.runs, section.drawings),
+        "folded": [figure(d) for d in section.drawings if d.folded],
         "galleries": section.galleries,
         "many": len(section.table.by_name) > SHOWN,
         "notes": notes(section.group.runs, called),
@@ -263,11 +268,6 @@ def _protocol(group: Group, called: Mapping[Run, str]) -> dict[str, object]:
         "rates": protocol.describe_rates(group.runs, called),
         "timing": protocol.describe_timing(group.runs),
     }
-
-
-def _figure(drawing: Drawing) -> dict[str, object]:
-    fields = {key: getattr(drawing, key) for key in ("name", "title", "caption")}
-    return fields | {"inline": Markup(drawing.inline)}
 
 
 def _bold(sentence: Sentence) -> Markup:

@@ -4,7 +4,13 @@ import fabricated_runs
 import pytest
 import yaml
 
-from detzoo.report.analysis.training_images import Size, format_text, sizes, summarise
+from detzoo.report.analysis.training_images import (
+    Size,
+    format_text,
+    of_fractions,
+    sizes,
+    summarise,
+)
 from detzoo.report.load.runs import load_all
 from detzoo.workflow.report import report
 
@@ -59,6 +65,11 @@ def test_the_report_names_fractions_and_draws_the_study(runs, tmp_path):
     made = report([runs], out=tmp_path / "out", images=False, study="images", resamples=20)
     assert "A (fraction=0.3)" in made.text() and "A (fraction=1)" in made.text()
     assert "a doubling" in made.text()
+    page = made.page.read_text()
+    assert "How many more images must be labelled?" in page and '<a href="#labels">' in page
+    assert "B: +0.100 AP from 30 to 100 images" in page and "<th>30 images</th>" in page
+    assert page.count('<figure id="training-images">') == 1
+    assert (tmp_path / "out" / "figures" / "training-images.png").is_file()
     assert "<svg" in (tmp_path / "out" / "training-images.svg").read_text()
     lines = (tmp_path / "out" / "training-images.csv").read_text().splitlines()
     assert lines[0] == "detector,images,seeds,ap,low,high" and len(lines) == 5
@@ -67,5 +78,7 @@ def test_the_report_names_fractions_and_draws_the_study(runs, tmp_path):
 def test_what_is_no_study_or_has_one_number_alone(runs, tmp_path):
     with pytest.raises(ValueError, match="study is 'weather'"):
         report([runs], out=tmp_path / "out", study="weather")
+    whole = [run for run in load_all([runs]) if not run.config["data"]]
+    assert sizes(whole) == of_fractions(whole) == []
     with pytest.raises(ValueError, match=r"data\.fraction=0\.1,0\.3,1"):
-        sizes([run for run in load_all([runs]) if not run.config["data"]])
+        report([run.path for run in whole], out=tmp_path / "out", study="images", resamples=20)

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detzoo.report import gather, write
 from detzoo.report.figures.palette import styles
 from detzoo.report.images import contact, side_by_side
+from detzoo.report.images.near_duplicates import near_duplicates
 from detzoo.report.images.overlay import Found, Shape, shapes_of
 from detzoo.report.load.protocols import name_detectors
 from detzoo.report.load.runs import load_all
@@ -63,6 +65,34 @@ def test_more_than_the_best_four_are_there_but_hidden(simple, tmp_path):
     more = [fabricated_runs.run(tmp_path / "runs", name, data) for name in "BCDEF"]
     (strip,) = gallery([simple[0], *more]).strips
     assert [tile.hidden for tile in strip.tiles] == [False] * 5 + [True] * 2
+
+
+def test_near_duplicates_stand_side_by_side_where_the_data_lie(simple, tmp_path):
+    path, _ = simple
+    (tmp_path / "secret.png").write_bytes((tmp_path / "data" / "a.png").read_bytes())
+    image = {"split": "test", "file_name": "a.png", "width": 100, "height": 80}
+    pairs = [
+        {"distance": 3, "images": [{**image, "split": "train"}, image]},
+        {"distance": 5, "images": [image, {**image, "file_name": "../secret.png"}]},
+        {"distance": 1, "images": "none"},
+    ]
+    splits = {"test": {"images": 1, "boxes": 1}}
+    fabricated_runs.write(path / "data.json", {"splits": splits, "near_duplicates": pairs})
+    book = gather([path], resamples=20, data_root=str(tmp_path / "data"))
+    found = book.tables[0].data.near_duplicates
+    assert [pair.distance for pair in found] == [3, 5]
+    first, second = near_duplicates(book.runs, found, side=50).strips
+    assert first.name == "3 of 64 bits differ"
+    assert [tile.caption for tile in first.tiles] == ["train: a.png", "test: a.png"]
+    assert all(pixels(tile.uri).shape == (40, 50, 3) for tile in first.tiles)
+    assert not second.tiles[1].uri and "leaves the data set" in second.tiles[1].note
+    page = write(book, tmp_path / "out", title="x", command="x").read_text()
+    assert "2 pairs of images in two splits that look nearly the same" in page
+    book = gather([path], resamples=20)  # what a run keeps is of its test split
+    assert not near_duplicates(book.runs, found).strips
+    assert (
+        "nearly the same" not in write(book, tmp_path / "out", title="x", command="x").read_text()
+    )
 
 
 def test_a_dot_that_would_cover_another_is_left_out():
