@@ -77,6 +77,7 @@ class Detector(nn.Module, abc.ABC):
 
     needs_proposals = False
     fixed_shapes = True  # what is convolved has one shape where the images have
+    masks_padding = False  # the network must know where an image ends, which pixels do not say
     score_threshold: float
     nms_threshold: float | None
     max_detections: int

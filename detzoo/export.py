@@ -108,10 +108,11 @@ def filling(pixels: Tensor) -> Images:
 
 def why_not(detector: Detector) -> str | None:
     """Why its network is no graph of fixed shapes, in a sentence; None where it is."""
-    if type(detector).__name__ == "DETR" and not isinstance(detector.resize, Stretch):
+    if detector.masks_padding and not isinstance(detector.resize, Stretch):
         return (
-            "DETR is told where each image ends, by its attention's mask and by the scale of its "
-            "boxes, which pixels alone do not say; train it with resize=stretch to export it"
+            f"{type(detector).__name__} is told where each image ends, by its attention's mask and "
+            "by the scale of its boxes, which pixels alone do not say; train it with "
+            "resize=stretch to export it"
         )
     return None
 
@@ -233,8 +234,8 @@ def _program(graph: Graph) -> torch.onnx.ONNXProgram:
         program = torch.export.export(
             graph.module, tuple(given), dynamic_shapes=shapes, strict=False
         )
-        if any(node.target is torch.ops.aten.cummax.default for node in program.graph.nodes):
-            program = program.run_decompositions({torch.ops.aten.cummax.default: _cummax})
+        if any(node.target in _DECOMPOSED for node in program.graph.nodes):
+            program = program.run_decompositions(dict(_DECOMPOSED))
         return torch.onnx.export(
             program,
             tuple(given),
@@ -266,3 +267,10 @@ def _cummax(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
         x = torch.maximum(x, torch.cat([nothing, x.narrow(dim, 0, length - step)], dim))
         step *= 2
     return x, torch.zeros_like(x, dtype=torch.int64)
+
+
+# What ONNX does not have, in operations that it has; the second is of what transformers asserts
+_DECOMPOSED = {
+    torch.ops.aten.cummax.default: _cummax,
+    torch.ops.aten._is_all_true.default: torch.all,
+}

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from detzoo.api import create_detector
 from detzoo.data import Letterbox, Stretch
 from detzoo.detector import Detector
-from detzoo.export import _cummax, calls, file_of, refilled, tensors, to_onnx
-from detzoo.nn import Backbone
+from detzoo.export import Graph, _cummax, _program, calls, file_of, refilled, tensors, to_onnx
+from detzoo.nn import Backbone, ViT
 from detzoo.runtimes import SESSIONS, ExportedNetwork
 from detzoo.types import Frame, Images
 from detzoo.workflow.export import alike
@@ -30,6 +30,7 @@ SMALL = {
     "retinanet": {"channels": 16, "convs": 1},
     "fcos": {"channels": 16, "convs": 1},
 }
+PEER = {"channels": 32, "hidden": 32, "encoder_layers": 1, "decoder_layers": 1, "queries": 10}
 REGIONS = {"channels": 16, "head_width": 16}
 OTHERS = {
     "rcnn": {"crop": 32, "context": 2, "head_width": 16},
@@ -37,18 +38,21 @@ OTHERS = {
     "faster_rcnn": REGIONS,
     "cornernet": {"upsample_channels": 16, "head_channels": 16},
     "centernet": {"upsample_channels": 16, "head_channels": 16},
-    "detr": {"channels": 16, "queries": 5},
+    "detr": {"channels": 16, "queries": 5, "encoder_layers": 1, "two_stage": True},
     "torchvision/faster_rcnn": REGIONS,
+    "transformers/conditional_detr": PEER,
 }
 EXPORTED = [name for name in (*SMALL, *OTHERS) if name != "fcos"]  # whose graph is as RetinaNet's
 
 
 def make(name: str) -> Detector:
     torch.manual_seed(0)
-    backbone = Backbone("test_resnet")
+    if name.startswith("transformers/"):
+        pytest.importorskip("transformers", reason="needs the extra: detzoo[transformers]")
+    backbone = ViT("test_vit") if name == "centernet" else Backbone("test_resnet")
     detector = create_detector(name, num_classes=3, backbone=backbone, **(SMALL | OTHERS)[name])
     detector.score_threshold = 0.0  # random weights are sure of nothing
-    if name == "detr":
+    if detector.masks_padding:
         detector.resize = Stretch(SIZE)
     return detector
 
@@ -124,6 +128,22 @@ def test_the_running_maximum_of_shifts_is_torchs(length: int, dim: int, seed: in
     torch.testing.assert_close(_cummax(x, dim)[0], x.cummax(dim).values)
 
 
+class Asserts(torch.nn.Module):
+    """As transformers' RT-DETR and D-FINE do."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+        torch._check(torch.ops.aten._is_all_true(x.cummax(1).values >= x).item())
+        return (x + 1,)
+
+
+def test_what_onnx_does_not_have_is_written_in_what_it_has() -> None:
+    x = torch.rand(2, 3)
+    program = _program(Graph("network", Asserts(), (x,), (x,)))
+    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
+    (found,) = session.run(None, {"pixels": x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), x + 1)
+
+
 def test_nested_outputs_are_taken_apart_and_put_together() -> None:
     class Pair(NamedTuple):
         a: torch.Tensor
@@ -136,8 +156,9 @@ def test_nested_outputs_are_taken_apart_and_put_together() -> None:
     assert all(not x.any() and len(x) == n for n, (_, x) in enumerate(tensors(again), 1))
 
 
-def test_who_is_told_of_padding_says_so_and_the_children_are_put_back(tmp_path: Path) -> None:
-    detector = make("detr")
+@pytest.mark.parametrize("name", ["detr", "transformers/conditional_detr"])
+def test_who_is_told_of_padding_says_so_and_nothing_is_written(name: str, tmp_path: Path) -> None:
+    detector = make(name)
     detector.resize = Letterbox(SIZE)
     with pytest.raises(ValueError, match=r"where each image ends.*resize=stretch"):
         to_onnx(detector, tmp_path / "network.onnx", SIZE)

@@ -82,9 +82,7 @@ class Head(nn.Module):
 
 
 class DETR(Detector):
-    """See the module's text.
-
-    The backbone's last map is read: backbone.max_stride=16 for small pictures. channels: D.
+    """The backbone's last map is read: backbone.max_stride=16 for small pictures. channels: D.
     position: where sine positions are added, at every `attention`, to the `input` once, in the
     `decoder` alone, or `none` (table 3). box_loss: `both`, `l1` or `giou` (table 4), in the loss as
     in the matching. auxiliary: every decoder layer is trained, not the last alone (section 3.2).
@@ -99,6 +97,8 @@ class DETR(Detector):
 
     Raises ValueError for an unknown word and for settings that contradict one another.
     """
+
+    masks_padding = True
 
     def __init__(
         self,

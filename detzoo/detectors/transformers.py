@@ -130,7 +130,7 @@ class TransformersDetector(Detector):
         if channels % 32:
             raise ValueError(f"channels is {channels}; {kind} has 8 heads and groups of 32")
         used = _maps(backbone, kind)
-        self.kind, self.what = kind, what
+        self.kind, self.what, self.masks_padding = kind, what, not what.hybrid
         self.backbone = backbone
         settings = {
             what.width: channels,
