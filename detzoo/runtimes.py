@@ -6,8 +6,8 @@ that the clock, the scorer and the stages are those of torch's row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,12 @@ from torch import Tensor
 
 from detzoo.detector import Detector
 from detzoo.export import NETWORK, Graph, file_of, filled, graphs, refilled, tensors
+from detzoo.text import shortened
 from detzoo.types import Images
 
 Session = Callable[[Sequence[np.ndarray]], list[np.ndarray]]  # inputs -> outputs, in their order
+# The key of an entry of ONNX's TensorProto.external_data, as protobuf writes it
+EXTERNAL = b"\n\x08location\x12"
 
 
 def onnxruntime_session(file: Path, threads: int) -> Session:
@@ -68,6 +71,33 @@ def imported(name: str) -> Any:
         ) from error
 
 
+def open_session(runtime: str, file: Path, threads: int) -> Session:
+    """The file as a function. Raises ValueError, with its path, for what is no network, for weights
+    that lie in other files, which are not read, and where it fails as it is called."""
+    if EXTERNAL in file.read_bytes():
+        raise ValueError(f"{file}: its weights lie in another file; a run's network has its own")
+    with _named(runtime, file):
+        session = SESSIONS[runtime](file, threads)
+
+    def run(given: Sequence[np.ndarray]) -> list[np.ndarray]:
+        with _named(runtime, file):
+            return session(given)
+
+    return run
+
+
+@contextmanager
+def _named(runtime: str, file: Path) -> Iterator[None]:
+    """Turn what a runtime raises, of kinds of its own, into a ValueError with the file's path."""
+    try:
+        yield
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:
+        said = shortened(" ".join(str(error).replace(str(file), "it").split()), 200)
+        raise ValueError(f"{file}: no network that {runtime} can compute ({said})") from error
+
+
 class ExportedNetwork:
     """`network` of one detector by exported files; set as the object's own `network`.
 
@@ -92,7 +122,7 @@ class ExportedNetwork:
         self.version = imported(runtime).__version__
         one, two = graphs(detector, size, 1), graphs(detector, size, 2)
         self.parts = {
-            a.name: _Part(a, b, SESSIONS[runtime](file_of(file, a.name), threads))
+            a.name: _Part(a, b, file_of(file, a.name), runtime, threads)
             for a, b in zip(one, two, strict=True)
         }
 
@@ -133,8 +163,11 @@ class _Part:
     """One graph as torch's own module would be called. one, two: the graph of one and two images,
     which show along which dimension each output grows."""
 
-    def __init__(self, one: Graph, two: Graph, session: Session) -> None:
-        self.session, self.rows, self.outputs = session, one.rows, one.outputs
+    def __init__(self, one: Graph, two: Graph, file: Path, runtime: str, threads: int) -> None:
+        self.file, self.session = file, open_session(runtime, file, threads)
+        self.rows, self.outputs = one.rows, one.outputs
+        first = 1 if one.rows else 0  # the dimension from which on shapes are those of the example
+        self.shapes = [tuple(x.shape)[first:] for _, x in tensors(one.outputs)]
         shapes = (
             (a, b)
             for (_, a), (_, b) in zip(tensors(one.outputs), tensors(two.outputs), strict=True)
@@ -151,6 +184,13 @@ class _Part:
         if self.rows and not len(arrays[0]):  # a graph has at least one row
             images = [[np.zeros((1, *a.shape[1:]), np.float32) for a in arrays]]
         found = [self.session(image) for image in images]
+        for of in found:
+            shapes = [x.shape[1 if self.rows else 0 :] for x in of]
+            if shapes != self.shapes:
+                raise ValueError(
+                    f"{self.file}: its outputs are {shapes}, and the detector's {self.shapes}: "
+                    "it is another one's network"
+                )
         parts = [[torch.from_numpy(np.ascontiguousarray(x)) for x in of] for of in found]
         whole = []
         for place, dim in enumerate(self.grows):

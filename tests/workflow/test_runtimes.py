@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
+import detzoo
+from detzoo.run_config import read_run
 from detzoo.types import Detections
 from detzoo.workflow.export import alike, fixed_size
-from detzoo.workflow.runtimes import attach, exported_run
+from detzoo.workflow.runtimes import MODEL, attach, exported_run
 
 
 def found(*rows: tuple[float, float, int]) -> Detections:
@@ -57,3 +63,58 @@ def test_a_resize_of_many_sizes_is_refused() -> None:
         fixed_size(Some())
     Some.resize.fixed = True
     assert fixed_size(Some()) == (128, 64)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The kept run's network in ONNX Runtime, as a run directory."""
+    for name in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(name)
+    folder = tmp_path_factory.mktemp("exported")
+    kept = Path(__file__).parents[1] / "kept" / "ssd-c60a70ce"
+    run = Path(shutil.copytree(kept, folder / "ssd"))
+    text = (run / "config.yaml").read_text().replace("/nowhere/squares", str(folder))
+    (run / "config.yaml").write_text(text)
+    return exported_run(run, "onnxruntime", "fp32")
+
+
+def _elsewhere(model: Any) -> bytes:
+    """Its first large weights in the file `weights.bin` beside it."""
+    import onnx
+
+    tensor = max(model.graph.initializer, key=lambda t: len(t.raw_data))
+    told = {"location": "weights.bin", "offset": "0", "length": str(len(tensor.raw_data))}
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in told.items():
+        entry = tensor.external_data.add()
+        entry.key, entry.value = key, value
+    return model.SerializeToString()
+
+
+def _fewer(model: Any) -> bytes:
+    del model.graph.output[1:]
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda model: b"", "no network that onnxruntime can compute"),
+        (lambda model: b"\x08\x99junk", "no network that onnxruntime can compute"),
+        (lambda model: model.SerializeToString()[:5000], "no network that onnxruntime can"),
+        (_elsewhere, "its weights lie in another file"),
+        (_fewer, "it is another one's network"),
+    ],
+)
+def test_a_network_that_somebody_else_wrote_is_one_sentence(
+    exported: Path, tmp_path: Path, damage: Callable[[Any], bytes], said: str
+) -> None:
+    import onnx
+
+    run = Path(shutil.copytree(exported, tmp_path / "run"))
+    content = damage(onnx.load(str(run / MODEL)))
+    (run / MODEL).write_bytes(content)
+    (run / "weights.bin").write_bytes(bytes(1_000_000))
+    with pytest.raises(ValueError, match=rf"model\.onnx: .*{said}"):
+        attach(detzoo.load(run), run, read_run(run)).predict(Image.new("RGB", (64, 64)))
