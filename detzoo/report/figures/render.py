@@ -122,12 +122,12 @@ def _charts(
     runs = [run for members in by_name.values() for run in members]
     return {
         "speed-accuracy": partial(overview.speed_accuracy, frame, styles),
+        "classes": partial(overview.classes, by_name),
         "latency": partial(latency.latency, by_name, styles),
         "percentiles": partial(details.percentiles, frame, styles),
         "curves": partial(overview.curves, by_name, styles),
         "effort": partial(effort.expected, by_name, styles),
         GROWTH: partial(training_images.growth, of_fractions(runs)),
-        "classes": partial(overview.classes, by_name),
         "errors": partial(details.errors, known, styles),
         "precision-recall": partial(details.precision_recall, known, styles),
         "f1": partial(details.f1, known, styles),

@@ -32,10 +32,17 @@ from detzoo.report.images.side_by_side import COUNT, SHOWN, THRESHOLD, Gallery, 
 from detzoo.report.load.datasets import class_rows
 from detzoo.report.load.protocols import Group, title
 from detzoo.report.load.runs import Run
-from detzoo.report.load.values import clean
+from detzoo.report.load.values import clean, shorten
 from detzoo.report.page import protocol
 from detzoo.report.page.figures import figure, growth, is_growth, is_shown
-from detzoo.report.page.rows import board_row, deployment_row, detail_row, left_out_row, run_row
+from detzoo.report.page.rows import (
+    SHORT,
+    board_row,
+    deployment_row,
+    detail_row,
+    left_out_row,
+    run_row,
+)
 from detzoo.report.tables.leaderboard import LEAST, columns, is_noise
 from detzoo.report.tables.notes import notes
 
@@ -271,10 +278,10 @@ def _protocol(group: Group, called: Mapping[Run, str]) -> dict[str, object]:
 
 
 def _bold(sentence: Sentence) -> Markup:
-    """The sentence with the names in it in bold, each once."""
+    """The sentence with the names in it in bold, each once; long ones as short as in the tables."""
     text = escape(sentence.text)
     for name in sorted(sentence.names, key=len, reverse=True):
-        bold = Markup("<strong>{}</strong>").format(name)
+        bold = Markup('<strong title="{}">{}</strong>').format(name, shorten(name, SHORT))
         pattern = rf"(?<![\w/]){re.escape(str(escape(name)))}(?![\w/])(?![^<]*</strong>)"
         text = Markup(re.sub(pattern, lambda _, bold=bold: str(bold), str(text), count=1))
     return text

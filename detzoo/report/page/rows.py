@@ -18,6 +18,8 @@ from detzoo.report.load.values import clean, shorten
 from detzoo.report.page import protocol
 from detzoo.report.tables.leaderboard import Column, format_cell, format_limits, seed_text
 
+SHORT = 40  # letters of a name in a table or a sentence; the whole name is its title
+
 
 def run_row(run: Run, name: str, out: Path) -> dict[str, str]:
     """A run as a row with links that work where the page lies beside its runs."""
@@ -57,7 +59,7 @@ def _detail_row(
     """values: (number, its interval) by column."""
     return {
         "detector": name,
-        "shown": shorten(name, 40),
+        "shown": shorten(name, SHORT),
         "mark": dot(styles[name].colour, styles[name].marker),
         "cells": [
             {
@@ -85,7 +87,7 @@ def board_row(
         )
     return {
         "detector": row["detector"],
-        "shown": shorten(row["detector"], 40),
+        "shown": shorten(row["detector"], SHORT),
         "mark": dot(styles[row["detector"]].colour, styles[row["detector"]].marker),
         "seed": _seed(row),
         "start": shorten(str(row["start"]), 40),
