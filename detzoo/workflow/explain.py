@@ -21,13 +21,13 @@ from detzoo.explain.methods import BASELINES, METHODS, draw, method_of
 from detzoo.explain.scores import energy
 from detzoo.explain.target import SAME, Asked
 from detzoo.explain.view import View, look, scaled
-from detzoo.files import check_writable, write_text
+from detzoo.files import atomic, check_writable, write_text
 from detzoo.imagefile import ImageFile
 from detzoo.ops.boxes import iou
 from detzoo.report.book import gather
 from detzoo.report.images.failures import find_disputed
 from detzoo.report.load.values import shorten
-from detzoo.report.page.explained import Cell, Row, render_explained
+from detzoo.report.page.explained import Cell, Row, render_explained, strip
 from detzoo.run_config import SCORED
 from detzoo.workflow.contestants import (
     Contestant,
@@ -76,7 +76,8 @@ def explain(
     data_root: str | Path | None = None,
     command: str = "",
 ) -> Explained:
-    """Write a page that shows, for the same objects, what each detector's score hangs on.
+    """Write a page that shows, for the same objects, what each detector's score hangs on, and
+    maps.png, the first of them by the first method.
 
     images: files, folders and patterns; without them the images of `split` that the detectors
     disagree about most. methods: of explain.METHODS, the first is shown first. study: one of
@@ -118,6 +119,8 @@ def explain(
         _row(asked, one, methods, classes, seed) for one in tqdm(found, "explain", disable=None)
     ]
     page = write_page(Path(out), rows=rows, methods=methods, **about)
+    with atomic(page.with_name("maps.png")) as temporary:
+        strip(rows[0], about["detectors"], methods[0]).save(temporary, "PNG", optimize=True)
     return Explained(page, _frame(rows))
 
 

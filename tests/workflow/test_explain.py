@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -60,6 +61,9 @@ def test_the_page_shows_disputed_objects_first(asked, folder: Path, tmp_path: Pa
     assert not re.search(r"https?://(?!www\.w3\.org)", page) and "<script" not in page
     assert "A &lt;i&gt;" in page and "<i>" not in page and "<b>" not in page
     assert len(page) < 500_000
+    with Image.open(out / "maps.png") as strip:
+        tiles = np.asarray(strip.convert("RGB"))
+    assert tiles.shape == (139, 3 * 120 + 2 * 4, 3), "the object, and a tile for each detector"
     table = found.frame
     assert list(table["object"].unique()[:5]) == [f"mark in {i} <b>.png" for i in range(5)]
     missed = table[(table["detector"] == "B") & table["object"].str.startswith("mark")]

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from PIL import Image
+from PIL import Image, ImageDraw
 
+from detzoo.report.figures.fonts import pillow_font
 from detzoo.report.figures.palette import styles
 from detzoo.report.images.drawing import Box, as_uri, draw, overlay_heatmap
 from detzoo.report.images.overlay import dot
@@ -102,6 +103,38 @@ def render_explained(
     )
 
 
+def strip(row: Row, detectors: Sequence[str], method: str, side: int = 120) -> Image.Image:
+    """One object by one method, all detectors that have a box side by side: a picture for a text.
+
+    side: of each tile, in pixels; the object without a map comes first.
+    """
+    small = row.image.resize((side, max(1, round(side * row.image.height / row.image.width))))
+    factor = (small.width / row.image.width, small.height / row.image.height)
+    tiles = [(row.title.split(" in ")[0], draw(small, [Box(row.box, "")], factor=factor, size=9))]
+    for name in detectors:
+        cell = row.cells.get(name)
+        if cell is not None and cell.box is not None:
+            tiles.append((name, _heat(small, cell, method, factor, 9)))
+    letters, gap = 13, 4
+    width = len(tiles) * (side + gap) - gap
+    canvas = Image.new("RGB", (width, small.height + letters + 6), "#ffffff")
+    writer = ImageDraw.Draw(canvas)
+    for place, (name, tile) in enumerate(tiles):
+        left = place * (side + gap)
+        writer.text((left, 1), name, font=pillow_font(name, letters), fill="#1b1f24")
+        canvas.paste(tile, (left, letters + 6))
+    return canvas
+
+
+def _heat(
+    small: Image.Image, cell: Cell, method: str, factor: tuple[float, float], size: int = 5
+) -> Image.Image:
+    """The small image under a cell's map, with the detector's box in a colour that no heat has."""
+    heat = Image.fromarray(cell.maps[method].astype(np.float32)).resize(small.size)
+    box = Box(cell.box or (0, 0, 0, 0), "", colour="#6cf3ff")
+    return draw(overlay_heatmap(small, np.asarray(heat)), [box], factor=factor, size=size)
+
+
 def _row(row: Row, detectors: Sequence[str], methods: Sequence[str]) -> dict[str, Any]:
     small = row.image.copy()
     small.thumbnail((SIDE, SIDE))
@@ -118,11 +151,9 @@ def _cell(
 ) -> dict[str, Any]:
     if cell is None or cell.box is None:
         return {"caption": clean(cell.caption if cell else "not looked at", 200), "pictures": []}
-    box = Box(cell.box, "", colour="#6cf3ff")  # which the heat's colours do not have
     pictures = []
     for method in methods:
-        heat = Image.fromarray(cell.maps[method].astype(np.float32)).resize(small.size)
-        shown = draw(overlay_heatmap(small, np.asarray(heat)), [box], factor=factor, size=5)
+        shown = _heat(small, cell, method, factor)
         numbers = [
             f"{name} {value:.2f}"
             for name, value in cell.numbers.get(method, {}).items()
