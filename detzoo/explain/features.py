@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
@@ -80,11 +81,13 @@ def place_of(dimension: int, widths: Sequence[int]) -> tuple[int, int]:
     raise IndexError(f"no dimension {dimension} beyond {sum(widths)}")
 
 
-def standardised(train: Tensor, *others: Tensor) -> list[Tensor]:
-    """Each with a mean of 0 and a deviation of 1 in every dimension of `train`; it comes first."""
-    mean, deviation = train.mean(0), train.std(0, correction=0)
-    deviation = torch.where(deviation > 1e-6, deviation, 1.0)
-    return [(x - mean) / deviation for x in (train, *others)]
+def directions(values: Tensor, widths: Sequence[int]) -> Tensor:
+    """(N, D) -> (N, D): each level's channels on a length of 1, and so each level of equal weight.
+
+    So distances are those of cosines. Channels over their deviations would be worse: of a channel
+    that seldom answers a single object would lie far from all others.
+    """
+    return torch.cat([F.normalize(part, dim=1) for part in values.split(list(widths), 1)], 1)
 
 
 def nearest(train: Tensor, queries: Tensor, k: int = NEIGHBOURS) -> Tensor:

@@ -106,7 +106,7 @@ def _learned(
     detector, peaks = contestant.detector, Peaks(PEAKS)
     base, widths = _values(detector, known, layer, bar, peaks)
     values, _ = _values(detector, queries, layer, bar)
-    base, values = ops.standardised(base, values)
+    base, values = ops.directions(base, widths), ops.directions(values, widths)
     near = ops.nearest(base, values)
     rows = _numbers(values, near, known, queries, _found(contestant, queries))
     neighbours = {
@@ -177,8 +177,8 @@ def _parts(of: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, str]]:
     return {
         "k-NN accuracy": (of, "accuracy"),
         "silhouette": (of, "silhouette"),
-        "own class among neighbours, found objects": (of[of["found"]], "own"),
-        "own class among neighbours, missed objects": (of[~of["found"]], "own"),
+        "own class, found": (of[of["found"]], "own"),
+        "own class, missed": (of[~of["found"]], "own"),
     }
 
 

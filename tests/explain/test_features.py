@@ -58,6 +58,11 @@ def test_a_layer_by_its_name() -> None:
         ops.maps_at(detector, view, BOXES, "backbone.layer2")
 
 
+def test_each_level_counts_alike() -> None:
+    found = ops.directions(torch.tensor([[3.0, 4, 0.1], [0, 0, 5]]), [2, 1])
+    assert torch.allclose(found, torch.tensor([[0.6, 0.8, 1], [0, 0, 1]]))
+
+
 def test_neighbours_vote() -> None:
     train = torch.tensor([[0.0], [1], [2], [10], [11], [12]])
     labels = torch.tensor([0, 0, 1, 1, 1, 1])

@@ -62,8 +62,7 @@ def test_the_numbers_say_who_knows_the_classes(studied) -> None:
     sees = rows[rows["detector"] == "sees <i>"]
     assert sees.groupby("label")["found"].mean().tolist() == [1, 0], "red alone is found"
     objects = found.frame.set_index(["detector", "number"])["objects"]
-    missed = "own class among neighbours, missed objects"
-    assert objects["sees <i>", missed] == 5 and objects["blind", missed] == 10
+    assert [objects[n, "own class, missed"] for n in ("sees <i>", "blind")] == [5, 10]
 
 
 def test_the_page_shows_every_part(studied) -> None:
