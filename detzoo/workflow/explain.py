@@ -119,8 +119,6 @@ def explain(
         _row(asked, one, methods, classes, seed) for one in tqdm(found, "explain", disable=None)
     ]
     page = write_page(Path(out), rows=rows, methods=methods, **about)
-    with atomic(page.with_name("maps.png")) as temporary:
-        strip(rows[0], about["detectors"], methods[0]).save(temporary, "PNG", optimize=True)
     return Explained(page, _frame(rows))
 
 
@@ -218,6 +216,9 @@ def write_page(out: Path, *, methods: Sequence[str], **parts: Any) -> Path:
         methods={name: known[name].title for name in methods},
         **parts,
     )
+    if rows := parts["rows"]:
+        with atomic(out / "maps.png") as temporary:
+            strip(rows[0], parts["detectors"], methods[0]).save(temporary, "PNG", optimize=True)
     write_text(out / "index.html", text)
     return out / "index.html"
 
