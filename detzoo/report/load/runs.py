@@ -262,7 +262,7 @@ def _unranked_reasons(state: str, status: dict[str, Any], metrics: dict[str, Any
     """Why the run may not stand in a table; empty if it may."""
     status_notes = [text for text in (_describe_status(state, status),) if text]
     if status_notes and status.get("stage") == "train":
-        stale = "its metrics.json is older than its last training"
+        stale = "its metrics.json is older than the training in its status.json"
         return [*status_notes, stale] if metrics else status_notes
     if "AP" in metrics and (metrics["AP"] is None or not math.isnan(number(metrics, "AP"))):
         return []
