@@ -16,7 +16,7 @@ import torch
 
 import detzoo
 from detzoo.data import Dataset
-from detzoo.data.loader import evaluation_batches
+from detzoo.data.loader import EvaluationBatches
 from detzoo.detectors import DETR
 from detzoo.engine.predict import coco_results
 from detzoo.files import write_json
@@ -33,7 +33,7 @@ def score_layers(
     layers = range(1, len(detector.transformer.decoder) + 1)
     kinds = [(layer, nms) for layer in layers for nms in (None, threshold)]
     found: dict[tuple[int, float | None], list[dict[str, Any]]] = {kind: [] for kind in kinds}
-    for images in evaluation_batches(
+    for images in EvaluationBatches(
         dataset, batch_size=batch_size, resize=detector.resize, stride=detector.stride
     ):
         outputs = detector.network(images)

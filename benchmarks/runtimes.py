@@ -19,7 +19,7 @@ from lib import arguments, begin, interleaved, pipeline_of, ratio, shapes, timin
 
 from detzoo.api import create_detector
 from detzoo.data import with_proposals
-from detzoo.data.loader import evaluation_batches
+from detzoo.data.loader import EvaluationBatches
 from detzoo.data.resize import Letterbox
 from detzoo.engine.precision import autocast, choose_precision, transfer
 from detzoo.export import to_onnx
@@ -58,7 +58,7 @@ def compare(name: str, options, file: Path, counts: list[int], seconds: float) -
     pipeline_of(name, model, torch.device("cpu"), "fp32", True)  # folds it
     dataset = with_proposals(shapes(options, "test"), model.proposer)
     how = {"batch_size": 1, "resize": model.resize, "stride": model.stride}
-    images = transfer(next(iter(evaluation_batches(dataset, **how))), "cpu", True)
+    images = transfer(next(iter(EvaluationBatches(dataset, **how))), "cpu", True)
     for threads in counts:
         torch.set_num_threads(threads)
         work = {"torch fp32": torch_pass(model, images, "fp32")}

@@ -5,7 +5,7 @@ from detzoo.data.coco import Coco
 from detzoo.data.dataset import SPLITS, Dataset, Problem, Sample
 from detzoo.data.health import CheckResult, check
 from detzoo.data.image import Picture, load_image, load_picture
-from detzoo.data.loader import Batches, evaluation_batches
+from detzoo.data.loader import Batches, EvaluationBatches, evaluation_batches
 from detzoo.data.proposal_cache import with_proposals
 from detzoo.data.proposals import EdgeBoxes, Grid, Proposer, SelectiveSearch
 from detzoo.data.resize import (
@@ -31,6 +31,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "EdgeBoxes",
+    "EvaluationBatches",
     "Grid",
     "Letterbox",
     "Picture",

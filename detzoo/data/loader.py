@@ -243,25 +243,4 @@ def _own(image: np.ndarray, frame: Frame, target: Target, proposals: Tensor | No
     return Item(image, frame, target, None if proposals is None else proposals.clone())
 
 
-def evaluation_batches(
-    dataset: Dataset,
-    *,
-    batch_size: int,
-    resize: Resize,
-    stride: int,
-    workers: int = 0,
-    pin: bool = False,
-    rank: int = 0,
-    processes: int = 1,
-) -> EvaluationBatches:
-    """The batches of one evaluation, or every `processes`-th of them from the `rank`-th on."""
-    return EvaluationBatches(
-        dataset,
-        batch_size=batch_size,
-        resize=resize,
-        stride=stride,
-        workers=workers,
-        pin=pin,
-        rank=rank,
-        processes=processes,
-    )
+evaluation_batches = EvaluationBatches  # its earlier name

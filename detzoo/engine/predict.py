@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from detzoo.data.dataset import Dataset
-from detzoo.data.loader import evaluation_batches
+from detzoo.data.loader import EvaluationBatches
 from detzoo.data.resize import Resize, to_original
 from detzoo.detector import Detector, eval_mode
 from detzoo.engine import distributed
@@ -39,7 +39,7 @@ def predict_dataset(
     batches in turns, and each gets the results of all, in the order of the data set.
     """
     prepare(detector, device, channels_last, compile, inference=True)
-    batches = evaluation_batches(
+    batches = EvaluationBatches(
         dataset,
         batch_size=batch_size,
         resize=resize,

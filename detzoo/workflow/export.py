@@ -15,7 +15,7 @@ import torch
 
 import detzoo
 from detzoo.data import Dataset, with_proposals
-from detzoo.data.loader import evaluation_batches
+from detzoo.data.loader import EvaluationBatches
 from detzoo.detector import Detector
 from detzoo.engine.precision import Mode, describe_detector
 from detzoo.export import calls, tensors, to_onnx
@@ -121,7 +121,7 @@ def compare(
     detections end to end, on the data set's first images."""
     worst, where, total, same, count = 0.0, "", 0, 0, 0
     few = with_proposals(replace(dataset, samples=dataset.samples[:images]), detector.proposer)
-    for batch in evaluation_batches(
+    for batch in EvaluationBatches(
         few, batch_size=1, resize=detector.resize, stride=detector.stride
     ):
         count += len(batch.frames)

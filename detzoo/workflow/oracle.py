@@ -12,7 +12,7 @@ import torch
 
 import detzoo
 from detzoo.data import Dataset
-from detzoo.data.loader import evaluation_batches
+from detzoo.data.loader import EvaluationBatches
 from detzoo.data.resize import resize_boxes
 from detzoo.detector import Detector
 from detzoo.engine.precision import Mode, autocast, prepare, transfer
@@ -133,7 +133,7 @@ def rescore(
     mode: how the detector is prepared, by default fp32.
     """
     device, mode = detector.mean.device, mode or Mode()
-    batches = evaluation_batches(
+    batches = EvaluationBatches(
         dataset, batch_size=batch_size, resize=detector.resize, stride=detector.stride
     )
     samples = {sample.id: sample for sample in dataset.samples}

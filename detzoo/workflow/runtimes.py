@@ -15,7 +15,7 @@ import yaml
 import detzoo
 from detzoo.config import load_yaml
 from detzoo.data import with_proposals
-from detzoo.data.loader import evaluation_batches
+from detzoo.data.loader import EvaluationBatches
 from detzoo.detector import Detector
 from detzoo.engine.status import stage
 from detzoo.export import calls, chains, file_of, tensors, to_onnx
@@ -151,7 +151,7 @@ def calibration(detector: Detector, settings: Settings) -> dict[str, list[dict[s
         replace(training, samples=training.samples[:CALIBRATION]), detector.proposer
     )
     found: dict[str, list[dict[str, np.ndarray]]] = {}
-    for images in evaluation_batches(
+    for images in EvaluationBatches(
         few, batch_size=1, resize=detector.resize, stride=detector.stride
     ):
         for name, (given, _) in calls(detector, images).items():

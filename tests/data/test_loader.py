@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as transforms
 
-from detzoo.data import Batches, Coco, Letterbox, Shapes, ShortestSide, evaluation_batches
+from detzoo.data import Batches, Coco, EvaluationBatches, Letterbox, Shapes, ShortestSide
 from detzoo.data.augment import Colour, Flip, Policy, View, Zoom, recolour, view_window
 
 from .conftest import write_image
@@ -303,9 +303,7 @@ class TestEvaluation:
     @pytest.mark.parametrize("workers", [0, 2])
     @pytest.mark.parametrize("resize", [Letterbox(48), ShortestSide(32, 64)])
     def test_order_of_the_data_set_and_a_smaller_last_batch(self, dataset, workers, resize):
-        loaded = evaluation_batches(
-            dataset, batch_size=4, resize=resize, stride=16, workers=workers
-        )
+        loaded = EvaluationBatches(dataset, batch_size=4, resize=resize, stride=16, workers=workers)
         for _ in range(2):  # it can be gone through again
             found = list(loaded)
             assert [len(images.frames) for images in found] == [4, 4, 2]

@@ -14,11 +14,11 @@ from PIL import Image
 from detzoo.data import (
     Batches,
     EdgeBoxes,
+    EvaluationBatches,
     Grid,
     Letterbox,
     Proposer,
     SelectiveSearch,
-    evaluation_batches,
     with_proposals,
 )
 from detzoo.data.augment import Flip, Policy, View, view_window
@@ -218,7 +218,7 @@ def test_batches_carry_proposals_in_the_network_s_pixels(noise, tmp_path):
     images = with_proposals(noise, Corners(), tmp_path)
     boxes = [2 * sample.proposals for sample in images.samples]
     options = {"batch_size": 4, "resize": Letterbox((80, 120)), "stride": 16}
-    for number, batch in enumerate(evaluation_batches(images, **options)):
+    for number, batch in enumerate(EvaluationBatches(images, **options)):
         for found, expected in zip(batch.proposals, boxes[4 * number :], strict=False):
             assert torch.equal(found, expected)
     flip = Policy([Flip(p=1.0)])

@@ -11,6 +11,8 @@ from detzoo.nn.backbones import Backbone
 from detzoo.nn.stride4 import Deconvolutions, TopDown
 from detzoo.types import Frame, Images, Target
 
+from .targets import target_of as target
+
 K = 3
 
 
@@ -24,12 +26,6 @@ def make(**settings: object) -> CenterNet:
 def detector() -> CenterNet:
     torch.manual_seed(0)
     return make()
-
-
-def target(objects: list[tuple[float, ...]], crowd: list[bool] | None = None) -> Target:
-    rows = torch.tensor(objects, dtype=torch.float32).reshape(-1, 5)
-    flags = torch.tensor(crowd or [False] * len(rows), dtype=torch.bool)
-    return Target(rows[:, :4], rows[:, 4].long(), flags)
 
 
 def perfect(detector: CenterNet, targets: list[Target], shape: tuple[int, int]) -> Outputs:

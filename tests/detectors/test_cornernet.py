@@ -10,6 +10,8 @@ from detzoo.detectors.cornernet import Assignment, CornerNet, Outputs
 from detzoo.nn import Backbone
 from detzoo.types import Frame, Images, Target
 
+from .targets import target_of as target
+
 K, E = 3, 1
 H, W = 8, 16
 
@@ -23,12 +25,6 @@ def make(**settings: object) -> CornerNet:
 def detector() -> CornerNet:
     torch.manual_seed(0)
     return make()
-
-
-def target(objects: list[tuple[float, ...]], crowd: list[bool] | None = None) -> Target:
-    rows = torch.tensor(objects, dtype=torch.float32).reshape(-1, 5)
-    flags = torch.tensor(crowd or [False] * len(rows), dtype=torch.bool)
-    return Target(rows[:, :4], rows[:, 4].long(), flags)
 
 
 def empty(batch: int = 1, embedding: int = E) -> Outputs:

@@ -13,6 +13,8 @@ from detzoo.nn.transformer import sine_of, sine_positions
 from detzoo.ops import boxes as box_ops
 from detzoo.types import Frame, Images, Target, pad_targets
 
+from .targets import target
+
 K, QUERIES = 3, 12
 SMALL = {
     "channels": 32,
@@ -27,11 +29,6 @@ SMALL = {
 def make(**settings: object) -> DETR:
     torch.manual_seed(0)
     return DETR(backbone=Backbone("test_resnet"), num_classes=K, **(SMALL | settings)).eval()
-
-
-def target(*objects: tuple[float, ...], crowd: bool = False) -> Target:
-    rows = torch.tensor(objects, dtype=torch.float32).reshape(-1, 5)
-    return Target(rows[:, :4], rows[:, 4].long(), torch.full((len(rows),), crowd))
 
 
 def batch(*sizes: tuple[int, int]) -> Images:

@@ -12,6 +12,8 @@ from detzoo.ops.boxes import iou
 from detzoo.ops.rois import WEIGHTS
 from detzoo.types import Frame, Images, Target
 
+from .targets import target
+
 K = 3
 SIZE = (64, 96)
 
@@ -27,11 +29,6 @@ def make(**settings: object) -> FasterRCNN:
 def detector() -> FasterRCNN:
     torch.manual_seed(0)
     return make()
-
-
-def target(*objects: tuple[float, ...], crowd: bool = False) -> Target:
-    rows = torch.tensor(objects, dtype=torch.float32).reshape(-1, 5)
-    return Target(rows[:, :4], rows[:, 4].long(), torch.full((len(rows),), crowd))
 
 
 def images(batch: int = 2) -> Images:

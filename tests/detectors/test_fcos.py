@@ -11,6 +11,8 @@ from detzoo.nn import Backbone
 from detzoo.ops.assign import BACKGROUND, IGNORE
 from detzoo.types import Target, pad_targets
 
+from .targets import target
+
 K = 3
 
 
@@ -22,11 +24,6 @@ def make(**settings: object) -> FCOS:
 @pytest.fixture(scope="module")
 def detector() -> FCOS:
     return make()
-
-
-def target(*objects: tuple[float, ...], crowd: bool = False) -> Target:
-    rows = torch.tensor(objects, dtype=torch.float32).reshape(-1, 5)
-    return Target(rows[:, :4], rows[:, 4].long(), torch.full((len(rows),), crowd))
 
 
 def grid(*levels: tuple[int, int, int]) -> tuple[torch.Tensor, torch.Tensor]:

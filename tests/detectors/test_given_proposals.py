@@ -12,7 +12,9 @@ from detzoo.detectors import RCNN, FastRCNN
 from detzoo.nn import Backbone
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.rois import WEIGHTS
-from detzoo.types import Frame, Images, Target
+from detzoo.types import Frame, Images
+
+from .targets import target
 
 K = 3
 SIZE = (64, 96)
@@ -27,11 +29,6 @@ def make(kind: str, **settings: object) -> Detector:
     torch.manual_seed(0)
     fixed = {"backbone": Backbone("test_resnet"), "num_classes": K, "head_width": 16}
     return KINDS[kind](**(fixed | SMALL[kind] | settings)).eval()
-
-
-def target(*objects: tuple[float, ...]) -> Target:
-    rows = torch.tensor(objects, dtype=torch.float32).reshape(-1, 5)
-    return Target(rows[:, :4], rows[:, 4].long(), torch.zeros(len(rows), dtype=torch.bool))
 
 
 def images(*proposals: list[tuple[float, ...]]) -> Images:

@@ -11,6 +11,8 @@ from detzoo.ops import boxes as box_ops
 from detzoo.ops.assign import BACKGROUND, IGNORE
 from detzoo.types import Target
 
+from .targets import target
+
 K = 3
 
 
@@ -23,11 +25,6 @@ def make(**settings: object) -> RetinaNet:
 @pytest.fixture(scope="module")
 def detector() -> RetinaNet:
     return make()
-
-
-def target(*objects: tuple[float, ...], crowd: bool = False) -> Target:
-    rows = torch.tensor(objects, dtype=torch.float32).reshape(-1, 5)
-    return Target(rows[:, :4], rows[:, 4].long(), torch.full((len(rows),), crowd))
 
 
 def blank(detector: RetinaNet, batch: int, size: tuple[int, int]) -> Outputs:

@@ -4,14 +4,15 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 
 from detzoo.detectors.ssd import SSD, VARIANCES, L2Norm, Outputs, default_scales
 from detzoo.nn import VGG16, Backbone
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import default_boxes
 from detzoo.ops.assign import BACKGROUND, IGNORE
-from detzoo.types import Detections, Frame, Images, Target
+from detzoo.types import Frame, Images, Target
+
+from .targets import listed, target
 
 K = 3
 SIZE = (64, 96)
@@ -28,11 +29,6 @@ def detector() -> SSD:
     return make()
 
 
-def target(*objects: tuple[float, ...], crowd: bool = False) -> Target:
-    rows = torch.tensor(objects, dtype=torch.float32).reshape(-1, 5)
-    return Target(rows[:, :4], rows[:, 4].long(), torch.full((len(rows),), crowd))
-
-
 def blank(detector: SSD, batch: int) -> Outputs:
     anchors = default_boxes(SHAPES, SIZE, detector.scales, detector.ratios)
     logits = torch.zeros(batch, len(anchors), K + 1)
@@ -45,11 +41,6 @@ TRUTH = [
     target(),
     target((93, 61, 96, 64, 1)),  # smaller than every default box: found by its best
 ]
-
-
-def listed(x: Target | Detections, which: Tensor | slice = slice(None)) -> list[list[float]]:
-    """[label, x1, y1, x2, y2] of every one, in order."""
-    return torch.cat([x.labels[which, None].float(), x.boxes[which]], 1).tolist()
 
 
 def perfect(detector: SSD, targets: list[Target]) -> Outputs:

@@ -10,6 +10,8 @@ from detzoo.detectors.torchvision import MODELS, TorchvisionDetector
 from detzoo.nn.backbones import Backbone
 from detzoo.types import Detections, Frame, Images, Target
 
+from .targets import target_of as target
+
 K = 3
 HEIGHT, WIDTH = 64, 96
 
@@ -27,12 +29,6 @@ def batch(count: int = 2) -> Images:
     generator = torch.Generator().manual_seed(1)
     pixels = torch.randint(0, 256, (count, 3, HEIGHT, WIDTH), generator=generator).byte()
     return Images(pixels, [Frame(i, (HEIGHT, WIDTH), (HEIGHT, WIDTH)) for i in range(count)])
-
-
-def target(objects: list[tuple[float, ...]], crowd: list[bool] | None = None) -> Target:
-    rows = torch.tensor(objects, dtype=torch.float32).reshape(-1, 5)
-    flags = torch.tensor(crowd or [False] * len(rows), dtype=torch.bool)
-    return Target(rows[:, :4], rows[:, 4].long(), flags)
 
 
 TARGETS = [target([(4, 8, 36, 40, 0), (30, 20, 62, 60, 2)]), target([(10, 10, 50, 30, 1)])]

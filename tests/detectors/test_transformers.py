@@ -22,6 +22,8 @@ from detzoo.engine.train import train
 from detzoo.nn.backbones import Backbone
 from detzoo.types import Frame, Images, Target
 
+from .targets import target_of as target
+
 K = 3
 HEIGHT, WIDTH = 64, 96
 
@@ -44,12 +46,6 @@ def batch(*widths: int) -> Images:
     shape = (len(widths), 3, HEIGHT, WIDTH)
     pixels = torch.randint(0, 256, shape, generator=generator).byte()
     return Images(pixels, [Frame(i, (HEIGHT, w), (HEIGHT, w)) for i, w in enumerate(widths)])
-
-
-def target(objects: list[tuple[float, ...]], crowd: list[bool] | None = None) -> Target:
-    rows = torch.tensor(objects, dtype=torch.float32).reshape(-1, 5)
-    flags = torch.tensor(crowd or [False] * len(rows), dtype=torch.bool)
-    return Target(rows[:, :4], rows[:, 4].long(), flags)
 
 
 TARGETS = [target([(4, 8, 36, 40, 0), (30, 20, 62, 60, 2)]), target([(10, 10, 50, 30, 1)])]

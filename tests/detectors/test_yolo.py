@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 
 from detzoo.detectors.yolo import YOLO, Outputs
 from detzoo.nn import Backbone
-from detzoo.types import Detections, Frame, Images, Target
+from detzoo.types import Frame, Images, Target
+
+from .targets import listed, target
 
 K = 2
 SIZE = (64, 96)
@@ -22,19 +23,9 @@ def detector() -> YOLO:
     return make()
 
 
-def target(*objects: tuple[float, ...], crowd: bool = False) -> Target:
-    rows = torch.tensor(objects, dtype=torch.float32).reshape(-1, 5)
-    return Target(rows[:, :4], rows[:, 4].long(), torch.full((len(rows),), crowd))
-
-
 def blank(batch: int, grid: tuple[int, int], size: tuple[int, int]) -> Outputs:
     shape = (batch, *grid)
     return Outputs(torch.zeros(*shape, 2, 4), torch.zeros(*shape, 2), torch.zeros(*shape, K), size)
-
-
-def listed(x: Target | Detections, which: Tensor | slice = slice(None)) -> list[list[float]]:
-    """[label, x1, y1, x2, y2] of every one, in order."""
-    return torch.cat([x.labels[which, None].float(), x.boxes[which]], 1).tolist()
 
 
 def perfect(detector: YOLO, targets: list[Target]) -> Outputs:

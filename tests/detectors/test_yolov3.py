@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 
 from detzoo.detectors.yolov3 import Outputs, YOLOv3, make_grid
 from detzoo.nn import Backbone
-from detzoo.types import Detections, Frame, Images, Target
+from detzoo.types import Frame, Images, Target
+
+from .targets import listed, target
 
 K = 3
 SIZE = (64, 96)
@@ -23,11 +24,6 @@ def make(**settings: object) -> YOLOv3:
 @pytest.fixture(scope="module")
 def detector() -> YOLOv3:
     return make()
-
-
-def target(*objects: tuple[float, ...], crowd: bool = False) -> Target:
-    rows = torch.tensor(objects, dtype=torch.float32).reshape(-1, 5)
-    return Target(rows[:, :4], rows[:, 4].long(), torch.full((len(rows),), crowd))
 
 
 def blank(detector: YOLOv3, batch: int) -> Outputs:
@@ -122,11 +118,6 @@ def test_decoding_is_the_paper_s_equations(detector):
         b_w, b_h = p_w * math.exp(t_w), p_h * math.exp(t_h)
         expected = [b_x - b_w / 2, b_y - b_h / 2, b_x + b_w / 2, b_y + b_h / 2]
         assert box == pytest.approx(expected, rel=1e-4, abs=1e-3)
-
-
-def listed(x: Target | Detections, which: Tensor | slice = slice(None)) -> list[list[float]]:
-    """[label, x1, y1, x2, y2] of every one, in order."""
-    return torch.cat([x.labels[which, None].float(), x.boxes[which]], 1).tolist()
 
 
 def perfect(detector: YOLOv3, targets: list[Target]) -> Outputs:
