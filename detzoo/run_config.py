@@ -43,6 +43,7 @@ OLD_RUNTIME: dict[str, Any] = {
 MOST = {"threads": 4096, "workers": 4096, "cache_mb": 100_000_000}  # of the runtime
 PROPOSER_FILES = (FILE, "checkpoint.pt")
 BEGUN = {"pretrained": False, "weights": None}  # a backbone's settings without its starting weights
+GONE = ("frozen",)  # a backbone's, which once said how many convolutions are not trained
 PROPOSER = "proposer"  # the folder in a run that keeps the Faster R-CNN whose regions it takes
 
 
@@ -136,6 +137,7 @@ def _confine(node: Any, run: Path, file: Path) -> Any:
         return node
     found = {key: _confine(child, run, file) for key, child in node.items()}
     if part_of(node) == "backbone":
+        found = {key: value for key, value in found.items() if key not in GONE}
         found |= {key: value for key, value in BEGUN.items() if key in found}
     elif part_of(node) == "proposals" and "run" in found:
         found["run"] = str(_copied_proposer(found["run"], run, file))

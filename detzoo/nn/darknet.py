@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from detzoo.nn.backbones import load_strictly
+from detzoo.nn.freezing import Freezable, between_pools
 
 SLOPE = 0.1  # of the leaky ReLU, equation 2
 
@@ -37,12 +38,13 @@ def conv_block(
     return nn.Sequential(*layers, nn.LeakyReLU(SLOPE))
 
 
-class Darknet24(nn.Module):
+class Darknet24(Freezable):
     """The 24 convolutions of YOLO as a backbone of one map: 1024 channels at stride 64.
 
     norm: batch norm after every convolution; the paper has none, but its first twenty layers were
     trained on ImageNet for a week, and from scratch they do not learn without. weights: a file of
-    this module's own state dict. Pixels go in as 0 to 1.
+    this module's own state dict. frozen_stages: the last stage that is not trained, or None; stage
+    0 is the first convolution, and a max pool ends each. Pixels go in as 0 to 1.
 
     forward: (B, 3, H, W) -> [(B, 1024, H / 64, W / 64)].
     """
@@ -50,7 +52,13 @@ class Darknet24(nn.Module):
     channels, strides = (1024,), (64,)
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
-    def __init__(self, *, norm: bool = True, weights: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        norm: bool = True,
+        weights: str | None = None,
+        frozen_stages: int | None = None,
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         previous = 3
@@ -64,6 +72,12 @@ class Darknet24(nn.Module):
         self.layers = nn.Sequential(*layers)
         if weights is not None:
             load_strictly(self, weights)
+        self.pretrained = weights is not None
+        self.freeze(frozen_stages)
+
+    @property
+    def stages(self) -> list[list[nn.Module]]:
+        return between_pools(self.layers)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return [self.layers(x)]

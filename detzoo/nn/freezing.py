@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import nn
 
@@ -49,3 +49,13 @@ class Freezable(nn.Module, abc.ABC):
         for module in self.frozen_modules:
             module.eval()
         return self
+
+
+def between_pools(layers: Iterable[nn.Module]) -> list[list[nn.Module]]:
+    """The stages of a plain network: every max pool ends one."""
+    found: list[list[nn.Module]] = [[]]
+    for layer in layers:
+        found[-1].append(layer)
+        if isinstance(layer, nn.MaxPool2d):
+            found.append([])
+    return [stage for stage in found if stage]

@@ -8,16 +8,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detzoo.nn.blocks import Residual, convolution, normalised
+from detzoo.nn.freezing import Freezable
 from detzoo.nn.upsample import Upsample
 
 
-class Hourglass(nn.Module):
+class Hourglass(Freezable):
     """A backbone of one or two hourglasses; every one gives a map at stride 4.
 
     The defaults are Hourglass-104 of CornerNet and CenterNet. channels: at stride 4, and then after
     each halving; so their number less one is the order. residuals: modules at a skip, before and
     after every scale; middle: at the coarsest one. stem: of the 7x7 convolution. Halving is by
     stride 2, not by max pooling; doubling is by upsample_by, one of nn.upsample's UPSAMPLES.
+    frozen_stages: the last stage that is not trained, or None; stage 0 is the stem, and each
+    hourglass is one, with what leads to the next.
 
     Between two hourglasses the input of the first and what it found go each through a 1x1
     convolution with batch norm, are added, and through a ReLU and a residual module.
@@ -46,6 +49,7 @@ class Hourglass(nn.Module):
         middle: int = 4,
         stem: int = 128,
         upsample_by: str | None = None,  # 1603.06937, section 3.1: nearest
+        frozen_stages: int | None = None,
     ) -> None:
         super().__init__()
         if stacks < 1 or len(channels) < 2:
@@ -66,6 +70,13 @@ class Hourglass(nn.Module):
         self.merge_input = nn.ModuleList(normalised(width, width, 1) for _ in between)
         self.merge_found = nn.ModuleList(normalised(width, width, 1) for _ in between)
         self.merged = nn.ModuleList(Residual(width, width) for _ in between)
+        self.freeze(frozen_stages)
+
+    @property
+    def stages(self) -> list[list[nn.Module]]:
+        parts = (self.glasses, self.found, self.merge_input, self.merge_found, self.merged)
+        glasses = [[part[i] for part in parts if i < len(part)] for i in range(self.stacks)]
+        return [[self.stem], *glasses]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         x = self.stem(x)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from detzoo.nn.backbones import load_strictly
-from detzoo.nn.freezing import Freezable
+from detzoo.nn.freezing import Freezable, between_pools
 
 # Channels of conv1_1 to conv5_3; M halves by a 2x2 max pool.
 _BEFORE = [64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512]
@@ -62,28 +62,23 @@ class VGG16(Freezable):
 
     @property
     def stages(self) -> list[list[nn.Module]]:
-        """From one max pool to the next; the dilated layers are the last one's."""
-        found: list[list[nn.Module]] = [[]]
-        for layer in self.conv4_3:
-            if isinstance(layer, nn.MaxPool2d):
-                found.append([])
-            found[-1].append(layer)
-        return [*found, [self.conv7]]
+        """Each ends with a max pool; the dilated layers are the last one's."""
+        return [*between_pools(self.conv4_3), [self.conv7]]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         x = self.conv4_3(x)
         return [x, self.conv7(x)]
 
 
-class VGG16Conv5(nn.Module):
+class VGG16Conv5(Freezable):
     """One map, conv5_3: 512 channels at stride 16 (1504.08083, 1506.01497); with its max pool
     behind it, at stride 32, R-CNN's (1311.2524).
 
     fc6 and fc7 are the detector's: a BoxHead on 7x7 cells and 4096 wide begins with the ones of
-    ImageNet, which are kept in `fully_connected` until it does. frozen: so many of the first
-    convolutions are not trained; 4 are those before conv3_1 (1504.08083, section 4.5). pretrained:
-    torchvision's ImageNet weights (downloads), which are not the papers' Caffe ones. weights: or a
-    file of them, with fc6 and fc7 or without.
+    ImageNet, which are kept in `fully_connected` until it does. frozen_stages: the last stage that
+    is not trained, or None; stage 0 is conv1_1 and conv1_2, and 1 ends before conv3_1 (1504.08083,
+    section 4.5). pretrained: torchvision's ImageNet weights (downloads), which are not the papers'
+    Caffe ones. weights: or a file of them, with fc6 and fc7 or without.
 
     forward: (B, 3, H, W) -> [(B, 512, H // 16, W // 16)].
     """
@@ -95,16 +90,13 @@ class VGG16Conv5(nn.Module):
         self,
         *,
         pool5: bool = False,
-        frozen: int = 0,
         pretrained: bool = False,
         weights: str | None = None,
+        frozen_stages: int | None = None,
     ) -> None:
         super().__init__()
         self.strides = (32,) if pool5 else (16,)
         self.features = nn.Sequential(*_layers(3, _BEFORE + _AFTER + ["M"] * pool5))
-        convolutions = [m for m in self.features if isinstance(m, nn.Conv2d)]
-        if not 0 <= frozen <= len(convolutions):
-            raise ValueError(f"backbone.frozen is {frozen}; VGG16 has {len(convolutions)} of them")
         self.fully_connected: dict[str, Tensor] = {}
         if pretrained:
             from torchvision.models import VGG16_Weights
@@ -119,8 +111,12 @@ class VGG16Conv5(nn.Module):
             load_strictly(self, weights, "torchvision's VGG16", _CLASSIFIER)
             state = torch.load(Path(weights), map_location="cpu", weights_only=True)
             self.fully_connected = _fully_connected(state.get("state_dict", state))
-        for convolution in convolutions[:frozen]:
-            convolution.requires_grad_(False)
+        self.pretrained = bool(pretrained or weights)
+        self.freeze(frozen_stages)
+
+    @property
+    def stages(self) -> list[list[nn.Module]]:
+        return between_pools(self.features)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return [self.features(x)]

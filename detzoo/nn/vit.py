@@ -15,11 +15,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from detzoo.nn.backbones import check_name, check_options, load_strictly
+from detzoo.nn.freezing import Freezable
 
 PATCH = 16  # pixels
 
 
-class ViT(nn.Module):
+class ViT(Freezable):
     """A plain vision transformer's last map at four strides.
 
     All of them are made of the one map of stride 16: by two transposed convolutions, by one, as it
@@ -30,7 +31,9 @@ class ViT(nn.Module):
     name: a timm VisionTransformer of 16-pixel patches. max_stride: 16 leaves the coarsest map out.
     pretrained: timm's ImageNet weights, downloaded. weights: a file of them, loaded strictly but
     for the classifier. options: further arguments of the timm model, such as drop_path_rate.
-    Attributes as a Backbone's.
+    frozen_stages: the last stage that is not trained, or None; stage 0 is the embedding of patches
+    and positions, and each block is one. The pyramid is never frozen, since no published weights
+    have it. Attributes as a Backbone's.
 
     forward: (B, 3, H, W), sides that are multiples of 32 -> [(B, C_i, H / s_i, W / s_i)].
 
@@ -46,6 +49,7 @@ class ViT(nn.Module):
         pretrained: bool = False,
         weights: str | Path | None = None,
         options: dict[str, Any] | None = None,
+        frozen_stages: int | None = None,
     ) -> None:
         super().__init__()
         check_name(name)
@@ -77,6 +81,23 @@ class ViT(nn.Module):
         self.pyramid = nn.ModuleList(made[stride] for stride in self.strides)
         self.mean: tuple[float, ...] = tuple(self.model.pretrained_cfg["mean"])
         self.std: tuple[float, ...] = tuple(self.model.pretrained_cfg["std"])
+        self.pretrained = bool(pretrained or weights)
+        self.freeze(frozen_stages)
+
+    @property
+    def stages(self) -> list[list[nn.Module]]:
+        """The blocks; what comes before them, and with the last one the norm behind it."""
+        model = self.model
+        stem = [model.patch_embed, model.pos_drop, model.patch_drop, model.norm_pre]
+        blocks = [[block] for block in model.blocks]
+        blocks[-1].append(model.norm)
+        return [stem, *blocks]
+
+    def freeze(self, last: int | None) -> None:
+        super().freeze(last)
+        if last is not None:  # positions and tokens, which are no module's, belong to the stem
+            for parameter in self.model.parameters(recurse=False):
+                parameter.requires_grad_(False)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         (x,) = self.model.forward_intermediates(x, indices=1, intermediates_only=True, norm=True)

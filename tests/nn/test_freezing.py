@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from torch import nn
 
 from detzoo.detectors import CenterNet, RetinaNet
 from detzoo.engine.folding import fold
-from detzoo.nn import VGG16, Backbone
+from detzoo.nn import VGG16, Backbone, Darknet24, Hourglass, VGG16Conv5, ViT, darknet, vgg
+from detzoo.nn.freezing import Freezable
 
 NAME = "test_resnet"
 
@@ -37,14 +39,33 @@ def test_vgg_s_stages_lie_between_its_max_pools() -> None:
     assert [p.weight.requires_grad for p in convolutions] == [False] * 4 + [True] * 11
 
 
-@pytest.mark.parametrize("last", [0, 2])
-def test_what_is_frozen_keeps_everything_and_has_no_backward(last: int) -> None:
+@pytest.mark.parametrize(
+    ("make", "last", "count"),
+    [
+        (lambda last: Backbone(NAME, frozen_stages=last), 0, 5),
+        (lambda last: Backbone(NAME, frozen_stages=last), 2, 5),
+        (lambda last: ViT("test_vit", frozen_stages=last), 0, 7),
+        (lambda last: ViT("test_vit", frozen_stages=last), 2, 7),
+        (lambda last: Darknet24(frozen_stages=last), 1, 3),
+        (lambda last: VGG16Conv5(frozen_stages=last), 1, 3),
+        (lambda last: VGG16Conv5(frozen_stages=last, pool5=True), 0, 3),
+        (lambda last: Hourglass(channels=(8, 8), stem=8, frozen_stages=last), 0, 3),
+        (lambda last: Hourglass(channels=(8, 8), stem=8, frozen_stages=last), 1, 3),
+    ],
+)
+def test_what_is_frozen_keeps_everything_and_has_no_backward(
+    make: Callable[[int], Freezable], last: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(darknet, "_LAYERS", [(7, 4, 2), "M", (3, 8, 1), (1, 4, 1), "M", (3, 8, 1)])
+    monkeypatch.setattr(vgg, "_BEFORE", [4, 4, "M", 8, "M"])
+    monkeypatch.setattr(vgg, "_AFTER", [8, 8])
     torch.manual_seed(0)
-    backbone = Backbone(NAME, frozen_stages=last)
+    backbone = make(last)
     before = copy.deepcopy(backbone.state_dict())
     backbone.eval().train()  # as after a validation
     frozen = {id(p) for module in backbone.frozen_modules for p in module.parameters()}
-    assert {id(p) for p in backbone.parameters() if not p.requires_grad} == frozen and frozen
+    still = {id(p) for p in backbone.parameters() if not p.requires_grad}
+    assert frozen and frozen <= still and len(backbone.stages) == count
 
     reached = []
     for i, stage in enumerate(backbone.stages):
@@ -55,14 +76,10 @@ def test_what_is_frozen_keeps_everything_and_has_no_backward(last: int) -> None:
     for _ in range(2):
         sum(x.mean() for x in backbone(torch.rand(2, 3, 64, 64))).backward()
         optimizer.step()
-    assert dict(reached) == {i: i > last for i in range(5)}
+    assert dict(reached) == {i: i > last for i in range(count)}
     moved = {k for k, v in backbone.state_dict().items() if not torch.equal(v, before[k])}
-    of_frozen = {
-        name
-        for module in backbone.frozen_modules
-        for name, value in backbone.state_dict(keep_vars=True).items()
-        if any(value is own for own in [*module.parameters(), *module.buffers()])
-    }
+    still |= {id(b) for module in backbone.frozen_modules for b in module.buffers()}
+    of_frozen = {k for k, v in backbone.state_dict(keep_vars=True).items() if id(v) in still}
     assert of_frozen and not moved & of_frozen
     assert {k for k in before if k not in of_frozen} == moved
 

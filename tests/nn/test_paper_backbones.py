@@ -29,7 +29,7 @@ def test_vgg16_of_the_r_cnns_is_torchvision_s_by_name():
     """conv5_3 of 600 px has 37 cells (1506.01497); fc6 takes 7 x 7 of 224 px behind pool5."""
     with torch.device("meta"):
         theirs = vgg16(weights=None).state_dict()
-        ours, with_pool = VGG16Conv5(frozen=4), VGG16Conv5(pool5=True)
+        ours, with_pool = VGG16Conv5(frozen_stages=1), VGG16Conv5(pool5=True)
         assert [x.shape[1:] for x in ours(torch.empty(1, 3, 600, 600))] == [(512, 37, 37)]
         assert [x.shape[1:] for x in with_pool(torch.empty(1, 3, 224, 224))] == [(512, 7, 7)]
         head = BoxHead(512, 7, 4096, 20)
@@ -56,8 +56,7 @@ def test_vgg16_of_the_r_cnns_reads_a_file_of_torchvision_s(tmp_path, monkeypatch
     assert torch.equal(ours.features[0].weight, state["features.0.weight"])
     assert torch.equal(ours.fully_connected["fc7.bias"], state["classifier.3.bias"])
     assert set(ours.state_dict()) == {k for k in state if k.startswith("features")}
-    with pytest.raises(ValueError, match="frozen is 4; VGG16 has 3"):
-        VGG16Conv5(frozen=4)
+    assert ours.pretrained and not VGG16Conv5().pretrained
 
 
 def test_the_convolutions_of_vgg16_are_vgg16_s():
