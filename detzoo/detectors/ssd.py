@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from detzoo.detector import Detector
 from detzoo.nn import Backbone
 from detzoo.nn.blocks import Halving, OutputConv
+from detzoo.nn.norms import L2Norm
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import default_boxes, per_anchor
 from detzoo.ops.assign import BACKGROUND, IGNORE, bipartite, inside_crowd
@@ -39,17 +40,6 @@ class Outputs(NamedTuple):
     logits: Tensor  # (B, N, K + 1), background last
     deltas: Tensor  # (B, N, 4)
     anchors: Tensor  # (N, 4) the default boxes
-
-
-class L2Norm(nn.Module):
-    """Every cell's features to length `scale`, learnt per channel (section 3.1; ParseNet)."""
-
-    def __init__(self, channels: int, scale: float) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.full((channels,), scale))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.normalize(x.float()) * self.scale[:, None, None]
 
 
 class Maps(nn.Module):

@@ -66,13 +66,15 @@ class RegionOutputs(NamedTuple):
 class TorchvisionDetector(Detector):
     """One of torchvision's detectors, by `kind`, under our interface.
 
-    channels: of the pyramid (ssd: of the extra maps). levels: finest and coarsest, strides 2^l.
-    smallest_anchor: base size at the finest level, doubled at every further one (retinanet: times
-    1, 2^(1/3), 2^(2/3)); anchor_sizes: or all sizes, per level. fcos has one point a cell and ssd
-    sizes relative to the image: neither takes them. head_width: of the two fully connected layers
-    of faster_rcnn. tower_norm: group norm in retinanet's towers, torchvision's own second version.
-    nms_threshold: None is the kind's own. options: further arguments of the torchvision model by
-    its own names, such as rpn_batch_size_per_image.
+    channels: of the pyramid (ssd: of the extra maps, one number or one each). levels: finest and
+    coarsest, strides 2^l. smallest_anchor: base size at the finest level, doubled at every further
+    one (retinanet: times 1, 2^(1/3), 2^(2/3)); anchor_sizes: or all sizes, per level. fcos has one
+    point a cell and ssd sizes relative to the image: neither takes them. head_width: of the two
+    fully connected layers of faster_rcnn. tower_norm: group norm in retinanet's towers,
+    torchvision's own second version. unpadded, l2_scale: of ssd, as in `ssd300_vgg16`: see
+    nn.torchvision.ExtraMaps. steps: of ssd, pixels between a map's cells, with which an image may
+    have any size. nms_threshold: None is the kind's own. options: further arguments of the
+    torchvision model by its own names, such as rpn_batch_size_per_image.
 
     Raises ValueError for an unknown kind and for an argument that the kind has no use for.
     """
@@ -83,19 +85,28 @@ class TorchvisionDetector(Detector):
         backbone: Backbone,
         num_classes: int,
         kind: str,
-        channels: int = 256,
+        channels: int | Sequence[int] = 256,
         levels: tuple[int, int] | None = None,
         smallest_anchor: float | None = None,
         anchor_sizes: Sequence[Sequence[float]] | None = None,
         head_width: int | None = None,
         tower_norm: bool = False,
+        unpadded: int = 0,
+        l2_scale: float | None = None,
+        steps: Sequence[float] | None = None,
         score_threshold: float = 0.001,
         nms_threshold: float | None = None,
         max_detections: int = 100,
         options: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(num_classes=num_classes, stride=backbone.strides[-1], backbone=backbone)
-        _check(kind, channels, smallest_anchor or anchor_sizes, head_width, tower_norm)
+        super().__init__(
+            num_classes=num_classes,
+            stride=1 if steps else backbone.strides[-1],
+            backbone=backbone,
+        )
+        of_ssd = (unpadded, l2_scale, steps)
+        check_choice("detector.kind", kind, MODELS)
+        parts.check(kind, channels, smallest_anchor or anchor_sizes, head_width, tower_norm, of_ssd)
         low, high = levels or LEVELS[kind]
         strides = [2**level for level in range(low, high + 1)]
         if anchor_sizes is None:
@@ -108,8 +119,10 @@ class TorchvisionDetector(Detector):
         self.score_threshold, self.max_detections = score_threshold, max_detections
         # With a softmax, background is class 0; sigmoids need none.
         self.first_label = 1 if kind in ("faster_rcnn", "ssd") else 0
-        neck = parts.ExtraMaps if kind == "ssd" else parts.Pyramid
-        self.neck = neck(backbone, channels, (low, high))
+        if kind == "ssd":
+            self.neck = parts.ExtraMaps(backbone, channels, (low, high), unpadded, l2_scale)
+        else:
+            self.neck = parts.Pyramid(backbone, channels, (low, high))
         stub = nn.Identity()  # their models want a backbone that has its width
         stub.out_channels = self.neck.channels if kind == "ssd" else channels
         prefix = "box_" if kind == "faster_rcnn" else ""
@@ -122,7 +135,8 @@ class TorchvisionDetector(Detector):
         if nms_threshold is not None:
             arguments[f"{prefix}nms_thresh"] = nms_threshold
         arguments |= parts.model_parts(
-            kind, anchor_sizes, len(self.neck.used), channels, head_width, tower_norm, num_classes
+            *(kind, anchor_sizes, len(self.neck.used), channels, head_width, tower_norm),
+            *(num_classes, steps),
         )
         arguments |= options or {}
         unknown = set(arguments) - set(inspect.signature(MODELS[kind]).parameters)
@@ -261,18 +275,3 @@ class TorchvisionDetector(Detector):
             one = Detections(boxes=boxes, scores=scores, labels=labels - self.first_label)
             detections.append(one[(boxes[:, 2:] > boxes[:, :2]).all(1)])
         return detections
-
-
-def _check(
-    kind: str, channels: int, anchors: object, head_width: int | None, tower_norm: bool
-) -> None:
-    """Raise ValueError for an unknown kind and for an argument that the kind has no use for."""
-    check_choice("detector.kind", kind, MODELS)
-    if kind in ("ssd", "fcos") and anchors:
-        raise ValueError(f"torchvision's {kind} takes no smallest_anchor and no anchor_sizes")
-    if kind != "faster_rcnn" and head_width:
-        raise ValueError(f"torchvision's {kind} has no head_width; only faster_rcnn has")
-    if tower_norm and kind != "retinanet":
-        raise ValueError(f"torchvision's {kind} has no choice of tower_norm; retinanet has")
-    if (kind == "fcos" or tower_norm) and channels % 32:
-        raise ValueError(f"channels is {channels}; {kind} has group norm of 32 groups")

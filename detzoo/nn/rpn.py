@@ -6,7 +6,7 @@ NMS, R_b regions of an image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -99,26 +99,32 @@ class RPN(nn.Module):
 
         gradient: the boxes have one, to the deltas; which of them are proposed never has.
         """
-        index, counts = self._best(outputs, sizes, training)
+        index, exist = self.best(outputs, sizes, training)
         with torch.set_grad_enabled(gradient and torch.is_grad_enabled()):
-            boxes = self._moved(outputs, index, sizes)
+            boxes = self.moved(outputs, index, sizes)
+        counts = exist.sum(1).tolist()
         return [found[:count] for found, count in zip(boxes, counts, strict=True)]
 
-    def _moved(
-        self, outputs: RPNOutputs, index: Tensor, sizes: Sequence[tuple[int, int]]
+    def moved(
+        self, outputs: RPNOutputs, index: Tensor, sizes: Sequence[tuple[int, int]] | Tensor
     ) -> Tensor:
         """(B, P) of the anchors -> (B, P, 4): where their deltas take them, inside the images."""
         deltas = outputs.deltas.gather(1, index[..., None].expand(-1, -1, 4))
         return box_ops.clip(box_ops.decode(outputs.anchors[index], deltas), sizes)
 
     @torch.no_grad()
-    def _best(
-        self, outputs: RPNOutputs, sizes: Sequence[tuple[int, int]], training: bool
-    ) -> tuple[Tensor, list[int]]:
-        """(B, up to post_nms) of the anchors, best first, and how many of each image count.
+    def best(
+        self,
+        outputs: RPNOutputs,
+        sizes: Sequence[tuple[int, int]] | Tensor,
+        training: bool,
+        suppress: Callable[..., tuple[Tensor, Tensor]] = nms,
+    ) -> tuple[Tensor, Tensor]:
+        """(B, up to post_nms) of the anchors, best first, and (B, ...) bool: which are proposed,
+        those before what fills up.
 
         Maps do not compete in NMS (1612.03144, section 4.1), so each image's maps are rows of
-        their own.
+        their own. suppress: who computes what `nms` does.
         """
         pre_nms, post_nms = (both[0 if training else 1] for both in (self.pre_nms, self.post_nms))
         widest = min(pre_nms, max(outputs.counts))
@@ -130,13 +136,13 @@ class RPN(nn.Module):
             index.append(F.pad(where + start, missing))
             start += logits.shape[1]
         score, chosen = torch.cat(scores, 1), torch.cat(index, 1)  # (B, L * P)
-        boxes = self._moved(outputs, chosen, sizes)
+        boxes = self.moved(outputs, chosen, sizes)
         exist = (boxes[..., 2:] - boxes[..., :2] >= SMALLEST).all(-1) & (score > -torch.inf)
 
         of_maps = (x.unflatten(1, (-1, widest)).flatten(0, 1) for x in (boxes, score, exist))
         rows, row_score, row_exist = of_maps  # (B * L, P, ...)
         one = torch.zeros_like(row_score, dtype=torch.int64)
-        best, kept = nms(rows, row_score, one, row_exist, self.nms_threshold, post_nms)
+        best, kept = suppress(rows, row_score, one, row_exist, self.nms_threshold, post_nms)
         last = torch.where(kept, best, widest)  # a place of its own for what is none
         survives = row_exist.new_zeros(len(rows), widest + 1).scatter(1, last, True)
         survives = survives[:, :widest].reshape(exist.shape)
@@ -144,7 +150,7 @@ class RPN(nn.Module):
             dim=1, descending=True, stable=True
         )
         order = order[:, :post_nms]  # (B, post_nms)
-        return chosen.gather(1, order), survives.sum(1).clamp(max=post_nms).tolist()
+        return chosen.gather(1, order), survives.gather(1, order)
 
     @torch.no_grad()
     def assign(

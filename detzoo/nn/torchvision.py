@@ -21,7 +21,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 
 from detzoo.nn.backbones import Backbone
 from detzoo.nn.blocks import Halving
-from detzoo.nn.norms import GroupNorm
+from detzoo.nn.norms import GroupNorm, L2Norm
 from detzoo.ops.select import top_candidates
 from detzoo.types import Candidates
 
@@ -51,27 +51,68 @@ class Pyramid(nn.Module):
 
 
 class ExtraMaps(nn.Module):
-    """The backbone's maps and then ever smaller ones, each by a 1x1 and a stride-2 3x3 (SSD)."""
+    """The backbone's maps and then ever smaller ones, each by a 1x1 and a stride-2 3x3 (SSD).
 
-    def __init__(self, backbone: Backbone, channels: int, levels: tuple[int, int]) -> None:
+    channels: of those, one number or one each. unpadded: so many of the last shrink by having no
+    padding instead. l2_scale: the first map is normalised (L2Norm). Both as in `ssd300_vgg16`.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        channels: int | Sequence[int],
+        levels: tuple[int, int],
+        unpadded: int = 0,
+        l2_scale: float | None = None,
+    ) -> None:
         super().__init__()
         self.used = _maps(backbone, levels)
         self.channels = [backbone.channels[i] for i in self.used]
+        further = levels[1] - levels[0] + 1 - len(self.channels)
+        widths = [channels] * further if isinstance(channels, int) else list(channels)
+        if len(widths) != further:
+            raise ValueError(f"channels is {channels}; {further} maps come after the backbone's")
+        self.norm = nn.Identity() if l2_scale is None else L2Norm(self.channels[0], l2_scale)
         self.extra = nn.ModuleList()
-        while len(self.channels) < levels[1] - levels[0] + 1:
-            narrow = nn.Conv2d(self.channels[-1], channels // 2, 1)
-            halve = Halving(channels // 2, channels)
-            for layer in (narrow, halve):
+        for i, width in enumerate(widths):
+            narrow = nn.Conv2d(self.channels[-1], width // 2, 1)
+            padded = i < further - unpadded
+            wide = Halving(width // 2, width) if padded else nn.Conv2d(width // 2, width, 3)
+            for layer in (narrow, wide):
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
-            self.extra.append(nn.Sequential(narrow, nn.ReLU(), halve, nn.ReLU()))
-            self.channels.append(channels)
+            self.extra.append(nn.Sequential(narrow, nn.ReLU(), wide, nn.ReLU()))
+            self.channels.append(width)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         maps = [maps[i] for i in self.used]
         for layer in self.extra:
             maps.append(layer(maps[-1]))
-        return maps
+        return [self.norm(maps[0]), *maps[1:]]
+
+
+def check(
+    kind: str,
+    channels: int | Sequence[int],
+    anchors: object,
+    head_width: int | None,
+    tower_norm: bool,
+    of_ssd: Sequence[object],
+) -> None:
+    """Raise ValueError for an argument that the kind has no use for."""
+    if kind != "ssd" and (any(of_ssd) or not isinstance(channels, int)):
+        raise ValueError(
+            f"torchvision's {kind} has no unpadded, l2_scale and steps, and one number of channels;"
+            " only ssd has"
+        )
+    if kind in ("ssd", "fcos") and anchors:
+        raise ValueError(f"torchvision's {kind} takes no smallest_anchor and no anchor_sizes")
+    if kind != "faster_rcnn" and head_width:
+        raise ValueError(f"torchvision's {kind} has no head_width; only faster_rcnn has")
+    if tower_norm and kind != "retinanet":
+        raise ValueError(f"torchvision's {kind} has no choice of tower_norm; retinanet has")
+    if (kind == "fcos" or tower_norm) and channels % 32:
+        raise ValueError(f"channels is {channels}; {kind} has group norm of 32 groups")
 
 
 def _maps(backbone: Backbone, levels: tuple[int, int]) -> list[int]:
@@ -95,11 +136,14 @@ def anchor_generator(sizes: Sequence[Sequence[float]], ratios: Sequence[float]) 
     return AnchorGenerator(tuple(tuple(s) for s in sizes), (tuple(ratios),) * len(sizes))
 
 
-def default_boxes(levels: int) -> DefaultBoxGenerator:
-    """SSD's, of 4 shapes on the first and the last two levels and 6 between (section 3.1)."""
+def default_boxes(levels: int, steps: Sequence[float] | None) -> DefaultBoxGenerator:
+    """SSD's, of 4 shapes on the first and the last two levels and 6 between (section 3.1).
+
+    steps: pixels between a level's cells, where they are not to share the image evenly.
+    """
     ratios = [[2, 3] if 0 < i < levels - 2 else [2] for i in range(levels)]
     scales = list(SSD300_SCALES) if levels + 1 == len(SSD300_SCALES) else None
-    return DefaultBoxGenerator(ratios, scales=scales)
+    return DefaultBoxGenerator(ratios, scales=scales, steps=steps and list(steps))
 
 
 def model_parts(
@@ -110,10 +154,11 @@ def model_parts(
     head_width: int | None,
     tower_norm: bool,
     num_classes: int,
+    steps: Sequence[float] | None = None,
 ) -> dict[str, Any]:
     """The modules that torchvision's model of this kind is given, by its names for them.
 
-    pooled: how many of the maps Faster R-CNN's regions are read from.
+    pooled: how many of the maps Faster R-CNN's regions are read from. steps: of ssd's cells.
     """
     if kind == "faster_rcnn":
         width = head_width or 1024
@@ -125,7 +170,7 @@ def model_parts(
             "num_classes": None,  # the predictor has them
         }
     if kind == "ssd":
-        return {"anchor_generator": default_boxes(len(anchor_sizes)), "size": (1, 1)}
+        return {"anchor_generator": default_boxes(len(anchor_sizes), steps), "size": (1, 1)}
     generator = anchor_generator(anchor_sizes, (0.5, 1.0, 2.0) if kind == "retinanet" else (1.0,))
     if not tower_norm:
         return {"anchor_generator": generator}

@@ -85,6 +85,9 @@ _TORCHVISION: dict[str, dict[str, Any]] = {
     "torchvision/retinanet": _FROZEN
     | {"finest_level": 3, "smallest_anchor": 32, "detector.tower_norm": False},
     "torchvision/fcos": _FROZEN,
+    "torchvision/ssd": {"backbone": "vgg16", "resize": "stretch", "resize.size": 300}
+    | {"detector.channels": [512, 256, 256, 256], "detector.unpadded": 2}
+    | {"detector.l2_scale": 20.0, "detector.steps": SETTINGS["ssd"]["steps"]},
 }
 
 
@@ -98,7 +101,7 @@ def published(detector: str) -> Published | None:
         digits = file.rpartition("-")[2].removesuffix(".pth")
         page = f"{PREFIX}COCO_V1"
         return Published(file, page, url, digits, SEEN, _TORCHVISION[detector])
-    if detector == "centernet":  # DLA-34, 140 epochs; the smaller networks are start=FILE
+    if detector == "centernet":  # DLA-34, 230 epochs; the smaller networks are start=FILE
         settings = _POINTS | {
             "backbone": "resnet50",
             "backbone.name": "dla34",

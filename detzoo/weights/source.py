@@ -32,6 +32,12 @@ _TO_PEER = [
     (r"^rpn\.head\.", "rpn."),
     (r"^roi_heads\.box_head\.", "head.0."),
     (r"^roi_heads\.box_predictor\.", "head.1."),
+    (r"^backbone\.features\.", "backbone.conv4_3."),
+    (r"^backbone\.scale_weight$", "neck.norm.scale"),
+    (r"^backbone\.extra\.0\.7\.1\.", "backbone.conv7.8."),
+    (r"^backbone\.extra\.0\.7\.3\.", "backbone.conv7.10."),
+    (r"^backbone\.extra\.0\.", "backbone.conv7."),
+    *((rf"^backbone\.extra\.{i + 1}\.", f"neck.extra.{i}.") for i in range(4)),
 ]
 _OLD_TOWER = re.compile(r"(head\.\w+_head\.conv)\.([0246])\.(weight|bias)")
 

@@ -112,14 +112,11 @@ def carry(
     source, wanted: for errors, what the weights are and the settings that they want. All or
     nothing: raises ValueError, before anything is copied, for whatever does not fit.
     """
+    theirs, pairs = check_fit(
+        detector, state, theirs, mine, given or {}, source=source, wanted=wanted
+    )
     layers = class_layers(detector)
-    state = {k: v for k, v in state.items() if not k.endswith(COUNTER)}
     own = {k: v for k, v in detector.state_dict().items() if not k.endswith(COUNTER)}
-    count = count_classes(detector, state)
-    if theirs is None:
-        theirs = [str(label) for label in range(count or 0)]
-    _check(own, state, layers, len(theirs), source, wanted)
-    pairs = match(mine, theirs, given or {})
     index = {name: label for label, name in reversed(list(enumerate(theirs)))}
     to = torch.tensor([mine.index(name) for name in pairs], dtype=torch.long)
     of = torch.tensor([index[name] for name in pairs.values()], dtype=torch.long)
@@ -142,6 +139,28 @@ def carry(
     left = tuple(n for n in dict.fromkeys(theirs) if n not in taken and n not in NAMELESS)
     new = tuple(name for name in mine if name not in pairs)
     return Carried(pairs, new, left, (loaded, sum(v.numel() for v in own.values())))
+
+
+def check_fit(
+    detector: Detector,
+    state: Mapping[str, Tensor],
+    theirs: Sequence[str] | None,
+    mine: Sequence[str],
+    given: Mapping[str, object],
+    *,
+    source: str,
+    wanted: str,
+) -> tuple[Sequence[str], dict[str, str]]:
+    """The source's classes, by number where `theirs` is None, and class -> theirs: see `carry`.
+
+    Looks at shapes alone: the detector may be on the meta device. Raises ValueError as `carry`.
+    """
+    if theirs is None:
+        theirs = [str(label) for label in range(count_classes(detector, state) or 0)]
+    own = {k: v for k, v in detector.state_dict().items() if not k.endswith(COUNTER)}
+    state = {k: v for k, v in state.items() if not k.endswith(COUNTER)}
+    _check(own, state, class_layers(detector), len(theirs), source, wanted)
+    return theirs, match(mine, theirs, given)
 
 
 def silence(detector: Detector, classes: Sequence[int]) -> None:

@@ -13,7 +13,7 @@ from detzoo.config import build
 from detzoo.engine import checkpoint, status
 from detzoo.files import check_writable, write_json, write_text
 from detzoo.speed.machine import environment
-from detzoo.workflow import start
+from detzoo.workflow import start_weights
 from detzoo.workflow.settings import Settings, directory, settings_of, trained
 
 
@@ -42,7 +42,7 @@ def _settings(config: Mapping[str, Any]) -> Settings:
         raise ValueError(
             "train=none scores a published model: give start=coco, start=FILE or start=RUN"
         )
-    own, rest = settings["classes"], start.left_over(settings)
+    own, rest = settings["classes"], start_weights.left_over(settings)
     classes = [*own, *rest]
     detector = {**settings["detector"], "num_classes": len(classes)}
     return {
@@ -70,6 +70,6 @@ def _write(settings: Settings, path: Path) -> None:
             path / "environment.json", environment(torch.device(run["device"]), run["precision"])
         )
         detector = build(settings["detector"], "detector")
-        start.begin(detector, settings, path, untrained=True)
+        start_weights.begin(detector, settings, path, untrained=True)
         state = {"model": detector.state_dict(), "ema": None}
         checkpoint.save(path, {**state, "step": 0, "images_seen": 0, "seconds": 0.0})

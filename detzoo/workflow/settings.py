@@ -28,7 +28,7 @@ from detzoo.files import inside, read_json, write_json
 from detzoo.limits import check_numbers, outline
 from detzoo.run_config import BEGUN, check_runtime, read_run
 from detzoo.text import escaped
-from detzoo.workflow import start
+from detzoo.workflow import start, start_weights
 from detzoo.workflow.datasets import resolved
 from detzoo.workflow.select import select_one
 
@@ -119,6 +119,7 @@ def settings_of(config: Mapping[str, Any]) -> Settings:
     data = source(settings)
     settings["classes"] = list(data.classes)
     settings["detector"] = {**settings["detector"], "num_classes": len(data.classes)}
+    start_weights.check(settings)
     proposer = settings["detector"].get("proposer") or {}
     if proposer.get("run"):  # likewise
         run = str(select_one(str(proposer["run"])).resolve())

@@ -28,7 +28,7 @@ from detzoo.files import write_json, write_text
 from detzoo.metrics import bootstrap, coco
 from detzoo.run_config import SCORED, copy_proposer
 from detzoo.speed.machine import environment
-from detzoo.workflow import detections, start, thresholds
+from detzoo.workflow import detections, start_weights, thresholds
 from detzoo.workflow.provenance import provenance
 from detzoo.workflow.runtimes import attach
 from detzoo.workflow.settings import (
@@ -102,7 +102,7 @@ def _new_detector(settings: Settings, path: Path) -> Detector:
     detector = build(settings["detector"], "detector")
     first = distributed.is_main_process()
     if not (path / checkpoint.FILE).exists():
-        start.begin(detector, settings, path if first else None)
+        start_weights.begin(detector, settings, path if first else None)
         detector.check_trainable()
     if first:
         copy_proposer(settings, path)

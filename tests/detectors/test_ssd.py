@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from detzoo.detectors.ssd import SSD, VARIANCES, L2Norm, Outputs, default_scales
+from detzoo.detectors.ssd import SSD, VARIANCES, Outputs, default_scales
 from detzoo.nn import VGG16, Backbone
+from detzoo.nn.norms import L2Norm
 from detzoo.ops import boxes as box_ops
 from detzoo.ops.anchors import default_boxes
 from detzoo.ops.assign import BACKGROUND, IGNORE

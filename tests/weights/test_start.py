@@ -22,6 +22,7 @@ from detzoo.detectors import CornerNet, RetinaNet
 from detzoo.nn import Backbone, Hourglass
 from detzoo.types import Frame, Images, Target
 from detzoo.weights import source
+from detzoo.weights.anchors import anchors_of, apart, published_anchors
 from detzoo.weights.start import carry, match, named_apart, silence
 
 from .test_points import COUNTER, corner_branches, dla, hourglass, random
@@ -40,16 +41,18 @@ OLD = [  # the layout of the published files, where it differs from the present 
 OLD_TOWERS = [(f"_head.conv.{i}.0.", f"_head.conv.{2 * i}.") for i in range(3, -1, -1)]
 
 
+MAKERS = {
+    "faster_rcnn": detection.fasterrcnn_resnet50_fpn,
+    "retinanet": detection.retinanet_resnet50_fpn,
+    "fcos": detection.fcos_resnet50_fpn,
+    "ssd": detection.ssd300_vgg16,
+}
+
+
 def theirs_on_meta(kind: str) -> dict[str, Tensor]:
     """The names and shapes of torchvision's state dict, as its constructor makes it."""
-    makers = {
-        "faster_rcnn": detection.fasterrcnn_resnet50_fpn,
-        "retinanet": detection.retinanet_resnet50_fpn,
-        "fcos": detection.fcos_resnet50_fpn,
-        "ssd": detection.ssd300_vgg16,
-    }
     with torch.device("meta"):
-        model = makers[kind](weights=None, weights_backbone=None, num_classes=91)
+        model = MAKERS[kind](weights=None, weights_backbone=None, num_classes=91)
     return {k: v for k, v in model.state_dict().items() if not k.endswith(COUNTER)}
 
 
@@ -142,13 +145,33 @@ TAKEN_AS_IT_IS = {
     "fcos": ("head.centerness.weight", "head.regression_head.bbox_ctrness.weight"),
     "ssd": ("head.deltas.5.weight", "head.regression_head.module_list.5.weight"),
 }
+
+
+def behind(anchors: int, width: int) -> Callable[[int], list[int]]:
+    """Rows of a label where a block of each anchor begins with the background's."""
+    return lambda label: [a * width + label + 1 for a in range(anchors)]
+
+
 PEERS = {
     "torchvision/faster_rcnn": [
-        ("head.1.cls_score", "roi_heads.box_predictor.cls_score", 1, per_anchor(1, 91)),
-        ("head.1.bbox_pred", "roi_heads.box_predictor.bbox_pred", 4, boxes),
+        ("head.1.cls_score", "roi_heads.box_predictor.cls_score", behind(1, 0), per_anchor(1, 91)),
+        (
+            "head.1.bbox_pred",
+            "roi_heads.box_predictor.bbox_pred",
+            lambda label: boxes(label + 1),
+            boxes,
+        ),
     ],
-    "torchvision/retinanet": [(f"{CLS}.cls_logits", f"{CLS}.cls_logits", 9, per_anchor(9, 91))],
-    "torchvision/fcos": [(f"{CLS}.cls_logits", f"{CLS}.cls_logits", 1, per_anchor(1, 91))],
+    "torchvision/retinanet": [
+        (f"{CLS}.cls_logits", f"{CLS}.cls_logits", per_anchor(9, K), per_anchor(9, 91))
+    ],
+    "torchvision/fcos": [
+        (f"{CLS}.cls_logits", f"{CLS}.cls_logits", per_anchor(1, K), per_anchor(1, 91))
+    ],
+    "torchvision/ssd": [
+        (f"{CLS}.module_list.{i}",) * 2 + (behind(a, K + 1), per_anchor(a, 91))
+        for i, a in enumerate(A)
+    ],
 }
 
 
@@ -225,26 +248,54 @@ def test_the_older_layout_has_the_same_names_here(
     assert older(state, kind).keys() != state.keys() or kind in ("fcos", "ssd")
 
 
+@pytest.mark.parametrize("name", [*LAYERS, *PEERS])
+def test_a_published_start_offers_the_pixels_norms_and_anchors_of_its_training(name: str) -> None:
+    """As torchvision's own constructor of those weights says them."""
+    kind = name.removeprefix("torchvision/")
+    with torch.device("meta"):
+        model = MAKERS[kind](weights=None, weights_backbone=None)
+    with initialize_config_dir(str(config.folder("conf")), version_base="1.3"):
+        composed = compose("train", [f"detector={name}", *with_published(name, "coco", [])])
+    node, resize = config.plain(composed.detector), config.build(composed.resize, "resize")
+    detector = config.build(node, num_classes=2)
+    transform = model.transform
+    assert detector.mean.flatten().tolist() == pytest.approx(transform.image_mean, abs=1e-6)
+    assert detector.std.flatten().tolist() == pytest.approx(transform.image_std, abs=1e-6)
+    norms = [m for m in detector.backbone.modules() if hasattr(m, "running_var")]
+    if kind == "ssd":
+        assert resize.describe() == {"kind": "stretch", "size": [*transform.fixed_size]}
+        assert not norms and detector.stride == 1
+    else:
+        limits = {"shortest": transform.min_size[0], "longest": transform.max_size}
+        assert resize.describe() == {"kind": "shortest_side", **limits}
+        assert norms and all("FrozenBatchNorm" in type(m).__name__ for m in norms)
+    assert not apart(anchors_of(detector), published_anchors(kind))
+    theirs = model.rpn if kind == "faster_rcnn" else model
+    generator = theirs.anchor_generator
+    if kind == "ssd":
+        ours = anchors_of(detector)
+        assert (ours["scales"], ours["steps"]) == (generator.scales, generator.steps)
+    elif kind != "fcos":
+        assert anchors_of(detector)["sizes"] == [[float(s) for s in of] for of in generator.sizes]
+
+
 @pytest.mark.parametrize("name", PEERS)
 def test_the_peers_take_them_too(name: str, file: Path) -> None:
     state = theirs(name.removeprefix("torchvision/"))
     torch.save(state, file)
     _, now, detector = carried(name, file)
-    background = int(name.endswith("faster_rcnn"))
-    for ours, other, count, there in PEERS[name]:
+    for ours, other, here, there in PEERS[name]:
         for part in ("weight", "bias"):
             own, given = now[f"{ours}.{part}"], state[f"{other}.{part}"]
-            width = len(own) // count
             for label, coco in TAKEN.items():
-                rows = (
-                    boxes(label + 1)
-                    if count == 4
-                    else [a * width + label + background for a in range(count)]
-                )
-                assert torch.equal(own[rows], given[there(ROWS[coco][0])]), (ours, label)
-    if background:
+                assert torch.equal(own[here(label)], given[there(ROWS[coco][0])]), (ours, label)
+    if name.endswith("faster_rcnn"):
         assert torch.equal(now["head.1.bbox_pred.bias"][:4], state[f"{PEERS[name][1][1]}.bias"][:4])
-    trains(detector, 64)
+    if name.endswith("ssd"):
+        assert torch.equal(now["backbone.conv7.10.bias"], state["backbone.extra.0.7.3.bias"])
+        assert torch.equal(now["neck.extra.3.2.bias"], state["backbone.extra.4.2.bias"])
+        assert torch.equal(now["neck.norm.scale"], state["backbone.scale_weight"])
+    trains(detector, 300 if name.endswith("ssd") else 64)
 
 
 def test_torchvision_s_own_files_had_no_epsilon_in_their_norms(

@@ -12,7 +12,7 @@ import yaml
 
 from detzoo.cli import main
 from detzoo.engine import checkpoint
-from detzoo.workflow import start
+from detzoo.workflow import start, start_weights
 
 TINY = [
     *("data.train=8", "data.val=2", "data.test=3", "recipe.images_seen=8", "recipe.val_points=0"),
@@ -67,6 +67,7 @@ def test_a_run_starts_from_a_run_and_records_it(root: Path, second: Path) -> Non
     told = json.loads((second / "start.json").read_text())
     assert told["mapped"] == {"star": "square", "ring": "ring"}
     assert (told["new"], told["left_over"]) == ([], ["circle"])
+    assert told["other_anchors"] is None
     assert told["loaded"]["values"] == told["loaded"]["of"]
 
 
@@ -93,7 +94,9 @@ def test_a_finished_or_resumed_run_needs_no_source(
     settings["start"]["source"] = "/gone"
     status = (second / "status.json").read_text()
     (second / "status.json").write_text(status.replace('"done"', '"failed"'))
-    monkeypatch.setattr(start, "begin", lambda *a, **k: pytest.fail("read the source again"))
+    monkeypatch.setattr(
+        start_weights, "begin", lambda *a, **k: pytest.fail("read the source again")
+    )
     train_run(settings, second)
     assert json.loads((second / "status.json").read_text())["state"] == "done"
 
@@ -141,6 +144,30 @@ def test_what_cannot_be_started_from_is_one_error(
     arguments = [text.replace("RUN", run) for text in arguments]
     assert detzoo("train", root, "name=bad", *arguments) == 1
     assert re.search(said, capsys.readouterr().err)
+
+
+def test_what_does_not_fit_is_refused_before_any_run_of_a_bench(
+    root: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """The second of two detectors; the first is not begun."""
+    given = ["detectors=[retinanet,ssd]", f"start={only(root / 'first')}", "name=never"]
+    where = [f"root={root}", f"data.root={root / 'data'}", f"reports={root / 'reports'}"]
+    assert main(["bench", *where, *TINY, *given]) == 1
+    said = capsys.readouterr().err
+    assert re.search("holds a RetinaNet's weights, .* asked for is SSD", said)
+    assert not (root / "never").exists()
+
+
+def test_other_anchors_of_the_same_number_are_said(
+    root: Path, capsys: pytest.CaptureFixture
+) -> None:
+    start = f"start={only(root / 'first')}"
+    arguments = ["data.classes=[circle,ring]", "smallest_anchor=24", "recipe.ema_decay=null"]
+    assert detzoo("train", root, "name=anchors", start, *arguments) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"learned from other anchors, .* sizes \[\[24\.0, .*theirs \[\[16\.0, ", said)
+    told = json.loads((only(root / "anchors") / "start.json").read_text())
+    assert told["other_anchors"].startswith("sizes [[24.0")
 
 
 def test_scratch_and_imagenet_are_what_the_backbone_says(monkeypatch: pytest.MonkeyPatch) -> None:
