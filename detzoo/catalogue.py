@@ -2,7 +2,11 @@
 figures. Plain data: nothing is imported, so that the report may read it.
 
 Licences are as their owners state them, by SPDX's short names where there is one. They are facts
-for a reader who decides, no legal advice.
+for a reader who decides, no legal advice. Read in November 2026: timm's in the `license` field of
+its weights' configurations; torchvision's in its README, "Pre-trained Model License", and its note
+on docs.pytorch.org/vision/stable/models.html; xingyizhou/CenterNet's in its LICENSE (MIT) and
+readme/MODEL_ZOO.md (figures); princeton-vl/CornerNet's as that NOTICE quotes it (BSD-3-Clause; its
+own LICENSE could not be read here). Of COCO and ImageNet the terms are named from memory.
 """
 
 from __future__ import annotations
@@ -15,12 +19,13 @@ OURS = "Apache-2.0"
 # cocodataset.org/#termsofuse
 COCO = "COCO 2017: annotations CC BY 4.0, images by their Flickr owners"
 IMAGENET = "ImageNet-1k: non-commercial research and education"  # image-net.org/download
-TORCHVISION = "BSD-3-Clause; terms of the training data may apply"  # as its README has it
-TIMM = "Apache-2.0"  # the field `license` of these weights' configurations in timm
+TIMM = "Apache-2.0"  # of the code; of weights, the field `license` of their configurations
 VISION = "https://docs.pytorch.org/vision/stable/models.html"
 CENTERNET = "https://github.com/xingyizhou/CenterNet/blob/master/readme/MODEL_ZOO.md"
 CORNERNET = "https://github.com/princeton-vl/CornerNet"
 NONE_STATED = "none stated for the weights"
+# its README: they "may have their own licenses or terms [...] derived from the dataset"
+TORCHVISION = f"{NONE_STATED}, terms of the training data may apply; its code is BSD-3-Clause"
 
 
 @dataclass(frozen=True)
@@ -136,9 +141,9 @@ def licences(config: Mapping[str, Any]) -> dict[str, str]:
     start = _mapping(config.get("start"))
     kind = str(start.get("kind") or ("imagenet" if backbone.get("pretrained") else "scratch"))
     unknown = "not known here"
-    entry = BACKBONES.get(PRETRAINED.get(_class(backbone)) or str(backbone.get("name")))
     if kind == "imagenet":
-        known = entry.weights[0].licence if entry and entry.weights else unknown
+        known = _of_backbone(PRETRAINED.get(_class(backbone)), str(backbone.get("name")))
+        known = known or unknown
         return {"code": code, "weights": known, "data": IMAGENET}
     if kind == "coco":
         entry = DETECTORS.get(str(config.get("label")).split(" ")[0])
@@ -147,6 +152,15 @@ def licences(config: Mapping[str, Any]) -> dict[str, str]:
     if kind == "scratch" and not backbone.get("weights"):
         return {"code": code, "weights": "your own", "data": "yours alone"}
     return {"code": code, "weights": "as of the file or run it began with", "data": "likewise"}
+
+
+def _of_backbone(entry: str | None, model: str) -> str | None:
+    """The licence of a backbone's ImageNet weights, by its entry here or by timm's name of it."""
+    if entry is not None:
+        return BACKBONES[entry].weights[0].licence
+    files = [weights for of in BACKBONES.values() for weights in of.weights]
+    named = [w for w in files if w.name.removeprefix("timm/").split(".")[0] == model]
+    return named[0].licence if named else None
 
 
 def _class(node: Mapping[str, Any]) -> str:

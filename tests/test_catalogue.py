@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import timm
+import yaml
 from torchvision.models import get_weight
 
 from detzoo.catalogue import BACKBONES, COCO, DETECTORS, IMAGENET, OURS, licences
 from detzoo.config import folder
 from detzoo.detectors import DETECTORS as BUILT
+from detzoo.weights.published import published
 
 ALL = [*DETECTORS.values(), *BACKBONES.values()]
 
@@ -33,6 +36,36 @@ def test_every_entry_says_what_a_reader_must_know() -> None:
             assert weights.source.startswith("https://")
             if weights.meta:
                 get_weight(weights.meta)  # raises for a name that torchvision does not have
+
+
+def test_every_published_start_is_listed_with_its_licence() -> None:
+    starts = {name: one for name in BUILT if (one := published(name)) is not None}
+    assert set(starts) == {
+        *("faster_rcnn", "retinanet", "ssd", "fcos", "cornernet", "centernet"),
+        *(f"torchvision/{kind}" for kind in ("faster_rcnn", "retinanet", "ssd", "fcos")),
+    }
+    for name, one in starts.items():
+        files = {
+            w.name if w.meta is None else Path(get_weight(w.meta).url).name
+            for w in DETECTORS[name].weights
+        }
+        assert one.file in files
+        found = licences({"label": f"{name} start", "start": {"kind": "coco"}})
+        assert found["weights"].startswith("none stated") and found["data"] == COCO
+
+
+def test_a_pretrained_backbone_s_licence_is_its_publisher_s() -> None:
+    """timm says licence and tag of the weights that it loads by default."""
+    for name in names("backbone"):
+        node = yaml.safe_load((folder("conf") / "backbone" / f"{name}.yaml").read_text())
+        if "pretrained" not in node or name == "resnet10t_half":  # whose channels none have
+            continue
+        found = licences({"detector": {"backbone": {**node, "pretrained": True}}})["weights"]
+        (weights,) = BACKBONES[name].weights
+        assert found == weights.licence and found != "not known here"
+        if weights.name.startswith("timm/"):
+            theirs = timm.get_pretrained_cfg(node["name"])
+            assert weights.name == theirs.hf_hub_id and found.lower() == theirs.license
 
 
 @pytest.mark.parametrize(

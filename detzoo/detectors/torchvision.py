@@ -123,26 +123,11 @@ class TorchvisionDetector(Detector):
             self.neck = parts.ExtraMaps(backbone, channels, (low, high), unpadded, l2_scale)
         else:
             self.neck = parts.Pyramid(backbone, channels, (low, high))
-        stub = nn.Identity()  # their models want a backbone that has its width
-        stub.out_channels = self.neck.channels if kind == "ssd" else channels
-        prefix = "box_" if kind == "faster_rcnn" else ""
-        arguments = {
-            "backbone": stub,
-            "num_classes": num_classes + self.first_label,
-            f"{prefix}score_thresh": score_threshold,
-            f"{prefix}detections_per_img": max_detections,
-        }
-        if nms_threshold is not None:
-            arguments[f"{prefix}nms_thresh"] = nms_threshold
-        arguments |= parts.model_parts(
+        arguments = parts.model_parts(
             *(kind, anchor_sizes, len(self.neck.used), channels, head_width, tower_norm),
             *(num_classes, steps),
         )
-        arguments |= options or {}
-        unknown = set(arguments) - set(inspect.signature(MODELS[kind]).parameters)
-        if unknown:
-            raise ValueError(f"torchvision's {kind} has no argument {', '.join(sorted(unknown))}")
-        model = MODELS[kind](**arguments)
+        model = self._model(arguments, channels, nms_threshold, options or {})
         # In a tuple, so that its parts are not registered twice: what learns is registered here, by
         # the names that the clock knows. Copies and moves reach the rest through these parts.
         self.rules = (model,)
@@ -151,6 +136,32 @@ class TorchvisionDetector(Detector):
             self.head = nn.Sequential(model.roi_heads.box_head, model.roi_heads.box_predictor)
         else:
             self.head = model.head
+
+    def _model(
+        self,
+        own: dict[str, Any],
+        channels: int | Sequence[int],
+        nms_threshold: float | None,
+        options: dict[str, Any],
+    ) -> nn.Module:
+        """torchvision's model of our parts `own`. ValueError for options that it does not have."""
+        stub = nn.Identity()  # their models want a backbone that has its width
+        stub.out_channels = self.neck.channels if self.kind == "ssd" else channels
+        prefix = "box_" if self.kind == "faster_rcnn" else ""
+        arguments = {
+            "backbone": stub,
+            "num_classes": self.num_classes + self.first_label,
+            f"{prefix}score_thresh": self.score_threshold,
+            f"{prefix}detections_per_img": self.max_detections,
+        }
+        if nms_threshold is not None:
+            arguments[f"{prefix}nms_thresh"] = nms_threshold
+        arguments |= own | options
+        unknown = set(arguments) - set(inspect.signature(MODELS[self.kind]).parameters)
+        if unknown:
+            named = ", ".join(sorted(unknown))
+            raise ValueError(f"torchvision's {self.kind} has no argument {named}")
+        return MODELS[self.kind](**arguments)
 
     def network(
         self, images: Images, targets: Sequence[Target] | None = None
