@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from detzoo.data.resize import Stretch
 from detzoo.detector import Detector, eval_mode
 from detzoo.files import atomic
-from detzoo.types import Frame, Images
+from detzoo.pipeline import Pipeline, filling, onnx_operations, why_not_whole
+from detzoo.types import Images
 
 NETWORK = "network"  # the name of the one graph
 
@@ -100,12 +101,6 @@ class Graph:
     rows: bool = False
 
 
-def filling(pixels: Tensor) -> Images:
-    """Images without padding, of (B, 3, H, W)."""
-    size = (pixels.shape[-2], pixels.shape[-1])
-    return Images(pixels, [Frame(i, size, size) for i in range(len(pixels))])
-
-
 def why_not(detector: Detector) -> str | None:
     """Why its network is no graph of fixed shapes, in a sentence; None where it is."""
     if detector.masks_padding and not isinstance(detector.resize, Stretch):
@@ -117,16 +112,21 @@ def why_not(detector: Detector) -> str | None:
     return None
 
 
-@torch.no_grad()
-def graphs(detector: Detector, size: tuple[int, int], batch: int = 1) -> list[Graph]:
-    """The graphs of a detector in eval mode, for images of (height, width) `size`.
-
-    Raises ValueError for a size that is no multiple of the stride, and with `why_not`.
-    """
+def check_size(detector: Detector, size: tuple[int, int]) -> None:
+    """Raise ValueError for a size that is no multiple of the stride, and with `why_not`."""
     if any(side < 1 or side % detector.stride for side in size):
         raise ValueError(f"size is {size}; both sides must be multiples of {detector.stride}")
     if reason := why_not(detector):
         raise ValueError(reason)
+
+
+@torch.no_grad()
+def graphs(detector: Detector, size: tuple[int, int], batch: int = 1) -> list[Graph]:
+    """The graphs of a detector in eval mode, for images of (height, width) `size`.
+
+    Raises ValueError as `check_size`.
+    """
+    check_size(detector, size)
     generator = torch.Generator().manual_seed(0)
     images = filling(torch.rand(batch, 3, *size, generator=generator))
     if detector.needs_proposals:
@@ -146,6 +146,22 @@ def graphs(detector: Detector, size: tuple[int, int], batch: int = 1) -> list[Gr
         rows = name == "head" or (name == "backbone" and not hasattr(detector, "neck"))
         made.append(Graph(name, module, given, outputs, rows))
     return made
+
+
+@torch.no_grad()
+def whole_graph(detector: Detector, size: tuple[int, int], batch: int = 1) -> Graph:
+    """The one graph of a detector in eval mode from pixels to boxes, as `graphs`.
+
+    Raises ValueError as `check_size`, and with `why_not_whole`.
+    """
+    if reason := why_not_whole(detector):
+        raise ValueError(f"whole=true: {reason}; its network alone is exported without")
+    check_size(detector, size)
+    generator = torch.Generator().manual_seed(0)
+    inputs = (torch.rand(batch, 3, *size, generator=generator), torch.tensor([size] * batch))
+    module = Pipeline(detector)
+    with eval_mode(detector):
+        return Graph(NETWORK, module, inputs, module(*inputs))
 
 
 def chains(detector: Detector) -> dict[str, list[str]]:
@@ -199,15 +215,17 @@ def to_onnx(
     size: tuple[int, int],
     batch: int = 1,
     metadata: Mapping[str, str] | None = None,
+    whole: bool = False,
 ) -> list[Path]:
     """Write `detector.network` in eval mode, at one input size, as ONNX; gives the files.
 
     size: (height, width), multiples of `detector.stride`. Input `pixels` is (batch, 3, H, W)
     float32 in [0, 1]; outputs are those of Network, by the fields' names. metadata: goes along in
-    each file. A detector of regions is several files (`file_of`). The extra `export` is needed.
-    Raises ValueError as `graphs` does, and ImportError without the extra.
+    each file. A detector of regions is several files (`file_of`). whole: from pixels to boxes;
+    inputs and outputs are Pipeline's. The extra `export` is needed. Raises ValueError as `graphs`
+    and `whole_graph` do, and ImportError without the extra.
     """
-    made = graphs(detector, size, batch)
+    made = [whole_graph(detector, size, batch)] if whole else graphs(detector, size, batch)
     try:
         import onnxscript  # noqa: F401
     except ImportError as error:
@@ -226,7 +244,9 @@ def to_onnx(
 @torch.no_grad()
 def _program(graph: Graph) -> torch.onnx.ONNXProgram:
     given = [x for _, x in tensors(graph.inputs)]
-    names = ["pixels"] if graph.name == NETWORK else [f"input{i}" for i in range(len(given))]
+    names = (
+        ["pixels", "sizes"] if graph.name == NETWORK else [f"input{i}" for i in range(len(given))]
+    )
     shapes = None
     if graph.rows:
         shapes = (tuple({0: torch.export.Dim("rows", min=1)} for _ in given),)
@@ -239,8 +259,9 @@ def _program(graph: Graph) -> torch.onnx.ONNXProgram:
         return torch.onnx.export(
             program,
             tuple(given),
-            input_names=names,
+            input_names=names[: len(given)],
             output_names=[name or "output" for name, _ in tensors(graph.outputs)],
+            custom_translation_table=onnx_operations(),
             dynamo=True,
             optimize=False,  # runtimes do it when they load the file, and this takes as long again
             verbose=False,

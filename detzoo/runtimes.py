@@ -17,8 +17,8 @@ from torch import Tensor
 
 from detzoo.detector import Detector
 from detzoo.export import NETWORK, Graph, file_of, filled, graphs, refilled, tensors
-from detzoo.text import shortened
-from detzoo.types import Images
+from detzoo.text import check_choice, shortened
+from detzoo.types import Detections, Images
 
 Session = Callable[[Sequence[np.ndarray]], list[np.ndarray]]  # inputs -> outputs, in their order
 # The key of an entry of ONNX's TensorProto.external_data, as protobuf writes it
@@ -101,8 +101,8 @@ def _named(runtime: str, file: Path) -> Iterator[None]:
 class ExportedNetwork:
     """`network` of one detector by exported files; set as the object's own `network`.
 
-    file: what `export.to_onnx` wrote, at `size` (height, width) and batch 1. Images of other shapes
-    raise ValueError. Several images are computed one by one, regions of all of them together.
+    file: what `export.to_onnx` wrote, at `size` (height, width) and `batch`. Images of other shapes
+    raise ValueError. They are computed `batch` at a time, regions of all of them together.
     """
 
     def __init__(
@@ -114,15 +114,15 @@ class ExportedNetwork:
         runtime: str,
         precision: str = "fp32",
         threads: int = 1,
+        batch: int = 1,
     ) -> None:
-        if runtime not in SESSIONS:
-            raise ValueError(f"runtime is {runtime!r}; it must be one of {', '.join(SESSIONS)}")
+        check_choice("runtime", runtime, tuple(SESSIONS))
         self.detector, self.size = detector, size
         self.runtime, self.precision = runtime, precision
         self.version = imported(runtime).__version__
         one, two = graphs(detector, size, 1), graphs(detector, size, 2)
         self.parts = {
-            a.name: _Part(a, b, file_of(file, a.name), runtime, threads)
+            a.name: _Part(a, b, file_of(file, a.name), runtime, threads, batch)
             for a, b in zip(one, two, strict=True)
         }
 
@@ -131,11 +131,7 @@ class ExportedNetwork:
         return {"name": self.runtime, "precision": self.precision, "version": self.version}
 
     def __call__(self, images: Images, targets: None = None) -> Any:
-        if tuple(images.pixels.shape[-2:]) != self.size:
-            raise ValueError(
-                f"the exported network takes {self.size[0]} x {self.size[1]} pixels, and got "
-                f"{tuple(images.pixels.shape[-2:])}; it was exported for the run's own resize"
-            )
+        _check_size(images, self.size)
         if NETWORK in self.parts:
             return self.parts[NETWORK](filled(self.detector, images))
         # In a call of the detector's own network its children are the exported ones.
@@ -152,6 +148,49 @@ class ExportedNetwork:
             return type(self.detector).network(self.detector, images)
 
 
+class ExportedPipeline:
+    """Detections of images by one exported file, which `to_onnx(whole=True)` wrote; else as
+    ExportedNetwork."""
+
+    def __init__(
+        self,
+        file: Path,
+        size: tuple[int, int],
+        *,
+        runtime: str,
+        threads: int = 1,
+        batch: int = 1,
+    ) -> None:
+        check_choice("runtime", runtime, tuple(SESSIONS))
+        self.size, self.batch, self.session = size, batch, open_session(runtime, file, threads)
+
+    def __call__(self, images: Images) -> list[Detections]:
+        _check_size(images, self.size)
+        pixels = images.pixels.float().numpy()
+        pixels = pixels / np.float32(255) if images.pixels.dtype == torch.uint8 else pixels
+        found: list[Detections] = []
+        for given in _batches([pixels, np.array(images.sizes)], self.batch):
+            *of_images, counts = map(torch.from_numpy, self.session(given))
+            rows = zip(*of_images, counts.tolist(), strict=True)
+            found += [Detections(*(x[:count] for x in each)) for *each, count in rows]
+        return found[: len(pixels)]
+
+
+def _check_size(images: Images, size: tuple[int, int]) -> None:
+    got = tuple(images.pixels.shape[-2:])
+    if got != size:
+        raise ValueError(
+            f"the exported network takes {size[0]} x {size[1]} pixels, and got {got}; it was "
+            "exported for the run's own resize"
+        )
+
+
+def _batches(arrays: Sequence[np.ndarray], batch: int) -> list[list[np.ndarray]]:
+    """Slices of `batch` rows each; the last one is filled up with its last row."""
+    slices = [[a[i : i + batch] for a in arrays] for i in range(0, len(arrays[0]), batch)]
+    return [[np.concatenate([a, a[-1:].repeat(batch - len(a), 0)]) for a in s] for s in slices]
+
+
 def _restore(child: torch.nn.Module, before: Any) -> None:
     if before is None:
         del child.forward
@@ -161,26 +200,23 @@ def _restore(child: torch.nn.Module, before: Any) -> None:
 
 class _Part:
     """One graph as torch's own module would be called. one, two: the graph of one and two images,
-    which show along which dimension each output grows."""
+    which show along which dimension each output grows. batch: of the exported one."""
 
-    def __init__(self, one: Graph, two: Graph, file: Path, runtime: str, threads: int) -> None:
+    def __init__(
+        self, one: Graph, two: Graph, file: Path, runtime: str, threads: int, batch: int
+    ) -> None:
         self.file, self.session = file, open_session(runtime, file, threads)
-        self.rows, self.outputs = one.rows, one.outputs
-        first = 1 if one.rows else 0  # the dimension from which on shapes are those of the example
-        self.shapes = [tuple(x.shape)[first:] for _, x in tensors(one.outputs)]
-        shapes = (
-            (a, b)
-            for (_, a), (_, b) in zip(tensors(one.outputs), tensors(two.outputs), strict=True)
-        )
-        self.grows = [_growing(a, b) for a, b in shapes]
+        self.rows, self.outputs, self.batch = one.rows, one.outputs, batch
+        examples = [[x for _, x in tensors(graph.outputs)] for graph in (one, two)]
+        self.grows = [_growing(a, b) for a, b in zip(*examples, strict=True)]
+        self.shapes = [tuple(x.shape)[1:] for x in examples[0]]  # of rows; else of a call
+        if not one.rows:
+            pairs = zip(examples[0], self.grows, strict=True)
+            self.shapes = [_shape(x, grows, batch) for x, grows in pairs]
 
     def __call__(self, *given: Any) -> Any:
         arrays = [x.detach().float().contiguous().numpy() for _, x in tensors(given)]
-        images = (
-            [arrays]
-            if self.rows
-            else [[a[i : i + 1] for a in arrays] for i in range(len(arrays[0]))]
-        )
+        images = [arrays] if self.rows else _batches(arrays, self.batch)
         if self.rows and not len(arrays[0]):  # a graph has at least one row
             images = [[np.zeros((1, *a.shape[1:]), np.float32) for a in arrays]]
         found = [self.session(image) for image in images]
@@ -192,19 +228,34 @@ class _Part:
                     "it is another one's network"
                 )
         parts = [[torch.from_numpy(np.ascontiguousarray(x)) for x in of] for of in found]
-        whole = []
-        for place, dim in enumerate(self.grows):
-            of_images = [part[place] for part in parts]
-            whole.append(
-                of_images[0] if dim is None or len(parts) == 1 else torch.cat(of_images, dim)
-            )
         if self.rows:
-            whole = [x[: len(arrays[0])] for x in whole]
+            whole = [x[: len(arrays[0])] for x in parts[0]]
+        else:
+            outputs = zip(*parts, strict=True)
+            whole = [
+                _joined(x, g, len(arrays[0])) for x, g in zip(outputs, self.grows, strict=True)
+            ]
         return refilled(self.outputs, iter(whole))
 
 
-def _growing(one: Tensor, two: Tensor) -> int | None:
-    """The dimension in which the output of two images is larger; None of a constant."""
-    return next(
-        (d for d, (a, b) in enumerate(zip(one.shape, two.shape, strict=True)) if a != b), None
-    )
+def _joined(parts: Sequence[Tensor], grows: tuple[int, int] | None, images: int) -> Tensor:
+    """One output of several calls, of so many images; grows: as `_growing`."""
+    if grows is None:
+        return parts[0]
+    dim, each = grows
+    return torch.cat(list(parts), dim).narrow(dim, 0, each * images)
+
+
+def _shape(one: Tensor, grows: tuple[int, int] | None, batch: int) -> tuple[int, ...]:
+    """Of the output of so many images, by that of one."""
+    shape = list(one.shape)
+    if grows is not None:
+        shape[grows[0]] += (batch - 1) * grows[1]
+    return tuple(shape)
+
+
+def _growing(one: Tensor, two: Tensor) -> tuple[int, int] | None:
+    """The dimension in which the output of two images is larger, and by how much; None of a
+    constant."""
+    shapes = enumerate(zip(one.shape, two.shape, strict=True))
+    return next(((d, b - a) for d, (a, b) in shapes if a != b), None)

@@ -16,7 +16,7 @@ from detzoo.data import Letterbox, Stretch
 from detzoo.detector import Detector
 from detzoo.export import Graph, _cummax, _program, calls, file_of, refilled, tensors, to_onnx
 from detzoo.nn import Backbone, ViT
-from detzoo.runtimes import SESSIONS, ExportedNetwork
+from detzoo.runtimes import SESSIONS, ExportedNetwork, ExportedPipeline
 from detzoo.types import Frame, Images
 from detzoo.workflow.export import alike
 
@@ -104,6 +104,27 @@ def test_the_exported_network_gives_torchs_outputs_and_detections(
                 assert len(got) == len(want) and alike(want, got) >= 0.99 * len(want)
     file = onnxruntime.InferenceSession(file_of(path, next(iter(wanted))))
     assert file.get_modelmeta().custom_metadata_map["classes"] == '["a"]'
+
+
+WHOLE = ["ssd", "retinanet", "yolo", "yolov3", "centernet", "cornernet", "detr"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WHOLE)
+def test_the_whole_pipeline_gives_torchs_detections(name: str, tmp_path: Path) -> None:
+    """Three images, of two sizes below the canvas, two at once; their padding is not the mean."""
+    detector, path = make(name), tmp_path / "whole.onnx"
+    detector.max_detections = 20  # CornerNet's soft NMS is a step for each
+    to_onnx(detector, path, SIZE, batch=2, whole=True)
+    images = padded(detector)
+    with torch.no_grad():
+        expected = detector.decode(detector.network(images), images.sizes)
+    assert sum(map(len, expected)) > 0 or name == "centernet"
+    for runtime in SESSIONS if name in ("retinanet", "ssd") else ("onnxruntime",):
+        pytest.importorskip(runtime)
+        found = ExportedPipeline(path, SIZE, runtime=runtime, batch=2)(images)
+        for got, want in zip(found, expected, strict=True):
+            assert len(got) == len(want) and alike(want, got) >= 0.99 * len(want)
 
 
 def padded(detector: Detector) -> Images:

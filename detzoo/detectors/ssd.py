@@ -234,7 +234,8 @@ class SSD(Detector):
         }
 
     def candidates(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Candidates:
-        scores = outputs.logits.float().softmax(2)[..., :-1]  # (B, N, K)
+        # a split, for OpenVINO (2026.4) loses a slice that is gathered from
+        scores = outputs.logits.float().softmax(2).split((self.num_classes, 1), 2)[0]  # (B, N, K)
         above = boxes_above(scores, self.score_threshold)  # (B, M)
         scores = scores.gather(1, above[..., None].expand(-1, -1, self.num_classes)).mT  # (B, K, M)
         scores, index = scores.topk(min(self.top_k, scores.shape[2]))  # of every class

@@ -97,8 +97,14 @@ def decode(anchors: Tensor, deltas: Tensor, weights: Sequence[float] = (1, 1, 1,
     return torch.cat([centre - half, centre + half], -1)
 
 
-def clip(boxes: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
-    """(B, ..., 4) -> (B, ..., 4): every image's boxes cut to its (height, width)."""
-    limit = constant([(w, h, w, h) for h, w in sizes], boxes.device, boxes.dtype)
+def clip(boxes: Tensor, sizes: Sequence[tuple[int, int]] | Tensor) -> Tensor:
+    """(B, ..., 4) -> (B, ..., 4): every image's boxes cut to its (height, width).
+
+    sizes: numbers, or a tensor (B, 2) of them.
+    """
+    if isinstance(sizes, Tensor):
+        limit = sizes.to(boxes.dtype).flip(-1).repeat(1, 2)
+    else:
+        limit = constant([(w, h, w, h) for h, w in sizes], boxes.device, boxes.dtype)
     limit = limit.view(len(sizes), *[1] * (boxes.dim() - 2), 4)
     return torch.minimum(boxes.clamp(min=0), limit)

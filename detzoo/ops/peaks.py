@@ -19,13 +19,15 @@ def is_peak(heat: Tensor) -> Tensor:
     return heat >= fast.max_pool2d(heat)
 
 
-def without_padding(heat: Tensor, sizes: Sequence[tuple[int, int]], stride: int) -> Tensor:
+def without_padding(heat: Tensor, sizes: Sequence[tuple[int, int]] | Tensor, stride: int) -> Tensor:
     """(B, ..., H, W) -> (B, ..., H, W): -inf in cells outside an image's (height, width).
 
-    The sizes are in input pixels, `stride` of which are a cell.
+    The sizes, numbers or a tensor (B, 2) of them, are in input pixels, `stride` of which are a
+    cell.
     """
     height, width = heat.shape[-2:]
-    if all(h > (height - 1) * stride and w > (width - 1) * stride for h, w in sizes):
+    known = not isinstance(sizes, Tensor)
+    if known and all(h > (height - 1) * stride and w > (width - 1) * stride for h, w in sizes):
         return heat  # a copy of all classes' maps is not for nothing
     limits = constant(sizes, heat.device) / stride  # (B, 2)
     rows = torch.arange(height, device=heat.device) < limits[:, :1]  # (B, H)

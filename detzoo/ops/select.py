@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -39,9 +39,9 @@ def boxes_above(scores: Tensor, threshold: float) -> Tensor:
     """(B, N, K) -> (B, M): indices of boxes of which any class scores more, best first.
 
     M is the most that an image has; others fill up with what comes next. All N on a GPU, which
-    would have to wait for the number.
+    would have to wait for the number, and in a graph that is exported, whose shapes are fixed.
     """
-    if scores.is_cuda or not scores.numel():
+    if scores.is_cuda or torch.compiler.is_exporting() or not scores.numel():
         return torch.arange(scores.shape[1], device=scores.device).expand(len(scores), -1)
     best = scores.amax(2)
     most = int((best > threshold).sum(1).max())
@@ -55,10 +55,33 @@ def select(
     nms_threshold: float | None,
     max_detections: int,
 ) -> list[Detections]:
-    """Select a batch's detections from its clipped candidates.
+    """Select a batch's detections from its clipped candidates, by `select_padded`."""
+    boxes, scores, labels, kept = select_padded(
+        candidates,
+        score_threshold=score_threshold,
+        nms_threshold=nms_threshold,
+        max_detections=max_detections,
+    )
+    counts = kept.sum(1).tolist()
+    return [
+        Detections(boxes=b[:n], scores=s[:n], labels=k[:n])
+        for b, s, k, n in zip(boxes, scores, labels, counts, strict=True)
+    ]
+
+
+def select_padded(
+    candidates: Candidates,
+    *,
+    score_threshold: float,
+    nms_threshold: float | None,
+    max_detections: int,
+    suppress: Callable[..., tuple[Tensor, Tensor]] = nms,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Boxes (B, D, 4), scores and labels (B, D), best first, and (B, D) bool: which are detected.
 
     Candidates with score > score_threshold go on; NMS (None: none) suppresses within one image and
-    label; the best `max_detections` of each image are returned, best first.
+    label; the best `max_detections` of each image are taken, and those that are detected come
+    before what fills up. suppress: who computes what `nms` does.
     """
     boxes, scores, labels = candidates.boxes.float(), candidates.scores.float(), candidates.labels
     keep = (scores > score_threshold) & (boxes[..., 2:] > boxes[..., :2]).all(-1)
@@ -67,11 +90,6 @@ def select(
         index = order[:, :max_detections]
         kept = keep.gather(1, index)
     else:
-        index, kept = nms(boxes, scores, labels, keep, nms_threshold, max_detections)
+        index, kept = suppress(boxes, scores, labels, keep, nms_threshold, max_detections)
     boxes = boxes.gather(1, index[..., None].expand(-1, -1, 4))
-    scores, labels = scores.gather(1, index), labels.gather(1, index)
-    counts = kept.sum(1).tolist()
-    return [
-        Detections(boxes=b[:n], scores=s[:n], labels=k[:n])
-        for b, s, k, n in zip(boxes, scores, labels, counts, strict=True)
-    ]
+    return boxes, scores.gather(1, index), labels.gather(1, index), kept

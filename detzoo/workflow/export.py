@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,8 +21,8 @@ from detzoo.export import calls, tensors, to_onnx
 from detzoo.files import atomic, check_writable
 from detzoo.metrics.thresholds import BEST_F1, PRECISE, threshold_of
 from detzoo.run_config import SCORED
-from detzoo.runtimes import ExportedNetwork, imported
-from detzoo.types import Detections, Images
+from detzoo.runtimes import ExportedNetwork, ExportedPipeline, imported
+from detzoo.types import Detections
 from detzoo.workflow.select import select_one
 from detzoo.workflow.settings import read_moved, read_or_empty, source
 from detzoo.workflow.verb import Result
@@ -47,9 +46,24 @@ def fixed_size(detector: Detector) -> tuple[int, int]:
     return height, width
 
 
-def metadata(run: Path, detector: Detector) -> dict[str, str]:
+PIXELS = "pixels {batch} x 3 x {height} x {width}, RGB, float32 in [0, 1], not normalised; "
+NETWORK_INPUT = PIXELS + "padding right and below, in the mean colour"
+WHOLE_INPUT = PIXELS + (
+    "padding right and below, of whatever colour; sizes {batch} x 2, int64, (height, width) of "
+    "every image before padding"
+)
+WHOLE_OUTPUT = (
+    "boxes (x1, y1, x2, y2) in the pixels of the input, scores, labels (of classes, -1 where there "
+    "is none), counts: how many detections every image has; score threshold and NMS are applied"
+)
+
+
+def metadata(
+    run: Path, detector: Detector, *, whole: bool = False, batch: int = 1
+) -> dict[str, str]:
     """What goes along in the file: all that its user must know, as JSON under each name."""
-    size = fixed_size(detector)
+    height, width = fixed_size(detector)
+    form = WHOLE_INPUT if whole else NETWORK_INPUT
     kept = read_or_empty(run / "thresholds.json")
     facts = {
         "detzoo": detzoo.__version__,
@@ -57,26 +71,29 @@ def metadata(run: Path, detector: Detector) -> dict[str, str]:
         "detector": type(detector).__name__,
         "weights_hash": describe_detector(detector, detector.resize, "cpu", Mode())["weights_hash"],
         "classes": list(detector.class_names),
-        "input": f"1 x 3 x {size[0]} x {size[1]}, RGB, float32 in [0, 1], not normalised; padding "
-        "right and below, in the mean colour",
+        "input": form.format(batch=batch, height=height, width=width),
         "mean": detector.mean.flatten().tolist(),
         "std": detector.std.flatten().tolist(),
         "resize": detector.resize.describe(),
         "thresholds": {name: threshold_of(kept, name) for name in (BEST_F1, PRECISE)},
     }
+    if whole:
+        facts |= {"output": WHOLE_OUTPUT, "score_threshold": detector.score_threshold}
     return {key: json.dumps(value) for key, value in facts.items()}
 
 
-def write(detector: Detector, to: Path, about: dict[str, str]) -> list[Path]:
+def write(
+    detector: Detector, to: Path, about: dict[str, str], *, whole: bool = False, batch: int = 1
+) -> list[Path]:
     """The files of an export, ONNX or, by its ending .xml, OpenVINO's. ValueError for another."""
     if to.suffix not in RUNTIMES:
         raise ValueError(f"to is {to}; it must end with {' or '.join(RUNTIMES)}")
-    size = fixed_size(detector)
+    how = {"size": fixed_size(detector), "batch": batch, "whole": whole}
     if to.suffix == ".onnx":
-        return to_onnx(detector, to, size, metadata=about)
+        return to_onnx(detector, to, metadata=about, **how)
     openvino, files = imported("openvino"), []
     with tempfile.TemporaryDirectory() as folder:
-        for onnx in to_onnx(detector, Path(folder) / to.with_suffix(".onnx").name, size):
+        for onnx in to_onnx(detector, Path(folder) / to.with_suffix(".onnx").name, **how):
             model = openvino.Core().read_model(str(onnx))
             for key, value in about.items():
                 model.set_rt_info(value, ["detzoo", key])
@@ -92,59 +109,66 @@ def write(detector: Detector, to: Path, about: dict[str, str]) -> list[Path]:
 
 @dataclass(frozen=True)
 class Check:
-    """raw: the largest difference of an output, as a share of its largest value; where: which.
-    same: of `detections` of torch's, those that the exported network gives too."""
+    """raw: the largest difference of an output, as a share of its largest value, and where: which;
+    None of a whole pipeline, which gives no raw outputs. same: of `detections` of torch's, or of
+    the file's on an image where it gives more, those that both give."""
 
     images: int
-    raw: float
+    raw: float | None
     where: str
     detections: int
     same: int
 
     @property
     def good(self) -> bool:
-        return self.raw <= RAW and self.same >= SAME * self.detections
+        return (self.raw or 0.0) <= RAW and self.same >= SAME * self.detections
 
     def __str__(self) -> str:
+        said = f"{self.same} of {self.detections} detections are the same"
+        if self.raw is None:
+            return f"on {self.images} images {said} as torch's"
         return (
             f"on {self.images} images raw outputs differ from torch's by {self.raw:.1e} of their "
-            f"largest value at most ({self.where}); {self.same} of {self.detections} detections "
-            "are the same"
+            f"largest value at most ({self.where}); {said}"
         )
 
 
 @torch.no_grad()
 def compare(
-    detector: Detector, exported: ExportedNetwork, dataset: Dataset, images: int = 10
+    detector: Detector,
+    exported: ExportedNetwork | ExportedPipeline,
+    dataset: Dataset,
+    images: int = 10,
+    batch_size: int = 1,
 ) -> Check:
-    """The exported network against torch's: raw outputs of every graph for the same input, and
-    detections end to end, on the data set's first images."""
+    """What was exported against torch: of a network, raw outputs of every graph for the same
+    input; and detections end to end, on the data set's first images."""
     worst, where, total, same, count = 0.0, "", 0, 0, 0
+    whole = isinstance(exported, ExportedPipeline)
     few = with_proposals(replace(dataset, samples=dataset.samples[:images]), detector.proposer)
     for batch in EvaluationBatches(
-        few, batch_size=1, resize=detector.resize, stride=detector.stride
+        few, batch_size=batch_size, resize=detector.resize, stride=detector.stride
     ):
         count += len(batch.frames)
-        for name, (given, wanted) in calls(detector, batch).items():
+        for name, (given, wanted) in ({} if whole else calls(detector, batch)).items():
             found = dict(tensors(exported.parts[name](*given)))
             for output, of_torch in tensors(wanted):
                 apart = _apart(found[output], of_torch)
                 if apart >= worst:
                     worst, where = apart, f"{name} {output}".strip()
-        of_torch = _detections(detector, type(detector).network(detector, batch), batch)
-        of_file = _detections(detector, exported(batch), batch)
-        total, same = total + len(of_torch), same + alike(of_torch, of_file)
-    return Check(count, worst, where, total, same)
+        of_torch = detector.decode(type(detector).network(detector, batch), batch.sizes)
+        of_file = exported(batch)
+        if not whole:
+            of_file = detector.decode(of_file, batch.sizes)
+        for ours, theirs in zip(of_torch, of_file, strict=True):
+            total, same = total + max(len(ours), len(theirs)), same + alike(ours, theirs)
+    return Check(count, None if whole else worst, where, total, same)
 
 
 def _apart(found: torch.Tensor, wanted: torch.Tensor) -> float:
     if not wanted.numel():
         return 0.0
     return float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-9))
-
-
-def _detections(detector: Detector, outputs: Any, batch: Images) -> Detections:
-    return detector.decode(outputs, batch.sizes)[0]
 
 
 def alike(first: Detections, second: Detections) -> int:
@@ -188,25 +212,35 @@ def export(
     run: str | Path,
     to: str | Path = "model.onnx",
     *,
+    whole: bool = False,
+    batch: int = 1,
     images: int = 10,
     data_root: str | Path | None = None,
 ) -> Exported:
     """Write a trained run's network to `to` (.onnx or .xml) and check it on its test images.
 
-    run: a run, or a folder of which the best on val is taken. images: of the check. data_root:
-    where the data set lies now, if it was moved. Raises ValueError where it cannot be exported,
-    with the reason, and where what was written does not give what torch gives; then the files are
-    removed.
+    run: a run, or a folder of which the best on val is taken. whole: the pipeline from resized
+    pixels to boxes instead, score threshold and NMS included. batch: how many images the file takes
+    at once. images: of the check. data_root: where the data set lies now, if it was moved. Raises
+    ValueError where it cannot be exported, with the reason, and where what was written does not
+    give what torch gives; then the files are removed.
     """
     run, to = select_one(str(run)), Path(to)
     check_writable(to)
+    if batch < 1:
+        raise ValueError(f"batch is {batch}; a file takes one image at a time, or several")
     dataset = source(read_moved(run, SCORED, data_root)).read("test")
     detector = detzoo.load(run)
-    files = write(detector, to, metadata(run, detector))
+    about = metadata(run, detector, whole=whole, batch=batch)
+    files = write(detector, to, about, whole=whole, batch=batch)
     try:
-        size, runtime = fixed_size(detector), RUNTIMES[to.suffix]
-        exported = ExportedNetwork(detector, to, size, runtime=runtime)
-        check = compare(detector, exported, dataset, images)
+        size, how = fixed_size(detector), {"runtime": RUNTIMES[to.suffix], "batch": batch}
+        exported = (
+            ExportedPipeline(to, size, **how)
+            if whole
+            else ExportedNetwork(detector, to, size, **how)
+        )
+        check = compare(detector, exported, dataset, images, batch)
         if not check.good:
             raise ValueError(f"{to} was not kept: {check}")
     except Exception:
