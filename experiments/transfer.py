@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from detzoo.cli.compose import settings
-from detzoo.files import atomic, read_json, write_json
+from detzoo.files import atomic, read_json, write_json, write_text
 from detzoo.metrics import paired
 from detzoo.metrics.bootstrap import draw_sets, match_problem, means, precision_and_recall
 from detzoo.metrics.matching import arrays
 from detzoo.metrics.samples import Samples
+from detzoo.speed.machine import environment
 from detzoo.workflow.stages import evaluate_run
 from detzoo.workflow.train import train
 
+# One source for every detector, whatever the seeds: the intervals are of what starts from it
 KNOWN, NEW = "[circle,square,triangle,star]", "[cross,ring]"
 SOURCE = 3000  # images that the sources see
 STARTS = ("from the other classes", "from scratch")
@@ -41,26 +44,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("reports/transfer"))
     parser.add_argument("settings", nargs="*", help="further settings of detzoo train")
     options = parser.parse_args()
-    rows = []
-    for name in options.detectors:
-        runs: dict[tuple[int, str], list[Path]] = {}
-        for seed in options.seeds:
-            source = trained(options, name, seed, "source", KNOWN, seen=options.source_seen)
+    runs: dict[tuple[str, int, str], list[Path]] = {}
+    for seed in options.seeds:  # whoever is cut off has whole seeds
+        for name in options.detectors:
+            source = trained(options, name, 0, "source", KNOWN, seen=options.source_seen)
             for count in options.images:
                 for kind, start in zip(STARTS, (source, "scratch"), strict=True):
                     where = f"{count}-{kind.rpartition(' ')[2]}"
                     run = trained(options, name, seed, where, NEW, count=count, start=start)
-                    runs.setdefault((count, kind), []).append(run)
-        rows += [compared(name, count, runs) for count in options.images]
-    write_json(options.out / "transfer.json", rows)
+                    runs.setdefault((name, count, kind), []).append(run)
+    rows = [compared(*cell, runs) for cell in product(options.detectors, options.images)]
+    write_json(options.out / "transfer.json", {"rows": rows, "environment": environment("cpu")})
     draw(rows, options.out / "transfer.svg", len(options.seeds))
-    for row in rows:
-        low, high = row["difference_interval"]
-        print(
-            f"{row['detector']:<12} {row['images']:>5} images: {row[STARTS[0]]:.3f} against "
-            f"{row[STARTS[1]]:.3f}, difference {row['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
-        )
-    print(options.out / "transfer.svg")
+    text = table(rows, options)
+    write_text(options.out / "transfer.md", text)
+    print(text)
 
 
 def trained(
@@ -81,14 +79,14 @@ def trained(
     overrides += [f"start={start}"] if start else []
     run = train(settings("train", *overrides, *options.settings)).path
     if not (run / "metrics.json").is_file():
-        evaluate_run(run)
+        evaluate_run(run, resamples=100, images=False)  # the intervals are made here
     return run
 
 
-def compared(name: str, count: int, runs: dict[tuple[int, str], list[Path]]) -> dict[str, Any]:
+def compared(name: str, count: int, runs: dict[tuple[str, int, str], list[Path]]) -> dict[str, Any]:
     """AP of both starts and their paired difference, with intervals over images and seeds."""
     first, second = (
-        paired.over_seeds([scored(run) for run in runs[count, kind]], seed=place)
+        paired.over_seeds([scored(run) for run in runs[name, count, kind]], seed=place)
         for place, kind in enumerate(STARTS)
     )
     difference = first - second
@@ -104,6 +102,35 @@ def scored(run: Path, resamples: int = 1000) -> Samples:
     matches = match_problem(problem)
     sets = draw_sets(len(problem.image_ids), resamples, 0)
     return Samples.from_values(means(precision_and_recall(matches, sets)[0])[:, 0], matches.units)
+
+
+def table(rows: Sequence[dict[str, Any]], options: argparse.Namespace) -> str:
+    """The page beside the figure, in Markdown: what was run, and both starts with intervals."""
+    where, seeds = environment("cpu"), len(options.seeds)
+    lines = [
+        "# A training on four classes as a start for two others",
+        "",
+        f"AP on test, mean of {seeds} seed{'s' * (seeds > 1)}, 95% intervals over images and seeds;"
+        f" {options.seen} images seen, of the source {options.source_seen}. "
+        f"`{where['command']}`, {where['commit']}, {where['cpu']}.",
+        "",
+        "![AP against the number of training images](transfer.svg)",
+        "",
+        f"| detector | images | {STARTS[0]} | {STARTS[1]} | difference | p |",
+        "| --- | --: | --: | --: | --: | --: |",
+    ]
+    for row in rows:
+        cells = [interval(row, kind) for kind in STARTS]
+        cells.append(interval(row, "difference", "+"))
+        cells.append("n/a" if row["p"] is None else f"{row['p']:.3f}")
+        lines.append(f"| {row['detector']} | {row['images']} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def interval(row: dict[str, Any], kind: str, sign: str = "") -> str:
+    low, high = row[f"{kind}_interval"]
+    limits = "" if low is None else f" [{low:{sign}.3f}, {high:{sign}.3f}]"
+    return f"{row[kind]:{sign}.3f}{limits}"
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path, seeds: int) -> None:
