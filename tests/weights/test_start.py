@@ -255,7 +255,7 @@ def test_a_published_start_offers_the_pixels_norms_and_anchors_of_its_training(n
     with torch.device("meta"):
         model = MAKERS[kind](weights=None, weights_backbone=None)
     with initialize_config_dir(str(config.folder("conf")), version_base="1.3"):
-        composed = compose("train", [f"detector={name}", *with_published(name, "coco", [])])
+        composed = compose("train", [f"detector={name}", *add_published_settings(name, "coco", [])])
     node, resize = config.plain(composed.detector), config.build(composed.resize, "resize")
     detector = config.build(node, num_classes=2)
     transform = model.transform
