@@ -117,6 +117,16 @@ class TestIds:
         coco.add(coco.annotation(4, 9, 0, [0, 0, 9, 9])).write()
         assert Coco(coco.root).read("train").classes == ("animals", "ape", "zebra")
 
+    @pytest.mark.parametrize(("above", "of_others"), [("things", "animals"), ("none", "beasts")])
+    def test_a_class_that_is_no_root_stays_though_it_is_empty(self, coco, above, of_others):
+        coco.content["categories"] = [
+            {"id": 0, "name": "animals", "supercategory": above},
+            {"id": 20, "name": "ape", "supercategory": "animals"},
+            {"id": 30, "name": "zebra", "supercategory": of_others},
+        ]
+        dataset = Coco(coco.write().root).read("train")
+        assert dataset.classes == ("animals", "ape", "zebra") and not dataset.problems
+
     def test_two_categories_of_one_name_are_one_class(self, coco):
         coco.content["categories"].append({"id": 10, "name": "ape"})
         dataset = Coco(coco.write().root).read("train")
@@ -215,12 +225,20 @@ class TestMasks:
             ({"bbox": [10, 5, 30, 5, 30, 35, 10, 35]}, [10, 5, 30, 35]),
             # CVAT's, which writes the box before it is turned
             ({"bbox": [20, 15, 20, 10], "attributes": {"rotation": 90.0}}, [25, 10, 35, 30]),
+            ({"bbox": [30, 20, 20, 10, 270.0]}, [25, 10, 35, 30]),
         ],
     )
     def test_a_turned_box_is_the_upright_one_around_it(self, coco, annotation, box):
         coco.content["annotations"] = [{"id": 1, "image_id": 7, "category_id": 20, **annotation}]
         dataset = Coco(coco.write().root).read("train")
         assert np.allclose(boxes(dataset), [box], atol=1e-5) and kinds(dataset) == ["rotated box"]
+
+    @pytest.mark.parametrize("rotation", [0, 180.0, -360, "no", None, math.nan])
+    def test_a_box_that_is_turned_by_nothing_is_as_it_is(self, coco, rotation):
+        box = coco.annotation(1, 7, 20, [20, 15, 20, 10], attributes={"rotation": rotation})
+        coco.content["annotations"] = [box]
+        dataset = Coco(coco.write().root).read("train")
+        assert boxes(dataset) == [[20, 15, 40, 25]] and not dataset.problems
 
     @pytest.mark.parametrize(
         ("drawn", "box", "kind"),
@@ -470,6 +488,17 @@ class TestLimits:
             with pytest.raises(ValueError, match=r"data\.max_megapixels"):
                 Coco(coco.root, max_megapixels=nonsense)
 
+    def test_an_image_beyond_pillow_s_limit_is_read_where_the_setting_allows_it(
+        self, tmp_path, monkeypatch
+    ):
+        from PIL import Image
+
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # an error from twice that on
+        write_image(tmp_path / "a.png")
+        (tmp_path / "a.txt").write_text("0 .5 .5 .5 .5")
+        result = check(YoloTxt(tmp_path, classes=["x"]), ["train"], progress=False)
+        assert not result.errors and result.statistics["train"]["boxes"] == 1
+
     def test_names_that_no_disk_could_hold(self, coco):
         for name in ("x" * 300 + ".jpg", "a\x00b.jpg"):
             coco.content["images"][0]["file_name"] = name
@@ -539,6 +568,11 @@ class TestExif:
         stored = YoloTxt(tmp_path, classes=["x"], exif="stored")
         found = check(stored, ["train"], progress=False).problems
         assert any("data.exif=upright" in p.action for p in found) == (drawn == "upright")
+
+    def test_a_few_images_say_nothing_about_the_way_up(self, tmp_path):
+        """Of one image, whichever way its boxes fit better is a toss."""
+        result = check(self.yolo(tmp_path, 6), ["train"], progress=False)
+        assert [p.where for p in result.problems] == ["images/train/a.jpg (id 1)"]
 
     @pytest.mark.parametrize(
         ("told", "exif", "size"),

@@ -62,6 +62,7 @@ class TestCoco:
             ([10, 10, 5, math.nan], "non-finite box", None),
             ([math.inf, 10, 5, 5], "non-finite box", None),
             ([10, None, 5, 5], "non-finite box", None),
+            ([10, True, 5, 5], "non-finite box", None),
             ([60, 10, 5, 5], "box outside the image", None),
             ([-9, -9, 5, 5], "box outside the image", None),
             ([50, 30, 20, 20], "box outside the image", [50, 30, 60, 40]),
@@ -187,6 +188,10 @@ class TestCoco:
 
     def test_what_is_not_there_is_told_with_what_to_do(self, coco):
         coco.write()
+        with pytest.raises(ValueError, match="splits has tset; it has train, val and test"):
+            Coco(coco.root, splits={"tset": "train.json"})
+        with pytest.raises(DataError, match=r"lies outside of .*\(data\.splits\.val\)"):
+            YoloTxt(coco.root / "images", splits={"val": ".."}, classes=["x"]).read("val")
         with pytest.raises(DataError, match=r"data\.splits\.test=FILE.*data\.holdout\.test=0\.2"):
             Coco(coco.root).read("test")
         with pytest.raises(
@@ -269,10 +274,41 @@ class TestVoc:
             "path leaves the root",
         ]
 
-    def test_the_told_file_name_is_used_where_no_image_has_the_annotation_s(self, tmp_path):
+    @pytest.mark.parametrize("told", ["other.jpg", r"C:\photos\other.jpg", "/home/me/other.jpg"])
+    def test_the_told_file_name_is_used_where_no_image_has_the_annotation_s(self, tmp_path, told):
         voc_folder(tmp_path, [("dog", 0, 1, 1, 9, 9)])
         (tmp_path / "JPEGImages" / "a.jpg").rename(tmp_path / "JPEGImages" / "other.jpg")
+        xml = tmp_path / "Annotations" / "a.xml"
+        xml.write_text(xml.read_text().replace("other.jpg", told))
         assert Voc(tmp_path).read("train").samples[0].path.name == "other.jpg"
+
+    def test_of_two_images_of_one_name_the_jpeg_is_taken(self, tmp_path):
+        voc_folder(tmp_path, [("dog", 0, 1, 1, 9, 9)])
+        for suffix in (".png", ".gif", ".bmp"):
+            write_image(tmp_path / "JPEGImages" / f"a{suffix}")
+        assert Voc(tmp_path).read("train").samples[0].path.name == "a.jpg"
+
+    def test_objects_that_are_commented_out_make_no_line_wrong(self, tmp_path):
+        voc_folder(tmp_path, [("dog", 0, 5, 5, 5, 5)])
+        xml = tmp_path / "Annotations" / "a.xml"
+        text = xml.read_text().replace("  <object>", "<!-- <object></object> -->\n  <object>", 1)
+        xml.write_text(text)
+        (problem,) = Voc(tmp_path).read("train").problems
+        assert (problem.kind, problem.where) == ("zero-area box", "Annotations/a.xml:0")
+
+    def test_a_box_that_cvat_has_turned_is_the_upright_one_around_it(self, tmp_path):
+        turned = "<attributes><attribute><name>rotation</name><value>{}</value></attribute>"
+        for degrees, box, found in [
+            ("90.0", [25, 10, 35, 30], ["rotated box"]),
+            ("180.0", [20, 15, 40, 25], []),
+            ("nan", [20, 15, 40, 25], []),
+        ]:
+            root = voc_folder(tmp_path / degrees, [("dog", 0, 20, 15, 40, 25)])
+            xml = root / "Annotations" / "a.xml"
+            text = turned.format(degrees) + "</attributes></object>"
+            xml.write_text(xml.read_text().replace("</object>", text))
+            dataset = Voc(root, first_pixel=0).read("train")
+            assert np.allclose(boxes(dataset), [box], atol=1e-4) and kinds(dataset) == found
 
     def test_without_lists_every_annotation_is_a_training_image(self, tmp_path):
         for name in "abcd":
@@ -359,7 +395,13 @@ class TestYoloTxt:
             _ = YoloTxt(root).classes
         (root / "classes.txt").write_text("cat\ndog\n\n")
         assert YoloTxt(root).classes == ("cat", "dog")
-        assert YoloTxt(root, classes=["x"]).classes == ("x",)
+        assert YoloTxt(root, classes=["x"]).classes == YoloTxt(root, classes="x").classes == ("x",)
+        assert YoloTxt(root, classes="cat").classes == ("cat",)
+        with pytest.raises(ValueError, match="classes names a class twice"):
+            YoloTxt(root, classes=["x", "y", "x"])
+        (root / "classes.txt").write_text("cat\n\ndog\n")
+        with pytest.raises(DataError, match=r"classes\.txt: class 1 has no name"):
+            _ = YoloTxt(root).classes
         for text in ("names: 3", "a: [", "names: {1: a}", "- a"):
             (root / "data.yaml").write_text(text)
             with pytest.raises(DataError, match=r"data\.yaml"):

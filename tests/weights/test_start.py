@@ -375,6 +375,29 @@ def test_what_does_not_fit_is_refused_with_the_reason_before_anything_is_copied(
     assert "another neck or head" in refused(small(2, convs=3))
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (torch.full((3, 3), math.nan), "holds values that are not finite"),
+        (torch.full((3, 3), math.inf), "holds values that are not finite"),
+        (torch.ones(3, 3, dtype=torch.complex64), "holds no plain numbers"),
+        (torch.eye(3).to_sparse(), "holds no plain numbers"),
+        (torch.zeros(1).expand(10**9), "claims to be larger than it is stored"),
+    ],
+)
+def test_weights_that_nothing_can_start_from_are_refused(tmp_path: Path, value, said: str) -> None:
+    path = tmp_path / "a.pth"
+    torch.save({"state_dict": {"backbone.x": torch.ones(3), "head.y": value}}, path)
+    with pytest.raises(ValueError, match=rf"a\.pth: head\.y {said}"):
+        source.load_state(path)
+
+
+def test_whole_numbers_for_weights_are_refused() -> None:
+    state = {key: value.long() for key, value in small(2).state_dict().items()}
+    with pytest.raises(ValueError, match="is of another type"):
+        carry(small(2), state, ("a", "b"), ("a", "b"))
+
+
 def test_classes_are_matched_by_name_and_given_ones_must_be_there() -> None:
     theirs = ("__background__", "traffic light", "N/A", "Bird-House")
     assert match(["bird house", "n/a", "x"], theirs, {}) == {"bird house": "Bird-House"}
