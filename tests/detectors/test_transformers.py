@@ -4,9 +4,6 @@ import ast
 import copy
 import inspect
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,8 +14,6 @@ pytest.importorskip("transformers", reason="needs the extra: pip install 'detzoo
 from timm.utils import ModelEmaV3
 
 from detzoo.detectors.transformers import KINDS, PRIOR, Outputs, TransformersDetector
-from detzoo.engine.recipe import Recipe
-from detzoo.engine.train import train
 from detzoo.nn.backbones import Backbone
 from detzoo.types import Frame, Images, Target
 
@@ -194,38 +189,6 @@ def test_a_tied_parameter_is_one(kind: str) -> None:
     for model in (twin, copy.deepcopy(detector)):
         for alias, first in model.tied.items():
             assert model.get_parameter(alias) is model.get_parameter(first)
-
-
-class Batches:
-    """The same images four times."""
-
-    def __len__(self) -> int:
-        return 4
-
-    def iterate(self, start_step: int = 0) -> Iterator[tuple[Images, list[Target]]]:
-        return ((batch(WIDTH, 80), TARGETS) for _ in range(start_step, 4))
-
-
-@pytest.mark.parametrize("kind", ["rt_detr_v2", "dab_detr"])
-def test_a_training_goes_on_to_the_same_bits(kind: str, tmp_path: Path) -> None:
-    """Tied heads, the noise of denoising and dropout, over a checkpoint."""
-    recipe = Recipe(images_seen=8, batch_size=2, lr=1e-3, ema_decay=0.9, val_points=0)
-
-    def stop(progress: dict) -> None:
-        if progress["step"] == 2:
-            raise KeyboardInterrupt
-
-    ends = []
-    for name, stops in (("whole", [None]), ("cut", [stop, None])):
-        for on_progress in stops:
-            detector = make(kind)
-            given = {"seed": 3, "progress": False, "checkpoint_seconds": 0.0}
-            with suppress(KeyboardInterrupt):
-                train(
-                    detector, Batches(), recipe, tmp_path / name, on_progress=on_progress, **given
-                )
-        ends.append(detector.state_dict())
-    assert all(torch.equal(ends[1][key], value) for key, value in ends[0].items())
 
 
 @pytest.mark.parametrize("kind", ["rt_detr_v2", "detr"])
