@@ -15,7 +15,7 @@ from timm.utils import ModelEmaV3
 
 from detzoo.detectors.transformers import KINDS, PRIOR, Outputs, TransformersDetector
 from detzoo.nn.backbones import Backbone
-from detzoo.types import Frame, Images, Target
+from detzoo.types import Frame, Images
 
 from .targets import target_of as target
 
