@@ -25,6 +25,7 @@ MOVED = {
     "data.pieces": "data.splits",
     "data.proposed": "data.proposal_cache",
     "data.turned": "data.orientation",
+    "data.words": "data.parsing",
     "metrics.swaps": "metrics.permutation",
     "report.answer": "report.analysis.verdict",
     "report.beyond": "report.analysis.rows",

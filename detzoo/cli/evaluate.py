@@ -18,11 +18,9 @@ def config_name(arguments: Sequence[str]) -> str:
 
 def explain_missing(key: str) -> str | None:
     """Why a training's setting is not available here; None for another setting."""
-    from detzoo.cli.schema import schema_of
+    from detzoo.cli.refusals import explain_untrained
 
-    if schema_of("as_published").find(key) or schema_of("as_published").groups.get(key):
-        return f"evaluate scores runs as they were trained and has no {key} without train=none"
-    return None
+    return explain_untrained(key, "as_published", "evaluate scores", "train=none")
 
 
 @app("evaluate", positional="runs", config_name=config_name, explain_missing=explain_missing)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from detzoo.cli.schema import Schema, choices_of, parameters, referred
+from detzoo.cli.schema import Schema, choices_of, parameters, referred, schema_of
 from detzoo.config import folder
 
 if TYPE_CHECKING:
@@ -95,6 +95,17 @@ def explain_useless(name: str, schemas: Sequence[Schema]) -> str:
     labels = ", ".join(dict.fromkeys(str(schema.tree["label"]) for schema in schemas))
     has = "has" if len(set(labels.split(", "))) == 1 else "have"
     return f"{name}: {labels} {has} no use for it; {', '.join(owners)} {_have(owners)}"
+
+
+def explain_untrained(key: str, config: str, verb: str, switch: str) -> str | None:
+    """Why a verb on runs has no setting of conf/CONFIG.yaml; None for a key that has none either.
+
+    verb: as in "evaluate scores"; switch: what chooses that configuration, train=none.
+    """
+    schema = schema_of(config)
+    if schema.find(key) or schema.groups.get(key):
+        return f"{verb} runs as they were trained and has no {key} without {switch}"
+    return None
 
 
 def _have(owners: Sequence[str]) -> str:

@@ -21,11 +21,9 @@ def config_name(arguments: Sequence[str]) -> str:
 
 def explain_missing(key: str) -> str | None:
     """Why a training's setting is not available here; None for another setting."""
-    from detzoo.cli.schema import schema_of
+    from detzoo.cli.refusals import explain_untrained
 
-    if schema_of("untrained").find(key) or schema_of("untrained").groups.get(key):
-        return f"speed times runs as they were trained and has no {key} without weights=none"
-    return None
+    return explain_untrained(key, "untrained", "speed times", "weights=none")
 
 
 def settings_from(arguments: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from detzoo.data.words import number, whole
+from detzoo.data.parsing import parse_id, parse_number
 
 Box = tuple[float, float, float, float]
 
@@ -46,7 +46,7 @@ def segmentation(drawing: Any) -> Box:
 def _parts(drawing: list[Any]) -> list[list[tuple[float, float]]]:
     """Polygons as lists of points, of [x, y, x, y, ...], of [[x, y], ...] or of lists of these."""
     if not any(isinstance(entry, list) for entry in drawing):
-        values = [number(entry) for entry in drawing]
+        values = [parse_number(entry) for entry in drawing]
         if len(values) % 2:
             raise ValueError(f"a polygon has {len(values)} numbers, which are no pairs")
         return [list(zip(values[::2], values[1::2], strict=True))]
@@ -65,12 +65,14 @@ def mask(drawing: dict[str, Any]) -> Box:
     counts: a list of lengths, or COCO's text of them.
     """
     counts, size = drawing.get("counts"), drawing.get("size")
-    sides = [whole(side) for side in size] if isinstance(size, list) else []
+    sides = [parse_id(side) for side in size] if isinstance(size, list) else []
     if len(sides) != 2 or any(side is None or side < 1 for side in sides):
         raise ValueError(f"its size is {size!r:.40}, not [height, width]")
     height, width = sides
     runs = _decoded(counts) if isinstance(counts, str) else counts
-    if not isinstance(runs, list) or any(whole(run) is None or whole(run) < 0 for run in runs):
+    if not isinstance(runs, list) or any(
+        parse_id(run) is None or parse_id(run) < 0 for run in runs
+    ):
         raise ValueError("its counts are neither lengths nor COCO's text of them")
     left, top, right, bottom = width, height, 0, 0
     position = 0

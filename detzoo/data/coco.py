@@ -81,7 +81,7 @@ class Coco(Source):
         file = self.place(found)
         categories = coco_file.categories(content, file, collector)
         images, ids = coco_file.images(content, file, collector)
-        claims = coco_file.claims(
+        raw_boxes = coco_file.raw_boxes(
             content,
             file,
             categories.names,
@@ -109,7 +109,7 @@ class Coco(Source):
             size = collector.told_size(image.get("height"), image.get("width"), path, where)
             if size is not None:
                 group = self.groups and self.groups.field(image)
-                collector.add(id, path, size, claims.get(id, ()), group)
+                collector.add(id, path, size, raw_boxes.get(id, ()), group)
         return collector.dataset(self.name, split, self.classes, self._category_ids(categories))
 
     def _category_ids(self, categories: coco_file.Categories) -> tuple[int, ...]:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from detzoo.data import bounds
-from detzoo.data.collect import Claim, Collector
+from detzoo.data.collect import Collector, RawBox
+from detzoo.data.parsing import parse_id, parse_number
 from detzoo.data.source import DataError
-from detzoo.data.words import number, whole
 from detzoo.files import read_json
 
 Entry = dict[str, Any]
@@ -69,7 +69,7 @@ def categories(content: Entry, where: str, collector: Collector) -> Categories:
     above: dict[int, str] = {}  # category id -> its supercategory
     for index, category in enumerate(content["categories"]):
         try:
-            id, name = whole(category["id"]), category["name"]
+            id, name = parse_id(category["id"]), category["name"]
             if id is None or name is None:
                 raise ValueError("no id or name")
             name = str(name)
@@ -85,7 +85,7 @@ def categories(content: Entry, where: str, collector: Collector) -> Categories:
             continue
         names[id], above[id] = name, str(category.get("supercategory"))
     names = dict(sorted(names.items()))
-    used = {whole(a.get("category_id")) for a in content["annotations"] if isinstance(a, dict)}
+    used = {parse_id(a.get("category_id")) for a in content["annotations"] if isinstance(a, dict)}
     for id in [id for id in names if id not in used and _is_root(id, names, above)]:
         what = f"category {id} {names[id]!r} is above the others and has no boxes"
         collector.warning("root category", where, what, "left out")
@@ -143,11 +143,11 @@ def images(content: Entry, where: str, collector: Collector) -> Images:
 
 def key(id: Any) -> int | str | None:
     """An id as it can be compared: a whole number however it is written, other text as it is."""
-    number = whole(id)
+    number = parse_id(id)
     return number if number is not None else id if isinstance(id, str) and id else None
 
 
-def claims(
+def raw_boxes(
     content: Entry,
     where: str,
     names: dict[int, str],
@@ -155,15 +155,15 @@ def claims(
     classes: Sequence[str],
     chosen: bool,
     collector: Collector,
-) -> dict[int, list[Claim]]:
-    """Image id -> its claims.
+) -> dict[int, list[RawBox]]:
+    """Image id -> its raw boxes.
 
     where: the file, as problems name it. names: category id -> name. images: id as written -> image
     id. classes: names in the order of the labels. chosen: whether a category outside them was left
     out on purpose.
     """
     labels = {name: label for label, name in enumerate(classes)}
-    found: dict[int, list[Claim]] = defaultdict(list)
+    found: dict[int, list[RawBox]] = defaultdict(list)
     seen: set[Any] = set()
     left_out: Counter[str] = Counter()
     for index, annotation in enumerate(content["annotations"]):
@@ -181,7 +181,7 @@ def claims(
             collector.error("malformed entry", place, what, "dropped")
             continue
         seen.add(id)
-        name = names.get(whole(category))
+        name = names.get(parse_id(category))
         known = images.get(key(image))
         if repeated:
             collector.error("duplicate id", place, "annotation id came before", "dropped")
@@ -192,13 +192,13 @@ def claims(
         else:
             crowd = collector.flag(annotation.get("iscrowd"), "iscrowd", place)
             found[known].append(
-                Claim(
+                RawBox(
                     box,
                     labels.get(name),
                     name if name is not None else f"category {category!r:.40}",
                     place,
                     crowd and "crowd",
-                    number(annotation.get("area")),
+                    parse_number(annotation.get("area")),
                     written,
                 )
             )
@@ -211,7 +211,7 @@ def claims(
 def _numbers(bbox: Any) -> list[float]:
     """The numbers of a bbox, which tables write as text, and some tools in a list of one."""
     if isinstance(bbox, str) and bbox.strip():
-        values = [number(value) for value in bbox.strip(" []()").replace(",", " ").split()]
+        values = [parse_number(value) for value in bbox.strip(" []()").replace(",", " ").split()]
         if any(map(math.isnan, values)):
             raise ValueError(f"its bbox is {bbox!r:.60}")
         return values
@@ -219,7 +219,7 @@ def _numbers(bbox: Any) -> list[float]:
         bbox = bbox[0]
     if bbox and not isinstance(bbox, list):
         raise ValueError(f"its bbox is {bbox!r:.60}")
-    return [number(value) for value in bbox or []]
+    return [parse_number(value) for value in bbox or []]
 
 
 def _box(
@@ -252,7 +252,7 @@ def _box(
         raise ValueError(f"its bbox is {bbox!r:.60}, and it has no segmentation")
     x, y, width, height = values
     attributes = annotation.get("attributes")
-    degrees = number(attributes.get("rotation")) if isinstance(attributes, dict) else 0.0
+    degrees = parse_number(attributes.get("rotation")) if isinstance(attributes, dict) else 0.0
     if math.isfinite(degrees) and degrees % 180 and min(width, height) > 0:
         collector.note("rotated box", where, "a box is turned", "the upright box around it")
         centre = x + width / 2, y + height / 2

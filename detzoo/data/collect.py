@@ -1,6 +1,6 @@
-"""Samples out of what an annotation file claims.
+"""Samples from the raw boxes of an annotation file.
 
-A reader turns its format into `Claim`s and hands them to a `Collector`, which is the one place
+A reader turns its format into `RawBox`es and passes them to a `Collector`, which is the one place
 where an image or a box is judged: what cannot be used is dropped or clipped and noted as a Problem.
 """
 
@@ -18,8 +18,8 @@ from detzoo.box_forms import Form
 from detzoo.data.dataset import Dataset, Problem, Sample, sample_of
 from detzoo.data.folders import inside, located
 from detzoo.data.form_check import suspicion
+from detzoo.data.parsing import parse_flag, parse_number
 from detzoo.data.skip import Skip
-from detzoo.data.words import number, truth
 from detzoo.imagefile import MAX_MEGAPIXELS, UNREADABLE, Exif, Header, Size, header, needs_turning
 
 OVERSHOOT = 0.01  # pixels outside the image that are the rounding of whoever wrote the file
@@ -27,7 +27,7 @@ MOST_AREA = 1.1  # of an object, as a part of its box's; more is of another imag
 SLIVER = 1e-3  # pixels; a narrower box is a slip of the mouse, and vanishes when it is resized
 
 
-class Claim(NamedTuple):
+class RawBox(NamedTuple):
     """A box as its file has it: xyxy in pixels, continuous; label None if its class is unknown."""
 
     box: tuple[float, float, float, float]
@@ -41,7 +41,7 @@ class Claim(NamedTuple):
 
 @dataclass
 class Collector:
-    """Judges claims, keeps what training can use, notes the rest.
+    """Checks raw boxes, keeps what training can use, notes the rest.
 
     form: what the four numbers of a box are in this format. exif: how EXIF orientations are taken
     (see `detzoo.imagefile`). max_megapixels: larger images are left out. skip: the images that are
@@ -73,7 +73,7 @@ class Collector:
 
     def flag(self, value: Any, word: str, where: str) -> str | None:
         """`word` if the flag of that name is set; a value that is no flag is noted, and unset."""
-        is_set = truth(value)
+        is_set = parse_flag(value)
         if is_set is None:
             what = f"{word} is {value!r:.40}, neither yes nor no"
             self.note("unknown word", where, what, f"taken as not {word}")
@@ -116,18 +116,18 @@ class Collector:
 
         A setting that says how images are turned decides which of the two comes first.
         """
-        sides = number(height), number(width)
+        sides = parse_number(height), parse_number(width)
         if not all(side >= 1 and side.is_integer() for side in sides):  # a NaN is not >= 1
-            told = f"height {height!r:.40}, width {width!r:.40}"
-            self.warning("no size", where, told, "read from the image")
+            text = f"height {height!r:.40}, width {width!r:.40}"
+            self.warning("no size", where, text, "read from the image")
             return self.size(path, where)
-        told = int(sides[0]), int(sides[1])
+        annotated = int(sides[0]), int(sides[1])
         if self.exif == "auto":
-            return told
+            return annotated
         found = self._header(path, where)
-        if found is None or told not in (found.size, found.upright):
-            return found and told
-        return found.upright if needs_turning(found, told, self.exif) else found.size
+        if found is None or annotated not in (found.size, found.upright):
+            return found and annotated
+        return found.upright if needs_turning(found, annotated, self.exif) else found.size
 
     def _header(self, path: Path, where: str) -> Header | None:
         try:
@@ -137,14 +137,14 @@ class Collector:
             return None
 
     def add(
-        self, id: int, path: Path, size: Size, claims: Sequence[Claim], group: str | None = None
+        self, id: int, path: Path, size: Size, raw_boxes: Sequence[RawBox], group: str | None = None
     ) -> None:
-        """Judge one image's claims and keep the sample; no two may have one id."""
+        """Check one image's raw boxes and keep the sample; ids must be unique."""
         height, width = size
         if height * width > self.max_megapixels * 1e6:
             self.error(
                 "image too large",
-                claims[0].where if claims else path.relative_to(self.root).as_posix(),
+                raw_boxes[0].where if raw_boxes else path.relative_to(self.root).as_posix(),
                 f"{path.name} has {width} x {height} pixels, {height * width / 1e6:.0f} million; "
                 f"data.max_megapixels is {self.max_megapixels:g}"
                 + (", Pillow's own limit" if self.max_megapixels == MAX_MEGAPIXELS else ""),
@@ -152,64 +152,64 @@ class Collector:
             )
             return
         kept: dict[tuple[Any, ...], tuple[bool, float]] = {}  # box and label -> crowd and area
-        for claim in claims:
-            if claim.written is not None:
-                self._written.append((claim.written, size, claim.where))
-            box = self._box(claim, size)
+        for raw_box in raw_boxes:
+            if raw_box.written is not None:
+                self._written.append((raw_box.written, size, raw_box.where))
+            box = self._box(raw_box, size)
             if box is None:
                 continue
-            if (box, claim.label) in kept:
-                what = f"{_told(claim)} came before"
-                self.warning("duplicate box", claim.where, what, "dropped")
+            if (box, raw_box.label) in kept:
+                what = f"{_describe(raw_box)} came before"
+                self.warning("duplicate box", raw_box.where, what, "dropped")
                 continue
-            if claim.crowd is not None:
+            if raw_box.crowd is not None:
                 self.warning(
-                    claim.crowd,
-                    claim.where,
-                    f"{claim.name} is marked {claim.crowd}",
+                    raw_box.crowd,
+                    raw_box.where,
+                    f"{raw_box.name} is marked {raw_box.crowd}",
                     "neither a positive nor a negative",
                 )
             whole = (box[2] - box[0]) * (box[3] - box[1])
-            told = claim.area if box == claim.box else None
-            area = told if told is not None and 0 < told < math.inf else whole
+            given = raw_box.area if box == raw_box.box else None
+            area = given if given is not None and 0 < given < math.inf else whole
             if area > MOST_AREA * whole + 1:
                 what = "an area is larger than that of its box"
-                self.note("area too large", claim.where, what, "the box's area")
+                self.note("area too large", raw_box.where, what, "the box's area")
                 area = whole
-            kept[box, claim.label] = claim.crowd is not None, area
+            kept[box, raw_box.label] = raw_box.crowd is not None, area
         boxes, labels = [box for box, _ in kept], [label for _, label in kept]
         crowd, areas = [crowd for crowd, _ in kept.values()], [area for _, area in kept.values()]
         self.samples.append(
             sample_of(id, path, size, boxes, labels, crowd, areas, self.exif, group)
         )
 
-    def _box(self, claim: Claim, size: Size) -> tuple[float, float, float, float] | None:
+    def _box(self, raw_box: RawBox, size: Size) -> tuple[float, float, float, float] | None:
         """The box to use, inside the image; None if there is nothing to use."""
-        x1, y1, x2, y2 = claim.box
+        x1, y1, x2, y2 = raw_box.box
         height, width = size
-        told = _told(claim)
-        if claim.label is None:
+        text = _describe(raw_box)
+        if raw_box.label is None:
             self.error(
-                "unknown class", claim.where, f"class {claim.name!r} is not known", "dropped"
+                "unknown class", raw_box.where, f"class {raw_box.name!r} is not known", "dropped"
             )
             return None
-        if not all(map(math.isfinite, claim.box)):
-            self.warning("non-finite box", claim.where, told, "dropped")
+        if not all(map(math.isfinite, raw_box.box)):
+            self.warning("non-finite box", raw_box.where, text, "dropped")
             return None
         if x2 < x1 or y2 < y1:
-            self.warning("inverted box", claim.where, told, "dropped")
+            self.warning("inverted box", raw_box.where, text, "dropped")
             return None
         box = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
         gone = box[2] <= box[0] or box[3] <= box[1] or _sliver(box)
-        if min(x2 - x1, y2 - y1) < SLIVER or (box == claim.box and gone):
-            what = f"{told}, {x2 - x1:.3g} x {y2 - y1:.3g} pixels"
-            self.warning("zero-area box", claim.where, what, "dropped")
+        if min(x2 - x1, y2 - y1) < SLIVER or (box == raw_box.box and gone):
+            what = f"{text}, {x2 - x1:.3g} x {y2 - y1:.3g} pixels"
+            self.warning("zero-area box", raw_box.where, what, "dropped")
             return None
         if gone or max(-x1, -y1, x2 - width, y2 - height) > OVERSHOOT:
             self.warning(
                 "box outside the image",
-                claim.where,
-                f"{told} in an image of {width} x {height} (width x height)",
+                raw_box.where,
+                f"{text} in an image of {width} x {height} (width x height)",
                 "dropped" if gone else "clipped to the image",
             )
         return None if gone else box
@@ -246,8 +246,8 @@ class Collector:
         )
 
 
-def _told(claim: Claim) -> str:
-    return "{} ({:g}, {:g}, {:g}, {:g})".format(claim.name, *claim.box)
+def _describe(raw_box: RawBox) -> str:
+    return "{} ({:g}, {:g}, {:g}, {:g})".format(raw_box.name, *raw_box.box)
 
 
 def _sliver(box: tuple[float, float, float, float]) -> bool:

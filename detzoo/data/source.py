@@ -19,9 +19,9 @@ from detzoo.data.dataset import SPLITS, DataError, Dataset, Sample
 from detzoo.data.folders import Tree, below, inside, located, no_data_set
 from detzoo.data.groups import Groups
 from detzoo.data.kinds import allowed
+from detzoo.data.parsing import parse_number
 from detzoo.data.skip import Skip
 from detzoo.data.splits import split_folds, split_holdout, take_fraction
-from detzoo.data.words import number
 from detzoo.imagefile import EXIF, MAX_MEGAPIXELS, Exif
 
 FOLDERS = {  # what people call a split's folder or file
@@ -79,9 +79,9 @@ class Source(abc.ABC):
         self.skip = Skip([skip] if isinstance(skip, str) else skip)
         if exif not in EXIF:
             raise ValueError(f"data.exif is {exif!r}; it is one of {', '.join(EXIF)}")
-        if isinstance(max_megapixels, bool) or not number(max_megapixels) > 0:
+        if isinstance(max_megapixels, bool) or not parse_number(max_megapixels) > 0:
             raise ValueError(f"data.max_megapixels is {max_megapixels!r}; give a number above 0")
-        self.exif, self.max_megapixels = exif, number(max_megapixels)
+        self.exif, self.max_megapixels = exif, parse_number(max_megapixels)
         self.root = Path(root).expanduser()
         self.tree = Tree(self.root)
         given = {split: place for split, place in (splits or {}).items() if place}
@@ -96,9 +96,9 @@ class Source(abc.ABC):
         self.holdout_seed = holdout_seed
         self.folds, self.fold = folds, fold
         self.groups = None if group is None else Groups(group, self.root)
-        if isinstance(fraction, bool) or not 0 < number(fraction) <= 1:
+        if isinstance(fraction, bool) or not 0 < parse_number(fraction) <= 1:
             raise ValueError(f"data.fraction is {fraction!r}; give a number above 0 and up to 1")
-        self.fraction = number(fraction)
+        self.fraction = parse_number(fraction)
         classes = [classes] if isinstance(classes, str) else classes
         self._given_classes = tuple(classes) if classes else None
         self._read: dict[str, Dataset] = {}

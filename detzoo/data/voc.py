@@ -12,9 +12,10 @@ from xml.etree import ElementTree
 
 from detzoo.box_forms import XYXY
 from detzoo.data import voc_file
-from detzoo.data.collect import Claim, Collector, number
+from detzoo.data.collect import Collector, RawBox
 from detzoo.data.dataset import Dataset
 from detzoo.data.folders import below, unique
+from detzoo.data.parsing import parse_number
 from detzoo.data.source import DataError, Source
 from detzoo.data.voc_places import LISTS, Entry, Places
 
@@ -85,7 +86,9 @@ class Voc(Source):
                 continue
             own = own or bool(re.search(r"VOC ?20\d\d", voc_file.text(tree, "source/database")))
             for item, _ in objects:
-                sides = (number(voc_file.text(item, f"bndbox/{side}")) for side in ("xmin", "ymin"))
+                sides = (
+                    parse_number(voc_file.text(item, f"bndbox/{side}")) for side in ("xmin", "ymin")
+                )
                 if any(side < 1 for side in sides):
                     return 0
         return int(own)
@@ -135,7 +138,7 @@ class Voc(Source):
             voc_file.text(tree, "filename") if tree is not None else "" for tree, _, _ in parsed
         ]
         folders = self._image_folders(split, entries, told)
-        claimed: list[Claim] = []
+        all_raw_boxes: list[RawBox] = []
         for id, (entry, (tree, objects, wrong)) in enumerate(zip(entries, parsed, strict=True), 1):
             if collector.skips(self.root / entry.stem):
                 continue
@@ -155,13 +158,13 @@ class Voc(Source):
             )
             if size is not None:
                 read = (
-                    voc_file.claim(item, labels, self.first_pixel, f"{where}:{line}", collector)
+                    voc_file.raw_box(item, labels, self.first_pixel, f"{where}:{line}", collector)
                     for item, line in objects
                 )
-                claims = [claim for claim in read if claim is not None]
-                collector.add(id, path, size, claims)
-                claimed += claims
-        self._tell_first_pixel(claimed, collector)
+                raw_boxes = [raw_box for raw_box in read if raw_box is not None]
+                collector.add(id, path, size, raw_boxes)
+                all_raw_boxes += raw_boxes
+        self._tell_first_pixel(all_raw_boxes, collector)
         if not isinstance(found, Path):  # a list leaves out on purpose
             self._tell_unread(entries, folders, collector)
         category_ids = tuple(range(1, len(self.classes) + 1))
@@ -212,9 +215,9 @@ class Voc(Source):
             name = bare if below(self.root, folder, bare) else name
         return collector.path(folder, name, where)
 
-    def _tell_first_pixel(self, claims: list[Claim], collector: Collector) -> None:
+    def _tell_first_pixel(self, raw_boxes: list[RawBox], collector: Collector) -> None:
         """Warn where boxes contradict `first_pixel`: counted from 1, none begins at 0."""
-        begins = [min(claim.box[:2]) + self.first_pixel for claim in claims]
+        begins = [min(raw_box.box[:2]) + self.first_pixel for raw_box in raw_boxes]
         if self.first_pixel == 1 and (zeros := sum(begin == 0 for begin in begins)):
             collector.warning(
                 "first pixel",

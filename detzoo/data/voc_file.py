@@ -9,8 +9,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from detzoo.data import bounds
-from detzoo.data.collect import Claim, Collector
-from detzoo.data.words import number
+from detzoo.data.collect import Collector, RawBox
+from detzoo.data.parsing import parse_number
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 
@@ -39,20 +39,20 @@ def parse(path: Path) -> tuple[ElementTree.Element | None, Objects, str]:
     return tree, list(zip(objects, lines, strict=True)), ""
 
 
-def claim(
+def raw_box(
     item: ElementTree.Element,
     labels: Mapping[str, int],
     first_pixel: int,
     where: str,
     collector: Collector,
-) -> Claim | None:
+) -> RawBox | None:
     """One object; None and a noted error if it has no box.
 
     labels: name -> label. first_pixel: see Voc.
     Without a <bndbox> it is the upright box around its <polygon> or <robndbox>.
     """
     name = text(item, "name")
-    written = [number(text(item, f"bndbox/{side}")) for side in SIDES]
+    written = [parse_number(text(item, f"bndbox/{side}")) for side in SIDES]
     if item.find("bndbox") is None or not any(text(item, f"bndbox/{side}") for side in SIDES):
         drawn = _drawn(item)
         if drawn is None:
@@ -76,7 +76,9 @@ def claim(
     if x2 > x1 and y2 > y1:  # a box without area stays one, so that it is noted
         x1, y1 = x1 - first_pixel, y1 - first_pixel
     difficult = collector.flag(text(item, "difficult"), "difficult", where)
-    return Claim((x1, y1, x2, y2), labels.get(name), name, where, difficult, written=tuple(written))
+    return RawBox(
+        (x1, y1, x2, y2), labels.get(name), name, where, difficult, written=tuple(written)
+    )
 
 
 def _drawn(item: ElementTree.Element) -> tuple[str, bounds.Box] | None:
@@ -85,7 +87,7 @@ def _drawn(item: ElementTree.Element) -> tuple[str, bounds.Box] | None:
     if polygon is not None and (points := _points(polygon)):
         return "polygon", bounds.around(points)
     if turned is not None:  # roLabelImg's; the angle is in radians
-        values = [number(text(turned, side)) for side in ("cx", "cy", "w", "h", "angle")]
+        values = [parse_number(text(turned, side)) for side in ("cx", "cy", "w", "h", "angle")]
         if all(map(math.isfinite, values)):
             return "rotated", bounds.rotated(*values)
     return None
@@ -93,8 +95,8 @@ def _drawn(item: ElementTree.Element) -> tuple[str, bounds.Box] | None:
 
 def _points(polygon: ElementTree.Element) -> list[tuple[float, float]]:
     """Of <x1><y1><x2><y2>... (Roboflow), <pt><x><y> (LabelMe), or <x><y><x><y>..."""
-    xs = [number(e.text) for e in polygon.iter() if re.fullmatch(r"x\d*", str(e.tag))]
-    ys = [number(e.text) for e in polygon.iter() if re.fullmatch(r"y\d*", str(e.tag))]
+    xs = [parse_number(e.text) for e in polygon.iter() if re.fullmatch(r"x\d*", str(e.tag))]
+    ys = [parse_number(e.text) for e in polygon.iter() if re.fullmatch(r"y\d*", str(e.tag))]
     return list(zip(xs, ys, strict=True)) if len(xs) == len(ys) else []
 
 
@@ -102,6 +104,6 @@ def _rotation(item: ElementTree.Element) -> float:
     """Degrees by which CVAT has turned a box, whose bndbox it writes unturned."""
     for attribute in item.iterfind("attributes/attribute"):
         if text(attribute, "name") == "rotation":
-            degrees = number(text(attribute, "value"))
+            degrees = parse_number(text(attribute, "value"))
             return degrees if math.isfinite(degrees) else 0.0
     return 0.0

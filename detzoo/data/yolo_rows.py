@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detzoo.data import bounds
-from detzoo.data.collect import Claim, Collector
-from detzoo.data.words import number, whole
+from detzoo.data.collect import Collector, RawBox
+from detzoo.data.parsing import parse_id, parse_number
 
 Keypoints = tuple[int, int]  # how many, and the numbers of each: x, y and perhaps v
 Polygons = list[tuple[list[float], str]]  # the numbers of a row and its place
@@ -29,13 +29,13 @@ def keypoints(content: Mapping[str, Any]) -> Keypoints | None:
     shape = content.get("kpt_shape")
     if shape is None:
         return None
-    sides = [whole(side) for side in shape] if isinstance(shape, list) else []
+    sides = [parse_id(side) for side in shape] if isinstance(shape, list) else []
     if len(sides) != 2 or sides[0] is None or sides[0] < 1 or sides[1] not in (2, 3):
         raise ValueError(f"kpt_shape is {shape!r:.40}; it is [number of keypoints, 2 or 3]")
     return sides[0], sides[1]
 
 
-def claims(
+def raw_boxes(
     text: str,
     where: str,
     size: tuple[int, int],
@@ -43,7 +43,7 @@ def claims(
     collector: Collector,
     keypoints: Keypoints | None = None,
     polygons: Polygons | None = None,
-) -> list[Claim]:
+) -> list[RawBox]:
     """The boxes of an image of `size` (height, width); where: the file, as problems name it.
 
     keypoints: what boxes have behind them. polygons: where to add what was read as polygons.
@@ -55,7 +55,7 @@ def claims(
         if not fields:
             continue
         place = f"{where}:{line}"
-        values = [number(field) for field in fields]
+        values = [parse_number(field) for field in fields]
         box = _box(values, keypoints, place, collector)
         if box is None:
             collector.error(
@@ -73,7 +73,7 @@ def claims(
         name = classes[label] if label is not None else fields[0]
         pixels = (x1 * width, y1 * height, x2 * width, y2 * height)
         written = ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1)
-        found.append(Claim(pixels, label, name, place, written=written))
+        found.append(RawBox(pixels, label, name, place, written=written))
     return found
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from detzoo.box_forms import YOLO
-from detzoo.data.collect import Claim, Collector
+from detzoo.data.collect import Collector, RawBox
 from detzoo.data.dataset import Dataset
 from detzoo.data.folders import images_in, unique
 from detzoo.data.source import Source
 from detzoo.data.yolo_places import Places, label_file, listed, root_of, text_of
-from detzoo.data.yolo_rows import Polygons, ask_about, claims
+from detzoo.data.yolo_rows import Polygons, ask_about, raw_boxes
 
 
 class YoloTxt(Source):
@@ -121,7 +121,7 @@ class YoloTxt(Source):
         size: tuple[int, int],
         collector: Collector,
         polygons: Polygons,
-    ) -> list[Claim]:
+    ) -> list[RawBox]:
         where = labels.relative_to(self.root).as_posix()
         if not labels.is_file():
             collector.warning(
@@ -132,7 +132,7 @@ class YoloTxt(Source):
             )
             return []
         keypoints = self.layout.keypoints
-        return claims(text_of(labels), where, size, self.classes, collector, keypoints, polygons)
+        return raw_boxes(text_of(labels), where, size, self.classes, collector, keypoints, polygons)
 
     def _tell_unread(self, folders: list[Path], labels: Path, collector: Collector) -> None:
         """Warn of label files that belong to no image that can be read."""

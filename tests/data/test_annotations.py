@@ -13,7 +13,7 @@ from detzoo.box_forms import PIXELS, XYWH, XYXY, YOLO
 from detzoo.data import Coco, Voc, YoloTxt, bounds, check
 from detzoo.data import kinds as kinds_module
 from detzoo.data.form_check import suspicion
-from detzoo.data.words import truth, whole
+from detzoo.data.parsing import parse_flag, parse_id
 from detzoo.imagefile import turn_upright
 
 from .conftest import CocoFolder, write_image
@@ -30,18 +30,18 @@ def boxes(dataset, index=0):
 class TestWords:
     @pytest.mark.parametrize("value", [1, 1.0, True, "1", "1.0", "true", "TRUE", " Yes ", "on"])
     def test_yes(self, value):
-        assert truth(value) is True
+        assert parse_flag(value) is True
 
     @pytest.mark.parametrize(
         "value",
         [0, 0.0, False, None, "", "0", "0.0", "false", "No", "off", "Unspecified", "null", "none"],
     )
     def test_no(self, value):
-        assert truth(value) is False
+        assert parse_flag(value) is False
 
     @pytest.mark.parametrize("value", ["maybe", 2, -1, "7", [], {}, math.nan, math.inf])
     def test_neither(self, value):
-        assert truth(value) is None
+        assert parse_flag(value) is None
 
     @pytest.mark.parametrize(
         ("value", "id"),
@@ -53,7 +53,7 @@ class TestWords:
         ],
     )
     def test_ids(self, value, id):
-        assert whole(value) == id
+        assert parse_id(value) == id
 
 
 class TestFlags:

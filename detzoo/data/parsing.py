@@ -9,7 +9,7 @@ TRUE = frozenset({"true", "yes", "y", "t", "on"})
 FALSE = frozenset({"", "false", "no", "n", "f", "off", "none", "null", "nan", "unspecified"})
 
 
-def number(value: Any) -> float:
+def parse_number(value: Any) -> float:
     """A float of a number or its text; NaN of anything else, which `Collector` then reports."""
     if isinstance(value, bool):
         return math.nan
@@ -19,7 +19,7 @@ def number(value: Any) -> float:
         return math.nan
 
 
-def whole(value: Any) -> int | None:
+def parse_id(value: Any) -> int | None:
     """The whole number that an id is: 1, 1.0, "1" and "1.0" are 1; None of anything else.
 
     What does not fit into 64 bits is none, since tensors and other programs' tables hold ids.
@@ -29,7 +29,7 @@ def whole(value: Any) -> int | None:
     try:
         id = int(value)  # not through a float: ids of 17 digits are usual
     except ValueError:
-        as_float = number(value)
+        as_float = parse_number(value)
         id = int(as_float) if math.isfinite(as_float) else 0
         if id != as_float:
             return None
@@ -40,7 +40,7 @@ def whole(value: Any) -> int | None:
     return id if -(2**63) <= id < 2**63 else None
 
 
-def truth(value: Any) -> bool | None:
+def parse_flag(value: Any) -> bool | None:
     """Whether a flag is set, of a boolean, a number or a word; None of what is neither.
 
     Nothing at all and "Unspecified", which some tools always write, are no.
@@ -51,5 +51,5 @@ def truth(value: Any) -> bool | None:
         word = value.strip().casefold()
         if word in TRUE or word in FALSE:
             return word in TRUE
-    flag = number(value)
+    flag = parse_number(value)
     return flag == 1 if flag in (0, 1) else None
