@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from detzoo.catalogue import BACKBONES, COCO, DETECTORS, IMAGENET, OURS, licence
 from detzoo.config import folder
 from detzoo.detectors import DETECTORS as BUILT
 from detzoo.weights.published import published
+from detzoo.workflow import catalogue as listing
 
 ALL = [*DETECTORS.values(), *BACKBONES.values()]
 
@@ -103,17 +106,12 @@ def test_licences_of_a_run(config: dict, expected: tuple[str, str, str]) -> None
     assert tuple(licences(config).values()) == expected
 
 
-def test_the_list_fits_a_terminal_and_counts_what_it_lists(tmp_path: Path) -> None:
-    import json
-    from dataclasses import replace
-
-    from detzoo.workflow.catalogue import catalogue
-
-    found = catalogue(classes=2)
+def test_the_list_fits_a_terminal_and_counts_what_it_lists() -> None:
+    found = listing.catalogue(classes=2)
     assert max(map(len, found.text().splitlines())) <= 80
     rows = json.loads(replace(found, form="json").text())
     assert {row["name"] for row in rows} == {*DETECTORS, *BACKBONES}
     faster = next(row for row in rows if row["name"] == "faster_rcnn")
     assert faster["figure"] == "COCO AP 37" and faster["parameters"] > 1e7
     with pytest.raises(ValueError, match="table, csv, json"):
-        catalogue(form="xml")
+        listing.catalogue(form="xml")

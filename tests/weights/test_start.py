@@ -280,9 +280,9 @@ def test_a_published_start_offers_the_pixels_norms_and_anchors_of_its_training(n
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_the_peers_take_them_too(name: str, file: Path) -> None:
+def test_the_peers_take_them_too(name: str, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = theirs(name.removeprefix("torchvision/"))
-    torch.save(state, file)
+    monkeypatch.setattr(source, "load_state", lambda path: state)
     _, now, detector = carried(name, file)
     for ours, other, here, there in PEERS[name]:
         for part in ("weight", "bias"):
