@@ -121,11 +121,12 @@ def test_the_whole_pipeline_gives_torchs_detections(name: str, tmp_path: Path) -
     with torch.no_grad():
         expected = detector.decode(detector.network(images), images.sizes)
     assert sum(map(len, expected)) > 0 or name == "centernet"
-    for runtime in SESSIONS if name in ("retinanet", "ssd") else ("onnxruntime",):
+    for runtime in SESSIONS:
         pytest.importorskip(runtime)
         found = ExportedPipeline(path, SIZE, runtime=runtime, batch=2)(images)
         for got, want in zip(found, expected, strict=True):
-            assert len(got) == len(want) and alike(want, got) >= 0.99 * len(want)
+            # of random weights' scores, the last may be another by a rounding
+            assert len(got) == len(want) and alike(want, got) >= len(want) - 1
 
 
 def padded(detector: Detector) -> Images:

@@ -147,7 +147,9 @@ class Head(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         maps = [layer(x) for layer, x in zip(self.layers, maps, strict=True)]
         x = per_anchor(maps, 5 + self.num_classes)  # (B, N, 5 + K)
-        return x[..., :4], x[..., 4], x[..., 5:]
+        # a split, for OpenVINO (2026.4) loses a slice that is gathered from
+        deltas, objectness, logits = x.split((4, 1, self.num_classes), 2)
+        return deltas, objectness.squeeze(2), logits
 
 
 class YOLOv3(Detector):
