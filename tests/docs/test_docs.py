@@ -1,11 +1,16 @@
-"""What the documentation says is so: its commands are taken, and those of a few pages are run."""
+"""What the documentation says is so: every block of every page is run, with shortened budgets."""
 
 from __future__ import annotations
 
+import ast
+import csv
 import json
-import os
 import re
+import shlex
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,34 +18,57 @@ import yaml
 from PIL import Image, ImageDraw
 
 import detzoo
+from data import layouts
 from detzoo.cli import VERBS, main
-from docs.pages import PAGES, ROOT, Block, blocks, commands
+from docs.pages import PAGES, ROOT, Block, blocks, commands, lines
 
-# What makes a training of a page one of seconds; the data and the detectors are the page's.
-SHORT = ("recipe.images_seen=8", "recipe.val_points=1", "resize.size=64", "backbone=resnet10t")
-SHORTER = {
-    "train": SHORT,
-    "bench": (
-        *SHORT,
-        *(
-            "speed.rounds=2",
-            "speed.max_batch=2",
-            "evaluate.resamples=20",
-            "jobs=1",
-            "detectors=[ssd,centernet]",
-        ),
-    ),
-    "speed": ("rounds=2", "max_batch=1"),
-    "report": ("resamples=20",),
-    "evaluate": ("resamples=20",),
-    "compare": ("resamples=20", "flips=20"),
-    "explain": ("methods=[odam]", "objects=2"),
+# What is not run here, by how the line begins, and why; its settings are judged all the same
+NOT_RUN = {
+    "make bench": "makes a virtual environment, and trains for minutes",
+    "tensorboard ": "is a server, which does not end",
+    "torchrun ": "starts processes: tests/engine/test_distributed.py does",
+    "detzoo train -m detector=ssd,centernet hydra/launcher=submitit_slurm": "needs a cluster",
+    "detzoo train photos detector=faster_rcnn start=coco": "downloads published weights",
+    "detzoo bench photos start=coco": "downloads published weights",
+    "detzoo evaluate detector=retinanet start=coco": "downloads published weights",
+    "detzoo train photos backbone.frozen_stages=2": "needs weights that stay frozen",
+    "detzoo export ": "traces for a minute: tests/test_export.py exports every detector",
+    "detzoo speed runs/mine runtime=": "exports, and quantises, for a minute",
+    "detzoo explain runs/mine study=faithfulness": "wants detectors that find the objects: "
+    "tests/workflow/test_explain.py has some",
+    "detzoo list": "counts all detectors: tests/test_catalogue.py does",
 }
+# Of a page's settings, those that make it long, as they are here; None leaves one out
+INSTEAD = {
+    "recipe.images_seen": "8",
+    "recipe.minutes": "0.002",
+    "tune": "1",
+    "tune.trials": "1",
+    "seeds": "[0]",
+    "objects": "1",
+    "hydra/launcher": None,  # starts processes: tests/cli/test_sweep.py does
+}
+TRAINED = ("recipe.images_seen=8", "recipe.val_points=1", "resize.size=64", "backbone=resnet10t")
+TRAINED += ("runtime.threads=1",)
+SEVERAL = (*TRAINED, "evaluate.resamples=5", "jobs=1", "detectors=[ssd,centernet]")
+MORE = {
+    "train": TRAINED,
+    "bench": (*SEVERAL, "speed.seconds=1", "speed.max_batch=1", "+speed.lock=false"),
+    "tune": SEVERAL,
+    "speed": ("seconds=1", "max_batch=1", "+lock=false"),
+    "report": ("resamples=5",),
+    "evaluate": ("resamples=5",),
+    "compare": ("resamples=5", "flips=5"),
+    "explain": ("methods=[odam]", "objects=1"),
+}
+SHAPES = ("data.train=12", "data.val=4", "data.test=6", "data.size=64", "data.min_size=8")
 
 
-def photos(folder: Path, count: int = 24) -> None:
-    """`photos/` as Roboflow writes COCO: train, valid and test, red and blue rectangles."""
+def photos(folder: Path, count: int = 20) -> None:
+    """`photos/` as Roboflow writes COCO: train, valid and test, red and blue rectangles in frames
+    of videos, which COCO's field video_id and groups.csv name too."""
     draw = np.random.default_rng(0)
+    rows = []
     for split, number in (("train", count), ("valid", count // 3), ("test", count // 3)):
         (folder / split).mkdir(parents=True)
         images, annotations = [], []
@@ -49,136 +77,195 @@ def photos(folder: Path, count: int = 24) -> None:
             x, y, w, h = (int(v) for v in draw.integers((2, 2, 16, 16), (60, 30, 30, 30)))
             kind = i % 2
             ImageDraw.Draw(image).rectangle((x, y, x + w - 1, y + h - 1), ("red", "blue")[kind])
-            image.save(folder / split / f"{split}-{i}.jpg")
-            images.append({"id": i, "file_name": f"{split}-{i}.jpg", "width": 96, "height": 64})
+            name, video = f"{split}{i // 2}_frame{i}.jpg", f"{split}{i // 2}"
+            image.save(folder / split / name)
+            rows.append({"file": f"{split}/{name}", "group": video})
+            images.append(
+                {"id": i, "file_name": name, "width": 96, "height": 64, "video_id": video}
+            )
             annotations.append(
                 {"id": i, "image_id": i, "category_id": kind, "bbox": [x, y, w, h], "area": w * h}
             )
         categories = [{"id": 0, "name": "red"}, {"id": 1, "name": "blue"}]
         text = json.dumps({"images": images, "annotations": annotations, "categories": categories})
         (folder / split / "_annotations.coco.json").write_text(text)
+    with open(folder / "groups.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, ["file", "group"])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def named_places(folder: Path) -> dict[str, Path]:
+    """For each word that a page names a place of DIR with, a DIR that has it."""
+    voc, coco, yolo, whole = (folder / name for name in ("voc", "coco", "yolo", "whole"))
+    for split in layouts.SPLITS:
+        items = layouts.of(split)
+        for number, item in enumerate(items):
+            layouts.image(voc / "photos", item)
+            layouts.voc(voc / "xml", item)
+            layouts.image(coco / "pictures", item)
+            part = "ab"[number % 2] if split == "train" else split
+            layouts.image(yolo / "images" / part, item)
+            layouts.yolo(yolo / "labels" / part, item)
+        layouts.coco(coco / ("a.json" if split == "train" else f"{split}.json"), items)
+        stems = "".join(f"{item.stem}\n" for item in items)
+        layouts.write(voc / f"ImageSets/Main/{split}.txt", stems)
+    layouts.label_studio_coco(whole)
+    text = "names: [cat, dog]\ntrain: [images/a, images/b]\nval: images/val\ntest: images/test\n"
+    layouts.write(yolo / "data.yaml", text)
+    return {
+        "data.annotations=xml": voc,
+        "data.splits.train=a.json": coco,
+        "data.splits.train=[images/a,images/b]": yolo,
+        "data.classes=[cat,dog]": whole,
+        "data.root=DIR/data.yaml": yolo,
+        "data=voc": voc,
+    }
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A reader's folder, with `photos` in it; what one page makes is there for the next."""
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A reader's folder, with `photos` in it; what one page makes is there for the next.
+
+    Figures are drawn for the first page that is written; the others have none (tests/report does).
+    """
     path = tmp_path_factory.mktemp("desk")
     photos(path / "photos")
+    (path / "DIR").symlink_to("photos")
     for name in ("a.jpg", "b.jpg"):
-        (path / name).write_bytes((path / "photos/test/test-0.jpg").read_bytes())
-    return path
+        (path / name).write_bytes((path / "photos/test/test0_frame0.jpg").read_bytes())
+    build = import_module("detzoo.report.build")  # the package has a function of that name
+    draw, drawn = build.draw, []
+
+    def draw_once(*arguments: Any) -> list[Any]:
+        drawn.append(not drawn and draw(*arguments))
+        return drawn[0] if len(drawn) == 1 else []
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "draw", draw_once)
+        yield path
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return named_places(tmp_path_factory.mktemp("places"))
 
 
 @pytest.fixture
 def at_desk(desk: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The desk with a bench of two detectors, runs/mine, and another program's results."""
     monkeypatch.chdir(desk)
+    if not (desk / "theirs.json").exists():
+        run_command(["bench", "photos", "name=mine"])
+        first = sorted((desk / "runs/mine").iterdir())[0]
+        (desk / "theirs.json").write_bytes((first / "predictions.json").read_bytes())
     return desk
 
 
-def page(name: str) -> list[Block]:
-    return blocks(ROOT / "docs" / f"{name}.md")
-
-
-def named(path: Path) -> str:
-    return path.stem
-
-
-@pytest.mark.parametrize("path", PAGES, ids=named)
-def test_every_setting_of_every_command_is_taken(path: Path, at_desk: Path) -> None:
-    """Judged and composed as it would be, without being run."""
-    for name in ("DIR", "holiday"):
-        if not Path(name).exists():
-            os.symlink("photos", name)
-    for block in blocks(path):
-        if block.language not in ("bash", ""):
-            continue
-        for _, verb, *words in commands(block.text):
-            assert verb in VERBS or verb == "--help", verb
-            if "-m" in words:  # of a sweep, its first run
-                words = [re.sub(r"=([\w.]+),[\w.,]+$", r"=\1", w) for w in words if w != "-m"]
-            words = [w for w in words if not w.startswith(("hydra", "detector=glob", "--"))]
-            detzoo.settings(verb, *words)
-
-
-@pytest.mark.parametrize("path", PAGES, ids=named)
-def test_files_and_pages_that_are_named_are_there(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    for name in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert (path.parent / name).exists(), name
-    for name in re.findall(r"`((?:docs|conf|experiments|tests|detzoo|cli|report)/[\w/.-]+)`", text):
-        where = [ROOT / name, ROOT / "detzoo" / name]
-        assert "NAME" in name or any(p.exists() or p.with_suffix("").exists() for p in where), name
-
-
-def run(block: Block, before: dict[str, object] | None = None) -> None:
-    """A block with shortened budgets."""
-    if block.language == "python":
-        text = block.text
-        for verb in ("train", "bench"):
-            more = ", ".join(f'"{setting}"' for setting in SHORTER[verb])
-            text = text.replace(f'settings("{verb}"', f'settings("{verb}", {more}')
-        exec(compile(text, "page", "exec"), before if before is not None else {})
-    for _, verb, *words in commands(block.text) if block.language == "bash" else ():
-        words = [glob for word in words for glob in expanded(word)]
-        words = [w for w in words if not w.startswith("recipe.images_seen")]
-        given = {word.split("=")[0] for word in words}
-        more = [s for s in SHORTER.get(verb, ()) if s.split("=")[0] not in given]
-        code = main([verb, *words, *more])
-        # after 8 images there may be nothing to explain, which is an error of one sentence
-        assert code == 0 or verb == "explain", " ".join([verb, *words])
+def run_command(words: list[str]) -> None:
+    """A command of detzoo with shortened budgets, in this process."""
+    verb, *given = [part for word in words for part in expanded(word)]
+    short = [shortened(word) for word in given]
+    kept = [word for word in short if word]
+    keys = {word.split("=")[0].lstrip("+") for word in kept}
+    keys |= {"tune.rungs"} if "tune" in keys else set()
+    more = [text for text in MORE.get(verb, ()) if text.split("=")[0].lstrip("+") not in keys]
+    if verb in ("train", "bench", "tune") and not {"data.root", "photos"} & keys:
+        more += SHAPES
+    if verb == "tune" or any(word.startswith("tune=") for word in kept):
+        more += ["tune.rungs=1", "tune.images=8"]
+    assert main([verb, *kept, *more]) == 0, shlex.join([verb, *kept, *more])
 
 
 def expanded(word: str) -> list[str]:
     """What a shell makes of a pattern that is not quoted."""
-    return sorted(map(str, Path().glob(word))) or [word] if "*" in word else [word]
+    return sorted(map(str, Path().glob(word))) or [word] if "/" in word and "*" in word else [word]
 
 
-@pytest.mark.timeout(900)
-def test_the_first_ten_minutes(at_desk: Path) -> None:
-    for block in page("first"):
-        run(block)
-    assert (at_desk / "look/index.html").is_file()
-    assert (at_desk / "reports/mine/index.html").is_file()
-    assert (at_desk / "found/predictions.json").is_file()
+def shortened(word: str) -> str | None:
+    """A setting of a page as it is here; None where it is left out."""
+    key, equals, _ = word.partition("=")
+    if not equals or key not in INSTEAD:
+        return word
+    return None if INSTEAD[key] is None else f"{key}={INSTEAD[key]}"
 
 
-@pytest.mark.timeout(900)
-def test_from_python(at_desk: Path) -> None:
-    names: dict[str, object] = {}
-    for block in page("python"):
-        run(block, names)
-    assert (at_desk / "drawn.png").is_file()
+def run_line(line: str, places: dict[str, Path], runs: bool = True) -> None:
+    """A line of a shell block, or what can be judged of it without a run."""
+    if runs and not any(line.startswith(start) for start in NOT_RUN):
+        words = shlex.split(line)[1:]
+        where = next((place for word, place in places.items() if word in words), Path("photos"))
+        words = [word.replace("data.root=DIR", f"data.root={where}") for word in words]
+        run_command(words)
+    elif line.startswith("detzoo "):
+        (_, verb, *words), *_ = commands(line)
+        assert verb in VERBS
+        swept = [re.sub(r"=([\w.]+),[\w.,]+$", r"=\1", word) for word in words if word != "-m"]
+        detzoo.settings(verb, *(w for w in swept if not w.startswith(("hydra", "detector=glob"))))
 
 
-@pytest.mark.timeout(900)
-def test_the_pages_on_reading_and_on_the_protocol(at_desk: Path, desk: Path) -> None:
-    if not (desk / "runs/mine").is_dir():
-        run(Block("bash", "detzoo bench photos name=mine"))
-    runs = sorted((desk / "runs/mine").iterdir())
-    (desk / "theirs.json").write_bytes((runs[0] / "predictions.json").read_bytes())
-    for name in ("report", "protocol"):
-        for block in page(name):
-            run(block)
+def run_python(text: str, names: dict[str, Any]) -> None:
+    """A Python block with shortened budgets. names: what the blocks before it have defined."""
+    text = re.sub(r"seconds=\d+", "seconds=1, lock=False", text)
+    for verb in ("train", "bench"):
+        short = [*MORE[verb], *(SHAPES if "data.root" not in text else ())]
+        more = ", ".join(f'"{s}"' for s in short if f'"{s.split("=")[0]}=' not in text)
+        text = text.replace(f'settings("{verb}"', f'settings("{verb}", {more}')
+    text = text.replace("runs/shapes", "runs/mine").replace("data.root=DIR", "data.root=photos")
+    exec(compile(text, "page", "exec"), names)
 
 
-@pytest.mark.timeout(900)
-def test_readme_s_python(at_desk: Path, desk: Path) -> None:
-    if not (desk / "runs/mine").is_dir():
-        run(Block("bash", "detzoo bench photos name=mine"))
-    (block,) = [b for b in blocks(ROOT / "README.md") if b.language == "python"]
-    text = block.text.replace("runs/shapes", "runs/mine").replace("data.root=DIR", "photos")
-    run(Block("python", text.replace('"detectors', '"name=mine", "detectors')))
-    assert (desk / "found.jpg").is_file()
-
-
-def test_the_example_of_an_experiment_is_one(at_desk: Path) -> None:
-    (text,) = [block.text for block in page("questions") if block.language == "yaml"]
-    assert text.startswith("# @package _global_") and {"defaults", "name"} <= set(
-        yaml.safe_load(text)
-    )
-
-
-def test_the_worked_example_of_a_detector_is_in_the_tree(at_desk: Path) -> None:
-    for block in page("adding-a-detector"):
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_block_of_a_page_runs(page: Path, at_desk: Path, places: dict[str, Path]) -> None:
+    """README's commands, which the pages have too, are judged only; its Python is run."""
+    names: dict[str, Any] = {}
+    for block in blocks(page):
         if block.language == "python":
-            run(block)
+            run_python(block.text, names)
+        elif block.language in ("bash", ""):
+            for line in lines(block.text):
+                run_line(line, places, runs=page.stem != "README")
+        elif block.language == "yaml":
+            run_experiment(block)
+        else:
+            assert block.language == "text", "what is shown, and not run"
+
+
+def run_experiment(block: Block) -> None:
+    """The example of an experiment file is one, and composes as one."""
+    assert block.text.startswith("# @package _global_")
+    assert {"defaults", "name"} <= set(yaml.safe_load(block.text))
+
+
+def test_what_is_not_run_is_in_a_page() -> None:
+    every = [line for page in PAGES for block in blocks(page) for line in shell_lines(block)]
+    for start in NOT_RUN:
+        assert any(line.startswith(start) for line in every), start
+
+
+def shell_lines(block: Block) -> list[str]:
+    return lines(block.text) if block.language in ("bash", "") else []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_files_and_functions_that_are_named_are_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (page.parent / name).exists(), name
+    for name in re.findall(r"`((?:docs|conf|experiments|tests|detzoo|cli|report)/[\w/.-]+)`", text):
+        where = [ROOT / name, ROOT / "detzoo" / name]
+        assert "NAME" in name or any(p.exists() or p.with_suffix("").exists() for p in where), name
+    for file, name in re.findall(r"`([\w/]+\.py):(\w+)`", text):
+        tree = ast.parse((ROOT / "detzoo" / file).read_text(encoding="utf-8"))
+        there = {node.name for node in ast.walk(tree) if hasattr(node, "name")}
+        assert name in there, f"{file} has no {name}"
+
+
+def test_every_picture_has_its_command_beside_it_and_is_small() -> None:
+    for page in (page for page in PAGES if page.parent.name == "docs"):
+        text = page.read_text(encoding="utf-8")
+        for name, after in re.findall(r"!\[[^\]]*\]\(([^)]+)\)\n\n(.*)", text):
+            assert (page.parent / name).stat().st_size < 150_000, name
+            assert re.match(r"\(.*`(make|detzoo|docs/)[^`]*`", after), f"{page.name}: {name}"
+        assert text.count("![") == len(re.findall(r"!\[[^\]]*\]\(([^)]+)\)\n\n\(", text))
