@@ -123,7 +123,7 @@ def test_cam_is_grad_cam_where_the_head_pools_globally() -> None:
     detector = RCNN(
         backbone=Backbone("test_resnet"),
         num_classes=3,
-        crop=32,
+        crop=96,
         context=2,
         head="gap",
         chunk=7,
