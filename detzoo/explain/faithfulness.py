@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,18 +21,19 @@ LAYER = "after "  # begins the name of a score of one layer's sanity
 
 @dataclass(frozen=True)
 class Score:
-    """better: "high" or "low"."""
+    """better: "high" or "low". limits: what the score of any map lies between."""
 
     title: str
     better: str
+    limits: tuple[float, float] = (-math.inf, math.inf)
 
 
 SCORES = {
     "deletion": Score("deletion: score while its highest pixels go", "low"),
     "insertion": Score("insertion: score while its highest pixels come", "high"),
     "energy": Score("energy in the box over the box's share of the image", "high"),
-    "pointing": Score("highest pixel in the box", "high"),
-    "others": Score("energy on other objects", "low"),
+    "pointing": Score("highest pixel in the box", "high", (0.0, 1.0)),
+    "others": Score("energy on other objects", "low", (0.0, 1.0)),
     "mark": Score("energy on the planted mark over its share of the image", "low"),
     "opposite": Score("energy on the place opposite to the mark, over its share", "low"),
     "randomised": Score("agreement with the map of a detector all randomised", "low"),

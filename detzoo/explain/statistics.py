@@ -10,9 +10,12 @@ unit, where images come in groups: the group.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,10 +23,11 @@ import pandas as pd
 from detzoo.explain.faithfulness import LAYER, SCORES
 from detzoo.explain.methods import METHODS
 from detzoo.metrics.paired import holm
-from detzoo.metrics.samples import Samples, draw_sets
+from detzoo.metrics.samples import FEWEST, Samples, draw_sets
 
 RESAMPLES = 2000
 ALPHA = 0.05
+UNBOUNDED = (-math.inf, math.inf)
 MAP = ("image", "object", "detector", "method")  # what names one map
 
 
@@ -55,8 +59,8 @@ def summarise(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
             values = known[score].to_numpy(float)
             if not len(values) and score not in SCORES:
                 continue  # a layer that this detector does not have
-            samples = mean_samples(values, units_of(known), seed) if len(values) else None
-            low, high = (samples and samples.interval()) or (np.nan, np.nan)
+            limits = SCORES[score].limits if score in SCORES else UNBOUNDED
+            low, high = mean_interval(values, units_of(known), seed, limits)
             found.append(
                 {
                     "detector": name,
@@ -77,13 +81,36 @@ def units_of(rows: pd.DataFrame) -> np.ndarray:
     return rows["unit" if "unit" in rows else "image"].to_numpy()
 
 
-def mean_samples(values: np.ndarray, units: np.ndarray, seed: int = 0) -> Samples:
+def mean_interval(
+    values: np.ndarray,
+    units: np.ndarray,
+    seed: int = 0,
+    limits: tuple[float, float] = UNBOUNDED,
+) -> tuple[float, float]:
+    """Of the mean of (N,) values, (low, high) at 95%; NaN of fewer than FEWEST units.
+
+    limits: what a value lies between. Where all values are one and could be any, so is the mean.
+    """
+    if len(np.unique(units)) < FEWEST:
+        return np.nan, np.nan
+    if limits == UNBOUNDED and np.ptp(values) == 0:
+        return float(values[0]), float(values[0])
+    low, high = mean_samples(values, units, seed, limits).interval() or (np.nan, np.nan)
+    return low, high
+
+
+def mean_samples(
+    values: np.ndarray,
+    units: np.ndarray,
+    seed: int = 0,
+    limits: tuple[float, float] = UNBOUNDED,
+) -> Samples:
     """The mean of (N,) values on resamples of whole units, given by their (N,) ids."""
     _, index = np.unique(units, return_inverse=True)
     sums, sizes = np.bincount(index, values), np.bincount(index)
     drawn = _sets(len(sums), seed)
     means = (drawn @ sums) / (drawn @ sizes)
-    return Samples(means[0], means[1:], units=len(sums))
+    return Samples(means[0], means[1:], units=len(sums), limits=limits)
 
 
 @lru_cache(maxsize=8)
@@ -104,11 +131,9 @@ def compare(rows: pd.DataFrame, score: str, between: str, seed: int = 0) -> list
             continue
         differences = (both[first] - both[second]).to_numpy(float)
         units = np.array([unit[image] for image in both.index.get_level_values("image")])
-        samples = mean_samples(differences, units, seed)
-        low, high = samples.interval() or (np.nan, np.nan)
-        found.append(
-            (first, second, float(differences.mean()), low, high, samples.p_value(), len(both))
-        )
+        low, high = mean_interval(differences, units, seed)
+        p = mean_samples(differences, units, seed).p_value()
+        found.append((first, second, float(differences.mean()), low, high, p, len(both)))
     corrected = holm([row[5] for row in found])
     pairs = [Pair(*row[:5], p, row[6]) for row, p in zip(found, corrected, strict=True)]
     return sorted(pairs, key=lambda pair: 1.0 if pair.p is None else pair.p)
@@ -151,12 +176,20 @@ def method_sentence(rows: pd.DataFrame, score: str) -> str:
         ]
         for apart in (True, False)
     }
-    text = f"By {score} {best}'s maps are the best ({sign * means.iloc[0]:.2f} on average)"
-    if others[True]:
-        text += f", better than {_listed(others[True])} by a paired test (p < {ALPHA} each)"
+    maps = f"{pairs[0].maps if pairs else 0} maps of each, over {of} detectors"
+    mean = f"{sign * means.iloc[0]:.2f} on average"
+    if not others[True]:
+        return (
+            f"By {score} no method can be told apart from {best}, whose maps do best ({mean}; "
+            f"{maps})."
+        )
+    text = (
+        f"By {score} {best}'s maps are the best ({mean}), better than {_listed(others[True])} by a "
+        f"paired test (p < {ALPHA} each)"
+    )
     if others[False]:
         text += f", and cannot be told apart from {_listed(others[False])}"
-    return f"{text}; {pairs[0].maps if pairs else 0} maps of {of} detectors each."
+    return f"{text}; {maps}."
 
 
 def mark_sentence(rows: pd.DataFrame, method: str) -> list[str]:
@@ -186,7 +219,12 @@ def mark_sentence(rows: pd.DataFrame, method: str) -> list[str]:
 
 def number(row: pd.Series) -> str:
     """A mean and its interval, as a sentence has them."""
-    return f"{row['mean']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
+    return f"{row['mean']:.1f}{interval_text(row, '.1f')}"
+
+
+def interval_text(row: Mapping[str, Any] | pd.Series, form: str) -> str:
+    """ " [low, high]" in the format; "" where there is none."""
+    return f" [{row['low']:{form}}, {row['high']:{form}}]" if np.isfinite(row["low"]) else ""
 
 
 def p_text(p: float | None) -> str:

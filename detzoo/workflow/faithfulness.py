@@ -20,6 +20,7 @@ from detzoo.explain.methods import BASELINES, METHODS
 from detzoo.explain.statistics import (
     compare,
     detector_sentence,
+    interval_text,
     mark_sentence,
     method_sentence,
     p_text,
@@ -28,6 +29,7 @@ from detzoo.explain.statistics import (
 from detzoo.explain.target import SAME, Asked
 from detzoo.explain.view import look
 from detzoo.files import write_json, write_text
+from detzoo.metrics.samples import FEWEST
 from detzoo.ops.boxes import iou
 from detzoo.report.page.explained import Score, Tests
 from detzoo.types import Detections
@@ -35,6 +37,10 @@ from detzoo.workflow.contestants import Contestant
 from detzoo.workflow.explain import Explained, write_page
 
 FAINT = 0.05  # the score from which an object counts as found here
+TOO_FEW = (
+    f"From fewer than {FEWEST} images there are no intervals, and no test can tell anything apart: "
+    "ask for more objects."
+)
 AN_IMAGE = 2  # objects at most: those of one image are not independent
 TESTED = ("insertion", "deletion", "energy")  # between all pairs
 
@@ -67,10 +73,22 @@ def faithfulness(
             f"no object of {dataset.split} is found by all {len(asked)} detectors at a score of "
             f"{FAINT} and an IoU of {SAME}: train longer, or name fewer runs"
         )
-    table = pd.DataFrame(rows)
+    return write_study(pd.DataFrame(rows), dataset, methods, out, seed, about)
+
+
+def write_study(
+    table: pd.DataFrame,
+    dataset: Dataset,
+    methods: Sequence[str],
+    out: Path,
+    seed: int,
+    about: Mapping[str, Any],
+) -> Explained:
+    """Write all that is said of judged maps. table: a row a map, as objects.json has them."""
     summary, pairs = summarise(table, seed), paired_tests(table, seed)
     own = [method for method in methods if method in METHODS]
-    between = [detector_sentence(table, summary, method) for method in own if len(asked) > 1]
+    several = table["detector"].nunique() > 1
+    between = [detector_sentence(table, summary, method) for method in own if several]
     sentences = [
         *mark_sentence(table, own[0] if own else methods[0]),
         *between[:1],
@@ -79,7 +97,7 @@ def faithfulness(
     ]
     write_text(out / "faithfulness.csv", summary.to_csv(index=False))
     write_text(out / "pairs.csv", pairs.to_csv(index=False))
-    write_json(out / "objects.json", rows)
+    write_json(out / "objects.json", table.replace({np.nan: None}).to_dict("records"))
     count = len(table[["image", "object"]].drop_duplicates())
     units = f"{table['unit'].nunique()} {'groups' if dataset.grouped else 'images'}"
     page = write_page(
@@ -91,7 +109,8 @@ def faithfulness(
         sentences=sentences[: len(sentences) - len(between[1:])],
         notes=[
             f"{count} objects of {units} of {dataset.split}, which all detectors find; "
-            "objects that any of them misses are not among them."
+            "objects that any of them misses are not among them.",
+            *[TOO_FEW] * (table["unit"].nunique() < FEWEST),
         ],
         **about,
     )
@@ -212,7 +231,7 @@ def pair_tables(pairs: pd.DataFrame) -> list[Tests]:
         rows = [
             (
                 f"{row['first']} less {row['second']}",
-                f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]",
+                f"{row['difference']:+.2f}{interval_text(row, '+.2f')}",
                 p_text(row["p"] if pd.notna(row["p"]) else None),
             )
             for row in of.to_dict("records")
@@ -256,9 +275,7 @@ def _cells(part: pd.DataFrame, column: str) -> dict[str, dict[str, str]]:
     cells: dict[str, dict[str, str]] = {}
     for row in part.to_dict("records"):
         digits = 2 if row["mean"] < 10 else 1
-        text = f"{row['mean']:.{digits}f}"
-        if np.isfinite(row["low"]):
-            text += f" [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
+        text = f"{row['mean']:.{digits}f}{interval_text(row, f'.{digits}f')}"
         cells.setdefault(row["detector"], {})[row[column]] = (
             text if np.isfinite(row["mean"]) else "n/a"
         )

@@ -18,7 +18,7 @@ from detzoo.data.dataset import Sample
 from detzoo.explain import features as ops
 from detzoo.explain.ascent import REGULARISERS, class_image
 from detzoo.explain.patches import Peaks
-from detzoo.explain.statistics import compare, mean_samples, p_text
+from detzoo.explain.statistics import compare, mean_interval, p_text
 from detzoo.explain.target import SAME
 from detzoo.explain.view import look
 from detzoo.files import write_text
@@ -188,8 +188,8 @@ def _mean(part: pd.DataFrame, column: str) -> tuple[float, float, float]:
     if part.empty:
         return np.nan, np.nan, np.nan
     values = part[column].to_numpy(float)
-    low, high = mean_samples(values, part["unit"].to_numpy()).interval() or (np.nan, np.nan)
-    return float(values.mean()), low, high
+    limits = (-1.0, 1.0) if column == "silhouette" else (0.0, 1.0)
+    return float(values.mean()), *mean_interval(values, part["unit"].to_numpy(), limits=limits)
 
 
 def _table(of: pd.DataFrame, values: Tensor) -> dict[str, str]:

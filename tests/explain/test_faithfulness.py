@@ -16,6 +16,7 @@ from detzoo.explain.statistics import (
     compare,
     detector_sentence,
     mark_sentence,
+    mean_interval,
     mean_samples,
     method_sentence,
     summarise,
@@ -100,6 +101,14 @@ def by_methods(**values: list[float]) -> pd.DataFrame:
     )
 
 
+def test_few_images_have_no_interval_and_a_share_stays_between_0_and_1() -> None:
+    few, values = np.arange(5), np.array([0.2, 0.4, 0.5, 0.6, 0.9])
+    assert np.isnan(mean_interval(values, few)).all()
+    assert mean_interval(np.ones(9), np.arange(9)) == (1, 1), "uniform's energy is no estimate"
+    low, high = mean_interval(np.ones(9), np.arange(9), limits=(0.0, 1.0))
+    assert 0.6 < low < 0.8 and high == 1, "a share of all images that nine do not show"
+
+
 def test_methods_are_compared_over_the_same_maps() -> None:
     noise = np.random.default_rng(0).normal(0, 0.05, 30)
     table = by_methods(
@@ -116,9 +125,9 @@ def test_methods_are_compared_over_the_same_maps() -> None:
 
 def test_the_images_of_a_group_are_one_draw() -> None:
     table = rows([0.0, 1.0] * 20, [0.5] * 40)
-    grouped = table.assign(unit=table["image"] % 4)
+    grouped = table.assign(unit=table["image"] % 8)
     one, other = (summarise(t).set_index("detector").loc["A"] for t in (table, grouped))
-    assert (one["units"], other["units"]) == (40, 4)
+    assert (one["units"], other["units"]) == (40, 8)
     pairs = [compare(t, "energy", "detector")[0] for t in (table, grouped)]
     assert pairs[0].maps == pairs[1].maps == 40
     assert pairs[1].high - pairs[1].low > 2 * (pairs[0].high - pairs[0].low)
