@@ -85,6 +85,11 @@ def build(name: str, seed: int = 3) -> Detector:
 shared = cache(build)  # for tests that leave the weights as they are
 
 
+def own(name: str) -> Detector:
+    """For tests that do not; a copy is made sooner than another one is built."""
+    return copy.deepcopy(shared(name))
+
+
 def batch(*widths: int) -> Images:
     """Random images of full height and these widths, padded to WIDTH."""
     generator = torch.Generator().manual_seed(1)
@@ -199,7 +204,7 @@ def floating(value: object) -> list[Tensor]:
 @pytest.mark.parametrize("inference", [False, True])
 def test_last_layers_answer_in_float32(name: str, inference: bool) -> None:
     """Whatever autocast computes in, folded or not; and what they answer is what fp32 says."""
-    detector = copy.deepcopy(shared(name)).eval()
+    detector = own(name).eval()
     prepare(detector, "cpu", False, inference=inference)
     images = batch(WIDTH, 80)
     first = slice(0, 2 if name == "faster_rcnn" else None)  # its regions hang on the last bit
@@ -217,7 +222,7 @@ class TestPromises:
     @pytest.mark.parametrize("truth", [*TRUTHS, "some, in bf16"])
     def test_losses_are_finite_scalars_that_train(self, name: str, truth: str) -> None:
         """Promises 1 and 3, and float32 whatever the precision of the network."""
-        detector = build(name).train()
+        detector = own(name).train()
         with torch.autocast("cpu", torch.bfloat16, enabled=truth.endswith("bf16")):
             losses = detector(batch(WIDTH, 80), TRUTHS[truth.split(",")[0]])
         assert losses
@@ -293,7 +298,7 @@ class TestPromises:
 
         Not at the first, where a residual branch that ends in a zero has none for what is before.
         """
-        detector = build(name).train()
+        detector = own(name).train()
         trained = {k: p for k, p in detector.named_parameters() if p.requires_grad}
         exempt = {k for k in trained if re.fullmatch(EXEMPT.get(name, "none"), k)}
         idle = trained.keys() - exempt
@@ -377,7 +382,7 @@ class TestPromises:
 
     def test_weights_and_copies_carry_everything(self, name: str) -> None:
         """A state dict makes another detector the same; a copy (the EMA) is the same, and apart."""
-        detector, images = build(name).eval(), batch(WIDTH, 80)
+        detector, images = own(name).eval(), batch(WIDTH, 80)
         expected = detector(images)
         other = build(name, seed=5).eval()
         other.load_state_dict(detector.state_dict())
@@ -395,7 +400,7 @@ class TestPromises:
 def test_the_mean_of_two_processes_losses_is_the_whole_batch_s(
     name: str, truth: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    detector = copy.deepcopy(shared(name)).eval()  # batch norm sees each image for itself
+    detector = own(name).eval()  # batch norm sees each image for itself
     # All regions, and no noise, so that nothing is drawn
     for part, value in {"rpn_batch": 10**6, "roi_batch": 10**6, **NO_NOISE}.items():
         if hasattr(detector, part):

@@ -10,7 +10,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from test_contract import SOME, WIDTH, assert_same, batch, build
+from test_contract import SOME, WIDTH, assert_same, batch, build, own
 
 from composed import CONFIGS
 from detzoo.data import Letterbox
@@ -43,7 +43,7 @@ def images_of(count: int):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_gpu_gives_the_cpus_numbers(name: str) -> None:
-    detector = build(name).train()
+    detector = own(name).train()
     twin = move_module(copy.deepcopy(detector))
     images, truth = images_of(2), pad_targets(SOME)
     torch.manual_seed(7)
@@ -67,7 +67,7 @@ def test_a_gpu_gives_the_cpus_numbers(name: str) -> None:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_gpu_finds_what_the_cpu_finds(name: str) -> None:
-    detector = build(name).eval()
+    detector = own(name).eval()
     twin = move_module(copy.deepcopy(detector))
     images = images_of(3)
     with torch.no_grad():
@@ -148,7 +148,7 @@ def test_predict_folded_and_heatmaps(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["centernet", "cornernet"])
 def test_oracle(name: str) -> None:
-    detector = build(name).eval()
+    detector = own(name).eval()
     twin = move_module(copy.deepcopy(detector))
     images, truth = images_of(2), pad_targets(SOME)
     with torch.no_grad():
