@@ -44,6 +44,7 @@ PASSABLE = frozenset(
         "no group",
         "no label file",
         "no size",
+        "not in a list",
         "non-finite box",
         "other folders",
         "path leaves the root",

@@ -14,7 +14,7 @@ from detzoo.box_forms import XYXY
 from detzoo.data import voc_file
 from detzoo.data.collect import Collector, RawBox
 from detzoo.data.dataset import Dataset
-from detzoo.data.folders import below, unique
+from detzoo.data.folders import below, spelling, unique
 from detzoo.data.parsing import parse_number
 from detzoo.data.source import DataError, Source
 from detzoo.data.voc_places import LISTS, Entry, Places
@@ -167,6 +167,8 @@ class Voc(Source):
         self._tell_first_pixel(all_raw_boxes, collector)
         if not isinstance(found, Path):  # a list leaves out on purpose
             self._tell_unread(entries, folders, collector)
+        elif split == "train" and not self.places:
+            self._tell_unlisted(found, entries, collector)
         category_ids = tuple(range(1, len(self.classes) + 1))
         return collector.dataset(self.name, split, self.classes, category_ids)
 
@@ -196,6 +198,26 @@ class Voc(Source):
                     self.place(folder),
                     f"{len(lost)} images have no annotation, {lost[0].name} first",
                     "not read; an annotation without objects would make one an empty image",
+                )
+
+    def _tell_unlisted(self, found: Path, entries: list[Entry], collector: Collector) -> None:
+        """Warn of annotations that are in no split's list, as where a list was cut off."""
+        lists = [path for path in self.layout.lists.values() if path != found]
+        try:
+            others = [entry for path in lists for entry in self.entries("train", path)]
+        except DataError:
+            return  # the split of that list says so
+        listed = {spelling(entry.stem.rpartition("/")[2]) for entry in (*entries, *others)}
+        for folder in unique(entry.folder for entry in entries):
+            names = self.layout.xml.get(folder, ())
+            lost = [name for name in names if spelling(name[:-4]) not in listed]
+            if lost:
+                collector.warning(
+                    "not in a list",
+                    self.place(folder),
+                    f"{len(lost)} annotations are in no list of {self.place(found.parent)}, "
+                    f"{lost[0]} first",
+                    "left out",
                 )
 
     def _parsed(self, entry: Entry) -> Parsed:

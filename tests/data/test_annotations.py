@@ -367,6 +367,13 @@ class TestSlivers:
         dataset = Coco(coco.root).read("train")
         assert kinds(dataset) == ["zero-area box"] and len(boxes(dataset)) == 2
 
+    def test_far_to_the_right_numbers_are_coarser(self, coco):
+        """From 32768 on float32 has steps of 0.004 px, so that x1 and x2 are stored as one."""
+        coco.content["images"][0].update(width=70_000)
+        coco.add(coco.annotation(9, 7, 20, [60_000, 10, 0.0015, 20])).write()
+        dataset = Coco(coco.root).read("train")
+        assert kinds(dataset) == ["zero-area box"] and len(boxes(dataset)) == 2
+
 
 def scattered(count=40, seed=0, size=(480, 640)):
     """(count, 4) xyxy boxes all over an image of that (height, width)."""

@@ -311,6 +311,19 @@ class TestVoc:
         assert "first pixel" in kinds
         assert not Voc(tmp_path, first_pixel=0).read("train").problems
 
+    def test_annotations_that_no_list_names_are_said(self, tmp_path):
+        layouts.voc_devkit(tmp_path)
+        root = tmp_path / "VOCdevkit/VOC2007"
+        assert not Voc(root).read("train").problems
+        list_ = root / "ImageSets/Main/test.txt"
+        first, second = list_.read_text().split()
+        list_.write_text(first + "\n")
+        (problem,) = Voc(root).read("train").problems
+        assert (problem.kind, problem.where) == ("not in a list", "Annotations")
+        assert problem.what == f"1 annotations are in no list of ImageSets/Main, {second}.xml first"
+        chosen = {split: f"ImageSets/Main/{split}.txt" for split in SPLITS}
+        assert not Voc(root, splits=chosen).read("train").problems  # on purpose
+
     def test_images_without_annotations_are_said(self, tmp_path):
         layouts.labelimg_voc(tmp_path)
         layouts.write_image(tmp_path / "more.jpg", seed=99)

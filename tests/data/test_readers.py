@@ -83,8 +83,9 @@ class TestCoco:
             assert problem.where == "train.json: annotation 5, image 7"
             assert problem.action == ("clipped to the image" if left else "dropped")
 
-    def test_a_clipped_box_has_the_area_that_is_left(self, coco):
-        coco.content["annotations"] = [coco.annotation(5, 7, 20, [50, 30, 20, 20], area=400)]
+    @pytest.mark.parametrize("area", [400, 90])  # of the whole object
+    def test_a_clipped_box_has_the_area_that_is_left(self, coco, area):
+        coco.content["annotations"] = [coco.annotation(5, 7, 20, [50, 30, 20, 20], area=area)]
         coco.write()
         assert Coco(coco.root).read("train").samples[0].areas.tolist() == [100]
 
