@@ -129,6 +129,12 @@ class TestYolo:
         with pytest.raises(DataError, match=r"data\.yaml names images/train"):
             recognise(root)
 
+    def test_a_named_split_is_not_found_as_any_folder_of_images(self, tmp_path):
+        layouts.image(tmp_path / "images", ITEMS[0])
+        self.describe(tmp_path, "train: ../train/images")
+        with pytest.raises(DataError, match=r"names \.\./train/images, which is not there"):
+            YoloTxt(tmp_path).read("train")
+
     def test_the_same_images_for_two_splits_are_used_once(self, root):
         self.describe(root, "train: images/train\nval: images/val\ntest: images/val")
         found = recognise(root)
@@ -310,6 +316,14 @@ class TestVoc:
         kinds = [problem.kind for problem in Voc(tmp_path, first_pixel=1).read("train").problems]
         assert "first pixel" in kinds
         assert not Voc(tmp_path, first_pixel=0).read("train").problems
+
+    def test_boxes_that_begin_at_0_are_edges_whatever_the_file_says_it_is_of(self, tmp_path):
+        layouts.voc_devkit(tmp_path)
+        root = tmp_path / "VOCdevkit/VOC2007"
+        assert recognise(root).settings["first_pixel"] == 1
+        xml = root / "Annotations/shot1.xml"
+        xml.write_text(re.sub(r"<xmin>\d+", "<xmin>0", xml.read_text(), count=1))
+        assert recognise(root).settings["first_pixel"] == 0
 
     def test_annotations_that_no_list_names_are_said(self, tmp_path):
         layouts.voc_devkit(tmp_path)
