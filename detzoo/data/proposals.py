@@ -30,6 +30,10 @@ class Proposer(abc.ABC):
     parallel = True
     uses_pixels = True
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.uses_pixels = vars(cls).get("looks", cls.uses_pixels)  # its earlier name
+
     @abc.abstractmethod
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 RGB -> (P, 4) float32."""

@@ -240,3 +240,10 @@ def test_a_grid_needs_the_sizes_of_images_and_not_the_images(noise):
     found = with_proposals(replace(noise, samples=tuple(gone)), Grid())
     expected = Grid()(np.zeros((*SIDES, 3), np.uint8))
     assert all((sample.proposals.numpy() == expected).all() for sample in found.samples)
+
+
+def test_a_proposer_with_the_earlier_name_of_uses_pixels_is_taken() -> None:
+    class Old(Grid):
+        looks = True
+
+    assert Old.uses_pixels and not Grid.uses_pixels
