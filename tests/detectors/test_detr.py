@@ -205,6 +205,14 @@ def test_a_cell_s_box_begins_in_its_middle_and_the_best_become_queries() -> None
     torch.testing.assert_close(outputs.boxes[0, 0], outputs.boxes[1, 0])  # nothing is corrected yet
 
 
+def test_the_decoder_trains_no_proposal() -> None:
+    detector = make(two_stage=True)
+    outputs = detector.network(batch((64, 96)))
+    (outputs.boxes.sum() + outputs.logits.sum()).backward()
+    assert all(parameter.grad is None for parameter in detector.encoder_head.parameters())
+    assert any(parameter.grad.any() for parameter in detector.transformer.encoder.parameters())
+
+
 def test_cells_of_the_padding_are_nothing_and_no_query() -> None:
     detector = make(two_stage=True, queries=2)
     with torch.no_grad():
