@@ -60,6 +60,7 @@ def test_the_page_shows_disputed_objects_first(asked, folder: Path, tmp_path: Pa
     assert page.count("data:image/jpeg") == 8 + 8 * 2 * 2
     assert not re.search(r"https?://(?!www\.w3\.org)", page) and "<script" not in page
     assert "A &lt;i&gt;" in page and "<i>" not in page and "<b>" not in page
+    assert "min-width: 7rem" in page, "on a phone the table scrolls, and no column is crushed"
     assert len(page) < 500_000
     with Image.open(out / "maps.png") as strip:
         tiles = np.asarray(strip.convert("RGB"))
