@@ -203,7 +203,9 @@ class TestMark:
         """Beside every object of the class, where `mark_beside` says, and nowhere else."""
         plain, marked = (
             [
-                paint(np.random.default_rng(s), **{**PLAIN, "difficulty": 0.0}, **own)
+                paint(
+                    np.random.default_rng(s), **{**PLAIN, "difficulty": 0, "crowd_rate": 0.5}, **own
+                )
                 for s in range(20)
             ]
             for own in ({}, {"marked": 2})
