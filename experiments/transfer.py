@@ -22,6 +22,7 @@ from detzoo.metrics.bootstrap import draw_sets, match_problem, means, precision_
 from detzoo.metrics.matching import arrays
 from detzoo.metrics.samples import Samples
 from detzoo.speed.machine import environment
+from detzoo.workflow.settings import directory, settings_of
 from detzoo.workflow.stages import evaluate_run
 from detzoo.workflow.train import train
 
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--seen", type=int, default=1600, help="images that a training sees")
     parser.add_argument("--source-seen", type=int, default=SOURCE, help="and a source")
+    parser.add_argument("--report", action="store_true", help="train nothing: what there is")
     parser.add_argument("--root", type=Path, default=Path("runs/transfer"))
     parser.add_argument("--out", type=Path, default=Path("reports/transfer"))
     parser.add_argument("settings", nargs="*", help="further settings of detzoo train")
@@ -52,8 +54,10 @@ def main() -> None:
                 for kind, start in zip(STARTS, (source, "scratch"), strict=True):
                     where = f"{count}-{kind.rpartition(' ')[2]}"
                     run = trained(options, name, seed, where, NEW, count=count, start=start)
-                    runs.setdefault((name, count, kind), []).append(run)
-    rows = [compared(*cell, runs) for cell in product(options.detectors, options.images)]
+                    if run is not None:
+                        runs.setdefault((name, count, kind), []).append(run)
+    cells = product(options.detectors, options.images)
+    rows = [compared(*c, runs) for c in cells if all((*c, kind) in runs for kind in STARTS)]
     write_json(options.out / "transfer.json", {"rows": rows, "environment": environment("cpu")})
     draw(rows, options.out / "transfer.svg", len(options.seeds))
     text = table(rows, options)
@@ -71,13 +75,17 @@ def trained(
     seen: int | None = None,
     count: int | None = None,
     start: str | Path | None = None,
-) -> Path:
-    """The directory of one run, trained and scored where it is not yet."""
+) -> Path | None:
+    """The directory of one run, trained and scored where it is not yet; None where it shall not."""
     overrides = ["experiment=transfer", f"detector={name}", f"seed={seed}", f"name={where}"]
     overrides += [f"data.classes={classes}", f"recipe.images_seen={seen or options.seen}"]
     overrides += [f"root={options.root}"] + ([f"data.train={count}"] if count else [])
     overrides += [f"start={start}"] if start else []
-    run = train(settings("train", *overrides, *options.settings)).path
+    composed = settings("train", *overrides, *options.settings)
+    if options.report:
+        run = directory(settings_of(composed), options.root)
+        return run if (run / "metrics.json").is_file() else None
+    run = train(composed).path
     if not (run / "metrics.json").is_file():
         evaluate_run(run, resamples=100, images=False)  # the intervals are made here
     return run
@@ -110,8 +118,9 @@ def table(rows: Sequence[dict[str, Any]], options: argparse.Namespace) -> str:
     lines = [
         "# A training on four classes as a start for two others",
         "",
-        f"AP on test, mean of {seeds} seed{'s' * (seeds > 1)}, 95% intervals over images and seeds;"
-        f" {options.seen} images seen, of the source {options.source_seen}. "
+        f"AP on test, mean of {seeds} seed{'s' * (seeds > 1)}, 95% intervals over images"
+        f"{' and seeds' * (seeds > 1)}; {options.seen} images seen, by the source "
+        f"{options.source_seen}. "
         f"`{where['command']}`, {where['commit']}, {where['cpu']}.",
         "",
         "![AP against the number of training images](transfer.svg)",
@@ -122,9 +131,13 @@ def table(rows: Sequence[dict[str, Any]], options: argparse.Namespace) -> str:
     for row in rows:
         cells = [interval(row, kind) for kind in STARTS]
         cells.append(interval(row, "difference", "+"))
-        cells.append("n/a" if row["p"] is None else f"{row['p']:.3f}")
+        cells.append(probability(row["p"]))
         lines.append(f"| {row['detector']} | {row['images']} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def probability(p: float | None) -> str:
+    return "n/a" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def interval(row: dict[str, Any], kind: str, sign: str = "") -> str:
