@@ -18,7 +18,7 @@ VERBS = {
     "propose": "regions for R-CNN and Fast R-CNN, and how many objects they cover",
     "train": "train one detector, or several by a Hydra multirun",
     "tune": "the same search for every detector's settings, then the winners with their seeds",
-    "watch": "how runs get on while they are trained: progress and curves in the terminal",
+    "watch": "progress and curves of runs in the terminal, while they are trained",
     "evaluate": "score trained runs on the test split",
     "speed": "time runs against one another, from encoded bytes to boxes",
     "report": "make the page and the tables of a set of runs",

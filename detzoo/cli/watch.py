@@ -1,4 +1,4 @@
-"""detzoo watch: how runs get on while they are trained."""
+"""detzoo watch: progress and curves of runs, while they are trained."""
 
 from __future__ import annotations
 

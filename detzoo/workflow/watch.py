@@ -1,4 +1,4 @@
-"""How runs get on while they are trained, from what they write: a table with their curves."""
+"""Progress and curves of runs while they are trained, read from what they write."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ def _begun(path: Path) -> bool:
 def watch(
     runs: str | Path | Sequence[str | Path], *, once: bool = False, seconds: float = 2.0
 ) -> Watched:
-    """Show how runs get on until all have ended: progress, AP on val and loss as curves.
+    """Show the progress of runs until all have ended, with AP on val and loss as curves.
 
     runs: a folder of runs, run directories, patterns, or the folder of searches, runs/NAME-tune.
     On a terminal the table is drawn anew every `seconds`; Ctrl-C ends that, and nothing else. In a

@@ -11,7 +11,7 @@ CAMPAIGN = Path(__file__).with_name("campaign.py")
 
 
 def test_nothing_gets_through() -> None:
-    arguments = ["both", "--count", "8", "--seed", "1", "--verbs", "load", "report"]
+    arguments = ["both", "--count", "5", "--seed", "1", "--verbs", "load", "report"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(CAMPAIGN), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)

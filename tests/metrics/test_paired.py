@@ -323,11 +323,11 @@ def test_coverage_and_false_alarms():
 
     Four blocks of 500 sets were drawn, none left out. The intervals of the two detectors held it in
     95.0 and 94.6, 94.6 and 94.0, 93.6 and 94.6, 94.4 and 95.8% (94.6% of all), and p was below 5%
-    in 6.2, 5.6, 4.0 and 4.8%. Here are the first two blocks. Intervals of 100 images held it in
+    in 6.2, 5.6, 4.0 and 4.8%. Here is the first block. Intervals of 100 images held it in
     93.8% of two blocks; that of BCa in 93.9%.
     """
     draw = np.random.default_rng(0)
-    skill, many, trials, blocks = 0.3, 20_000, 500, 2
+    skill, many, trials, blocks = 0.3, 20_000, 500, 1
 
     def ap(matches, sets):  # at three thresholds, to be quick
         few = replace(matches, hit=matches.hit[::4], miss=matches.miss[::4])
