@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from detzoo.data.resize import Stretch
 from detzoo.detector import Detector, eval_mode
 from detzoo.files import atomic
-from detzoo.pipeline import Pipeline, filling, onnx_operations, why_not_whole
+from detzoo.pipeline import Pipeline, filling, onnx_operations, reason_not_whole
 from detzoo.types import Images
 
 NETWORK = "network"  # the name of the one graph
@@ -39,14 +39,14 @@ def tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
             yield from tensors(child, f"{name}.{key}".lstrip("."))
 
 
-def refilled(value: Any, new: Iterator[Tensor]) -> Any:
+def replace_tensors(value: Any, new: Iterator[Tensor]) -> Any:
     """The same nested value with the tensors of `new` in place of its own."""
     if isinstance(value, Tensor):
         return next(new)
     if isinstance(value, Mapping):
-        return {key: refilled(child, new) for key, child in value.items()}
+        return {key: replace_tensors(child, new) for key, child in value.items()}
     if isinstance(value, tuple | list):
-        children = [refilled(child, new) for child in value]
+        children = [replace_tensors(child, new) for child in value]
         return type(value)(*children) if hasattr(value, "_fields") else type(value)(children)
     return value
 
@@ -80,7 +80,7 @@ class Part(nn.Module):
         self.arguments = arguments
 
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
-        arguments = refilled(self.arguments, iter(given))
+        arguments = replace_tensors(self.arguments, iter(given))
         for part in self.parts:
             arguments = (part(*arguments),)
         return tuple(x for _, x in tensors(arguments[0]))
@@ -101,11 +101,11 @@ class Graph:
     rows: bool = False
 
 
-def why_not(detector: Detector) -> str | None:
+def reason_not_exportable(detector: Detector) -> str | None:
     """Why its network is no graph of fixed shapes, in a sentence; None where it is."""
     if detector.masks_padding and not isinstance(detector.resize, Stretch):
         return (
-            f"{type(detector).__name__} is told where each image ends, by its attention's mask and "
+            f"{type(detector).__name__} learns where each image ends from its attention's mask and "
             "by the scale of its boxes, which pixels alone do not say; train it with "
             "resize=stretch to export it"
         )
@@ -113,10 +113,10 @@ def why_not(detector: Detector) -> str | None:
 
 
 def check_size(detector: Detector, size: tuple[int, int]) -> None:
-    """Raise ValueError for a size that is no multiple of the stride, and with `why_not`."""
+    """Raise ValueError for a size that is no multiple of the stride, or `reason_not_exportable`."""
     if any(side < 1 or side % detector.stride for side in size):
         raise ValueError(f"size is {size}; both sides must be multiples of {detector.stride}")
-    if reason := why_not(detector):
+    if reason := reason_not_exportable(detector):
         raise ValueError(reason)
 
 
@@ -152,9 +152,9 @@ def graphs(detector: Detector, size: tuple[int, int], batch: int = 1) -> list[Gr
 def whole_graph(detector: Detector, size: tuple[int, int], batch: int = 1) -> Graph:
     """The one graph of a detector in eval mode from pixels to boxes, as `graphs`.
 
-    Raises ValueError as `check_size`, and with `why_not_whole`.
+    Raises ValueError as `check_size`, and with `reason_not_whole`.
     """
-    if reason := why_not_whole(detector):
+    if reason := reason_not_whole(detector):
         raise ValueError(f"whole=true: {reason}; its network alone is exported without")
     check_size(detector, size)
     generator = torch.Generator().manual_seed(0)
@@ -204,7 +204,7 @@ def filled(detector: Detector, images: Images) -> Tensor:
     return x
 
 
-def file_of(path: Path, name: str) -> Path:
+def graph_file(path: Path, name: str) -> Path:
     """Where the graph `name` of the export `path` lies: model.onnx, or model.head.onnx."""
     return path if name == NETWORK else path.with_suffix(f".{name}{path.suffix}")
 
@@ -221,7 +221,7 @@ def to_onnx(
 
     size: (height, width), multiples of `detector.stride`. Input `pixels` is (batch, 3, H, W)
     float32 in [0, 1]; outputs are those of Network, by the fields' names. metadata: goes along in
-    each file. A detector of regions is several files (`file_of`). whole: from pixels to boxes;
+    each file. A detector of regions is several files (`graph_file`). whole: from pixels to boxes;
     inputs and outputs are Pipeline's. The extra `export` is needed. Raises ValueError as `graphs`
     and `whole_graph` do, and ImportError without the extra.
     """
@@ -232,7 +232,7 @@ def to_onnx(
         raise ImportError("writing ONNX needs the extra: pip install 'detzoo[export]'") from error
     files = []
     for graph in made:
-        file = file_of(Path(path), graph.name)
+        file = graph_file(Path(path), graph.name)
         program = _program(graph)
         program.model.metadata_props.update(metadata or {})
         with atomic(file) as temporary:

@@ -31,7 +31,7 @@ class Found(NamedTuple):
 
 
 class Pipeline(nn.Module):
-    """Network and decoding of a detector of fixed shapes (`why_not_whole`), in eval mode.
+    """Network and decoding of a detector of fixed shapes (`reason_not_whole`), in eval mode.
 
     forward: (B, 3, H, W) float32 in [0, 1]; (B, 2) int64, the (height, width) of every image before
     padding, whatever the padding holds -> Found.
@@ -77,7 +77,7 @@ def filling(pixels: Tensor) -> Images:
     return Images(pixels, [Frame(i, size, size) for i in range(len(pixels))])
 
 
-def why_not_whole(detector: Detector) -> str | None:
+def reason_not_whole(detector: Detector) -> str | None:
     """Why its pipeline is no graph of fixed shapes, in a sentence; None where it is."""
     name = type(detector).__name__
     if detector.needs_proposals:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from detzoo.detector import Detector
-from detzoo.export import NETWORK, Graph, file_of, filled, graphs, refilled, tensors
+from detzoo.export import NETWORK, Graph, filled, graph_file, graphs, replace_tensors, tensors
 from detzoo.text import check_choice, shortened
 from detzoo.types import Detections, Images
 
@@ -122,7 +122,7 @@ class ExportedNetwork:
         self.version = imported(runtime).__version__
         one, two = graphs(detector, size, 1), graphs(detector, size, 2)
         self.parts = {
-            a.name: _Part(a, b, file_of(file, a.name), runtime, threads, batch)
+            a.name: _Part(a, b, graph_file(file, a.name), runtime, threads, batch)
             for a, b in zip(one, two, strict=True)
         }
 
@@ -235,7 +235,7 @@ class _Part:
             whole = [
                 _joined(x, g, len(arrays[0])) for x, g in zip(outputs, self.grows, strict=True)
             ]
-        return refilled(self.outputs, iter(whole))
+        return replace_tensors(self.outputs, iter(whole))
 
 
 def _joined(parts: Sequence[Tensor], grows: tuple[int, int] | None, images: int) -> Tensor:

@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from detzoo.api import create_detector
 from detzoo.data import Letterbox, Stretch
 from detzoo.detector import Detector
-from detzoo.export import Graph, _cummax, _program, calls, file_of, refilled, tensors, to_onnx
+from detzoo.export import (
+    Graph,
+    _cummax,
+    _program,
+    calls,
+    graph_file,
+    replace_tensors,
+    tensors,
+    to_onnx,
+)
 from detzoo.nn import Backbone, ViT
 from detzoo.runtimes import SESSIONS, ExportedNetwork, ExportedPipeline
 from detzoo.types import Frame, Images
@@ -103,7 +112,7 @@ def test_the_exported_network_gives_torchs_outputs_and_detections(
             assert sum(map(len, expected)) > 0 or name == "centernet"
             for got, want in zip(found, expected, strict=True):
                 assert len(got) == len(want) and alike(want, got) >= 0.99 * len(want)
-    file = onnxruntime.InferenceSession(file_of(path, next(iter(wanted))))
+    file = onnxruntime.InferenceSession(graph_file(path, next(iter(wanted))))
     assert file.get_modelmeta().custom_metadata_map["classes"] == '["a"]'
 
 
@@ -174,7 +183,7 @@ def test_nested_outputs_are_taken_apart_and_put_together() -> None:
 
     value = Pair(torch.ones(1), {"x": [torch.ones(2), 3], "y": (None, torch.ones(3))})
     assert [name for name, _ in tensors(value)] == ["a", "b.x.0", "b.y.1"]
-    again = refilled(value, iter([torch.zeros(n) for n in (1, 2, 3)]))
+    again = replace_tensors(value, iter([torch.zeros(n) for n in (1, 2, 3)]))
     assert isinstance(again, Pair) and again.b["x"][1] == 3 and again.b["y"][0] is None
     assert all(not x.any() and len(x) == n for n, (_, x) in enumerate(tensors(again), 1))
 

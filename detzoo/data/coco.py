@@ -106,7 +106,7 @@ class Coco(Source):
             path = collector.path(place.folder, place.name(image["file_name"]), where)
             if path is None:
                 continue
-            size = collector.told_size(image.get("height"), image.get("width"), path, where)
+            size = collector.stated_size(image.get("height"), image.get("width"), path, where)
             if size is not None:
                 group = self.groups and self.groups.field(image)
                 collector.add(id, path, size, raw_boxes.get(id, ()), group)

@@ -32,8 +32,8 @@ def load(path: Path) -> Entry:
         )
     if "images" not in content:
         raise DataError(f"{path}: it has no list of images; is it a file of results?")
-    told = content.get("licenses")
-    licences = told if isinstance(told, list) else []
+    listed = content.get("licenses")
+    licences = listed if isinstance(listed, list) else []
     return {**{part: content.get(part, []) for part in parts}, "licenses": licences}
 
 

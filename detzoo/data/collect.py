@@ -111,7 +111,7 @@ class Collector:
         found = self._header(path, where)
         return found and (found.upright if needs_turning(found, None, self.exif) else found.size)
 
-    def told_size(self, height: Any, width: Any, path: Path, where: str) -> Size | None:
+    def stated_size(self, height: Any, width: Any, path: Path, where: str) -> Size | None:
         """(height, width) as the annotation tells them, or from the image where it does not.
 
         A setting that says how images are turned decides which of the two comes first.

@@ -40,9 +40,9 @@ def format_of_file(path: Path) -> str | None:
     if path.suffix.lower() == ".json" and path.is_file():
         if coco_places.is_annotation_file(path):
             return "coco"
-        told = other_formats([path])
+        hints = other_formats([path])
         raise DataError(
-            told[0] if told else f"{path}: not COCO's form; data.root=DIR names a folder"
+            hints[0] if hints else f"{path}: not COCO's form; data.root=DIR names a folder"
         )
     return None
 
@@ -106,11 +106,13 @@ def _describes(name: str) -> bool:
 def _nothing(tree: Tree) -> str:
     """Why nothing was recognised."""
     images = sum(map(len, tree.images.values()))
-    told = other_formats(tree.root.joinpath(f, n) for f, names in tree.files.items() for n in names)
+    hints = other_formats(
+        tree.root.joinpath(f, n) for f, names in tree.files.items() for n in names
+    )
     what = f"{tree.root}: no annotations of COCO (.json), VOC (.xml) or YOLO (.txt) below it, "
     what += f"beside {images} images" if images else "and no images"
-    if told:
-        return f"{what}. {told[0]}"
+    if hints:
+        return f"{what}. {hints[0]}"
     if any(name.startswith("shapes-") for name in map(lambda p: p.name, tree.files)):
         return f"{what}. The embedded data set lies there: data=shapes data.root={tree.root}"
     return f"{what}; name the folder that holds both: data.root=DIR"

@@ -1,8 +1,8 @@
 """`detzoo check`: every problem of a data set, where it is, and what training does about it.
 
-The readers note what they find in the annotations; this adds what only the images tell (do they
-decode, are they of the size that was told, do they lie on their side) and what only the splits
-together tell (copies, classes without boxes).
+The readers note what they find in the annotations. This adds what only the images show (do they
+decode, are they of the stated size, do they lie on their side) and what only the splits together
+show (copies, classes without boxes).
 """
 
 from __future__ import annotations
@@ -132,9 +132,9 @@ def _image(dataset: Dataset, sample: Sample, decode: bool) -> Iterator[Problem]:
         return
     turns = needs_turning(found, sample.size, sample.exif)
     shown = found.upright if turns else found.size
-    told, is_ = (f"{w} x {h}" for h, w in (sample.size, found.size))
+    stated, is_ = (f"{w} x {h}" for h, w in (sample.size, found.size))
     if shown != sample.size:
-        what = f"the annotation says {told} (width x height), the image is {is_}"
+        what = f"the annotation says {stated} (width x height), the image is {is_}"
         if shown != found.size:
             what += f", and {shown[1]} x {shown[0]} when turned as its EXIF tag says"
         yield Problem("error", "size mismatch", where, what, "stops at it")
@@ -143,7 +143,7 @@ def _image(dataset: Dataset, sample: Sample, decode: bool) -> Iterator[Problem]:
             "warning",
             "EXIF rotation",
             where,
-            f"orientation {found.orientation}; stored as {is_}, annotated as {told} "
+            f"orientation {found.orientation}; stored as {is_}, annotated as {stated} "
             "(width x height)",
             "turned upright, with its boxes" if turns else "pixels and boxes as stored",
         )
@@ -199,7 +199,7 @@ def _copies(datasets: dict[str, Dataset]) -> Iterator[Problem]:
             try:
                 key = content_hash(sample.path)
             except OSError:
-                continue  # told as unreadable already
+                continue  # reported as unreadable already
             if key in first:
                 what = f"the same bytes as {_name(dataset, first[key])}"
                 where = _name(dataset, sample)

@@ -134,10 +134,10 @@ class Voc(Source):
         labels = {name: label for label, name in enumerate(self.classes)}
         entries = self.entries(split, found)
         parsed = [self._parsed(entry) for entry in entries]
-        told = [
+        file_names = [
             voc_file.text(tree, "filename") if tree is not None else "" for tree, _, _ in parsed
         ]
-        folders = self._image_folders(split, entries, told)
+        folders = self._image_folders(split, entries, file_names)
         all_raw_boxes: list[RawBox] = []
         for id, (entry, (tree, objects, wrong)) in enumerate(zip(entries, parsed, strict=True), 1):
             if collector.skips(self.root / entry.stem):
@@ -150,10 +150,10 @@ class Voc(Source):
                 collector.error("malformed entry", where, wrong, "image and boxes left out")
                 continue
             folder = folders[entry.folder]
-            path = self._image(folder, entry.stem, told[id - 1], where, collector)
+            path = self._image(folder, entry.stem, file_names[id - 1], where, collector)
             if path is None:
                 continue
-            size = collector.told_size(
+            size = collector.stated_size(
                 voc_file.text(tree, "size/height"), voc_file.text(tree, "size/width"), path, where
             )
             if size is not None:
@@ -172,11 +172,13 @@ class Voc(Source):
         category_ids = tuple(range(1, len(self.classes) + 1))
         return collector.dataset(self.name, split, self.classes, category_ids)
 
-    def _image_folders(self, split: str, entries: list[Entry], told: list[str]) -> dict[Path, Path]:
+    def _image_folders(
+        self, split: str, entries: list[Entry], file_names: list[str]
+    ) -> dict[Path, Path]:
         """Folder of annotations -> the folder of their images."""
         chosen = self.folder(self.images, split, "images")
         of: dict[Path, list[tuple[Entry, str]]] = defaultdict(list)
-        for entry, name in zip(entries, told, strict=True):
+        for entry, name in zip(entries, file_names, strict=True):
             of[entry.folder].append((entry, name))
         return {
             folder: chosen or self.layout.images(split, *map(list, zip(*pairs, strict=True)))
@@ -225,13 +227,13 @@ class Voc(Source):
         return voc_file.parse(xml) if xml is not None and xml.is_file() else (None, [], "")
 
     def _image(
-        self, folder: Path, stem: str, told: str, where: str, collector: Collector
+        self, folder: Path, stem: str, file_name: str, where: str, collector: Collector
     ) -> Path | None:
         """The image of that name, else the one that the annotation tells."""
         found = self.layout.image(folder, stem)
         if found is not None:
             return None if collector.skips(found) else found
-        name = told or f"{stem}.jpg"
+        name = file_name or f"{stem}.jpg"
         bare = name.replace("\\", "/").rpartition("/")[2]
         if bare != name and below(self.root, folder, name) is None:
             name = bare if below(self.root, folder, bare) else name

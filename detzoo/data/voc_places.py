@@ -82,14 +82,14 @@ class Places:
         if self.lists:
             return self.lists.get(split)
         if chosen is not None:
-            told = self.tree.split_of(chosen)
-            return [chosen] if told == split or (told is None and split == "train") else None
-        told: dict[str | None, list[Path]] = {}
+            named = self.tree.split_of(chosen)
+            return [chosen] if named == split or (named is None and split == "train") else None
+        by_split: dict[str | None, list[Path]] = {}
         for folder in self.xml:
-            told.setdefault(self.tree.split_of(folder), []).append(folder)
-        if split == "train" and not {"train", "val", "test"} & set(told):
-            return told.get(None)
-        return told.get(split)
+            by_split.setdefault(self.tree.split_of(folder), []).append(folder)
+        if split == "train" and not {"train", "val", "test"} & set(by_split):
+            return by_split.get(None)
+        return by_split.get(split)
 
     @cached_property
     def lists(self) -> dict[str, Path]:
@@ -145,14 +145,14 @@ class Places:
         usual = [folder for folder in usual if folder is not None and folder.is_dir()]
         return unique([*usual, *self.xml, self.base]) or [self.base / "Annotations"]
 
-    def images(self, split: str, entries: Sequence[Entry], told: Sequence[str]) -> Path:
-        """The folder that has most of the images; told: the file names in the annotations."""
+    def images(self, split: str, entries: Sequence[Entry], file_names: Sequence[str]) -> Path:
+        """The folder that has most of the images; file_names: as the annotations have them."""
         places = self._image_folders(split, entries)
         own = [place for place in places if self.tree.split_of(place) in (None, split)]
         stems = [entry.stem for entry in entries]
         best, part = most(own, stems, self._has)
         if part < 0.5:
-            more = (most(places, told, self._has_named), most(places, stems, self._has))
+            more = (most(places, file_names, self._has_named), most(places, stems, self._has))
             for other, of_other in more:
                 best, part = (other, of_other) if of_other > part else (best, part)
         return best

@@ -94,8 +94,8 @@ class Places:
         Tried are: relative to its `path`, to its own folder and to root; then without what leads
         there on the machine that wrote it.
         """
-        told = self.description[1].get("path")
-        bases = [description.parent / told] if isinstance(told, str) else []
+        stated = self.description[1].get("path")
+        bases = [description.parent / stated] if isinstance(stated, str) else []
         bases = unique([*bases, description.parent, self.root])
         tells = _tells_split(text)
         for way in shortened_ways(text):
@@ -219,8 +219,8 @@ def root_of(path: Path) -> tuple[Path, Path | None]:
     if path.suffix.lower() not in (".yaml", ".yml") or not path.is_file():
         return path, None
     content = description(path)
-    told = content.get("path")
-    base = path.parent / told if isinstance(told, str) else path.parent
+    stated = content.get("path")
+    base = path.parent / stated if isinstance(stated, str) else path.parent
     base = base if base.is_dir() else path.parent
     texts = [text for split in KEYS for text in named_places(content, split)]
     places = [Path(os.path.abspath(base / text)) for text in texts]

@@ -89,7 +89,7 @@ class YoloTxt(Source):
         return collector.dataset(self.name, split, self.classes, category_ids)
 
     def _images(self, found: list[Path], collector: Collector) -> list[tuple[Path, str]]:
-        """Image paths, and where they are told; none comes twice."""
+        """Image paths, and where they are listed; none comes twice."""
         images: dict[Path, str] = {}
         for place in found:
             if place.is_dir():

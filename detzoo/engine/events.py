@@ -27,7 +27,7 @@ class Events:
     """Event files in run_dir/tensorboard, written anew from the rows that a training has so far.
 
     So they hold what log.csv and curve.csv hold, however often the training was cut off, and all of
-    it where the setting came later. A TensorBoard that looks meanwhile is told to forget what it
+    it where the setting came later. A TensorBoard that looks meanwhile forgets what it
     has. steps, points: rows of the two files, with numbers or with their text.
     """
 

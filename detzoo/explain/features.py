@@ -98,7 +98,7 @@ def nearest(train: Tensor, queries: Tensor, k: int = NEIGHBOURS) -> Tensor:
     return torch.cat(parts) if parts else torch.zeros(0, k, dtype=torch.int64)
 
 
-def vote(labels: Tensor) -> Tensor:
+def majority_vote(labels: Tensor) -> Tensor:
     """(Q, k) labels of neighbours, the nearest first -> (Q,): the most frequent; among equals the
     one that is met first."""
     same = labels[:, :, None] == labels[:, None]  # (Q, k, k)
@@ -126,7 +126,7 @@ def silhouettes(values: Tensor, labels: Tensor) -> np.ndarray:
     return torch.where((counts @ member.T) > 1, found, 0.0).numpy()
 
 
-def principal(values: Tensor, count: int = 2) -> tuple[Tensor, np.ndarray]:
+def principal_components(values: Tensor, count: int = 2) -> tuple[Tensor, np.ndarray]:
     """(N, D) -> (N, count) along the directions of the largest variance, and their shares of it.
 
     A direction's largest weight is positive, so that the same data gives the same picture.
@@ -140,7 +140,7 @@ def principal(values: Tensor, count: int = 2) -> tuple[Tensor, np.ndarray]:
     return (centred @ (chosen * signs)).float(), (variances[order] / whole).numpy()
 
 
-def embedded(values: Tensor, seed: int = 0) -> Tensor | None:
+def tsne(values: Tensor, seed: int = 0) -> Tensor | None:
     """(N, D) -> (N, 2) by t-SNE (van der Maaten and Hinton, JMLR 9 (2008)), of up to 50 principal
     components; None where scikit-learn is not installed, and for fewer than five objects or all the
     same, which would crash it."""
@@ -150,13 +150,13 @@ def embedded(values: Tensor, seed: int = 0) -> Tensor | None:
         return None
     if len(values) < 5 or float(values.std(0).max()) < 1e-6:
         return None
-    few, _ = principal(values, min(50, *values.shape))
+    few, _ = principal_components(values, min(50, *values.shape))
     perplexity = min(30.0, (len(values) - 1) / 3)
     way = TSNE(perplexity=perplexity, init="pca", random_state=seed, n_jobs=1)
     return torch.from_numpy(way.fit_transform(few.numpy()))
 
 
-def separation(values: Tensor, labels: Tensor) -> Tensor:
+def class_separation(values: Tensor, labels: Tensor) -> Tensor:
     """(N, D), (N,) -> (D,) in [0, 1]: the share of each dimension's variance that lies between
     classes (eta squared)."""
     centred = values - values.mean(0)

@@ -48,7 +48,7 @@ def _stages(backbone: nn.Module | None) -> Sequence[Sequence[nn.Module]]:
         return [[backbone]]
 
 
-def cascade(detector: Detector, seed: int = 0) -> Iterator[tuple[str, Detector]]:
+def randomise_layers(detector: Detector, seed: int = 0) -> Iterator[tuple[str, Detector]]:
     """(layer, a copy of the detector with this and all later layers randomised).
 
     One copy, which goes on changing: use it before the next is taken.
@@ -83,7 +83,7 @@ def sanity(
     """
     rows, columns = view.frame.resized
     found: dict[str, dict[str, float | None]] = {method: {} for method in maps}
-    for layer, twin in cascade(detector, seed):
+    for layer, twin in randomise_layers(detector, seed):
         for method, heat in maps.items():
             again = draw(twin, view, asked, method, seed)
             both = (x[:rows, :columns].cpu().numpy() for x in (heat, again))

@@ -35,7 +35,7 @@ def candidates_of(detector: Detector, images: Images) -> tuple[Candidates, objec
     return Candidates(boxes, found.scores.float(), found.labels), outputs
 
 
-def likeness(found: Candidates, asked: Asked) -> Tensor:
+def similarity(found: Candidates, asked: Asked) -> Tensor:
     """(B, N): each candidate's IoU with the asked box; -1 of another label and where there is none.
 
     Without gradient: it says which candidate is meant.
@@ -59,7 +59,7 @@ def score_of(detector: Detector, images: Images, asked: Asked) -> Tensor:
 
 def nearest(found: Candidates, asked: Asked) -> Tensor:
     """(B,) int64, see `score_of`."""
-    alike = likeness(found, asked)
+    alike = similarity(found, asked)
     best = alike.amax(1, keepdim=True)
     return torch.where(alike >= best - 1e-4, found.scores.detach(), -1.0).argmax(1)
 
@@ -69,7 +69,7 @@ def check_asked(detector: Detector, view: View, asked: Asked) -> float:
     with torch.no_grad():
         found, _ = candidates_of(detector, view.images)
         index = nearest(found, asked)
-        if likeness(found, asked)[0, index[0]] < SAME:
+        if similarity(found, asked)[0, index[0]] < SAME:
             box = ", ".join(f"{value:.0f}" for value in asked.box.tolist())
             raise ValueError(
                 f"{type(detector).__name__} proposes no box of class {asked.label} near "
@@ -86,7 +86,7 @@ def found_scores(
     scores = []
     for part in pixels.split(batch_size):
         found, _ = candidates_of(detector, view.variants(part))
-        same = likeness(found, asked) > SAME
+        same = similarity(found, asked) > SAME
         scores.append(torch.where(same, found.scores, 0.0).amax(1))
     return torch.cat(scores)
 
@@ -99,5 +99,5 @@ def weighted_scores(
     scores = []
     for part in batches:
         found, _ = candidates_of(detector, view.variants(part))
-        scores.append((found.scores * likeness(found, asked)).amax(1).clamp(min=0))
+        scores.append((found.scores * similarity(found, asked)).amax(1).clamp(min=0))
     return torch.cat(scores)

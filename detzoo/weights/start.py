@@ -62,7 +62,7 @@ def match(
     return found
 
 
-def named_apart(
+def unique_names(
     theirs: Sequence[str], mine: Sequence[str], given: Mapping[str, object]
 ) -> list[tuple[str, bool]]:
     """Every output of the source: a name that is no other class's, and whether the data have it.
@@ -163,7 +163,7 @@ def check_fit(
     return theirs, match(mine, theirs, given)
 
 
-def silence(detector: Detector, classes: Sequence[int]) -> None:
+def suppress_classes(detector: Detector, classes: Sequence[int]) -> None:
     """Let the detector never find these classes: their scores are of a logit of NEVER."""
     layers = class_layers(detector)
     state = detector.state_dict()

@@ -113,7 +113,7 @@ def _learned(
         label: [Neighbour(known.picture(j), int(known.labels[j])) for j in near[i].tolist()]
         for label, i in examples.items()
     }
-    score = ops.separation(base, known.labels)
+    score = ops.class_separation(base, known.labels)
     shown = channels(detector, known.dataset, peaks, widths, score, layer, channel)
     like = queries.dataset.samples[queries.of[0]]
     classes = _classes(detector, examples, like, seed, bar)
@@ -157,7 +157,7 @@ def _numbers(
 ) -> list[dict[str, Any]]:
     """A row for each object, as `statistics` reads them."""
     votes = known.labels[near]
-    right = ops.vote(votes) == queries.labels
+    right = ops.majority_vote(votes) == queries.labels
     own = (votes == queries.labels[:, None]).float().mean(1)
     columns = {
         "image": [queries.dataset.samples[i].id for i in queries.of],
@@ -241,8 +241,8 @@ def sentences_of(table: pd.DataFrame) -> list[str]:
 
 
 def _plots(values: Tensor, seed: int) -> dict[str, np.ndarray]:
-    plots = {"PCA": ops.principal(values)[0].numpy()}
-    if (heaps := ops.embedded(values, seed)) is not None:
+    plots = {"PCA": ops.principal_components(values)[0].numpy()}
+    if (heaps := ops.tsne(values, seed)) is not None:
         plots["t-SNE"] = heaps.numpy()
     return plots
 

@@ -18,7 +18,7 @@ from detzoo.data import with_proposals
 from detzoo.data.loader import EvaluationBatches
 from detzoo.detector import Detector
 from detzoo.engine.status import stage
-from detzoo.export import calls, chains, file_of, tensors, to_onnx
+from detzoo.export import calls, chains, graph_file, tensors, to_onnx
 from detzoo.files import atomic, inside, link, read_json, write_text
 from detzoo.metrics.bootstrap import match
 from detzoo.metrics.paired import compare_all
@@ -102,7 +102,7 @@ def attach(detector: Detector, path: Path, settings: Mapping[str, Any]) -> Detec
     if not isinstance(how, dict) or set(how) != {"runtime", "precision"}:
         raise ValueError(f"{path / FILE}: {EXPORTED} must have runtime and precision, got {how!r}")
     for name in chains(detector) or ["network"]:
-        inside(path, file_of(Path(MODEL), name).name)
+        inside(path, graph_file(Path(MODEL), name).name)
     detector.network = ExportedNetwork(
         detector,
         path / MODEL,
@@ -132,9 +132,9 @@ def _quantized(detector: Detector, to: Path, settings: Settings, about: dict[str
         plain = Path(folder) / MODEL
         to_onnx(detector, plain, fixed_size(detector), metadata=about)
         for name, given in inputs.items():
-            with atomic(file_of(to, name)) as temporary:
+            with atomic(graph_file(to, name)) as temporary:
                 quantize_static(
-                    str(file_of(plain, name)),
+                    str(graph_file(plain, name)),
                     str(temporary),
                     Reader(given),
                     per_channel=True,

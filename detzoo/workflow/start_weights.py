@@ -19,7 +19,14 @@ from detzoo.text import shortened
 from detzoo.weights.anchors import anchors_of, apart, published_anchors
 from detzoo.weights.published import as_overrides, name_of, published
 from detzoo.weights.source import Weights, read, state_in
-from detzoo.weights.start import Carried, carry, check_fit, count_classes, named_apart, silence
+from detzoo.weights.start import (
+    Carried,
+    carry,
+    check_fit,
+    count_classes,
+    suppress_classes,
+    unique_names,
+)
 from detzoo.weights.torchvision import KINDS, PREFIX
 
 Settings = dict[str, Any]
@@ -66,7 +73,7 @@ def left_over(settings: Settings) -> list[str]:
     """
     weights, _ = _read(_outline(settings["detector"]), settings)
     given = settings["start"]["classes"]
-    return [n for n, own in named_apart(weights.classes, settings["classes"], given) if not own]
+    return [n for n, own in unique_names(weights.classes, settings["classes"], given) if not own]
 
 
 def begin(
@@ -82,7 +89,7 @@ def begin(
         return
     carried = load(detector, settings, untrained=untrained)
     if untrained:
-        silence(detector, [settings["classes"].index(name) for name in carried.new])
+        suppress_classes(detector, [settings["classes"].index(name) for name in carried.new])
     anchors = apart(anchors_of(detector), _their_anchors(settings))
     print("\n".join(lines(start, carried, anchors)), flush=True)
     if run is not None:
@@ -106,7 +113,7 @@ def load(detector: Detector, settings: Settings, *, untrained: bool = False) -> 
     theirs = weights.classes
     if untrained:
         mine = settings["classes"][: start["own"]]
-        theirs = [name for name, _ in named_apart(theirs, mine, start["classes"])]
+        theirs = [name for name, _ in unique_names(theirs, mine, start["classes"])]
     return carry(
         detector,
         weights.state,

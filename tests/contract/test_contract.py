@@ -23,7 +23,7 @@ from detzoo.data import Letterbox
 from detzoo.detector import Detector
 from detzoo.engine.precision import prepare
 from detzoo.explain import Asked, View, check_asked, draw
-from detzoo.explain.sanity import cascade, layers
+from detzoo.explain.sanity import layers, randomise_layers
 from detzoo.ops import losses as losses_module
 from detzoo.types import Detections, Frame, Images, Target
 
@@ -452,7 +452,7 @@ def test_layers_are_randomised_one_after_the_other(name: str) -> None:
     }  # as a new one has it
     before = [(key, p, p.clone()) for key, p in detector.named_parameters() if id(p) not in kept]
     done: set[str] = set()
-    for layer, twin in cascade(detector):
+    for layer, twin in randomise_layers(detector):
         done.add(layer)
         now = dict(twin.named_parameters())
         for key, parameter, old in before:

@@ -11,7 +11,7 @@ import torch
 
 from detzoo.explain import Asked, View, look
 from detzoo.explain.faithfulness import SCORES, judge
-from detzoo.explain.sanity import cascade
+from detzoo.explain.sanity import randomise_layers
 from detzoo.explain.statistics import (
     compare,
     detector_sentence,
@@ -63,7 +63,7 @@ def test_proposals_far_from_a_detection_are_left_out() -> None:
 def test_what_is_randomised_is_a_copy() -> None:
     detector = RedInBox().eval()
     before = detector.neck.weight.clone()
-    ((layer, twin),) = cascade(detector)
+    ((layer, twin),) = randomise_layers(detector)
     assert layer == "neck" and not torch.equal(twin.neck.weight, before)
     assert torch.equal(detector.neck.weight, before)
 

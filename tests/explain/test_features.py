@@ -68,8 +68,10 @@ def test_neighbours_vote() -> None:
     labels = torch.tensor([0, 0, 1, 1, 1, 1])
     near = ops.nearest(train, torch.tensor([[0.4], [11.2]]), 3)
     assert near.tolist() == [[0, 1, 2], [4, 5, 3]]
-    assert ops.vote(labels[near]).tolist() == [0, 1]
-    assert ops.vote(torch.tensor([[2, 1, 1], [2, 1, 0]])).tolist() == [1, 2], "then the nearest"
+    assert ops.majority_vote(labels[near]).tolist() == [0, 1]
+    assert ops.majority_vote(torch.tensor([[2, 1, 1], [2, 1, 0]])).tolist() == [1, 2], (
+        "then the nearest"
+    )
 
 
 def test_silhouettes_are_those_of_scikit_learn() -> None:
@@ -88,24 +90,24 @@ def test_principal_components_and_the_embedding_are_the_same_each_time() -> None
     generator = torch.Generator().manual_seed(0)
     values = torch.randn(30, 1, generator=generator) * torch.tensor([3.0, 0, 0, 0])
     values = values + 0.1 * torch.randn(30, 4, generator=generator)
-    plane, shares = ops.principal(values)
+    plane, shares = ops.principal_components(values)
     assert plane.shape == (30, 2) and shares[0] > 0.95 > 0.1 > shares[1]
     assert abs(float(torch.corrcoef(torch.stack([plane[:, 0], values[:, 0]]))[0, 1])) > 0.999
-    assert torch.equal(plane, ops.principal(values)[0])
+    assert torch.equal(plane, ops.principal_components(values)[0])
     pytest.importorskip("sklearn")
-    assert torch.equal(ops.embedded(values, 3), ops.embedded(values, 3))
-    assert ops.embedded(torch.ones(30, 4)) is None, "scikit-learn ends the process"
+    assert torch.equal(ops.tsne(values, 3), ops.tsne(values, 3))
+    assert ops.tsne(torch.ones(30, 4)) is None, "scikit-learn ends the process"
 
 
 def test_without_scikit_learn_there_is_no_embedding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "sklearn.manifold", None)
-    assert ops.embedded(torch.randn(9, 3)) is None
+    assert ops.tsne(torch.randn(9, 3)) is None
 
 
 def test_separation_is_the_share_of_variance_between_classes() -> None:
     labels = torch.tensor([0, 0, 1, 1])
     values = torch.tensor([[0.0, 0, 5], [0, 1, 5], [1, 0, 5], [1, 1, 5]])
-    assert ops.separation(values, labels).tolist() == [1, 0, 0]
+    assert ops.class_separation(values, labels).tolist() == [1, 0, 0]
 
 
 def test_peaks_are_the_highest_cells_of_the_best_images() -> None:

@@ -25,6 +25,9 @@ TOUCHING = (
     *("shutil.move", "shutil.rmtree", "sqlite3.connect", "glob.glob"),
 )
 
+# detzoo's own question for its commit, of the checkout that it runs from: no run decides it
+OWN = ["git", "-C", str(Path(__file__).resolve().parents[2])]
+
 
 class Watch:
     """Events since `clear`, as sentences. outside: nothing below it may be touched or imported."""
@@ -37,6 +40,8 @@ class Watch:
 
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self.on:
+            return
+        if event == "subprocess.Popen" and list(arguments[1])[:3] == OWN:
             return
         if event.startswith(FORBIDDEN):
             self.seen.append(f"{event} {arguments!r:.200}")

@@ -23,7 +23,7 @@ from detzoo.nn import Backbone, Hourglass
 from detzoo.types import Frame, Images, Target
 from detzoo.weights import source
 from detzoo.weights.anchors import anchors_of, apart, published_anchors
-from detzoo.weights.start import carry, match, named_apart, silence
+from detzoo.weights.start import carry, match, suppress_classes, unique_names
 
 from .test_points import COUNTER, corner_branches, dla, hourglass, random
 
@@ -410,18 +410,18 @@ def test_classes_are_matched_by_name_and_given_ones_must_be_there() -> None:
 
 def test_a_model_as_published_keeps_its_other_classes_under_names_of_their_own() -> None:
     theirs = ("__background__", "cat", "dog", "N/A", "fish")
-    found = named_apart(theirs, ["dog", "mouse", "cat"], {"cat": "fish"})
+    found = unique_names(theirs, ["dog", "mouse", "cat"], {"cat": "fish"})
     assert found == [
         *(("output 0", False), ("cat (theirs)", False), ("dog", True)),
         *(("output 3", False), ("fish", True)),
     ]
     with pytest.raises(ValueError, match=r"none of the data's classes \(mouse\) is one of"):
-        named_apart(theirs, ["mouse"], {})
+        unique_names(theirs, ["mouse"], {})
 
 
 def test_a_silenced_class_is_never_found() -> None:
     detector = small(3, score_threshold=0.0).eval()
-    silence(detector, [1])
+    suppress_classes(detector, [1])
     images = Images(
         torch.zeros(1, 3, 64, 64, dtype=torch.uint8), [Frame(0, (64, 64), (64, 64))], None
     )

@@ -12,7 +12,7 @@ import yaml
 
 from detzoo.cli import main
 from detzoo.detectors import FastRCNN
-from detzoo.pipeline import why_not_whole
+from detzoo.pipeline import reason_not_whole
 from detzoo.workflow.export import export
 from kept import dataset
 
@@ -68,10 +68,10 @@ def test_who_cannot_be_whole_says_why(tmp_path: Path) -> None:
     class Theirs(torch.nn.Module):
         needs_proposals, decode = False, None
 
-    assert "another program proposes" in why_not_whole(FastRCNN.__new__(FastRCNN))
-    assert "by its own library" in why_not_whole(Theirs())
+    assert "another program proposes" in reason_not_whole(FastRCNN.__new__(FastRCNN))
+    assert "by its own library" in reason_not_whole(Theirs())
     Theirs.rpn = None
-    assert "how many regions Theirs looks at" in why_not_whole(Theirs())
+    assert "how many regions Theirs looks at" in reason_not_whole(Theirs())
 
 
 def test_a_batch_of_none_is_refused(run: Path, tmp_path: Path) -> None:

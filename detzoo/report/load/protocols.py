@@ -188,7 +188,7 @@ def differences(tables: Sequence[Group]) -> dict[str, list[str]]:
 
 
 def format_value(value: Any) -> str:
-    """A fingerprint's value for people; a hash is told by its first 12 digits."""
+    """A fingerprint's value for people; a hash is shown by its first 12 digits."""
     if value is None:
         return "not recorded"
     if isinstance(value, bool):

@@ -59,7 +59,7 @@ def read_results(value: Any, truth: Mapping[str, Any]) -> Results:
         for row, image, label in zip(rows, images, labels, strict=True)
     ]
     notes = [*by_image, *by_class, *_check_boxes(found, truth)]
-    if not by_class:  # no names told the classes
+    if not by_class:  # no names gave the classes
         notes += _check_classes(found, truth)
     scores = [row["score"] for row in rows]
     if min(scores) < 0 or max(scores) > 1:

@@ -145,7 +145,7 @@ def load_all(paths: Iterable[str | Path]) -> list[Run]:
 
 
 def load(path: str | Path) -> Run:
-    """Read one run directory; what is missing or damaged is told in `problems`."""
+    """Read one run directory; what is missing or damaged is listed in `problems`."""
     path = Path(path)
     if not path.is_dir():
         what = "it is no directory" if path.exists() else "there is no such directory"

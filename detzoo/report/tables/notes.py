@@ -18,7 +18,7 @@ def notes(runs: Sequence[Run], called: Mapping[Run, str]) -> dict[str, str]:
 
 
 def group_notes(notes_of: Sequence[tuple[str, Sequence[str]]]) -> dict[str, str]:
-    """(row, what is told of it) -> text: its rows, or `all rows` where they are more than two."""
+    """(row, note) -> text: its rows, or `all rows` where they are more than two."""
     rows_of: dict[str, list[str]] = {}
     for row, texts in notes_of:
         for text in texts:
