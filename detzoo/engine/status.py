@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from detzoo.files import read_json, remove_leftovers, write_json
+from detzoo.files import inside, read_json, remove_leftovers, write_json
 from detzoo.processes import SILENT, alive, elsewhere, myself, touching
 
 FILE = "status.json"
@@ -46,7 +46,7 @@ def _fields(path: Path) -> dict[str, Any] | None:
         return None
     mend = "remove it, and the command that trained the run continues from its checkpoint"
     try:
-        content = read_json(path)
+        content = read_json(inside(path.parent, path.name))
     except ValueError as error:
         raise ValueError(f"{error}; {mend}") from None
     if not isinstance(content, dict):

@@ -11,6 +11,7 @@ import timm
 from detzoo.config import build
 from detzoo.data.dataset import content_hash
 from detzoo.engine import checkpoint
+from detzoo.files import inside
 from detzoo.run_config import FILE, read_run
 from detzoo.text import shortened
 from detzoo.weights.published import Missing, fetch, name_of, patience, published
@@ -109,7 +110,7 @@ def _found(source: str, settings: Settings) -> dict[str, Any]:
             f"start is {shortened(source, 200)}: neither one of {known}, nor a file, nor a run "
             f"({error})"
         ) from error
-    weights = run / checkpoint.FILE
+    weights = inside(run, checkpoint.FILE)
     if not weights.is_file():
         raise ValueError(f"start={source}: {run} has no {checkpoint.FILE}; it was not trained yet")
     return {"kind": "run", "source": str(run), "hash": content_hash(weights), "seen": _seen(run)}

@@ -54,6 +54,8 @@ def test_bad_wishes_are_named():
         precision.autocast("cpu", "half")
     with pytest.raises(ValueError, match="device is 'gpu'"):
         precision.choose_device("gpu")
+    with pytest.raises(ValueError, match=r"device is \{'a': 1\}"):
+        precision.choose_device({"a": 1})
     with pytest.raises(ValueError, match="channels_last is 'yes'"):
         precision.choose_channels_last("cpu", "yes")
     with pytest.raises(ValueError, match="CUDA devices here"):

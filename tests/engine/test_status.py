@@ -130,3 +130,11 @@ def test_counts_that_are_none_are_not_said(tmp_path, value):
     )
     found = status.read(tmp_path)
     assert found["images_seen"] is None and found["train_seconds"] is None
+
+
+def test_a_status_that_is_a_link_out_of_its_run_is_not_read(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "secret").write_text("x")
+    (tmp_path / "run" / "status.json").symlink_to(tmp_path / "secret")
+    with pytest.raises(ValueError, match="leads out of its folder"):
+        status.read(tmp_path / "run")

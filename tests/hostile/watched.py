@@ -29,6 +29,13 @@ TOUCHING = (
 OWN = ["git", "-C", str(Path(__file__).resolve().parents[2])]
 
 
+def _reached(path: str, event: str) -> str:
+    """What is touched: a link itself where it is replaced or removed, else what it leads to."""
+    if event in ("os.rename", "os.remove"):
+        return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+    return os.path.realpath(path)
+
+
 class Watch:
     """Events since `clear`, as sentences. outside: nothing below it may be touched or imported."""
 
@@ -47,7 +54,7 @@ class Watch:
             self.seen.append(f"{event} {arguments!r:.200}")
         elif event in TOUCHING:
             paths = [os.fsdecode(a) for a in arguments if isinstance(a, str | bytes | os.PathLike)]
-            if any(os.path.realpath(path).startswith(self.outside) for path in paths):
+            if any(_reached(path, event).startswith(self.outside) for path in paths):
                 self.seen.append(f"{event} {paths}")
         elif event == "import" and arguments[0].split(".")[0] == self.evil:
             self.seen.append(f"import {arguments[0]}")

@@ -45,21 +45,23 @@ def save_photographs(dataset: Mapping[str, Any], run: Path) -> None:
     Raises OSError where they cannot be written.
     """
     wanted = {f"{record['id']}.jpg": record for record in choose(dataset, KEPT)}
+    folder = _own_folder(run)
     for name in set(_kept(run)) - set(wanted):
-        (run / FOLDER / name).unlink()
+        (folder / name).unlink()
     for name, record in wanted.items():
         found = photograph(dataset, record)
         if isinstance(found, str):
             continue
         found.image.thumbnail((SIDE, SIDE))
-        with files.atomic(run / FOLDER / name) as temporary:
+        with files.atomic(folder / name) as temporary:
             found.image.save(temporary, "JPEG", quality=QUALITY)
 
 
 def copy_photographs(source: Path, target: Path) -> None:
     """What the run `source` keeps, into the run `target` as well. Raises OSError."""
+    folder = _own_folder(target)
     for name in _kept(source):
-        with files.atomic(target / FOLDER / name) as temporary:
+        with files.atomic(folder / name) as temporary:
             temporary.write_bytes(files.inside(source / FOLDER, name).read_bytes())
 
 
@@ -142,6 +144,15 @@ def inside(root: Path, name: str) -> Path | None:
     """root/name, or None if that leaves root: a file list must not reach the rest of a disk."""
     path = (root / name).resolve()
     return path if path.is_relative_to(root.resolve()) else None
+
+
+def _own_folder(run: Path) -> Path:
+    """Where the run keeps photographs. A link there may lead anywhere and goes: nothing is written
+    through it."""
+    folder = run / FOLDER
+    if folder.is_symlink():
+        folder.unlink()
+    return folder
 
 
 def _kept(run: Path) -> list[str]:

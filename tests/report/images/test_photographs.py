@@ -186,3 +186,20 @@ def test_an_image_on_its_side_is_turned_if_its_annotation_is_upright(tmp_path):
     assert photograph(data, record).size == (60, 40)
     upright = record | {"width": 40, "height": 60}
     assert photograph(data, upright).size == (40, 60)
+
+
+@pytest.mark.parametrize("write", ["save", "copy"])
+def test_nothing_is_written_through_a_link(tmp_path, write):
+    data, run, outside = a_data_set(tmp_path), tmp_path / "run", tmp_path / "outside"
+    run.mkdir()
+    outside.mkdir()
+    (outside / "7.jpg").write_bytes(b"not ours")
+    if write == "copy":
+        save_photographs(data, tmp_path / "source")
+    (run / "images").symlink_to(outside)
+    if write == "save":
+        save_photographs(data, run)
+    else:
+        copy_photographs(tmp_path / "source", run)
+    assert [path.name for path in outside.iterdir()] == ["7.jpg"]
+    assert not (run / "images").is_symlink() and (run / "images" / "0.jpg").is_file()
