@@ -30,5 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     printed = io.StringIO()
     with redirect_stdout(printed):
         code = import_module(f"detzoo.cli.{verb}").main(["--shell-completion", *arguments])
-    print(printed.getvalue().replace(f"detzoo {verb}", "detzoo"), end="")
+    text = printed.getvalue().replace(f"detzoo {verb}", "detzoo")
+    # Hydra's script takes the program's path for several words where a folder has a space
+    print(text.replace("($(command -v $helper))", '("$(command -v $helper)")'), end="")
     return code

@@ -195,7 +195,7 @@ def _mean(part: pd.DataFrame, column: str) -> tuple[float, float, float]:
 def _table(of: pd.DataFrame, values: Tensor) -> dict[str, str]:
     cells = {
         "dimensions": str(values.shape[1]),
-        "variance in PCA's plane": f"{ops.principal(values)[1].sum():.2f}",
+        "variance in PCA's plane": f"{ops.principal_components(values)[1].sum():.2f}",
         "found": f"{int(of['found'].sum())} of {len(of)}",
     }
     for title, (part, column) in _parts(of).items():
