@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,17 @@ def test_what_cannot_be_started_from_is_one_error(
     arguments = [text.replace("RUN", run) for text in arguments]
     assert detzoo("train", root, "name=bad", *arguments) == 1
     assert re.search(said, capsys.readouterr().err)
+
+
+def test_weights_that_lie_outside_of_the_run_are_not_read(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start, "content_hash", lambda path: pytest.fail(f"{path} was read"))
+    run = shutil.copytree(only(root / "first"), tmp_path / "run")
+    (run / checkpoint.FILE).rename(tmp_path / "elsewhere.pt")
+    (run / checkpoint.FILE).symlink_to(tmp_path / "elsewhere.pt")
+    assert detzoo("train", root, "name=bad", f"start={run}") == 1
+    assert "leads out of its folder" in capsys.readouterr().err
 
 
 def test_what_does_not_fit_is_refused_before_any_run_of_a_bench(

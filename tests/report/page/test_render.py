@@ -14,6 +14,7 @@ import pytest
 from detzoo.report import build
 from detzoo.report.build import MOST_BYTES
 from detzoo.report.figures.render import Drawing
+from detzoo.report.page.render import breakable
 
 TITLE = "Shapes <script>alert(1)</script>"
 
@@ -277,3 +278,8 @@ def test_what_is_not_of_one_scoring_is_said_beside_the_table(quick, tmp_path):
     page = build(runs, tmp_path / "out", title="t", command="c", images=False, resamples=20)
     text = Reader(page.read_text()).all
     assert "left out of tests and details : CenterNet (seed 0): predictions.json comes to" in text
+
+
+def test_a_short_name_stays_in_one_piece():
+    assert breakable("faster_rcnn") == "faster_rcnn"
+    assert breakable("torchvision/faster_rcnn") == "torchvision/<wbr>faster_<wbr>rcnn"
