@@ -73,6 +73,7 @@ def main() -> None:
         found = {
             "peer": objects(as_it_comes(peer, device, "fp32"), encoded),
             "default": objects(ours(name, default, device, precision, layout), encoded),
+            "equal": objects(ours(name, equal, device, "fp32", False), encoded),
         }
         if not all(found.values()):
             raise SystemExit(f"{name}: {found} objects an image; a comparison of nothing")
@@ -95,20 +96,20 @@ def theirs(name: str, encoded: Sequence[bytes]) -> nn.Module:
     options = {"weights": None, "weights_backbone": None, "num_classes": CLASSES}
     pyramid = {}
     if name == "faster_rcnn":
-        born, kind = detection.fasterrcnn_resnet50_fpn(**options), detection.FasterRCNN
+        drawn, kind = detection.fasterrcnn_resnet50_fpn(**options), detection.FasterRCNN
     else:
-        born, kind = detection.retinanet_resnet50_fpn(**options), detection.RetinaNet
+        drawn, kind = detection.retinanet_resnet50_fpn(**options), detection.RetinaNet
         pyramid = {"returned_layers": [2, 3, 4], "extra_blocks": LastLevelP6P7(256, 256)}
-    for module in born.modules():
+    for module in drawn.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the statistics of this one batch
-    born.train().backbone(pixels)
+    drawn.train().backbone(pixels)
     frozen = resnet_fpn_backbone(
         backbone_name="resnet50", weights=None, norm_layer=FrozenBatchNorm2d, **pyramid
     )
     model = kind(frozen, num_classes=CLASSES).eval()
     model.load_state_dict(
-        {k: v for k, v in born.state_dict().items() if not k.endswith("num_batches_tracked")}
+        {k: v for k, v in drawn.state_dict().items() if not k.endswith("num_batches_tracked")}
     )
     if name == "faster_rcnn":
         last = model.roi_heads.box_predictor.cls_score

@@ -49,8 +49,8 @@ def main() -> None:
         print(f"{'equal' if equal else 'unequal'} groups, true AP {known:.4f}")
         for groups in options.groups:
             held = covered(groups, options.trials, equal=equal, known=known)
-            told = ", ".join(f"{name} {share:.3f}" for name, share in held.items())
-            print(f"  {groups:4} groups: {told}", flush=True)
+            shares = ", ".join(f"{name} {share:.3f}" for name, share in held.items())
+            print(f"  {groups:4} groups: {shares}", flush=True)
 
 
 if __name__ == "__main__":

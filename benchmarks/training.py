@@ -48,14 +48,14 @@ def main() -> None:
             print(f"targets and losses in a step; {how[0]}, channels last {how[1]}")
             for name in options.detectors:
                 given = REGIONS.get(name, {})
-                detector = _born(name, options, **given)
+                detector = _random(name, options, **given)
                 whole, part = _share(Training(detector, options, device, *how))
                 print(f"  {name:<14}{1e3 * whole:9.1f} ms a step, {part / whole:6.1%}")
         for name in options.pairs:
             work = {
-                "peer": Training(_born(f"torchvision/{name}", options), options, device),
-                "default": Training(_born(name, options), options, device, precision, layout),
-                "equal": Training(_born(name, options), options, device),
+                "peer": Training(_random(f"torchvision/{name}", options), options, device),
+                "default": Training(_random(name, options), options, device, precision, layout),
+                "equal": Training(_random(name, options), options, device),
             }
             rates = interleaved(work, options.seconds / len(options.pairs), device)
             print(f"{name}, {len(rates['peer'])} rounds")
@@ -64,7 +64,7 @@ def main() -> None:
                 print(f"  {key:<10}{median:8.2f} images/s   {ratio(found, rates['peer'])}")
 
 
-def _born(name: str, options, **given) -> nn.Module:
+def _random(name: str, options, **given) -> nn.Module:
     torch.manual_seed(0)
     return create_detector(name, num_classes=options.classes, backbone=options.backbone, **given)
 

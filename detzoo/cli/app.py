@@ -66,7 +66,7 @@ class App:
         config = self.config_of(arguments)
         overrides = check_overrides(
             self.verb,
-            expand_start(with_auto(self.verb, _settings(self.positional, arguments))),
+            expand_start(with_auto(config, _settings(self.positional, arguments))),
             config=config,
             multirun=multirun,
             explain_missing=self.explain_missing,

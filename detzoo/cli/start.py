@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ASKED = re.compile(r"\+{0,2}start=(?!\{)")
-GROUPS = ("backbone", "resize")  # choosing one takes all of it
+# Group -> the settings that choose another one, which takes all of it
+CHOICES = {"backbone": ("backbone", "backbone.name"), "resize": ("resize", "resize.size")}
 DEFAULT = {"backbone": "resnet18"}  # with ImageNet weights of timm's
 
 
@@ -21,23 +22,24 @@ def add_published_settings(
 ) -> list[str]:
     """The overrides, preceded by the settings that the weights of `source` require.
 
-    Whatever the command sets itself takes precedence; a group that it chooses, or of which it sets
-    anything, is left to it entirely. A run's own settings are not copied.
+    Whatever the command sets itself takes precedence; a group that it chooses is left to it
+    entirely, and one of which it sets a part (backbone.frozen_stages=2) is not. A run's own
+    settings are not copied.
     """
     settings = _settings(detector, source)
     keys = [re.sub(r"^[+~]+", "", text).split("=")[0].split("@")[0] for text in overrides]
-    roots = {key.split(".")[0] for key in keys}
+    chosen = {group for group, choices in CHOICES.items() if set(choices) & set(keys)}
     kept = {
         key: value
         for key, value in settings.items()
-        if key not in keys and not (key.split(".")[0] in GROUPS and key.split(".")[0] in roots)
+        if key not in keys and key.split(".")[0] not in chosen
     }
     if not kept:
         return list(overrides)
     from detzoo.weights.published import as_overrides
 
     texts = as_overrides(kept)
-    return [t if t.split("=")[0] in GROUPS else f"++{t}" for t in texts] + list(overrides)
+    return [t if t.split("=")[0] in CHOICES else f"++{t}" for t in texts] + list(overrides)
 
 
 def _settings(detector: str, source: str | None) -> dict:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from detzoo.data.coco import Coco
 from detzoo.data.dataset import SPLITS, Dataset, Sample
 from detzoo.data.marks import mark_beside
+from detzoo.data.paste import Pasted, paste
 from detzoo.data.scene import Scene, paint
 from detzoo.data.stamps import CLASSES
 from detzoo.files import remove_leftovers, temporary_prefix, write_json
@@ -109,6 +110,19 @@ class Shapes(Coco):
         if self.marked is None or self.classes[int(sample.labels[index])] != self.marked:
             return None
         return torch.tensor(mark_beside(tuple(sample.boxes[index].tolist()), sample.size))
+
+    def paste(self, sample: Sample, pixels: np.ndarray, seed: int) -> Pasted | None:
+        """An object of a class and a size that are drawn here, on free ground."""
+        found = paste(
+            pixels,
+            [tuple(box) for box in sample.boxes.tolist()],
+            np.random.default_rng([self.seed, seed, sample.id]),
+            labels=[CLASSES.index(name) for name in self.classes],
+            min_size=self.parameters["min_size"],
+            difficulty=self.parameters["difficulty"],
+        )
+        label = None if found is None else self.classes.index(CLASSES[found.label])
+        return None if found is None else replace(found, label=label)
 
     def _whole(self, split: str) -> Dataset:
         """Its crowds are there on purpose, and nothing to warn of."""

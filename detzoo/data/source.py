@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from detzoo.box_forms import Form
@@ -20,6 +21,7 @@ from detzoo.data.folders import Tree, below, inside, located, no_data_set
 from detzoo.data.groups import Groups
 from detzoo.data.kinds import allowed
 from detzoo.data.parsing import parse_number
+from detzoo.data.paste import Pasted
 from detzoo.data.skip import Skip
 from detzoo.data.splits import split_folds, split_holdout, take_fraction
 from detzoo.imagefile import EXIF, MAX_MEGAPIXELS, Exif
@@ -136,6 +138,16 @@ class Source(abc.ABC):
     def mark(self, sample: Sample, index: int) -> Tensor | None:
         """(2, 4) xyxy: what is planted beside the object, and the place opposite; None: nothing."""
         return None
+
+    def paste(self, sample: Sample, pixels: np.ndarray, seed: int) -> Pasted | None:
+        """The sample's (H, W, 3) uint8 image with one object more, of whose pixels all is known.
+
+        None where nothing is free. Raises ValueError for a data set that is not drawn.
+        """
+        raise ValueError(
+            f"an object is pasted into drawn images alone (data=shapes), and {self.name} holds "
+            "photographs: nobody knows what an object of its classes looks like"
+        )
 
     def fit(self, split: str, found: Any) -> tuple[int, int]:
         """How many images of a split that was found are annotated, or there, and of how many; for

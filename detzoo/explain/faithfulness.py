@@ -7,16 +7,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
 from detzoo.detector import Detector
 from detzoo.explain.methods import draw
 from detzoo.explain.sanity import sanity
-from detzoo.explain.scores import deletion, energy, energy_share, insertion, pointing
+from detzoo.explain.scores import BLUR, deletion, energy, energy_share, insertion, pointing
 from detzoo.explain.target import Asked
-from detzoo.explain.view import View
+from detzoo.explain.view import View, blurred
 
 LAYER = "after "  # begins the name of a score of one layer's sanity
+ORACLE = "oracle"  # the map that is right by construction
+FAINT = 0.01  # the weight of what lies around the object's own pixels in that map
 
 
 @dataclass(frozen=True)
@@ -50,21 +53,25 @@ def judge(
     methods: Sequence[str],
     *,
     mark: Tensor | None = None,
+    oracle: Tensor | None = None,
     seed: int = 0,
 ) -> dict[str, dict[str, float | None]]:
     """method -> the scores of its map, by the names of SCORES, and of each layer's sanity.
 
     truth: (1, 4) the object's true box, others: (M, 4) those of the image's other objects, mark:
-    (2, 4) a planted mark and the place opposite, all in the network's pixels. "after head" and so
-    on: the agreement with the map after that layer, too, is randomised.
+    (2, 4) a planted mark and the place opposite, all in the network's pixels. oracle: (H, W), the
+    right map, which is scored under the name ORACLE. "after head" and so on: the agreement with the
+    map after that layer, too, is randomised.
     """
     maps: dict[str, Tensor] = {}
-    found: dict[str, dict[str, float | None]] = {}
-    rows, columns = view.frame.resized
+    times: dict[str, float | None] = {}
     for method in methods:
         start = time.perf_counter()
-        maps[method] = heat = draw(detector, view, asked, method, seed)
-        seconds = time.perf_counter() - start
+        maps[method] = draw(detector, view, asked, method, seed)
+        times[method] = time.perf_counter() - start
+    found: dict[str, dict[str, float | None]] = {}
+    rows, columns = view.frame.resized
+    for method, heat in (maps | ({} if oracle is None else {ORACLE: oracle})).items():
         inside = heat[:rows, :columns].cpu().numpy()
         hit = pointing(inside, truth)
         found[method] = {
@@ -75,9 +82,20 @@ def judge(
             "others": energy_share(inside, others) if len(others) else None,
             "mark": None if mark is None else energy(inside, mark[:1]),
             "opposite": None if mark is None else energy(inside, mark[1:]),
-            "seconds": seconds,
+            "seconds": times.get(method),
         }
     for method, by_layer in sanity(detector, view, asked, maps, seed).items():
         found[method] |= {f"{LAYER}{layer}": value for layer, value in by_layer.items()}
         found[method]["randomised"] = next(reversed(by_layer.values()), None)
     return found
+
+
+def oracle_map(view: View, mask: np.ndarray) -> Tensor:
+    """(H, W) over the network's pixels: an object's own pixels, and faintly those nearest to them.
+
+    mask: (height, width) in [0, 1], the part of each of the image's pixels that is the object's.
+    What lies around has an order too, so that no score hangs on how ties are broken.
+    """
+    own = view.from_original(mask)
+    around = blurred(own[None, None], BLUR * max(view.frame.resized))[0, 0]
+    return own + FAINT * around

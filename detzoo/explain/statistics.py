@@ -5,7 +5,8 @@ whose objects are not independent. Two detectors, or two methods, are compared o
 by the paired bootstrap.
 
 rows: one a map, with the columns detector, method, image, object (any ids) and those of the scores;
-unit, where images come in groups: the group.
+unit, where images come in groups: the group; ROUND, where each detector was trained several times:
+which training.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from detzoo.explain.faithfulness import LAYER, SCORES
+from detzoo.explain.faithfulness import LAYER, ORACLE, SCORES
 from detzoo.explain.methods import METHODS
 from detzoo.metrics.paired import holm
 from detzoo.metrics.samples import FEWEST, Samples, draw_sets
@@ -28,7 +29,8 @@ from detzoo.metrics.samples import FEWEST, Samples, draw_sets
 RESAMPLES = 2000
 ALPHA = 0.05
 UNBOUNDED = (-math.inf, math.inf)
-MAP = ("image", "object", "detector", "method")  # what names one map
+ROUND = "training"
+MAP = (ROUND, "image", "object", "detector", "method")  # what names one map
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def _sets(units: int, seed: int) -> np.ndarray:
 
 def compare(rows: pd.DataFrame, score: str, between: str, seed: int = 0) -> list[Pair]:
     """Every pair of `between`, "detector" or "method", over the maps that both have; by p."""
-    same = [column for column in MAP if column != between]
+    same = [column for column in MAP if column in rows and column != between]
     known = rows[rows[score].notna()]
     table = known.pivot(index=same, columns=between, values=score)
     unit = dict(zip(known["image"], units_of(known), strict=True))
@@ -215,6 +217,31 @@ def mark_sentence(rows: pd.DataFrame, method: str) -> list[str]:
         else:
             found.append(f"{name} does not show to use the planted mark: {numbers}.")
     return found
+
+
+def ladder_sentence(rows: pd.DataFrame, score: str, method: str) -> str:
+    """For how many detectors the right map scores better than the method's, and that better than
+    the uniform one; and which ones are not so."""
+    sign = 1 if SCORES[score].better == "high" else -1
+    steps = ((ORACLE, method), (method, "uniform"))
+    ordered, clear, against = [], [], []
+    for name, of in rows.groupby("detector", sort=False):
+        means = sign * of.groupby("method")[score].mean()
+        pairs = {frozenset((p.first, p.second)): p.apart for p in compare(of, score, "method")}
+        wrong = [step for step in steps if not means[step[0]] > means[step[1]]]
+        if wrong:
+            values = (f"{n} {sign * means[n]:.2f}" for n in (ORACLE, method, "uniform"))
+            against.append(f"{name} ({', '.join(values)})")
+            continue
+        ordered.append(name)
+        clear += [name] if all(pairs.get(frozenset(step)) for step in steps) else []
+    count = rows["detector"].nunique()
+    text = (
+        f"By {score} the map of the pasted pixels is better than {method}'s, and {method}'s better "
+        f"than the uniform one, for {len(ordered)} of {count} detectors, for {len(clear)} of them "
+        "by a paired test at both steps"
+    )
+    return f"{text}; not for {_listed(against)}." if against else f"{text}."
 
 
 def number(row: pd.Series) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,11 +22,14 @@ from detzoo.workflow.thresholds import score_of
 
 @dataclass(frozen=True)
 class Contestant:
-    """A detector that is asked. score: from which on it counts as having found something."""
+    """A detector that is asked. score: from which on it counts as having found something. label,
+    seed: of its training; the name tells several of one label apart."""
 
     name: str
     detector: Detector
     score: float
+    label: str = ""
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ def contestants(paths: Sequence[Path], device: torch.device) -> list[Contestant]
     found: list[Contestant] = []
     classes = None
     for path in paths:
-        label = str(read_run(path, data=False)["label"])
+        settings = read_run(path, data=False)
+        label = str(settings["label"])
         taken = {c.name for c in found}
         name = label if label not in taken else path.name
         detector = detzoo.load(path, device)
@@ -54,8 +58,20 @@ def contestants(paths: Sequence[Path], device: torch.device) -> list[Contestant]
             raise ValueError(
                 f"{path} has other classes than {paths[0]}; one page is of one data set's detectors"
             )
-        found.append(Contestant(name, detector, score_of(path)[0]))
+        score, seed = score_of(path)[0], int(settings["seed"])
+        found.append(Contestant(name, detector, score, label, seed))
     return found
+
+
+def by_seed(asked: Sequence[Contestant]) -> dict[int, list[Contestant]]:
+    """Training seed -> its detectors, under their labels; all in one where these differ by seed."""
+    found: dict[int, list[Contestant]] = {}
+    for one in asked:
+        found.setdefault(one.seed, []).append(one)
+    labels = [sorted(one.label for one in some) for some in found.values()]
+    if len(found) == 1 or any(of != labels[0] or len(set(of)) < len(of) for of in labels):
+        return {0: list(asked)}
+    return {seed: [replace(one, name=one.label) for one in some] for seed, some in found.items()}
 
 
 def pairs(found: Found, asked: int) -> int:

@@ -10,15 +10,17 @@ from typing import Any
 
 from detzoo.config import folder, load_yaml
 
-VERBS = {"check", "propose", "train", "bench"}  # those with a data set of their own
+# Of conf/, those with a data set of their own
+CONFIGS = {"check", "propose", "train", "bench", "tune", "as_published", "untrained"}
 AUTO = "detzoo.data.Auto"
 ROOT = re.compile(r"\+{0,2}data\.root=")
 CHOSEN = re.compile(r"~?\+{0,2}(data(@[\w.]+)?|experiment|data\._target_)(=|$)")
 
 
-def with_auto(verb: str, arguments: Sequence[str]) -> list[str]:
-    """The overrides; data=auto comes before them where they give data.root and not its format."""
-    if verb not in VERBS or not any(map(ROOT.match, arguments)):
+def with_auto(config: str, arguments: Sequence[str]) -> list[str]:
+    """The overrides of conf/CONFIG.yaml; data=auto comes before them where they give data.root and
+    not its format."""
+    if config not in CONFIGS or not any(map(ROOT.match, arguments)):
         return list(arguments)
     return list(arguments) if any(map(CHOSEN.match, arguments)) else ["data=auto", *arguments]
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 import detzoo
 from detzoo.data import Source, load_image
 from detzoo.engine.precision import choose_device
+from detzoo.explain.faithfulness import ORACLE
 from detzoo.explain.methods import BASELINES, METHODS, draw, method_of
 from detzoo.explain.scores import energy
 from detzoo.explain.target import SAME, Asked
@@ -41,8 +42,13 @@ from detzoo.workflow.select import select
 from detzoo.workflow.settings import read_moved, source
 from detzoo.workflow.verb import Result
 
-STUDIES = ("faithfulness", "features")
-OBJECTS = {None: 8, "faithfulness": 60, "features": 300}  # of the page, and of each study
+STUDIES = ("faithfulness", "pasted", "features")
+OBJECTS = {
+    None: 8,
+    "faithfulness": 60,
+    "pasted": 60,
+    "features": 300,
+}  # of the page, and of each study
 METHODS_SHOWN = ("odam", "grad_cam", "guided", "saliency")
 
 
@@ -81,9 +87,10 @@ def explain(
 
     images: files, folders and patterns; without them the images of `split` that the detectors
     disagree about most. methods: of explain.METHODS, the first is shown first. study: one of
-    STUDIES: what maps are worth over true objects that all detectors find, or what features know
-    of true objects. objects: how many, by default as OBJECTS has it. layer, channel: of the
-    features study, see `workflow.features`. Raises ValueError for what is not there.
+    STUDIES: what maps are worth over true objects that all detectors find, or over objects pasted
+    in, whose pixels are known; or what features know of true objects. objects: how many, by
+    default as OBJECTS has it. layer, channel: of the features study, see `workflow.features`.
+    Raises ValueError for what is not there.
     """
     methods = [methods] if isinstance(methods, str) else list(methods)
     for name in methods:
@@ -138,9 +145,15 @@ def _study(
 
         splits = (data.read("train"), data.read(split))
         return features(asked, *splits, *given, layer=layer, channel=channel)
-    from detzoo.workflow.faithfulness import faithfulness
+    if study == "pasted":
+        from detzoo.workflow.pasted import pasted
 
-    return faithfulness(asked, data.read(split), methods, *given, data.mark)
+        return pasted(asked, data, split, methods, *given)
+    from detzoo.workflow.faithfulness import Known, faithfulness
+
+    return faithfulness(
+        asked, data.read(split), methods, *given, lambda *object: Known(data.mark(*object))
+    )
 
 
 def _disputed(
@@ -209,11 +222,12 @@ def _inside(view: View, heat: Tensor) -> np.ndarray:
 
 
 def write_page(out: Path, *, methods: Sequence[str], **parts: Any) -> Path:
-    known = METHODS | BASELINES
+    known = {name: of.title for name, of in (METHODS | BASELINES).items()}
+    known |= {ORACLE: "the pasted object's own pixels"}
     text = render_explained(
         made=f"{datetime.now():%Y-%m-%d}",
         version=detzoo.__version__,
-        methods={name: known[name].title for name in methods},
+        methods={name: known[name] for name in methods},
         **parts,
     )
     if rows := parts["rows"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ from tqdm import tqdm
 
 from detzoo.data import Dataset
 from detzoo.data.dataset import Sample
-from detzoo.explain.faithfulness import LAYER, SCORES, judge
+from detzoo.explain.faithfulness import LAYER, ORACLE, SCORES, judge, oracle_map
 from detzoo.explain.methods import BASELINES, METHODS
 from detzoo.explain.statistics import (
+    ROUND,
     compare,
     detector_sentence,
     interval_text,
+    ladder_sentence,
     mark_sentence,
     method_sentence,
     p_text,
@@ -33,7 +35,7 @@ from detzoo.metrics.samples import FEWEST
 from detzoo.ops.boxes import iou
 from detzoo.report.page.explained import Score, Tests
 from detzoo.types import Detections
-from detzoo.workflow.contestants import Contestant
+from detzoo.workflow.contestants import Contestant, by_seed
 from detzoo.workflow.explain import Explained, write_page
 
 FAINT = 0.05  # the score from which an object counts as found here
@@ -41,12 +43,26 @@ TOO_FEW = (
     f"From fewer than {FEWEST} images there are no intervals, and no test can tell anything apart: "
     "ask for more objects."
 )
+ROUNDS = (
+    "They come from {} trainings of each detector, by other seeds, each asked over its own "
+    "objects; intervals are over images, and say nothing of trainings that were not done."
+)
 AN_IMAGE = 2  # objects at most: those of one image are not independent
 TESTED = ("insertion", "deletion", "energy")  # between all pairs
 
-# The planted mark beside a sample's object of that index, (2, 4) with the place opposite, or None
-Marks = Callable[[Sample, int], Tensor | None]
 
+@dataclass(frozen=True)
+class Known:
+    """What is known of an object because it was put there, in the image's pixels. mark: (2, 4)
+    xyxy, a mark beside it and the place opposite. mask: (height, width) in [0, 1], its own
+    pixels."""
+
+    mark: Tensor | None = None
+    mask: np.ndarray | None = None
+
+
+# What is known of a sample's object of that index; None: it is not asked for
+Knows = Callable[[Sample, int], Known | None]
 Objects = dict[str, tuple[Detections, int]]  # detector -> its detections, which of them
 
 
@@ -58,16 +74,22 @@ def faithfulness(
     out: Path,
     seed: int,
     about: Mapping[str, Any],
-    marks: Marks = lambda *_: None,
+    knows: Knows = lambda *_: Known(),
 ) -> Explained:
     """Judge the maps of `objects` true objects that all detectors find, in images drawn by `seed`.
 
-    Writes faithfulness.csv (the means), pairs.csv (the paired tests), objects.json (every map's
-    scores) and index.html. Ctrl-C ends the sample early, and what is done is written. Raises
-    ValueError where no object is found by all.
+    Of several trainings of each detector those of one seed are a round, with its part of the
+    objects; the images come in one order for all rounds. Writes faithfulness.csv (the means),
+    pairs.csv (the paired tests), objects.json (every map's scores) and index.html. Ctrl-C ends the
+    sample early, and what is done is written. Raises ValueError where no object is found by all.
     """
     methods = [*methods, *(name for name in BASELINES if name not in methods)]
-    rows = _judged(asked, dataset, methods, objects, seed, marks)
+    rounds = by_seed(asked)
+    rows: list[dict[str, Any]] = []
+    for place, (training, some) in enumerate(rounds.items()):
+        count = objects // len(rounds) + (place < objects % len(rounds))
+        found = _judged(some, dataset, methods, count, seed, knows)
+        rows += [row | ({ROUND: training} if len(rounds) > 1 else {}) for row in found]
     if not rows:
         raise ValueError(
             f"no object of {dataset.split} is found by all {len(asked)} detectors at a score of "
@@ -87,10 +109,11 @@ def write_study(
     """Write all that is said of judged maps. table: a row a map, as objects.json has them."""
     summary, pairs = summarise(table, seed), paired_tests(table, seed)
     own = [method for method in methods if method in METHODS]
-    several = table["detector"].nunique() > 1
+    several, known = table["detector"].nunique() > 1, ORACLE in set(table["method"])
     between = [detector_sentence(table, summary, method) for method in own if several]
     sentences = [
         *mark_sentence(table, own[0] if own else methods[0]),
+        *(ladder_sentence(table, score, method) for score in TESTED for method in own[:1] if known),
         *between[:1],
         *filter(None, (method_sentence(table, score) for score in ("insertion", "deletion"))),
         *between[1:],
@@ -98,18 +121,20 @@ def write_study(
     write_text(out / "faithfulness.csv", summary.to_csv(index=False))
     write_text(out / "pairs.csv", pairs.to_csv(index=False))
     write_json(out / "objects.json", table.replace({np.nan: None}).to_dict("records"))
-    count = len(table[["image", "object"]].drop_duplicates())
+    maps = [column for column in (ROUND, "image", "object") if column in table]
+    count = len(table[maps].drop_duplicates())
     units = f"{table['unit'].nunique()} {'groups' if dataset.grouped else 'images'}"
     page = write_page(
         out,
         rows=(),
-        methods=methods,
-        scores=[*tables(summary), *layer_tables(summary, own)],
+        methods=[*methods, *[ORACLE] * known],
+        scores=[*tables(summary), *round_tables(table, own, seed), *layer_tables(summary, own)],
         tests=pair_tables(pairs),
         sentences=sentences[: len(sentences) - len(between[1:])],
         notes=[
             f"{count} objects of {units} of {dataset.split}, which all detectors find; "
             "objects that any of them misses are not among them.",
+            *([ROUNDS.format(table[ROUND].nunique())] if ROUND in table else []),
             *[TOO_FEW] * (table["unit"].nunique() < FEWEST),
         ],
         **about,
@@ -123,7 +148,7 @@ def _judged(
     methods: Sequence[str],
     objects: int,
     seed: int,
-    marks: Marks,
+    knows: Knows,
 ) -> list[dict[str, Any]]:
     """One row for each object, detector and method; interrupted, of the objects that are done."""
     order = np.random.default_rng(seed).permutation(len(dataset.samples))
@@ -135,8 +160,10 @@ def _judged(
         tqdm(total=total, desc="faithfulness", unit="map", disable=None) as bar,
     ):
         for sample in (dataset.samples[i] for i in order):
-            for index, by in common(asked, sample)[: min(left, AN_IMAGE)]:
-                rows += _of_object(asked, sample, index, by, methods, marks, seed, bar)
+            known = {index: knows(sample, index) for index in range(len(sample.boxes))}
+            found = [one for one in common(asked, sample) if known[one[0]] is not None]
+            for index, by in found[: min(left, AN_IMAGE)]:
+                rows += _of_object(asked, sample, index, by, methods, known[index], seed, bar)
                 left -= 1
             if not left:
                 break
@@ -149,15 +176,15 @@ def _of_object(
     index: int,
     by: Objects,
     methods: Sequence[str],
-    marks: Marks,
+    known: Known,
     seed: int,
     bar: tqdm,
 ) -> list[dict[str, Any]]:
     """One row for each detector and method."""
     about = {"image": sample.id, "unit": sample.id if sample.group is None else sample.group}
-    mark, rows = marks(sample, index), []
+    rows = []
     for contestant in asked:
-        scores = _scores(contestant, sample, index, by[contestant.name], methods, mark, seed)
+        scores = _scores(contestant, sample, index, by[contestant.name], methods, known, seed)
         of = about | {"object": index, "detector": contestant.name}
         rows += [of | {"method": method} | found for method, found in scores.items()]
         bar.update(len(methods))
@@ -170,7 +197,7 @@ def _scores(
     index: int,
     found: tuple[Detections, int],
     methods: Sequence[str],
-    mark: Tensor | None,
+    known: Known,
     seed: int,
 ) -> dict[str, dict[str, float | None]]:
     """method -> scores of the map of one detector's detection of the sample's object `index`."""
@@ -186,7 +213,8 @@ def _scores(
         truth[index : index + 1],
         truth[others],
         methods,
-        mark=None if mark is None else view.boxes(mark),
+        mark=None if known.mark is None else view.boxes(known.mark),
+        oracle=None if known.mask is None else oracle_map(view, known.mask),
         seed=seed,
     )
 
@@ -248,6 +276,19 @@ def tables(summary: pd.DataFrame) -> list[Score]:
         if any(text != "n/a" for row in cells.values() for text in row.values()):
             tables.append(Score(score.title, score.better, cells))
     return tables
+
+
+def round_tables(table: pd.DataFrame, methods: Sequence[str], seed: int = 0) -> list[Score]:
+    """Energy by the first method, a column for each training; [] of a single one."""
+    if ROUND not in table or not methods:
+        return []
+    cells: dict[str, dict[str, str]] = {}
+    for training, part in table[table["method"] == methods[0]].groupby(ROUND):
+        column, means = f"seed {training}", summarise(part, seed)
+        for name, row in _cells(means[means["score"] == "energy"], "score").items():
+            cells.setdefault(name, {})[column] = row["energy"]
+    columns = [f"seed {training}" for training in sorted(table[ROUND].unique())]
+    return [Score(f"energy by {methods[0]}, training by training", "high", cells, columns)]
 
 
 def layer_tables(summary: pd.DataFrame, methods: Sequence[str]) -> list[Score]:

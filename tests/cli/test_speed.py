@@ -155,7 +155,7 @@ def test_bare_models_need_no_run(capsys: pytest.CaptureFixture) -> None:
     first = json_of(ours / "speed.json")["fingerprint"]["weights_hash"]
     assert main(["speed", *SMALL, *QUICK, "weights=none", "detector=centernet"]) == 0
     again = json_of(ours / "speed.json")["fingerprint"]["weights_hash"]
-    assert again == first, "born of the seed, so the same at every call"
+    assert again == first, "drawn by the seed, so the same at every call"
 
 
 def test_a_reference_that_fails_is_told_and_the_others_are_timed(

@@ -36,6 +36,10 @@ def test_published_settings_come_before_what_the_command_gives_and_give_way_to_i
     assert given[-4:] == own
     keys = {text.lstrip("+").split("=")[0] for text in given[:-4]}
     assert not keys & {"backbone", "backbone.norm", "channels", "resize", "resize.size"}
+    part = "backbone.frozen_stages=2"
+    assert add_published_settings("retinanet", "coco", [part]) == [*plainly[:-1], part]
+    other = add_published_settings("retinanet", "coco", ["backbone.name=dla34"])
+    assert not any("backbone" in text for text in other[:-1])
     assert "detector.tower_norm" in keys
     assert add_published_settings("yolo", "coco", []) == [
         "backbone=resnet18"

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from detzoo.explain import Asked, View, look
-from detzoo.explain.faithfulness import SCORES, judge
+from detzoo.explain.faithfulness import ORACLE, SCORES, judge, oracle_map
 from detzoo.explain.sanity import randomise_layers
 from detzoo.explain.statistics import (
     compare,
     detector_sentence,
+    ladder_sentence,
     mark_sentence,
     mean_interval,
     mean_samples,
@@ -49,6 +50,67 @@ def test_a_map_is_judged_by_every_score() -> None:
     assert odam["deletion"] < 0.3 and odam["insertion"] > 0.8
     assert odam["mark"] == odam["opposite"] == 0
     assert box["randomised"] == pytest.approx(1), "the box does not ask the detector"
+
+
+def test_the_right_map_is_scored_beside_the_methods() -> None:
+    """Red counts in the whole box alone: its pixels are the right map, and half of them is not."""
+    detector = RedInBox().eval()
+    view = look(detector, picture())
+    mask = np.zeros((32, 32), np.float32)
+    mask[8:16, 8:16] = 1
+    oracle = oracle_map(view, mask)
+    assert oracle[8:16, 8:16].min() > 1 and oracle[18, 12] > oracle[24, 12] >= 0
+    found = judge(detector, view, Asked(BOX[0], 0), BOX, BOX[:0], ["uniform"], oracle=oracle)
+    right, uniform = found[ORACLE], found["uniform"]
+    assert right["deletion"] < uniform["deletion"] and right["insertion"] > uniform["insertion"]
+    assert 12 < right["energy"] <= 16 and uniform["energy"] == pytest.approx(1)
+    assert right["seconds"] is None and "randomised" not in right, "it asks no detector"
+
+
+def test_a_mask_of_the_image_is_one_of_the_padded_pixels() -> None:
+    detector = RedInBox().eval()
+    view = look(detector, picture(64, 32))  # letterboxed to 32 x 16, and padded
+    mask = np.zeros((64, 32), np.float32)
+    mask[16:32] = 1
+    heat = view.from_original(mask)
+    assert heat.shape == view.pixels.shape[-2:]
+    rows, columns = view.frame.resized
+    assert (rows, columns) == (32, 16) and heat[rows:].sum() == heat[:, columns:].sum() == 0
+    assert heat[8:16, :columns].min() > 0.7 and heat[20:].max() == 0
+    assert np.allclose(view.in_original(heat)[20:28], 1, atol=0.05)
+
+
+def ladder(oracle: float, odam: float, uniform: float) -> pd.DataFrame:
+    """Insertion of detector A over 20 images, around these means."""
+    noise = np.random.default_rng(0).normal(0, 0.02, 20)
+    noise -= noise.mean()
+    means = {ORACLE: oracle, "odam": odam, "uniform": uniform}
+    return pd.DataFrame(
+        [
+            {"detector": "A", "method": m, "image": i, "object": 0, "insertion": v + (1 + k) * e}
+            for k, (m, v) in enumerate(means.items())
+            for i, e in enumerate(noise)
+        ]
+    )
+
+
+def test_the_ladder_says_for_whom_the_order_holds() -> None:
+    right, wrong = ladder(0.9, 0.7, 0.3), ladder(0.6, 0.7, 0.3).assign(detector="B")
+    text = ladder_sentence(pd.concat([right, wrong]), "insertion", "odam")
+    assert "for 1 of 2 detectors, for 1 of them by a paired test" in text
+    assert text.endswith("not for B (oracle 0.60, odam 0.70, uniform 0.30).")
+    close = ladder_sentence(ladder(0.7001, 0.7, 0.3), "insertion", "odam")
+    assert "for 1 of 1 detectors, for 0 of them" in close
+
+
+def test_trainings_of_one_detector_are_compared_one_by_one() -> None:
+    """B is ahead in one training and behind in the other: over both nothing is apart."""
+    noise = np.random.default_rng(0).normal(0, 0.1, 20)
+    ahead, behind = rows(list(2 + noise), list(3 - noise)), rows(list(3 + noise), list(2 - noise))
+    both = pd.concat([ahead.assign(training=0), behind.assign(training=1)])
+    (pair,) = compare(both, "energy", "detector")
+    assert pair.maps == 40 and abs(pair.difference) < 0.2 and not pair.apart
+    assert compare(ahead, "energy", "detector")[0].apart
 
 
 def test_proposals_far_from_a_detection_are_left_out() -> None:

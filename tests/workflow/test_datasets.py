@@ -3,17 +3,19 @@
 import json
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 
+import detzoo
 from data import layouts
 from detzoo.cli import main
 from detzoo.config import folder, plain
-from detzoo.workflow.datasets import resolved, with_auto
+from detzoo.workflow.datasets import CONFIGS, resolved, with_auto
 from detzoo.workflow.settings import directory, settings_of
 
 
 @pytest.mark.parametrize(
-    ("verb", "arguments", "auto"),
+    ("config", "arguments", "auto"),
     [
         ("check", ["data.root=x"], True),
         ("train", ["seed=1", "++data.root=x", "data.classes=[a]"], True),
@@ -24,11 +26,45 @@ from detzoo.workflow.settings import directory, settings_of
         ("train", ["data.root=x", "data._target_=detzoo.data.Coco"], False),
         ("check", ["splits=[val]"], False),
         ("evaluate", ["data.root=x"], False),
+        ("as_published", ["data.root=x"], True),
+        ("tune", ["data.root=x"], True),
+        ("untrained", ["data.root=x"], True),
     ],
 )
-def test_auto_is_chosen_where_the_root_alone_is_given(verb, arguments, auto):
-    taken = with_auto(verb, arguments)
+def test_auto_is_chosen_where_the_root_alone_is_given(config, arguments, auto):
+    taken = with_auto(config, arguments)
     assert taken == (["data=auto", *arguments] if auto else arguments)
+
+
+def test_every_configuration_with_a_data_set_has_auto():
+    """Forgotten, a command draws `shapes` into the user's folder and trains on them."""
+    configs = [path.stem for path in folder("conf").glob("*.yaml")]
+    having = {name for name in configs if "data" in defaults(name)}
+    assert having - {"training"} == CONFIGS, "training is included by others, and no verb's"
+
+
+def defaults(name):
+    """The groups that a configuration chooses, in those that it includes too."""
+    found = set()
+    text = (folder("conf") / f"{name}.yaml").read_text(encoding="utf-8")
+    for entry in yaml.safe_load(text).get("defaults", []):
+        found |= set(entry) if isinstance(entry, dict) else set()
+        found |= defaults(entry) if isinstance(entry, str) and entry != "_self_" else set()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("verb", "more"),
+    [
+        ("tune", []),
+        ("bench", ["tune=8"]),
+        ("speed", ["weights=none"]),
+        ("evaluate", ["train=none", "detector=retinanet", "start=scratch"]),
+    ],
+)
+def test_a_root_is_never_taken_for_shapes(verb, more):
+    settings = detzoo.settings(verb, "data.root=DIR", *more)
+    assert settings["data"]["_target_"] == "detzoo.data.Auto"
 
 
 def node(*overrides):

@@ -11,14 +11,16 @@ import pytest
 import torch
 from PIL import Image
 
+from detzoo.data import Shapes, load_image
 from detzoo.data.dataset import Sample
 from detzoo.files import read_json
 from detzoo.imagefile import ImageFile
 from detzoo.workflow import explain as module
 from detzoo.workflow import faithfulness as faithfulness_module
-from detzoo.workflow.contestants import Contestant, objects_of, pairs
+from detzoo.workflow.contestants import Contestant, by_seed, objects_of, pairs
 from detzoo.workflow.explain import explain, write_page
-from detzoo.workflow.faithfulness import common, faithfulness, layer_tables
+from detzoo.workflow.faithfulness import Known, common, faithfulness, layer_tables
+from detzoo.workflow.pasted import pasted, with_pasted
 from explain.known import RedInBox, picture
 
 BOXES = torch.tensor([[8.0, 8, 16, 16], [20, 4, 28, 12]])
@@ -76,7 +78,7 @@ def test_the_page_shows_disputed_objects_first(asked, folder: Path, tmp_path: Pa
 def test_a_setting_that_cannot_be_is_refused_first(asked, folder: Path, tmp_path: Path) -> None:
     for wrong, message in (
         ({"methods": ["heat"]}, "method is 'heat'"),
-        ({"study": "faith"}, "study is 'faith'; choose one of faithfulness, features"),
+        ({"study": "faith"}, "study is 'faith'; choose one of faithfulness, pasted, features"),
         ({"objects": 0}, "objects is 0"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -169,3 +171,60 @@ def test_a_page_without_rows_is_whole(tmp_path: Path) -> None:
         tmp_path, methods=["odam"], rows=(), heading="h", command="c", detectors=["A"]
     )
     assert "</html>" in page.read_text()
+
+
+def test_trainings_by_several_seeds_are_rounds_of_one_detector(folder, tmp_path) -> None:
+    asked = []
+    for seed, name in ((0, "ssd"), (1, "ssd-1a2b")):
+        detector = RedInBox().eval()
+        detector.class_names = ("cat", "mark")
+        asked.append(Contestant(name, detector, 0.3, "ssd", seed))
+    assert {seed: [c.name for c in some] for seed, some in by_seed(asked).items()} == {
+        0: ["ssd"],
+        1: ["ssd"],
+    }
+    about = {"heading": "h", "command": "c", "detectors": ["ssd"]}
+    found = faithfulness(asked, Split(folder), ["odam"], 7, tmp_path / "out", 0, about)
+    rows = pd.DataFrame(read_json(tmp_path / "out" / "objects.json"))
+    assert set(rows["detector"]) == {"ssd"}
+    assert rows[rows["method"] == "odam"].groupby("training").size().to_dict() == {0: 4, 1: 3}
+    page = found.page.read_text(encoding="utf-8")
+    assert "7 objects" in page and "2 trainings" in page and "seed 1" in page
+
+
+def test_other_detectors_by_other_seeds_are_one_round(asked) -> None:
+    mixed = [Contestant(c.name, c.detector, 0.3, c.name, i) for i, c in enumerate(asked)]
+    assert by_seed(mixed) == {0: mixed}
+    assert by_seed(asked) == {0: asked}
+
+
+def test_an_object_is_asked_for_where_something_is_known_of_it(asked, folder, tmp_path) -> None:
+    about = {"heading": "h", "command": "c", "detectors": [c.name for c in asked]}
+    mask = np.zeros((32, 32), np.float32)
+    mask[4:12, 20:28] = 1
+
+    def knows(sample: Sample, index: int) -> Known | None:
+        return Known(mask=mask) if index == 1 else None
+
+    found = faithfulness(asked, Split(folder), ["odam"], 5, tmp_path / "out", 0, about, knows)
+    rows = pd.DataFrame(read_json(tmp_path / "out" / "objects.json"))
+    assert set(rows["object"]) == {1} and "oracle" in set(rows["method"])
+    means = found.frame.set_index(["detector", "method", "score"])["mean"]
+    assert means["B", "oracle", "insertion"] > means["B", "uniform", "insertion"]
+    assert any(text.startswith("By insertion the map of the pasted") for text in found.sentences)
+    page = found.page.read_text(encoding="utf-8")
+    assert '<th scope="col">oracle</th>' in page
+
+
+def test_the_pasted_object_is_the_last_one_and_the_files_are_gone_after(tmp_path, asked) -> None:
+    data = Shapes(tmp_path, train=1, val=1, test=3, size=64)
+    before = data.read("test")
+    (tmp_path / "pasted").mkdir()
+    after, masks = with_pasted(data, before, tmp_path / "pasted", 0)
+    for old, new in zip(before.samples, after.samples, strict=True):
+        assert len(new.boxes) == len(old.boxes) + 1 and torch.equal(new.boxes[:-1], old.boxes)
+        changed = (load_image(old.image) != load_image(new.image)).any(2)
+        assert changed.any() and not changed[masks[new.id] == 0].any()
+    with pytest.raises(ValueError, match="no object of test is found by all 2"):
+        about = {"heading": "h", "command": "c", "detectors": []}
+        pasted(asked, data, "test", ["odam"], 2, tmp_path / "out", 0, about)

@@ -3,7 +3,7 @@
 One trained run; every image goes through the network once, and what each decoder layer says is
 decoded without NMS and with it. The paper finds that NMS helps the first layer and not the last.
 
-    python benchmarks/nms_by_layer.py runs/detr_nms_by_layer/detr-* --threshold 0.5
+    python experiments/nms_by_layer.py runs/detr_nms_by_layer/detr-* --threshold 0.5
 """
 
 from __future__ import annotations

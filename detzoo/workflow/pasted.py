@@ -1,0 +1,73 @@
+"""The ground truth of explanations: objects pasted into images, whose pixels are known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from detzoo.data import Dataset, Source, load_image
+from detzoo.data.dataset import Sample
+from detzoo.workflow.contestants import Contestant
+from detzoo.workflow.explain import Explained
+from detzoo.workflow.faithfulness import Known, faithfulness
+
+
+def pasted(
+    asked: Sequence[Contestant],
+    data: Source,
+    split: str,
+    methods: Sequence[str],
+    objects: int,
+    out: Path,
+    seed: int,
+    about: Mapping[str, Any],
+) -> Explained:
+    """The faithfulness study over objects pasted into the split's images, beside the right map.
+
+    What differs between an image and its original is the object, so the map of these pixels is the
+    right one: it has to score better than any method's, and a method's better than the uniform one.
+    Writes what `faithfulness` does. Raises ValueError for data that is not drawn.
+    """
+    with TemporaryDirectory(prefix="detzoo-pasted-") as folder:
+        dataset, masks = with_pasted(data, data.read(split), Path(folder), seed)
+
+        def knows(sample: Sample, index: int) -> Known | None:
+            last = index == len(sample.boxes) - 1
+            return Known(mask=masks[sample.id]) if last else None
+
+        return faithfulness(asked, dataset, methods, objects, out, seed, about, knows)
+
+
+def with_pasted(
+    data: Source, dataset: Dataset, folder: Path, seed: int
+) -> tuple[Dataset, dict[int, np.ndarray]]:
+    """The images with one object more, their last, as files in `folder`; id -> (H, W) its mask.
+
+    An image without free ground is left out.
+    """
+    samples, masks = [], {}
+    for sample in tqdm(dataset.samples, "paste", unit="image", leave=False, disable=None):
+        found = data.paste(sample, load_image(sample.image), seed)
+        if found is None:
+            continue
+        path = folder / f"{sample.id}.png"
+        Image.fromarray(found.pixels).save(path, compress_level=1)
+        box = torch.tensor([found.box], dtype=torch.float32)
+        area = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
+        more = {
+            "boxes": torch.cat([sample.boxes, box]),
+            "labels": torch.cat([sample.labels, torch.tensor([found.label])]),
+            "crowd": torch.cat([sample.crowd, torch.tensor([False])]),
+            "areas": torch.cat([sample.areas, area]),
+        }
+        samples.append(replace(sample, path=path, exif="auto", **more))
+        masks[sample.id] = found.alpha
+    return replace(dataset, samples=tuple(samples)), masks
