@@ -18,13 +18,17 @@ def notes(runs: Sequence[Run], called: Mapping[Run, str]) -> dict[str, str]:
 
 
 def group_notes(notes_of: Sequence[tuple[str, Sequence[str]]]) -> dict[str, str]:
-    """(row, note) -> text: its rows, or `all rows` where they are more than two."""
-    rows_of: dict[str, list[str]] = {}
+    """(row, note) -> text: its rows, or `all rows` where they are more than two.
+
+    A row of several tables, as another program's results are, is named once.
+    """
+    rows_of: dict[str, dict[str, None]] = {}
     for row, texts in notes_of:
         for text in texts:
-            rows_of.setdefault(text, []).append(row)
+            rows_of.setdefault(text, {})[row] = None
+    names = {row for row, _ in notes_of}
     return {
-        text: "all rows" if len(rows) == len(notes_of) > 2 else ", ".join(rows)
+        text: "all rows" if len(rows) == len(names) > 2 else ", ".join(rows)
         for text, rows in rows_of.items()
     }
 
