@@ -57,6 +57,7 @@ class Source(abc.ABC):
     format: str
     form: Form | None = None  # of a box's four numbers
     several = False  # whether `splits` may name several places for one split
+    marked: str | None = None  # the class beside whose objects a mark is planted, see `mark`
 
     def __init__(
         self,

@@ -149,11 +149,9 @@ def _study(
         from detzoo.workflow.pasted import pasted
 
         return pasted(asked, data, split, methods, *given)
-    from detzoo.workflow.faithfulness import Known, faithfulness
+    from detzoo.workflow.faithfulness import faithfulness, marks_of
 
-    return faithfulness(
-        asked, data.read(split), methods, *given, lambda *object: Known(data.mark(*object))
-    )
+    return faithfulness(asked, data.read(split), methods, *given, marks_of(data))
 
 
 def _disputed(

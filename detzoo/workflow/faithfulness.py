@@ -13,7 +13,7 @@ import pandas as pd
 from torch import Tensor
 from tqdm import tqdm
 
-from detzoo.data import Dataset
+from detzoo.data import Dataset, Source
 from detzoo.data.dataset import Sample
 from detzoo.explain.faithfulness import LAYER, ORACLE, SCORES, judge, oracle_map
 from detzoo.explain.methods import BASELINES, METHODS
@@ -64,6 +64,16 @@ class Known:
 # What is known of a sample's object of that index; None: it is not asked for
 Knows = Callable[[Sample, int], Known | None]
 Objects = dict[str, tuple[Detections, int]]  # detector -> its detections, which of them
+
+
+def marks_of(data: Source) -> Knows:
+    """The marks planted beside objects; where there are some, only such objects are studied."""
+
+    def knows(sample: Sample, index: int) -> Known | None:
+        mark = data.mark(sample, index)
+        return Known(mark) if mark is not None or data.marked is None else None
+
+    return knows
 
 
 def faithfulness(

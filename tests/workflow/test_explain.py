@@ -19,7 +19,7 @@ from detzoo.workflow import explain as module
 from detzoo.workflow import faithfulness as faithfulness_module
 from detzoo.workflow.contestants import Contestant, by_seed, objects_of, pairs
 from detzoo.workflow.explain import explain, write_page
-from detzoo.workflow.faithfulness import Known, common, faithfulness, layer_tables
+from detzoo.workflow.faithfulness import Known, common, faithfulness, layer_tables, marks_of
 from detzoo.workflow.pasted import pasted, with_pasted
 from explain.known import RedInBox, picture
 
@@ -196,6 +196,21 @@ def test_other_detectors_by_other_seeds_are_one_round(asked) -> None:
     mixed = [Contestant(c.name, c.detector, 0.3, c.name, i) for i, c in enumerate(asked)]
     assert by_seed(mixed) == {0: mixed}
     assert by_seed(asked) == {0: asked}
+
+
+def test_where_marks_are_planted_marked_objects_alone_are_studied(tmp_path: Path) -> None:
+    few = {"train": 1, "val": 1, "test": 8, "size": 64}
+    for marked in (None, "circle"):
+        data = Shapes(tmp_path, marked=marked, **few)
+        knows = marks_of(data)
+        for sample in data.read("test").samples:
+            for index, label in enumerate(sample.labels.tolist()):
+                known = knows(sample, index)
+                if marked is None:
+                    assert known == Known()
+                else:
+                    assert (known is not None) == (data.classes[label] == marked)
+                    assert known is None or known.mark.shape == (2, 4)
 
 
 def test_an_object_is_asked_for_where_something_is_known_of_it(asked, folder, tmp_path) -> None:
