@@ -3,7 +3,8 @@
 What is folded is a view of the weights and no copy that could go astray: the parameters, the state
 dict and so checkpoints and fingerprints stay as they were; where gradients are wanted, in training
 mode, and under `torch.export` the layers compute as they were written; and a weight that has
-changed since is folded anew.
+changed since is folded anew. A backbone's frozen stages are folded in training too: no gradient
+is wanted there, and their norms stay in eval mode.
 """
 
 from __future__ import annotations
@@ -36,15 +37,22 @@ class Folded:
         self.filters: Tensor | None = None  # of `winograd`, made at the first use
         self.ready = False  # for what is compiled: `parameters` are of now
 
-    @property
-    def as_written(self) -> bool:
-        """Whether the layer computes as if it were not folded, and the norm by itself."""
-        if torch.is_grad_enabled() or (self.norm or self.layer).training:
+    def as_written(self, x: Tensor | None = None) -> bool:
+        """Whether the layer computes as if it were not folded, and the norm by itself.
+
+        x: the input of either; None: one that may want a gradient.
+        """
+        if (self.norm or self.layer).training or (torch.is_grad_enabled() and self.wants(x)):
             return True
         return torch.compiler.is_compiling() and not self.ready
 
+    def wants(self, x: Tensor | None) -> bool:
+        """Whether a gradient may be wanted of the input or of what the layer computes with."""
+        tensors = (x, *self.sources)
+        return x is None or any(t is not None and t.requires_grad for t in tensors)
+
     def __call__(self, x: Tensor) -> Tensor:
-        if self.as_written:
+        if self.as_written(x):
             return type(self.layer).forward(self.layer, x)
         compiling = torch.compiler.is_compiling()
         weight, bias = self.parameters if compiling else self.current(x.device.type)
@@ -101,7 +109,7 @@ class FoldedNorm:
 
     def __call__(self, x: Tensor) -> Tensor:
         norm = self.norm
-        if self.folded.as_written:
+        if self.folded.as_written(x):
             return type(norm).forward(norm, x)
         return norm.act(norm.drop(x)) if hasattr(norm, "act") else x  # timm's norms have both
 

@@ -114,7 +114,7 @@ class CompiledNetwork:
         self.network = torch.compile(detector.network)
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
-        layers = [forward for forward in folded_layers(self.detector) if not forward.as_written]
+        layers = [forward for forward in folded_layers(self.detector) if not forward.as_written()]
         for forward in layers:
             forward.current(forward.layer.weight.device.type)
             forward.ready = True
@@ -159,7 +159,7 @@ def _deviation(backbone: nn.Module, side: int) -> float:
     with eval_mode(backbone), float32_as(tf32=False), no_autocast:
         folded = backbone(pixels)
         with torch.enable_grad():
-            written = [x.detach() for x in backbone(pixels)]
+            written = [x.detach() for x in backbone(pixels.requires_grad_())]
     tiny = torch.finfo(like.dtype).tiny
     apart = [
         (a - b).abs().max() / b.abs().max().clamp(min=tiny)

@@ -133,8 +133,8 @@ def prepare(
 
     inference: with batch norm folded, weights cast once and, where it pays, 3x3 convolutions by
     Winograd's way (engine.folding), for whatever finds objects; the weights themselves, and what
-    training computes, stay as they are. What could not be folded is warned of, once;
-    `inspect_folding` counts.
+    training computes but for frozen stages, stay as they are. What could not be folded is warned
+    of, once; `inspect_folding` counts.
 
     compile: its `network` is `torch.compile`d, of this one object, at its first call for a shape,
     folded where `inference` is; whoever calls the object then calls that. False puts the network
@@ -148,6 +148,8 @@ def prepare(
             warnings.warn(f"{type(detector).__name__}: {warning}", stacklevel=2)
     else:
         unfold(detector)
+        if getattr(getattr(detector, "backbone", None), "frozen_modules", None):
+            fold(detector)
     if not compile:
         if isinstance(vars(detector).get("network"), CompiledNetwork):
             del detector.network

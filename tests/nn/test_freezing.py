@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from detzoo.detectors import CenterNet, RetinaNet
+from detzoo.engine.folded import folded_layers
 from detzoo.engine.folding import fold
+from detzoo.engine.precision import prepare
 from detzoo.nn import VGG16, Backbone, Darknet24, Hourglass, VGG16Conv5, ViT, darknet, vgg
 from detzoo.nn.freezing import Freezable
 
@@ -116,3 +118,31 @@ def test_copies_and_folding_know_what_is_frozen() -> None:
         folded = detector.backbone(x)
     for a, b in zip(plain, folded, strict=True):
         assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_frozen_stages_are_folded_in_training_and_no_other_is() -> None:
+    """Their norms stand still and want no gradient, so that nothing but time is saved."""
+    torch.manual_seed(0)
+    written = CenterNet(
+        backbone=Backbone(NAME, frozen_stages=2), num_classes=2, upsample_channels=16
+    )
+    for module in written.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+    folded = prepare(copy.deepcopy(written), "cpu", channels_last=False).train()
+    written.train()
+    x = torch.rand(2, 3, 64, 64)
+    maps = [[m.detach() for m in d.backbone(x)] for d in (written, folded)]
+    for a, b in zip(*maps, strict=True):
+        assert torch.allclose(a, b, atol=1e-4)
+    for detector in (written, folded):
+        sum(m.square().mean() for m in detector.backbone(x)).backward()
+    for a, b in zip(written.parameters(), folded.parameters(), strict=True):
+        assert (a.grad is None) == (b.grad is None)
+        assert a.grad is None or torch.allclose(a.grad, b.grad, rtol=1e-3, atol=1e-4)
+    frozen = {m for part in folded.backbone.frozen_modules for m in part.modules()}
+    layers = {layer.layer: layer.as_written(x) for layer in folded_layers(folded.backbone)}
+    assert any(layer in frozen for layer in layers)
+    assert all(as_written == (layer not in frozen) for layer, as_written in layers.items())
+    assert all(layer.as_written(x.requires_grad_()) for layer in folded_layers(folded.backbone))
