@@ -103,7 +103,6 @@ def explain(
     check_writable(Path(out) / "index.html")
     paths = select([str(run) for run in ([runs] if isinstance(runs, str | Path) else runs)])
     asked = contestants(paths, choose_device(device))
-    classes = asked[0].detector.class_names or ()
     heading = shorten(Path(out).resolve().name, 80)
     about = {"heading": heading, "command": command, "detectors": [c.name for c in asked]}
     if study:
@@ -122,9 +121,8 @@ def explain(
         raise ValueError(
             f"no detector finds an object in {len(files)} images; name others: images=[...]"
         )
-    rows = [
-        _row(asked, one, methods, classes, seed) for one in tqdm(found, "explain", disable=None)
-    ]
+    classes = asked[0].detector.class_names or ()
+    rows = [_row(asked, f, methods, classes, seed) for f in tqdm(found, "explain", disable=None)]
     page = write_page(Path(out), rows=rows, methods=methods, **about)
     return Explained(page, _frame(rows))
 

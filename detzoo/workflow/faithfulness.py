@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -15,40 +16,19 @@ from tqdm import tqdm
 
 from detzoo.data import Dataset, Source
 from detzoo.data.dataset import Sample
-from detzoo.explain.faithfulness import LAYER, ORACLE, SCORES, judge, oracle_map
-from detzoo.explain.methods import BASELINES, METHODS
-from detzoo.explain.statistics import (
-    ROUND,
-    compare,
-    detector_sentence,
-    interval_text,
-    ladder_sentence,
-    mark_sentence,
-    method_sentence,
-    p_text,
-    summarise,
-)
+from detzoo.explain.faithfulness import judge, oracle_map
+from detzoo.explain.methods import BASELINES
+from detzoo.explain.statistics import ROUND
 from detzoo.explain.target import SAME, Asked
 from detzoo.explain.view import look
-from detzoo.files import write_json, write_text
-from detzoo.metrics.samples import FEWEST
 from detzoo.ops.boxes import iou
-from detzoo.report.page.explained import Score, Tests
 from detzoo.types import Detections
 from detzoo.workflow.contestants import Contestant, by_seed
-from detzoo.workflow.explain import Explained, write_page
+from detzoo.workflow.explain import Explained
+from detzoo.workflow.faithfulness_page import write_study
 
 FAINT = 0.05  # the score from which an object counts as found here
-TOO_FEW = (
-    f"From fewer than {FEWEST} images there are no intervals, and no test can tell anything apart: "
-    "ask for more objects."
-)
-ROUNDS = (
-    "They come from {} trainings of each detector, by other seeds, each asked over its own "
-    "objects; intervals are over images, and say nothing of trainings that were not done."
-)
 AN_IMAGE = 2  # objects at most: those of one image are not independent
-TESTED = ("insertion", "deletion", "energy")  # between all pairs
 
 
 @dataclass(frozen=True)
@@ -94,12 +74,7 @@ def faithfulness(
     sample early, and what is done is written. Raises ValueError where no object is found by all.
     """
     methods = [*methods, *(name for name in BASELINES if name not in methods)]
-    rounds = by_seed(asked)
-    rows: list[dict[str, Any]] = []
-    for place, (training, some) in enumerate(rounds.items()):
-        count = objects // len(rounds) + (place < objects % len(rounds))
-        found = _judged(some, dataset, methods, count, seed, knows)
-        rows += [row | ({ROUND: training} if len(rounds) > 1 else {}) for row in found]
+    rows = _rows(asked, dataset, methods, objects, seed, knows)
     if not rows:
         raise ValueError(
             f"no object of {dataset.split} is found by all {len(asked)} detectors at a score of "
@@ -108,48 +83,33 @@ def faithfulness(
     return write_study(pd.DataFrame(rows), dataset, methods, out, seed, about)
 
 
-def write_study(
-    table: pd.DataFrame,
+def _rows(
+    asked: Sequence[Contestant],
     dataset: Dataset,
     methods: Sequence[str],
-    out: Path,
+    objects: int,
     seed: int,
-    about: Mapping[str, Any],
-) -> Explained:
-    """Write all that is said of judged maps. table: a row a map, as objects.json has them."""
-    summary, pairs = summarise(table, seed), paired_tests(table, seed)
-    own = [method for method in methods if method in METHODS]
-    several, known = table["detector"].nunique() > 1, ORACLE in set(table["method"])
-    between = [detector_sentence(table, summary, method) for method in own if several]
-    sentences = [
-        *mark_sentence(table, own[0] if own else methods[0]),
-        *(ladder_sentence(table, score, method) for score in TESTED for method in own[:1] if known),
-        *between[:1],
-        *filter(None, (method_sentence(table, score) for score in ("insertion", "deletion"))),
-        *between[1:],
-    ]
-    write_text(out / "faithfulness.csv", summary.to_csv(index=False))
-    write_text(out / "pairs.csv", pairs.to_csv(index=False))
-    write_json(out / "objects.json", table.replace({np.nan: None}).to_dict("records"))
-    maps = [column for column in (ROUND, "image", "object") if column in table]
-    count = len(table[maps].drop_duplicates())
-    units = f"{table['unit'].nunique()} {'groups' if dataset.grouped else 'images'}"
-    page = write_page(
-        out,
-        rows=(),
-        methods=[*methods, *[ORACLE] * known],
-        scores=[*tables(summary), *round_tables(table, own, seed), *layer_tables(summary, own)],
-        tests=pair_tables(pairs),
-        sentences=sentences[: len(sentences) - len(between[1:])],
-        notes=[
-            f"{count} objects of {units} of {dataset.split}, which all detectors find; "
-            "objects that any of them misses are not among them.",
-            *([ROUNDS.format(table[ROUND].nunique())] if ROUND in table else []),
-            *[TOO_FEW] * (table["unit"].nunique() < FEWEST),
-        ],
-        **about,
-    )
-    return Explained(page, summary, sentences)
+    knows: Knows,
+) -> list[dict[str, Any]]:
+    """One row for each object, detector and method; interrupted, of the objects that are done.
+
+    The rounds take turns, so that an interrupted study has something of each.
+    """
+    rounds = by_seed(asked)
+    rows: list[dict[str, Any]] = []
+    total = objects * len(asked) // len(rounds) * len(methods)
+    with (
+        suppress(KeyboardInterrupt),
+        tqdm(total=total, desc="faithfulness", unit="map", disable=None) as bar,
+    ):
+        judged = []
+        for place, (training, some) in enumerate(rounds.items()):
+            count = objects // len(rounds) + (place < objects % len(rounds))
+            about = {ROUND: training} if len(rounds) > 1 else {}
+            judged.append(_judged(some, dataset, methods, count, seed, knows, about, bar))
+        for turn in zip_longest(*judged, fillvalue=()):
+            rows += chain.from_iterable(turn)
+    return rows
 
 
 def _judged(
@@ -159,25 +119,21 @@ def _judged(
     objects: int,
     seed: int,
     knows: Knows,
-) -> list[dict[str, Any]]:
-    """One row for each object, detector and method; interrupted, of the objects that are done."""
-    order = np.random.default_rng(seed).permutation(len(dataset.samples))
-    rows: list[dict[str, Any]] = []
+    about: Mapping[str, Any],
+    bar: tqdm,
+) -> Iterator[list[dict[str, Any]]]:
+    """Object by object, a row for each detector and method; each row begins with `about`."""
     left = objects
-    total = objects * len(asked) * len(methods)
-    with (
-        suppress(KeyboardInterrupt),
-        tqdm(total=total, desc="faithfulness", unit="map", disable=None) as bar,
-    ):
-        for sample in (dataset.samples[i] for i in order):
-            known = {index: knows(sample, index) for index in range(len(sample.boxes))}
-            found = [one for one in common(asked, sample) if known[one[0]] is not None]
-            for index, by in found[: min(left, AN_IMAGE)]:
-                rows += _of_object(asked, sample, index, by, methods, known[index], seed, bar)
-                left -= 1
-            if not left:
-                break
-    return rows
+    for place in np.random.default_rng(seed).permutation(len(dataset.samples)):
+        sample = dataset.samples[place]
+        known = {index: knows(sample, index) for index in range(len(sample.boxes))}
+        if not left or not any(known.values()):
+            continue
+        found = [one for one in common(asked, sample) if known[one[0]] is not None]
+        for index, by in found[: min(left, AN_IMAGE)]:
+            rows = _of_object(asked, sample, index, by, methods, known[index], seed, bar)
+            yield [{**about, **row} for row in rows]
+            left -= 1
 
 
 def _of_object(
@@ -243,91 +199,3 @@ def common(asked: Sequence[Contestant], sample: Sample) -> list[tuple[int, Objec
         if len(mine) == len(by):
             found.append((index, mine))
     return found
-
-
-def paired_tests(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Every pair of detectors by each method, and of methods over all detectors; p by Holm's
-    correction within each score and, of detectors, each method."""
-    found = []
-    for score in TESTED:
-        families = {"all detectors": (table, "method")}
-        if table["detector"].nunique() > 1:
-            for name, part in table.groupby("method", sort=False):
-                if name in METHODS:
-                    families[f"by {name}"] = (part, "detector")
-        for where, (part, between) in families.items():
-            about = {"score": score, "between": f"{between}s", "where": where}
-            found += [about | asdict(pair) for pair in compare(part, score, between, seed)]
-    return pd.DataFrame(found)
-
-
-def pair_tables(pairs: pd.DataFrame) -> list[Tests]:
-    """For the page: the methods' pairs, and the detectors' by the first method."""
-    found = []
-    for (score, between), part in pairs.groupby(["score", "between"], sort=False):
-        of = part[part["where"] == part["where"].iloc[0]]
-        rows = [
-            (
-                f"{row['first']} less {row['second']}",
-                f"{row['difference']:+.2f}{interval_text(row, '+.2f')}",
-                p_text(row["p"] if pd.notna(row["p"]) else None),
-            )
-            for row in of.to_dict("records")
-        ]
-        found.append(Tests(f"{score}, pairs of {between}, {of['where'].iloc[0]}", rows))
-    return found
-
-
-def tables(summary: pd.DataFrame) -> list[Score]:
-    """A table for each score: a mean and its interval for every detector and method."""
-    tables = []
-    for name, score in SCORES.items():
-        cells = _cells(summary[summary["score"] == name], "method")
-        if any(text != "n/a" for row in cells.values() for text in row.values()):
-            tables.append(Score(score.title, score.better, cells))
-    return tables
-
-
-def round_tables(table: pd.DataFrame, methods: Sequence[str], seed: int = 0) -> list[Score]:
-    """Energy by the first method, a column for each training; [] of a single one."""
-    if ROUND not in table or not methods:
-        return []
-    cells: dict[str, dict[str, str]] = {}
-    for training, part in table[table["method"] == methods[0]].groupby(ROUND):
-        column, means = f"seed {training}", summarise(part, seed)
-        for name, row in _cells(means[means["score"] == "energy"], "score").items():
-            cells.setdefault(name, {})[column] = row["energy"]
-    columns = [f"seed {training}" for training in sorted(table[ROUND].unique())]
-    return [Score(f"energy by {methods[0]}, training by training", "high", cells, columns)]
-
-
-def layer_tables(summary: pd.DataFrame, methods: Sequence[str]) -> list[Score]:
-    """A table for each method: agreement after each layer is randomised, a column a layer."""
-    part = summary[summary["score"].str.startswith(LAYER)]
-    columns = sorted(part["score"].unique(), key=_depth)
-    title = "agreement with the map of a detector whose layers are randomised from the last on: "
-    found = [(method, part[part["method"] == method]) for method in methods]
-    return [
-        Score(title + method, "low", _cells(of, "score"), columns)
-        for method, of in found
-        if len(of)
-    ]
-
-
-def _depth(layer: str) -> tuple[int, int]:
-    """The order in which layers are randomised: head, neck, the backbone's last stage to first."""
-    name = layer.removeprefix(LAYER)
-    stage = name.removeprefix("backbone ")
-    return (("head", "neck").index(name), 0) if name in ("head", "neck") else (2, -int(stage))
-
-
-def _cells(part: pd.DataFrame, column: str) -> dict[str, dict[str, str]]:
-    """detector -> value of `column` -> mean and interval."""
-    cells: dict[str, dict[str, str]] = {}
-    for row in part.to_dict("records"):
-        digits = 2 if row["mean"] < 10 else 1
-        text = f"{row['mean']:.{digits}f}{interval_text(row, f'.{digits}f')}"
-        cells.setdefault(row["detector"], {})[row[column]] = (
-            text if np.isfinite(row["mean"]) else "n/a"
-        )
-    return cells

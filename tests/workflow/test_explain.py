@@ -19,7 +19,8 @@ from detzoo.workflow import explain as module
 from detzoo.workflow import faithfulness as faithfulness_module
 from detzoo.workflow.contestants import Contestant, by_seed, objects_of, pairs
 from detzoo.workflow.explain import explain, write_page
-from detzoo.workflow.faithfulness import Known, common, faithfulness, layer_tables, marks_of
+from detzoo.workflow.faithfulness import Known, common, faithfulness, marks_of
+from detzoo.workflow.faithfulness_page import layer_tables
 from detzoo.workflow.pasted import pasted, with_pasted
 from explain.known import RedInBox, picture
 
