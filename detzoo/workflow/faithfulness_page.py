@@ -37,6 +37,10 @@ ROUNDS = (
     "They come from {} trainings of each detector, by other seeds, each asked over its own "
     "objects; intervals are over images, and say nothing of trainings that were not done."
 )
+PASTED = (
+    'Each object was pasted into its image, and "oracle" is the map of exactly its pixels: what '
+    "differs from the image without it."
+)
 TESTED = ("insertion", "deletion", "energy")  # between all pairs
 
 
@@ -76,6 +80,7 @@ def write_study(
         notes=[
             f"{count} objects of {units} of {dataset.split}, which all detectors find; "
             "objects that any of them misses are not among them.",
+            *[PASTED] * known,
             *([ROUNDS.format(table[ROUND].nunique())] if ROUND in table else []),
             *[TOO_FEW] * (table["unit"].nunique() < FEWEST),
         ],

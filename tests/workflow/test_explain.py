@@ -229,7 +229,7 @@ def test_an_object_is_asked_for_where_something_is_known_of_it(asked, folder, tm
     assert means["B", "oracle", "insertion"] > means["B", "uniform", "insertion"]
     assert any(text.startswith("By insertion the map of the pasted") for text in found.sentences)
     page = found.page.read_text(encoding="utf-8")
-    assert '<th scope="col">oracle</th>' in page
+    assert '<th scope="col">oracle</th>' in page and "the map of exactly its pixels" in page
 
 
 def test_the_pasted_object_is_the_last_one_and_the_files_are_gone_after(tmp_path, asked) -> None:
