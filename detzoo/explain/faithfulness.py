@@ -13,12 +13,22 @@ from torch import Tensor
 from detzoo.detector import Detector
 from detzoo.explain.methods import draw
 from detzoo.explain.sanity import sanity
-from detzoo.explain.scores import BLUR, deletion, energy, energy_share, insertion, pointing
+from detzoo.explain.scores import (
+    BLUR,
+    deletion,
+    energy,
+    energy_share,
+    insertion,
+    pointing,
+    score_left,
+)
 from detzoo.explain.target import Asked
 from detzoo.explain.view import View, blurred
 
 LAYER = "after "  # begins the name of a score of one layer's sanity
 ORACLE = "oracle"  # the map that is right by construction
+# The part of the score that is left when the mark, or the place opposite, is covered
+COVERED = ("mark covered", "opposite covered")
 FAINT = 0.01  # the weight of what lies around the object's own pixels in that map
 
 
@@ -84,6 +94,9 @@ def judge(
             "opposite": None if mark is None else energy(inside, mark[1:]),
             "seconds": times.get(method),
         }
+    if mark is not None:  # the detector's, whatever the method
+        left = dict(zip(COVERED, score_left(detector, view, asked, mark), strict=True))
+        found = {method: scores | left for method, scores in found.items()}
     for method, by_layer in sanity(detector, view, asked, maps, seed).items():
         found[method] |= {f"{LAYER}{layer}": value for layer, value in by_layer.items()}
         found[method]["randomised"] = next(reversed(by_layer.values()), None)

@@ -62,6 +62,16 @@ def _curve(detector: Detector, view: View, asked: Asked, heat: Tensor, *, insert
     return Curve(counts / area, scores / whole if whole > 0 else scores * 0)
 
 
+def score_left(detector: Detector, view: View, asked: Asked, boxes: Tensor) -> list[float]:
+    """(M, 4) boxes -> for each, the score with it covered by the mean colour over the whole one."""
+    variants = view.pixels.repeat(len(boxes), 1, 1, 1)
+    for pixels, box in zip(variants, boxes, strict=True):
+        mask = torch.from_numpy(box_mask(tuple(pixels.shape[-2:]), box[None])) > 0
+        pixels[:, mask] = detector.mean.view(3, 1)
+    scores = found_scores(detector, view, asked, torch.cat([view.pixels, variants]))
+    return (scores[1:] / scores[0].clamp(min=1e-9)).tolist()
+
+
 def _ranks(view: View, heat: Tensor) -> tuple[Tensor, int]:
     """(H, W) int64, 0 for the highest pixel, padding last; and how many are no padding."""
     rows, columns = view.frame.resized

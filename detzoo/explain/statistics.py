@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from detzoo.explain.faithfulness import LAYER, ORACLE, SCORES
+from detzoo.explain.faithfulness import COVERED, LAYER, ORACLE, SCORES
 from detzoo.explain.methods import METHODS
 from detzoo.metrics.paired import holm
 from detzoo.metrics.samples import FEWEST, Samples, draw_sets
@@ -198,7 +198,8 @@ def mark_sentence(rows: pd.DataFrame, method: str) -> list[str]:
     """For each detector, whether its maps lie on a planted mark: [] where there is none.
 
     Beside an object a map is never quite cold, so the mark is compared with the place opposite,
-    where there is nothing.
+    where there is nothing. What the score loses when either is covered says whether the map is
+    right.
     """
     if "mark" not in rows:
         return []
@@ -212,11 +213,22 @@ def mark_sentence(rows: pd.DataFrame, method: str) -> list[str]:
             f"energy on the mark is {mark:.1f} times its share of the image, on the place opposite "
             f"{place:.1f} ({method}, {p_text(p)}, {len(of)} objects)"
         )
-        if p is not None and p <= ALPHA and mark > place:
-            found.append(f"{name} uses the planted mark: {numbers}.")
-        else:
-            found.append(f"{name} does not show to use the planted mark: {numbers}.")
+        uses = p is not None and p <= ALPHA and mark > place
+        verb = "uses" if uses else "does not show to use"
+        found.append(f"{name} {verb} the planted mark: {numbers}{_covered_text(of)}.")
     return found
+
+
+def _covered_text(of: pd.DataFrame) -> str:
+    """What the score loses in truth; "" of a study that did not cover the mark."""
+    if not set(COVERED) <= set(of):
+        return ""
+    marked, opposite = (of[name].to_numpy(float) for name in COVERED)
+    p = mean_samples(opposite - marked, units_of(of)).p_value()
+    return (
+        f"; in truth its score falls by {1 - marked.mean():.0%} when the mark is covered, by "
+        f"{1 - opposite.mean():.0%} when the place opposite is ({p_text(p)})"
+    )
 
 
 def ladder_sentence(rows: pd.DataFrame, score: str, method: str) -> str:

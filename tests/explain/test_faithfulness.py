@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 import torch
 
 from detzoo.explain import Asked, View, look
-from detzoo.explain.faithfulness import ORACLE, SCORES, judge, oracle_map
+from detzoo.explain.faithfulness import COVERED, ORACLE, SCORES, judge, oracle_map
 from detzoo.explain.sanity import randomise_layers
+from detzoo.explain.scores import score_left
 from detzoo.explain.statistics import (
     compare,
     detector_sentence,
@@ -45,7 +47,7 @@ def test_a_map_is_judged_by_every_score() -> None:
     mark = torch.tensor([[0.0, 0, 4, 4], [0, 28, 4, 32]])
     found = judge(detector, view, Asked(BOX[0], 0), BOX, others, ["odam", "box"], mark=mark)
     odam, box = found["odam"], found["box"]
-    assert set(odam) == {*SCORES, "after neck"}, "it has no head, and no backbone"
+    assert set(odam) == {*SCORES, *COVERED, "after neck"}, "it has no head, and no backbone"
     assert odam["energy"] == pytest.approx(16) and odam["pointing"] == 1 and odam["others"] == 0
     assert odam["deletion"] < 0.3 and odam["insertion"] > 0.8
     assert odam["mark"] == odam["opposite"] == 0
@@ -204,6 +206,24 @@ def test_a_detector_that_uses_the_mark_is_named() -> None:
     assert used.startswith("A uses the planted mark: energy on the mark is 5.0 times")
     assert unused.startswith("B does not show to use the planted mark")
     assert mark_sentence(table.drop(columns="mark"), "odam") == []
+    table["mark covered"] = [*(0.8 + noise / 10), *(1 + noise / 10)]
+    table["opposite covered"] = [*(1 + noise[::-1] / 10)] * 2
+    used, unused = mark_sentence(table, "odam")
+    assert re.search(r"falls by (19|20|21)% when the mark is covered, by -?[01]% when", used)
+    assert used.endswith("(p < 0.001).") and "p < 0.001" not in unused.partition("in truth")[2]
+
+
+def test_covering_the_mark_is_the_truth_of_a_shortcut() -> None:
+    """Three quarters of the one's score hang on the corner, and nothing of the other's."""
+    image = picture()
+    image[:4, :4] = (250, 10, 10)
+    mark = torch.tensor([[0.0, 0, 4, 4], [28.0, 28, 32, 32]])
+    left = []
+    for detector in (RedInBox().eval(), RedInBox(shortcut=True).eval()):
+        left.append(score_left(detector, look(detector, image), Asked(BOX[0], 0), mark))
+    (honest_mark, honest_opposite), (cheating_mark, cheating_opposite) = left
+    assert honest_mark == honest_opposite == cheating_opposite == pytest.approx(1)
+    assert cheating_mark == pytest.approx(230 / (230 + 3 * 250), abs=0.01)
 
 
 # Grad-CAM's one weight a channel cannot say where in it the score comes from.
