@@ -34,7 +34,7 @@ Positional = str | Callable[[Sequence[str]], list[str]] | None
 EXPECTED = (ValueError, OSError, ImportError, HydraException, OmegaConfBaseException)
 
 
-# Flags with which Hydra prints something, or uses a configuration of the user's own
+# Flags with which Hydra prints something, or uses the user's own configuration
 HELP = {"--hydra-help", "--version", "--shell-completion", "-sc"}
 ONE_TRAINING = ("train", "as_published")  # configurations of one detector and one start
 OTHER = {"--config-name", "-cn", "--config-path", "-cp", "--config-dir", "-cd"}
@@ -42,13 +42,13 @@ OTHER = {"--config-name", "-cn", "--config-path", "-cp", "--config-dir", "-cd"}
 
 @dataclass(frozen=True)
 class App:
-    """The Hydra app of conf/VERB.yaml: called with arguments, it gives an exit code.
+    """The Hydra app of conf/VERB.yaml: called with arguments, it returns an exit code.
 
     Every override is checked first: see detzoo.cli.overrides. Under a multirun the task is called
-    once per job: see detzoo.cli.sweep. positional: the setting of arguments without
-    a name, or a function that turns all arguments into settings. config_name: which configuration,
-    by the arguments, where the verb has several. explain_missing: the reason why a setting does not
-    exist, where there is a special one.
+    once per job: see detzoo.cli.sweep. positional: the setting of arguments without a name, or a
+    function that turns all arguments into settings. config_name: the configuration for given
+    arguments, if the verb has several. explain_missing: a special reason why a setting does not
+    exist, if any.
     """
 
     verb: str
@@ -220,7 +220,7 @@ def command() -> str:
 def register_experiments() -> None:
     """Offer every experiments/NAME.yaml as experiment=NAME, from a checkout and from a wheel.
 
-    They lie beside conf/, where people look for them, and not in a group's folder inside it.
+    They are beside conf/, where people look for them, and not in a group's folder inside it.
     """
     for path in sorted(folder("experiments").glob("*.yaml")):
         node: Any = OmegaConf.load(path)

@@ -1,4 +1,4 @@
-"""Colours for a table on a terminal; none in a pipe, nor where NO_COLOR asks for none."""
+"""Colours for a table on a terminal; none in a pipe, nor with NO_COLOR."""
 
 from __future__ import annotations
 

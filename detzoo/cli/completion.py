@@ -14,7 +14,8 @@ from detzoo.cli import VERBS
 def main(arguments: Sequence[str]) -> int:
     """What Hydra prints for `install=SHELL`, `uninstall=SHELL` and, at every TAB, `query=SHELL`.
 
-    Hydra knows programs with one configuration; so the verb is taken out of the line, and asked.
+    Hydra knows only programs with one configuration, so the verb is removed from the line and its
+    app completes the rest.
     """
     verb = "train"
     if any(text.startswith("query=") for text in arguments):

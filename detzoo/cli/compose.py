@@ -73,8 +73,8 @@ def add_trainings(config_name: str, config: DictConfig, overrides: Sequence[str]
     """The settings of a verb, with "trainings": the settings of each detector and seed.
 
     config_name, overrides: what `config` was composed of; each training is composed again. Also
-    "proposal_choices", of bench and tune: name -> node of all proposals that need a choice; empty
-    where one was made, or no detector takes any. Raises ValueError where there is nothing to train.
+    "proposal_choices", for bench and tune: name -> node of all proposals to choose from; empty if
+    the user chose, or no detector takes any. Raises ValueError where there is nothing to train.
     """
     values = plain(config)
     given = [text.lstrip("+").split("=")[0] for text in overrides]

@@ -1,4 +1,4 @@
-"""detzoo explain: why detectors said so, for the same objects."""
+"""detzoo explain: maps that explain detections, for the same objects."""
 
 from __future__ import annotations
 

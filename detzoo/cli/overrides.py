@@ -26,7 +26,7 @@ from detzoo.cli.schema import Schema, choices_of, referred, schema_of, value_of
 from detzoo.cli.values import FUNCTION, Kind
 
 OVERRIDE = re.compile(r"(?P<sign>\+\+|\+|~|)(?P<key>[^=]*?)(?:=(?P<value>.*))?", re.S)
-# Hydra's flags that have a value of their own behind them
+# Hydra's flags that are followed by a value
 VALUED = {
     *("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn"),
     *("--config-dir", "-cd", "--experimental-rerun", "--info", "-i"),
@@ -149,7 +149,7 @@ def _detector_schemas(
 
 
 def check_effect(found: Sequence[Override], schemas: Sequence[Schema]) -> None:
-    """Raise Refused for a setting that nothing here has a use for; of a width it is only said."""
+    """Raise Refused for a setting that no chosen part uses; for a width only a note is printed."""
     names = dict.fromkeys(one.key.split(".")[0] for one in found)
     given = [name for name in names if name in WIDTHS | FOR_SOME and name in schemas[0].tree]
     groups = [one for one in found if is_group(one.group, schemas[0])]
@@ -171,7 +171,8 @@ def is_group(key: str, schema: Schema) -> bool:
 
 
 def parse_choices(verb: str, one: Override, multirun: bool) -> list[str]:
-    """The choices that `group=a` or `-m group=a,b` makes; [] where only Hydra can tell."""
+    """The choices that `group=a` or `-m group=a,b` makes; [] where only Hydra can determine
+    them."""
     if one.value is None or one.sign == "~" or one.group.startswith("hydra/"):
         return []
     value, known = one.value.strip(), choices_of(one.group)

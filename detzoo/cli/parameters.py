@@ -23,8 +23,8 @@ WIDTH = 96
 
 @dataclass(frozen=True)
 class Parameter:
-    """A constructor's parameter. default: inspect.Parameter.empty where there is none. text: a line
-    of the docstring, and what stands beside the parameter, such as a paper's section."""
+    """A constructor's parameter. default: inspect.Parameter.empty without one. text: a line of the
+    docstring, and the comment beside the parameter, such as a paper's section."""
 
     name: str
     type: str
@@ -58,7 +58,7 @@ def _part(schema: Schema, part: str) -> Iterator[str]:
         if parameter.name in node:
             value = _value(schema, f"{part}.{parameter.name}")
         if isinstance(value, dict) and "_target_" in value:
-            continue  # a part of its own
+            continue  # a separate part
         if isinstance(value, list) and any(isinstance(child, dict) for child in value):
             for child in value:
                 kind = find_class(child["_target_"])

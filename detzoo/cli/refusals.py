@@ -86,7 +86,7 @@ def explain_no_setting(verb: str, text: str, schema: Schema) -> str:
 
 
 def explain_useless(name: str, schemas: Sequence[Schema]) -> str:
-    """What to say of a setting that is there, and that nothing chosen has a use for."""
+    """The message for an existing setting that no chosen part uses."""
     if name.startswith("grid_") and any("proposals" in schema.referenced() for schema in schemas):
         return f"{name}: proposals={schemas[0].groups['proposals']} has no use for it; grid has"
     wanted = "proposals" if name.startswith("grid_") else name

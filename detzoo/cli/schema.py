@@ -180,8 +180,8 @@ def schema_of(config: str, *choices: str) -> Schema:
 
 @cache
 def parameters(target: Any) -> dict[str, str]:
-    """Parameter -> annotation of the class that `target` names, including those of its bases where
-    it passes them on; {} where there is no such class."""
+    """Parameter -> annotation of the class that `target` names, including those of its bases if it
+    passes them on; {} without such a class."""
     if not isinstance(target, str) or not target.startswith("detzoo."):
         return {}
     try:

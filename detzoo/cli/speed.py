@@ -28,7 +28,7 @@ def explain_missing(key: str) -> str | None:
 
 def settings_from(arguments: Sequence[str]) -> list[str]:
     """`detzoo speed RUNS...` is runs=[RUNS,...]; and runtime=NAME, which Hydra would take for the
-    group of a training's settings, is exported=NAME where there is no training."""
+    group of a training's settings, is exported=NAME if there is no training."""
     paths, given = split_paths(arguments)
     if config_name(given) == "speed":
         given = [re.sub(r"^\+*runtime=", "exported=", text) for text in given]

@@ -22,9 +22,9 @@ def add_published_settings(
 ) -> list[str]:
     """The overrides, preceded by the settings that the weights of `source` require.
 
-    Whatever the command sets itself takes precedence; a group that it chooses is left to it
-    entirely, and one of which it sets a part (backbone.frozen_stages=2) is not. A run's own
-    settings are not copied.
+    The command's own settings take precedence: a group that it chooses is not changed at all, one
+    of which it sets a part (backbone.frozen_stages=2) otherwise is. A run's own settings are not
+    copied.
     """
     settings = _settings(detector, source)
     keys = [re.sub(r"^[+~]+", "", text).split("=")[0].split("@")[0] for text in overrides]

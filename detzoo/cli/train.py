@@ -23,7 +23,7 @@ def main(config: DictConfig) -> None:
 
     @contextmanager
     def in_sweep(run: dict[str, Any], path: Path) -> Iterator[None]:
-        """Other runs of a sweep see this one, and leave it a GPU of its own."""
+        """Register this run for the sweep's other runs, and reserve its GPU."""
         total = run["recipe"]["images_seen"]
         sweep.record(config, path=str(path.resolve()), total=total, before=trained(path))
         with reserved_gpu(run["runtime"]["device"]):

@@ -62,7 +62,7 @@ TYPES = {"str": "text", "str | Path": "path", "int": "count", "float": "number",
 
 
 def kind_of(annotation: str, name: str) -> Kind:
-    """The kind of a parameter `name` that is annotated so: "Sequence[str] | None", say."""
+    """The kind of a parameter `name` with this annotation, such as "Sequence[str] | None"."""
     text = annotation.removeprefix("None | ")
     none = text.endswith(" | None")
     text = text.removesuffix(" | None")

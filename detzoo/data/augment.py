@@ -68,12 +68,13 @@ class Flip:
 
 
 class Zoom:
-    """Scale jitter and crop in one resampling: look at a window of another size, somewhere.
+    """Scale jitter and crop in one resampling: take a window of another size at a random place.
 
     scale: range of the enlargement, drawn log-uniformly; above 1 the window is a crop, below 1 it
     is larger than the image, whose surroundings are grey. aspect: the window's sides differ from
-    the image's by up to this factor. Boxes are clipped to the window. A box of which less than
-    min_visible is left becomes a crowd: no detector is asked to find it, none is punished for it.
+    the image's by up to this factor. Boxes are clipped to the window. A box with less than
+    min_visible of its area left becomes a crowd: detectors need not find it and are not penalised
+    for it.
     """
 
     def __init__(

@@ -51,7 +51,7 @@ def turn_hue(image: Tensor, part: float) -> Tensor:
     """(3, H, W) uint8 with its hues turned by a part of the circle in [-0.5, 0.5].
 
     torchvision's adjust_hue in a quarter of its time: saturation and value stay, so the three
-    channels are one curve of the hue, read a third of the circle apart.
+    channels are one function of the hue, shifted by a third of the circle each.
     """
     if part == 0:
         return image
@@ -104,7 +104,7 @@ class ZoomOutAndCrop:
 
 
 def canvas(size: tuple[int, int], ratio: float, rng: np.random.Generator) -> Window:
-    """`ratio` times the sides of an image (height, width), which lies anywhere on it."""
+    """`ratio` times the sides of an image (height, width), which is placed anywhere on it."""
     sides = [int(side * ratio) for side in size]
     top, left = (
         -int((large - side) * rng.random()) for large, side in zip(sides, size, strict=True)

@@ -89,11 +89,11 @@ class Auto(Source):
 
 
 def recognise(root: str | Path, **options: Any) -> Recognised:
-    """Which format a folder (or a data.yaml, or a COCO JSON) is in, and with which settings.
+    """The format of a folder (or a data.yaml, or a COCO JSON), and the reader's settings.
 
-    options: settings of the reader that are given already; None stands for not given. Splits that
-    are not there are cut from train, by `holdout`. Raises DataError, with all candidates, where no
-    format or more than one fits.
+    options: settings of the reader that are given already; None means not given. Missing splits are
+    cut from train, by `holdout`. Raises DataError, with all candidates, where no format or more
+    than one fits.
     """
     options = {key: value for key, value in options.items() if value not in (None, [], {})}
     root = Path(root).expanduser()
@@ -191,7 +191,7 @@ def _describe(source: Source, format: str) -> list[str]:
 
 
 def _describe_mismatch(source: Source, format: str, wanted: int) -> str:
-    """What to say where annotations and images do not belong together."""
+    """The message for annotations and images that do not match."""
     problems = source.read_found("train", source.find("train")).problems
     first = f". First: {problems[0].where}: {problems[0].what}" if problems else ""
     return (
@@ -206,7 +206,7 @@ def _alternatives(format: str) -> list[str]:
 
 
 def _list_places(root: Path, found: Any) -> str:
-    """Places relative to root, the first of them where there are several."""
+    """Paths relative to root, the first of them where there are several."""
     paths = [found] if isinstance(found, Path) else list(found)
     first = (
         paths[0].relative_to(root).as_posix() if paths[0].is_relative_to(root) else str(paths[0])

@@ -1,7 +1,7 @@
 """The upright box around what an annotation draws otherwise: polygons, masks, rotated boxes.
 
-Boxes are xyxy, continuous, in the pixels of what they are made from. ValueError says what is wrong
-with the drawing.
+Boxes are xyxy, continuous, in the pixels of their source. ValueError says what is wrong with the
+shape.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def around(points: Iterable[Sequence[float]]) -> Box:
 
 
 def rotated(x: float, y: float, width: float, height: float, angle: float) -> Box:
-    """Of a box of that centre and those sides, turned by `angle` radians in whichever direction."""
+    """Of a box with that centre and sides, rotated by `angle` radians in either direction."""
     cosine, sine = abs(math.cos(angle)), abs(math.sin(angle))
     half_width = (width * cosine + height * sine) / 2
     half_height = (width * sine + height * cosine) / 2
@@ -96,9 +96,9 @@ def mask(drawing: dict[str, Any]) -> Box:
 def _decoded(text: str) -> list[int]:
     """The run lengths that COCO's compressed text holds.
 
-    Five bits a character from code 48 on, the least first; 32 says that more follow, the highest
-    bit of the last is the sign. From the fourth length on each is the difference to the one two
-    before.
+    Five bits per character from code 48 on, least significant first; 32 means that more follow, and
+    the highest bit of the last is the sign. From the fourth length on, each is the difference from
+    the one two before it.
     """
     runs: list[int] = []
     value = shift = 0

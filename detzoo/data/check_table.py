@@ -11,10 +11,10 @@ from typing import Any
 from detzoo.data.dataset import Problem
 from detzoo.text import escaped
 
-EXAMPLES = 5  # shown of each kind of problem; the JSON has them all
-CLASSES = 20  # shown where there are more by far; the JSON has them all
-CELL = 4  # side in pixels of the cells in which CenterNet tells objects apart
-WIDEST = 120  # characters in which lines are still read with ease
+EXAMPLES = 5  # shown per kind of problem; the JSON has them all
+CLASSES = 20  # shown if there are many more; the JSON has them all
+CELL = 4  # side in pixels of CenterNet's cells, each of which holds one object
+WIDEST = 120  # characters of the longest line that is easy to read
 COLUMNS = {
     **{"images": "images", "empty": "without_boxes", "boxes": "boxes", "crowd": "crowd"},
     **{"small": "small", "medium": "medium", "large": "large"},
@@ -98,14 +98,14 @@ def _kinds(problems: Sequence[Problem], width: int) -> list[str]:
 
 
 def _where(problem: Problem) -> str:
-    """The place, with the split before it where its name does not tell that."""
+    """The place, preceded by the split unless its name contains it."""
     if not problem.where or not problem.split or problem.split in problem.where:
         return problem.where
     return f"{problem.split}: {problem.where}"
 
 
 def _example(where: str, what: str, width: int) -> str:
-    """`where: what` in as many lines as it takes; long names are broken nowhere."""
+    """`where: what` wrapped to lines; long names are not broken."""
     if where and what.startswith(where):  # it begins with the file already
         where, what = "", what
     text = f"{where}: {what}" if where else what

@@ -21,7 +21,7 @@ class Coco(Source):
     root: the folder, or an annotation file, which is train's. splits: annotation file per split,
     relative to root; without it the usual places are searched (train.json,
     annotations/instances_train2017.json, train/_annotations.coco.json and so on), then every COCO
-    JSON whose path tells a split; a single one is train's. images: image folder, one for all or one
+    JSON whose path names a split; a single one is train's. images: image folder, one for all or one
     per split; without it the folder that has most of the file's images. classes: names in the order
     of the labels; without it the training file's categories by ascending id. Boxes of categories
     that `classes` leaves out are dropped. options: see Source.

@@ -53,7 +53,7 @@ def licences(content: Entry) -> dict[str, int]:
 class Categories(NamedTuple):
     """names: category id -> class name, by ascending id; two ids may share a name.
 
-    ids: class name -> the id that stands for it elsewhere, the first that has boxes.
+    ids: class name -> the id that represents it elsewhere, the first that has boxes.
     """
 
     names: dict[int, str]
@@ -209,7 +209,7 @@ def raw_boxes(
 
 
 def _numbers(bbox: Any) -> list[float]:
-    """The numbers of a bbox, which tables write as text, and some tools in a list of one."""
+    """The numbers of a bbox, which tables write as text, and some tools inside another list."""
     if isinstance(bbox, str) and bbox.strip():
         values = [parse_number(value) for value in bbox.strip(" []()").replace(",", " ").split()]
         if any(map(math.isnan, values)):
@@ -225,11 +225,11 @@ def _numbers(bbox: Any) -> list[float]:
 def _box(
     annotation: Entry, where: str, collector: Collector
 ) -> tuple[bounds.Box, tuple[float, ...] | None]:
-    """An annotation's box, and the four numbers that say so. ValueError if it has none.
+    """An annotation's box, and the four numbers that it comes from. ValueError if it has none.
 
-    Where there is no bbox, or one of zeros, it is the box of the mask; where the box is turned, the
-    upright one around it: five numbers are the centre, the sides and an angle in degrees, eight are
-    the corners; CVAT writes the unturned box, and the angle beside it.
+    Without a bbox, or with one of zeros, it is the box of the mask; for a rotated box, the upright
+    one around it: five numbers are the centre, the sides and an angle in degrees, eight are the
+    corners; CVAT writes the unrotated box, and the angle separately.
     """
     bbox, drawing = annotation.get("bbox"), annotation.get("segmentation")
     values = _numbers(bbox)

@@ -1,4 +1,4 @@
-"""Where the annotation files and images of a COCO data set lie, whichever tool wrote it."""
+"""Finds the annotation files and images of a COCO data set, whichever tool wrote it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ FILES = (
 )
 WHOLE = ("_annotations.coco.json", "annotations.json")  # of a data set without splits
 FOLDERS_OF_JSON = {"annotations", "annotation", "labels", "json", "jsons", "coco"}
-END = 1 << 16  # bytes at either end of a file that tell whether it is COCO's
+END = 1 << 16  # bytes at either end of a file that show whether it is COCO's
 MOST_FILES = 200  # JSON files in a folder: more are not annotation files of splits
 
 
 class Images(NamedTuple):
-    """Where a file's images lie. cut: whether file names count by their last part alone."""
+    """The folder of a file's images. cut: whether only the last part of a file name counts."""
 
     folder: Path
     cut: bool
@@ -49,7 +49,7 @@ class Places:
         self.root, self.tree, self.file = root, tree, file
 
     def find(self, split: str) -> Path | None:
-        """The split's annotation file: from the usual places, else any whose path tells the split.
+        """The split's annotation file: from the usual places, else any whose path names the split.
 
         The file that was given as root is train's. Raises DataError where several could be meant.
         """
@@ -68,7 +68,8 @@ class Places:
 
     @cached_property
     def _told(self) -> dict[str, Path]:
-        """Split -> the one file that its name or its folder's tells; a single one is train's."""
+        """Split -> the one file whose name, or whose folder's name, has it; a single one is
+        train's."""
         files: dict[str, list[Path]] = {}
         for path in annotation_files(self.tree):
             split = split_of(path.stem) or self.tree.split_of(path.parent) or ""
@@ -107,7 +108,7 @@ class Places:
         return path is not None and path.is_file()
 
     def _folders(self, split: str, file: Path, names: Sequence[str]) -> Iterator[Images]:
-        """Where images may lie: by the split's name, the file's, and their own."""
+        """Possible image folders: by the split's name, the file's, and their own."""
         called = list(FOLDERS[split]) + _called(file)
         folders = [self.root / "images" / name for name in FOLDERS[split]]
         folders += [self.root / name for name in FOLDERS[split]]
@@ -122,7 +123,7 @@ class Places:
         yield from (Images(folder, True) for folder in inside)
 
     def _voted(self, names: Sequence[str]) -> list[Images]:
-        """The folders of this tree below which most of the names lie, best first."""
+        """The folders of this tree that contain most of the names, best first."""
         at: dict[str, list[Path]] = {}
         for folder, files in self.tree.images.items():
             for name in files:

@@ -22,8 +22,8 @@ from detzoo.data.parsing import parse_flag, parse_number
 from detzoo.data.skip import Skip
 from detzoo.imagefile import MAX_MEGAPIXELS, UNREADABLE, Exif, Header, Size, header, needs_turning
 
-OVERSHOOT = 0.01  # pixels outside the image that are the rounding of whoever wrote the file
-MOST_AREA = 1.1  # of an object, as a part of its box's; more is of another image size
+OVERSHOOT = 0.01  # pixels outside the image that are rounding by the program that wrote the file
+MOST_AREA = 1.1  # of an object, as a part of its box's; more means another image size
 SLIVER = 1e-3  # pixels; a narrower box is a slip of the mouse, and vanishes when it is resized
 
 
@@ -107,14 +107,14 @@ class Collector:
         return found
 
     def size(self, path: Path, where: str) -> Size | None:
-        """(height, width) from the file's header, for formats that do not tell it."""
+        """(height, width) from the file's header, for formats that do not store it."""
         found = self._header(path, where)
         return found and (found.upright if needs_turning(found, None, self.exif) else found.size)
 
     def stated_size(self, height: Any, width: Any, path: Path, where: str) -> Size | None:
-        """(height, width) as the annotation tells them, or from the image where it does not.
+        """(height, width) from the annotation, or from the image where it has none.
 
-        A setting that says how images are turned decides which of the two comes first.
+        The setting for orientation decides which of the two comes first.
         """
         sides = parse_number(height), parse_number(width)
         if not all(side >= 1 and side.is_integer() for side in sides):  # a NaN is not >= 1

@@ -18,7 +18,7 @@ SPLITS = ("train", "val", "test")
 
 
 class DataError(ValueError):
-    """There is nothing to read: says what was looked for, where, and how to name it."""
+    """There is nothing to read: says what was searched for, where, and how to name it."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Problem:
     """Something wrong with a data set. Errors stop a run before it starts, warnings do not.
 
     where: the file, with a line or an id. action: what training does about it. split: the split
-    that has it, where there is one.
+    that has it, if any.
     """
 
     severity: Literal["error", "warning"]
@@ -43,9 +43,10 @@ class Sample:
 
     size: (height, width). boxes: (M, 4) float32 xyxy, inside the image, each with an area. labels:
     (M,) int64 in [0, K). crowd: (M,) bool, crowd or difficult. areas: (M,) float32, of the object
-    where the annotation tells it, else of the box; COCO's small, medium and large go by it.
-    proposals: (P, 4) float32 xyxy, for detectors that are given their regions; else None. exif: how
-    the file's EXIF orientation is taken. group: what it was taken with (see `detzoo.data.groups`).
+    where the annotation gives it, else of the box; it decides between COCO's small, medium and
+    large. proposals: (P, 4) float32 xyxy, for detectors that are given their regions; else None.
+    exif: how the file's EXIF orientation is taken. group: what it was taken with (see
+    `detzoo.data.groups`).
     """
 
     id: int
@@ -92,8 +93,8 @@ class Dataset:
 
     @cached_property
     def hash(self) -> str:
-        """16 hex digits over the images' bytes, the annotations, the groups where there are any and
-        the classes; not over paths."""
+        """16 hex digits over the images' bytes, the annotations, any groups and the classes; not
+        over paths."""
         digest = hashlib.blake2b(digest_size=8)
         digest.update(repr((self.classes, self.category_ids)).encode())
         for sample in self.samples:

@@ -14,7 +14,7 @@ import numpy as np
 
 from detzoo.data.dataset import Dataset, Problem, Sample
 
-TINY = 3  # pixels; nobody labels what is smaller on purpose
+TINY = 3  # pixels; smaller labels are hardly intentional
 WHOLE = 0.98  # of the image
 LONG = 20  # times as long as wide
 TWINS = 0.9  # IoU of two boxes on one object
@@ -75,7 +75,7 @@ def examples(
 
 
 def spaced(items: Sequence, count: int) -> list:
-    """`count` of the items, evenly spaced; all where there are no more."""
+    """`count` of the items, evenly spaced; all if there are fewer."""
     if len(items) <= count:
         return list(items)
     return [items[int((place + 0.5) * len(items) / count)] for place in range(count)]
@@ -138,7 +138,7 @@ class _Places:
             return [self.by_path[place]]
         if found := re.search(r"\bimage (\d+)$", place):  # COCO: the annotation and its image
             return [self.by_id[found[1]]] if found[1] in self.by_id else []
-        name = place.split(": ")[0].rpartition("/")[2]  # a label file of its own
+        name = place.split(": ")[0].rpartition("/")[2]  # its own label file
         stem, dot, suffix = name.rpartition(".")
         same = self.by_stem.get(stem, []) if dot and suffix in ("txt", "xml") else []
         return same if len(same) == 1 else []

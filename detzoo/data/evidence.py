@@ -13,8 +13,8 @@ from detzoo.data.source import DataError
 from detzoo.data.unsupported import other_formats
 
 TITLES = {"coco": "COCO JSON", "voc": "Pascal VOC XML", "yolo_txt": "YOLO text files"}
-CLOSE = 0.5  # of the best format's images: as many in another one make it a question
-CONTENT = {  # folders that are a part of a data set and never one
+CLOSE = 0.5  # of the best format's images: another one with as many makes it ambiguous
+CONTENT = {  # folders that are a part of a data set and never a whole one
     *("images", "image", "imgs", "img", "jpegimages", "labels", "label", "annotations", "annots"),
     *("annotation", "annot", "xml", "xmls", "imagesets", "json", "masks", "segmentationclass"),
     *("segmentationobject", "result", "results"),
@@ -23,7 +23,7 @@ CONTENT = {  # folders that are a part of a data set and never one
 
 @dataclass(frozen=True)
 class Evidence:
-    """Files of one format below a root: folder or file -> images that they are about."""
+    """Files of one format below a root: folder or file -> the images that they annotate."""
 
     format: str
     places: Mapping[Path, int]
@@ -119,7 +119,7 @@ def _nothing(tree: Tree) -> str:
 
 
 def _several(root: Path, homes: Sequence[Path]) -> str:
-    """The data sets that lie below a root, with what names each."""
+    """The data sets below a root, with the setting that names each."""
     rows = [f"  data.root={home}" for home in homes[:20]]
     rows += [f"  and {len(homes) - 20} more"] if len(homes) > 20 else []
     return (

@@ -1,8 +1,7 @@
-"""What lies below a data set's root: images, folders of splits, names that are written otherwise.
-
-Every reader, and whoever takes a folder of images, looks at a disk through this module, so that
-hidden and side files are left out everywhere, linked folders are followed but no loop is, every
-image that Pillow opens is one, and `Käfer.jpg` is found whichever way its letters are composed.
+"""The files below a data set's root: images, folders of splits, names in other spellings. All code
+that reads a folder uses this module, so that everywhere hidden and side files are left out, linked
+folders are followed but loops are not, every image that Pillow opens counts, and `Käfer.jpg` is
+found in either Unicode normal form.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".wmv", ".mpg", ".mpe
 ARCHIVES = {".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst"}
 MOST_DEPTH = 12  # folders below the root
 MOST_FILES = 2_000_000
-TRIED = 1000  # names that decide in which of several folders a split's files lie
+TRIED = 1000  # names that are tried to choose among several folders for a split's files
 
 WORDS = {
     "train": {"train", "training", "trn"},
@@ -72,8 +71,8 @@ def images_in(folder: str | Path, *, below: bool = False) -> list[Path]:
 class Tree:
     """The folders below `root`, itself among them, and the names of the files in each.
 
-    Looked at once, when it is asked for. Links to folders are followed, except into a folder that
-    they lie in. Raises ValueError for more than two million files.
+    Read once, at the first request. Links to folders are followed, except to a folder around them.
+    Raises ValueError for more than two million files.
     """
 
     def __init__(self, root: Path) -> None:
@@ -111,7 +110,7 @@ class Tree:
         return self.with_suffix(image_suffixes())
 
     def with_suffix(self, suffixes: Iterable[str]) -> dict[Path, list[str]]:
-        """Folder -> its files that end so (in lower case, with the dot), where there are any."""
+        """Folder -> its files with these suffixes (in lower case, with the dot), if any."""
         ends = tuple(suffixes)
         found = {
             folder: [name for name in names if name.lower().endswith(ends)]
@@ -120,7 +119,7 @@ class Tree:
         return {folder: names for folder, names in found.items() if names}
 
     def split_of(self, folder: Path) -> str | None:
-        """The split that a folder's own name tells, or that of the nearest one around it."""
+        """The split in a folder's name, or in that of the nearest folder around it."""
         for part in reversed(folder.relative_to(self.root).parts):
             if split := split_of(part):
                 return split
@@ -128,7 +127,7 @@ class Tree:
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    """What is equal for two paths of one folder."""
+    """A key that is equal for two paths of one folder."""
     about = path.stat()
     return about.st_dev, about.st_ino
 
@@ -141,7 +140,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def split_of(name: str) -> str | None:
-    """The split that a name tells: `instances_train2017`, `Valid`, `test-images`; None for none."""
+    """The split that a name contains: `instances_train2017`, `Valid`, `test-images`; else None."""
     words = re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower())
     words = {CONTENT.sub("", word) or word for word in words}
     found = {split for split, known in WORDS.items() if words & known}
@@ -151,7 +150,7 @@ def split_of(name: str) -> str | None:
 
 
 def located(path: Path) -> Path | None:
-    """The file or folder, or the one that differs from it in case or in the composition of letters.
+    """The file or folder, or the one that differs from it only in case or Unicode normal form.
 
     None where there is none, or where several differ in case alone.
     """
@@ -183,7 +182,7 @@ def _spellings(folder: str, modified: int) -> tuple[dict[str, list[str]], dict[s
 
 
 def composed(name: str) -> str:
-    """The name with its letters composed (NFC): macOS writes them apart."""
+    """The name with its letters composed (NFC): macOS writes them decomposed."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -193,9 +192,9 @@ def spelling(name: str) -> str:
 
 
 def inside(root: Path, folder: Path, name: str) -> Path | None:
-    """folder/name if it lies inside root by its spelling, else None.
+    """folder/name if it is inside root by its spelling, else None.
 
-    Symbolic links are not followed: who put one into the root meant it.
+    Symbolic links are not followed: one in the root is assumed to be intended.
     """
     base = Path(os.path.abspath(root))
     path = Path(os.path.abspath(folder / name.replace("\\", "/")))
@@ -203,7 +202,7 @@ def inside(root: Path, folder: Path, name: str) -> Path | None:
 
 
 def below(root: Path, folder: Path, name: str) -> Path | None:
-    """folder/name where it lies inside root by its spelling and is there (see `located`)."""
+    """folder/name if it is inside root by its spelling and exists (see `located`)."""
     path = inside(root, folder, name) if name else None
     return located(path) if path is not None else None
 
@@ -243,7 +242,7 @@ def shortened_ways(text: str) -> list[str]:
 
 
 def no_data_set(root: str | Path) -> str | None:
-    """Why no data set can lie there, and what to do; None for a folder."""
+    """Why there can be no data set, and what to do; None for a folder."""
     text, path = str(root), Path(root)
     if found := re.search(r"(?:^|/)(https?|ftp|s3|gs|hdfs|hf|file):/", text):
         text = text[found.start(1) :].replace(":/", "://").replace(":///", "://")

@@ -1,8 +1,8 @@
-"""Whether the boxes of a file are written in its format's form, or in another that people use.
+"""Whether the boxes of a file are written in its format's form, or in another common one.
 
 A box is four numbers, and every tool has its own: corners, or a corner with width and height, or a
 centre with them, in pixels or in fractions of the image. Boxes in another form than the reader
-expects mostly leave their images, or all lie within the first pixel: then the forms are tried.
+expects are mostly outside their images, or all within the first pixel: then the forms are tried.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 from detzoo.box_forms import FRACTIONS, PERCENT, PIXELS, Form, leave
 
 FEW = 4  # boxes below which chance could make a form look right
-MANY = 16  # boxes from which a tenth outside is enough to ask
+MANY = 16  # boxes from which a tenth outside is suspicious
 FITS = 0.98  # of the boxes inside their images: this is the form
-CORNER = 8  # pixels; in an image with a smaller side a box within the first pixel is possible
+CORNER = 8  # pixels; in an image with a smaller side, boxes within the first pixel are possible
 
 
 Suspicion = tuple[Literal["error", "warning"], str, str]
@@ -28,7 +28,7 @@ def suspicion(written: np.ndarray, sizes: np.ndarray, expected: Form) -> Suspici
     written: (N, 4), as in the file. sizes: (N, 2), the heights and widths of their images.
     """
     boxes = expected.corners(written)
-    # A point or a line, a slip of the mouse, says nothing about the form.
+    # A point or a line, a slip of the mouse, is no evidence of the form.
     telling = np.isfinite(written).all(1) & (boxes[:, 2:] != boxes[:, :2]).all(1)
     written, sizes = written[telling].astype(np.float64), sizes[telling].astype(np.float64)
     if not len(written):
@@ -36,7 +36,7 @@ def suspicion(written: np.ndarray, sizes: np.ndarray, expected: Form) -> Suspici
     if expected.unit is None and (found := _within_a_pixel(written, sizes, expected)):
         return found
     share = _share(written, sizes, expected)
-    # Fractions above 2 are none, however few: a box of two images' size is nobody's.
+    # A value above 2 is no fraction, however rare: no box is twice the size of its image.
     nonsense = expected.unit == 1 and bool((np.abs(written).max(1) > 2).all())
     if not nonsense and (len(written) < FEW or share >= (0.9 if len(written) >= MANY else 0.75)):
         return _in_a_corner(written, sizes, expected)
@@ -91,6 +91,6 @@ def _plausible(written: np.ndarray, sizes: np.ndarray, form: Form) -> bool:
 
 
 def _share(written: np.ndarray, sizes: np.ndarray, form: Form) -> float:
-    """The part of the boxes that have an area and lie inside their images, nearly."""
+    """The part of the boxes that have an area and are inside their images, with a tolerance."""
     boxes = form.boxes(written, sizes)
     return float(((boxes[:, 2:] > boxes[:, :2]).all(1) & ~leave(boxes, sizes)).mean())

@@ -62,7 +62,7 @@ class Groups:
         return str(value) if isinstance(value, str | int) and value != "" else None
 
     def assign(self, dataset: Dataset) -> Dataset:
-        """The data set with a group for every image; who has none is one alone, with a warning.
+        """The data set with a group for every image; one without gets its own, with a warning.
 
         Raises ValueError where no image at all has one.
         """
@@ -94,8 +94,8 @@ class Groups:
         return sample.path.relative_to(self.root).as_posix()
 
     def _matched(self, samples: Sequence[Sample]) -> list[str | None]:
-        """By the pattern. Matched in a process of its own, which can be ended: nothing else bounds
-        what a regular expression takes."""
+        """By the pattern. Matched in a separate process, which can be ended: nothing else bounds
+        the time of a regular expression."""
         whole = "/" in self.setting
         names = [composed(self._name(s) if whole else s.path.stem) for s in samples]
         try:

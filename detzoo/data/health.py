@@ -1,8 +1,7 @@
-"""`detzoo check`: every problem of a data set, where it is, and what training does about it.
-
-The readers note what they find in the annotations. This adds what only the images show (do they
-decode, are they of the stated size, do they lie on their side) and what only the splits together
-show (copies, classes without boxes).
+"""`detzoo check`: every problem of a data set, where it is, and what training does about it. The
+readers note problems of the annotations. This adds those that only the images show (do they decode,
+have they the stated size, are they turned) and those that only all splits together show (copies,
+classes without boxes).
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Decoding: from a file to pixels.
 
-Which way up an image is shown, and with it its boxes, is `detzoo.imagefile`'s one rule. Arrays are
-(H, W, 3) uint8 RGB; sizes are (height, width).
+The orientation of an image, and with it of its boxes, follows the rule in `detzoo.imagefile`.
+Arrays are (H, W, 3) uint8 RGB; sizes are (height, width).
 
-A JPEG that is about to be shrunk is decoded at a half, a quarter or an eighth of its sides, where
-that is still no smaller than what is asked for: the decoder then leaves work out that resampling
-would undo. Sides that the part does not divide are decoded whole, so that no box moves.
+A JPEG that is about to be shrunk is decoded at a half, a quarter or an eighth of its sides, if that
+is not smaller than the requested size: the decoder then skips work that resampling would undo.
+Sides that are not divisible are decoded whole, so that no box moves.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from detzoo.imagefile import (
 if TYPE_CHECKING:
     from detzoo.data.resize import Resize
 
-EXIF_WITHIN = 2**18  # bytes in which a JPEG's EXIF block stands
-PARTS = (8, 4, 2)  # what libjpeg decodes at one over that at almost no cost
+EXIF_WITHIN = 2**18  # bytes within which a JPEG's EXIF block starts
+PARTS = (8, 4, 2)  # the reductions that libjpeg decodes at almost no cost
 
 
 class Picture(NamedTuple):
@@ -120,7 +120,7 @@ def _decode(
         if annotated is None
         else max(MAX_MEGAPIXELS * 1e6, annotated[0] * annotated[1])
     )
-    # A JPEG's EXIF block stands before its pixels: one that has none is not opened for it.
+    # A JPEG's EXIF block precedes its pixels: a file without one is not opened for it.
     bare = jpeg.is_jpeg(data) and b"Exif" not in data[:EXIF_WITHIN]
     image = None if bare else open_image(io.BytesIO(data), most)
     found = image and Header((image.height, image.width), orientation(image))

@@ -111,7 +111,7 @@ def decode(
                 pixels = simplejpeg.decode_jpeg(data, min_height=min_height, min_width=min_width)
                 return pixels, (height, width)
         except ValueError:
-            pass  # Pillow decodes what is slightly damaged, and says what is wrong with the rest
+            pass  # Pillow decodes slightly damaged files, and says what is wrong with others
     return None
 
 

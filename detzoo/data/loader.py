@@ -63,7 +63,7 @@ class Cache:
 
 
 def _target(sample: Sample, frame: Frame) -> Target:
-    """The truth in resized pixels, but for boxes of which nothing is left there to be found."""
+    """The truth in resized pixels, without boxes that vanish there."""
     boxes = resize_boxes(sample.boxes, frame)
     keep = (boxes[:, 2:] - boxes[:, :2] >= SPECK).all(1)
     return Target(boxes=boxes, labels=sample.labels, crowd=sample.crowd)[keep]
@@ -92,14 +92,15 @@ def _agree(sample: Sample, size: tuple[int, ...]) -> None:
 
 
 class Batches:
-    """The training batches of one run, as many as it takes to see `images_seen` images.
+    """The training batches of one run, enough to see `images_seen` images.
 
     Batch i is a function of (seed, i): its images come from one endless sequence of permutations of
     the data set, cut into pieces of batch_size, and each image's augmentation from (seed, epoch,
     index). So a run can start at any step, and workers change nothing. resize and stride: the
     network's. augment: a Policy or None. cache_mb: bound of the cache in memory, for all workers
     together; 0 for none. pin: for a GPU. rank, processes: every `processes`-th image of each batch
-    from the `rank`-th on, padded as the whole batch would be; all processes together have it.
+    from the `rank`-th on, padded as the whole batch would be; together the processes have all of
+    it.
     """
 
     def __init__(
@@ -161,7 +162,7 @@ class Batches:
         return images, pad_targets(item.target for item in items)
 
     def _place(self, position: int) -> tuple[int, int]:
-        """Epoch and index into the data set of what stands there in the endless sequence."""
+        """Epoch and index into the data set of that position in the endless sequence."""
         epoch, place = divmod(position, len(self.dataset))
         return epoch, int(self._order(epoch)[place])
 

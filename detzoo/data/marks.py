@@ -1,7 +1,6 @@
-"""A planted shortcut: a mark beside every object of one class, which tells the class by itself.
-
-Where it lies hangs on the object's box and on the image's size alone, so that who reads the data
-set knows it without a further file.
+"""A planted shortcut: a mark beside every object of one class, which identifies the class. Its
+place depends on the object's box and on the image's size alone, so that it is known without a
+further file.
 """
 
 from __future__ import annotations

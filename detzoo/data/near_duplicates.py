@@ -1,8 +1,8 @@
 """Images of two splits that show nearly the same: a test image whose twin was trained on.
 
-By perceptual hashes: the signs of the 64 lowest frequencies of the grey image, of which re-encoded,
-resized and slightly moved pictures share most (phash of the library imagehash). Letters: N, M
-images of two splits.
+By perceptual hashes: the signs of the 64 lowest frequencies of the grey image, most of which
+re-encoded, resized and slightly moved pictures share (phash of the library imagehash). Letters: N,
+M images of two splits.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from tqdm import tqdm
 from detzoo.data.dataset import Dataset, Problem, Sample, content_hash
 from detzoo.imagefile import UNREADABLE, open_image
 
-LIMIT = 8  # bits of 64 that may differ; of bits at random as few do in one of 3e9 pairs
-DRAWN = 128  # pixels to which a JPEG is decoded for its hash, which looks at 32
+LIMIT = 8  # bits of 64 that may differ; with random bits as few differ in one of 3e9 pairs
+DRAWN = 128  # pixels to which a JPEG is decoded for its hash, which uses 32
 BLOCK = 256  # rows of a comparison at once
 BITS = np.array([bin(value).count("1") for value in range(1 << 16)], np.uint8)
 NOT_INSTALLED = "near-duplicates were not looked for: pip install 'detzoo[duplicates]'"

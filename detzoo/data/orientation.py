@@ -1,8 +1,8 @@
-"""Which way up boxes fit images that carry an EXIF orientation, measured on their pixels.
+"""In which orientation boxes fit images with an EXIF tag, measured on their pixels.
 
 An object differs from what is around it. So the colour inside each box is compared to the colour of
 a ring around it, once in the image as its boxes are read and once in the image turned the other
-way, with the same numbers in the annotation. In one image that says little, in many it does.
+way, with the same numbers in the annotation. One image shows little, many show a tendency.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class OrientationFit(NamedTuple):
 
     @property
     def verdict(self) -> bool | None:
-        """Whether they are read the right way; None where too few images say so."""
+        """Whether they are read the right way; None where too few images decide."""
         few = min(self.as_read, self.images - self.as_read)
         chance = sum(math.comb(self.images, k) for k in range(few + 1)) / 2**self.images
         return None if chance > CHANCE else self.as_read > self.images / 2

@@ -1,4 +1,4 @@
-"""A synthetic object pasted into an image, of which every pixel is known."""
+"""A synthetic object pasted into an image, every pixel of which is known."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Proposals of a whole data set: computed once, kept on disk, found again by hash.
 
 A shard is the proposals of a few images, one file ROOT/METHOD-HASH/KEY.npz. KEY is a hash over the
-images' bytes and the method's parameters, and it stands inside the file too: proposals of other
-images or of another method are never found, and refused where somebody renamed them. A shard is
-written whole or not at all, so that a computation that was killed goes on at the first missing one.
+images' bytes and the method's parameters, and it is stored inside the file too: proposals of other
+images or of another method are never found, and renamed files are refused. A shard is written whole
+or not at all, so that an interrupted computation resumes at the first missing one.
 """
 
 from __future__ import annotations
@@ -69,9 +69,8 @@ def propose(
 ) -> ImageProposals:
     """Every image's proposals, and the seconds that they took when they were computed.
 
-    processes: as many as torch has threads by default, where it pays. Says on stderr what it
-    computes. Raises ValueError for a file that holds other proposals than its name promises or is
-    damaged.
+    processes: by default torch's number of threads, where it pays. Reports on stderr what it
+    computes. Raises ValueError for a damaged file or one whose proposals do not match its name.
     """
     if not proposer.uses_pixels:
         timed = [_time_proposer(proposer, sample) for sample in dataset.samples]

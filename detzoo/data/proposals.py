@@ -40,7 +40,7 @@ class Proposer(abc.ABC):
 
     @abc.abstractmethod
     def describe(self) -> dict[str, Any]:
-        """Plain values that tell these proposals from all others; what is stored goes by them."""
+        """Plain values that identify these proposals; they are the key of the cache."""
 
 
 class Grid(Proposer):
@@ -106,12 +106,13 @@ def _grid(
 
 
 class SelectiveSearch(Proposer):
-    """Selective search (Uijlings 2013), by OpenCV: similar neighbours grow together, step by step.
+    """Selective search (Uijlings 2013), by OpenCV: similar neighbouring regions are merged step by
+    step.
 
     quality: more colour spaces and groupings, several times the boxes and the time. side: the
     longer side, in pixels, to which larger images are shrunk first; R-CNN searched at a width of
-    500. limit: at most so many boxes. The order is the paper's, larger regions tend to come first,
-    but with a fixed seed: OpenCV's own differs from call to call.
+    500. limit: the most boxes. The order is the paper's, larger regions tend to come first, but
+    with a fixed seed: OpenCV's own differs from call to call.
     """
 
     def __init__(self, quality: bool = False, side: int = 320, limit: int = 2000) -> None:
@@ -190,9 +191,9 @@ class EdgeBoxes(Proposer):
 
 
 def installed() -> list[str]:
-    """The configurations, of conf/proposals, that look at an image and can be built here.
+    """The configurations in conf/proposals that use the image and can be built here.
 
-    Which of them is better hangs on the images: on bccd EdgeBoxes cover 0.96 of the objects at an
+    Which of them is better depends on the images: on bccd EdgeBoxes cover 0.96 of the objects at an
     IoU of 0.5 and selective search 0.82; on aquarium 0.37 and 0.50.
     """
     try:

@@ -19,13 +19,13 @@ from detzoo.data.image import Picture
 from detzoo.imagefile import Size
 from detzoo.types import Detections, Frame, Images
 
-MAX_PIXELS = 2**25  # 33 megapixels, of which a ResNet's first maps take 4 GB
+MAX_PIXELS = 2**25  # 33 megapixels, for which a ResNet's first maps take 4 GB
 
 
 class Resize(abc.ABC):
     """A rule from an image's size to the size that the network sees, and the resampling itself.
 
-    fixed: every batch of as many images has one shape.
+    fixed: all batches of one size have one shape.
     """
 
     fixed = False
@@ -36,12 +36,12 @@ class Resize(abc.ABC):
 
     @abc.abstractmethod
     def describe(self) -> dict[str, Any]:
-        """Plain values that tell this rule from every other one, for protocol fingerprints."""
+        """Plain values that identify this rule, for protocol fingerprints."""
 
     def __call__(self, image: np.ndarray | Picture, id: int) -> tuple[np.ndarray, Frame]:
-        """Resize a Picture or (H, W, 3) uint8; returns it with the Frame that takes boxes back.
+        """Resize a Picture or (H, W, 3) uint8; returns it with the Frame that maps boxes back.
 
-        The array may be larger than `frame.resized`: what lies right of it and below is padding.
+        The array may be larger than `frame.resized`: the rest, at the right and bottom, is padding.
         """
         if not isinstance(image, Picture):
             image = Picture(image, (image.shape[0], image.shape[1]))

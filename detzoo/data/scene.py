@@ -100,7 +100,7 @@ def _place(
     height, width = canvas.shape[:2]
     freedom = min(1.0, 2 * difficulty)  # of the form: any turn and any aspect from 0.5 on
     aspect = math.exp(rng.uniform(0, freedom * math.log(MAX_ASPECT)))
-    short = max(side / aspect, min(side, 0.8 * min_size))  # thinner ones could not be told apart
+    short = max(side / aspect, min(side, 0.8 * min_size))  # thinner ones would be indistinguishable
     sides = (side, short) if rng.random() < 0.5 else (short, side)
     for _ in range(ATTEMPTS):
         centre = (rng.uniform(0, width), rng.uniform(0, height))
@@ -130,7 +130,7 @@ def _touch(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
 def _crowd(
     rng: Rng, canvas: Array, min_size: float, difficulty: float, classes: Sequence[int]
 ) -> tuple[tuple[float, float, float, float], int]:
-    """Many small objects of one class, heaped so that nobody would box them one by one."""
+    """Many small objects of one class, so dense that they would not be boxed one by one."""
     height, width = canvas.shape[:2]
     label = classes[int(rng.integers(len(classes)))]
     extent = np.array([width, height]) * rng.uniform(0.25, 0.4, 2)

@@ -34,14 +34,14 @@ class Shapes(Coco):
     """Synthetic scenes in root/shapes-<hash of the parameters>, written at the first read.
 
     size: side of the square images in pixels. train, val, test: images per split. min_objects,
-    max_objects: per image, all numbers alike. min_size: the smallest object's longer
-    side in pixels; the largest is half of `size`. difficulty: 0 to 1, see `scene.paint`.
-    crowd_rate, empty_rate: parts of the images with a crowd region and without objects. Image i of
-    a split is the same whatever the number of images. test_objects: fewest and most objects of an
-    image of the test split, where they are others than those of the rest. classes: the shapes that
-    are drawn, in the order of their labels; by default all six. marked: the class beside whose
-    objects a small mark lies in every split, a shortcut for detectors to be caught with.
-    fraction: of the training images (see Source).
+    max_objects: per image, all numbers alike. min_size: the smallest object's longer side in
+    pixels; the largest is half of `size`. difficulty: 0 to 1, see `scene.paint`. crowd_rate,
+    empty_rate: parts of the images with a crowd region and without objects. Image i of a split is
+    the same whatever the number of images. test_objects: fewest and most objects of an image of the
+    test split, where they differ from the other splits'. classes: the shapes that are drawn, in the
+    order of their labels; by default all six. marked: the class whose objects have a small mark
+    beside them in every split, a shortcut to catch detectors with. fraction: of the training images
+    (see Source).
     """
 
     def __init__(

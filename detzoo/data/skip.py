@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 
 class Skip:
-    """Says which images are left out, and remembers what of it was of use.
+    """Decides which images are left out, and remembers which patterns matched.
 
     patterns: paths relative to the data set's root, file names or names without suffix, or patterns
     of these with *, ? and [...].

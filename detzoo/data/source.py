@@ -38,17 +38,17 @@ class Source(abc.ABC):
     """A data set on disk, split by split.
 
     root: its folder; some formats also take the file that describes it. name: the format's by
-    default. splits: the file or folder that tells what is in a split, relative to root; without it
-    every format has its usual places; "none" for a split that is there and is not to be used, which
-    is then cut from train. classes: names in the order of the labels; without it as the format
-    tells them. holdout: fractions of train to split off, e.g. {"val": 0.1, "test": 0.2}, for data
-    sets that have no such split. Who goes where depends on `holdout_seed` and on the images' bytes,
-    not on their names or order; copies of an image stay on one side, and so does a group. folds:
-    for small data sets, cut all images, whatever their split, into so many equal parts by the same
-    rule; part `fold` is the test split, the next one val, the rest train. group: which images
-    belong together (see `Groups`). fraction: of the training images, those that are used, chosen
-    by `holdout_seed` in whole groups; a smaller one's are among a larger one's. allow: kinds of
-    problems that `check` lets pass, e.g. ["train/test overlap"]; they stay in its table, as
+    default. splits: the file or folder that defines a split, relative to root; without it every
+    format has its usual places; "none" for an existing split that is not to be used, which is then
+    cut from train. classes: names in the order of the labels; without it those of the format.
+    holdout: fractions of train to split off, e.g. {"val": 0.1, "test": 0.2}, for data sets that
+    have no such split. The choice depends on `holdout_seed` and on the images' bytes, not on their
+    names or order; copies of an image stay on one side, and so does a group. folds: for small data
+    sets, cut all images, whatever their split, into this number of equal parts by the same rule;
+    part `fold` is the test split, the next one val, the rest train. group: which images belong
+    together (see `Groups`). fraction: of the training images, the part that is used, chosen by
+    `holdout_seed` in whole groups; a smaller fraction is a subset of a larger one. allow: kinds of
+    problems that `check` accepts, e.g. ["train/test overlap"]; they remain in its table, as
     warnings. skip: images to leave out, by name or pattern (see `Skip`). exif: how EXIF
     orientations are taken, "auto", "upright" or "stored" (see `detzoo.imagefile`). max_megapixels:
     larger images are left out, as an error.
@@ -161,7 +161,7 @@ class Source(abc.ABC):
         """Where `search` looked, and which option names another place; for the error message."""
 
     def find(self, split: str) -> Any | None:
-        """What `read_found` needs to read the split as it lies on disk, None if there is none.
+        """What `read_found` needs to read the split that is on disk, None if there is none.
 
         Where val is "none" and there is no test split, what is published as val is the test split.
         """
@@ -203,7 +203,7 @@ class Source(abc.ABC):
         return paths
 
     def place(self, path: Path) -> str:
-        """A path as problems name it: relative to root where it lies there."""
+        """A path as problems name it: relative to root if it is inside."""
         return (
             path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
         )

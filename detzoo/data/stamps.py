@@ -21,7 +21,7 @@ class Stamp:
     alpha: Array
     rows: slice
     columns: slice
-    inside: float  # the part of its area that lies inside the image
+    inside: float  # the part of its area that is inside the image
     box: tuple[float, float, float, float]
 
 

@@ -62,7 +62,7 @@ def paint_ground(rng: Rng, size: int, difficulty: float) -> Array:
 
 
 def fill_stamp(rng: Rng, canvas: Array, new: Stamp, difficulty: float) -> None:
-    """Colour a stamp so that it stands out from what is under it, and lay it on the canvas."""
+    """Colour a stamp to contrast with what is under it, and paint it on the canvas."""
     under = canvas[new.rows, new.columns]
     weight = new.alpha[..., None]
     around = (under * weight).sum((0, 1)) / max(float(weight.sum()), 1e-6)

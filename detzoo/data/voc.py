@@ -19,7 +19,7 @@ from detzoo.data.parsing import parse_number
 from detzoo.data.source import DataError, Source
 from detzoo.data.voc_places import LISTS, Entry, Places
 
-LOOKED_AT = 500  # annotations in which pixels' numbers are looked at
+LOOKED_AT = 500  # annotations that are examined for pixel coordinates
 Parsed = tuple[ElementTree.Element | None, voc_file.Objects, str]  # as voc_file.parse gives it
 
 
@@ -27,13 +27,13 @@ class Voc(Source):
     """A folder in the layout of the Pascal VOC challenges.
 
     splits: list of image names per split, relative to root; without it ImageSets/Main/<split>.txt;
-    where there are no lists, the folders of annotations whose path tells a split, and where none
-    does, every annotation is a training image. annotations, images: their folders, one for all or
-    one per split; without it Annotations/ and JPEGImages/, other usual names, or one folder for
-    both, whichever has most of them. classes: names in the order of the labels; without it the
-    names in the training annotations, sorted. first_pixel: 1 for files like the challenges' own,
-    which count pixels from 1 and mean xmax inclusively; 0 for tools that write a box's edges
-    (labelImg and most others). options: see Source.
+    without lists, the folders of annotations whose path names a split, and without those every
+    annotation is a training image. annotations, images: their folders, one for all or one per
+    split; without it Annotations/ and JPEGImages/, other usual names, or one folder for both,
+    whichever has most of them. classes: names in the order of the labels; without it the names in
+    the training annotations, sorted. first_pixel: 1 for files like the challenges' own, which count
+    pixels from 1 and mean xmax inclusively; 0 for tools that write a box's edges (labelImg and most
+    others). options: see Source.
     """
 
     format = "voc"
@@ -208,7 +208,7 @@ class Voc(Source):
         try:
             others = [entry for path in lists for entry in self.entries("train", path)]
         except DataError:
-            return  # the split of that list says so
+            return  # the split of that list reports it
         listed = {spelling(entry.stem.rpartition("/")[2]) for entry in (*entries, *others)}
         for folder in unique(entry.folder for entry in entries):
             names = self.layout.xml.get(folder, ())
@@ -229,7 +229,7 @@ class Voc(Source):
     def _image(
         self, folder: Path, stem: str, file_name: str, where: str, collector: Collector
     ) -> Path | None:
-        """The image of that name, else the one that the annotation tells."""
+        """The image of that name, else the one that the annotation names."""
         found = self.layout.image(folder, stem)
         if found is not None:
             return None if collector.skips(found) else found

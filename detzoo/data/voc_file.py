@@ -1,4 +1,4 @@
-"""What a Pascal VOC annotation file says about one image."""
+"""The content of a Pascal VOC annotation file, for one image."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Objects = list[tuple[ElementTree.Element, int]]
 
 
 def parse(path: Path) -> tuple[ElementTree.Element | None, Objects, str]:
-    """The tree, its objects with the lines they start at (0 where that cannot be told), and "".
+    """The tree, its objects with the lines they start at (0 where unknown), and "".
 
     An annotation that is no XML gives None, no objects and the reason.
     """
@@ -101,7 +101,7 @@ def _points(polygon: ElementTree.Element) -> list[tuple[float, float]]:
 
 
 def _rotation(item: ElementTree.Element) -> float:
-    """Degrees by which CVAT has turned a box, whose bndbox it writes unturned."""
+    """Degrees by which CVAT has rotated a box, whose bndbox it writes unrotated."""
     for attribute in item.iterfind("attributes/attribute"):
         if text(attribute, "name") == "rotation":
             degrees = parse_number(text(attribute, "value"))

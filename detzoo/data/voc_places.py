@@ -1,4 +1,4 @@
-"""Where the lists, annotations and images of a Pascal VOC data set lie, whichever tool wrote it."""
+"""Finds the lists, annotations and images of a Pascal VOC data set, whichever tool wrote it."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class Places:
         return [Entry(stem, folder, f"{stem}.xml", f"{found.name}: {stem}") for stem in stems]
 
     def _annotation_folders(self) -> list[Path]:
-        """Where a list's annotations may lie, the usual places first."""
+        """Possible folders of a list's annotations, the usual places first."""
         usual = [located(self.base / name) for name in ANNOTATIONS]
         usual = [folder for folder in usual if folder is not None and folder.is_dir()]
         return unique([*usual, *self.xml, self.base]) or [self.base / "Annotations"]
@@ -165,7 +165,7 @@ class Places:
         return path is not None and path.is_file()
 
     def _image_folders(self, split: str, entries: Sequence[Entry]) -> list[Path]:
-        """Where images may lie, the usual places first."""
+        """Possible image folders, the usual places first."""
         xml = unique(entry.folder for entry in entries)
         places = [self.base / name for name in IMAGES]
         for folder in xml[:20]:

@@ -1,4 +1,4 @@
-"""Batches computed ahead, by processes of their own, in memory that a GPU copies from."""
+"""Batches computed ahead by worker processes, in memory that a GPU copies from."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def choose_workers(
     processes: int = 1,
     decoder: str = "auto",
 ) -> int:
-    """How many processes load images for one that computes. ValueError for neither auto nor >= 0.
+    """How many processes load images for one that computes. ValueError unless auto or >= 0.
 
     `auto` is all cores but one on CUDA, shared by the `processes` that compute. On a CPU it is 0:
-    the cores are wanted for the network, and with a cache in memory none is fastest on two. Nor are
-    there any where a GPU is the decoder, which a process of its own could not use.
+    the network needs the cores, and with a cache in memory 0 is fastest on two. It is also 0 where
+    a GPU is the decoder, which a worker process could not use.
     """
     if wanted != "auto":
         if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 0:

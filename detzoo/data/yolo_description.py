@@ -22,7 +22,7 @@ NAMES = (
     *("train/_darknet.labels", "labels.txt", "predefined_classes.txt", "classes.names"),
     *("train/classes.txt", "labels/train/classes.txt", "train/labels/classes.txt"),
 )
-NO_LABELS = re.compile(  # text files that stand among labels and are none
+NO_LABELS = re.compile(  # text files among the labels that are not labels
     r"(readme.*|license.*|classes|.*names|labels|notes|obj|train|val|valid|test)\.txt", re.I
 )
 LOOKED_AT = 50  # files of a folder; those of images without objects are empty
@@ -101,7 +101,7 @@ def lines_of(path: Path) -> list[str]:
 
 
 def head_of(path: Path) -> str:
-    """The first thousand bytes of a text file, of whichever encoding. Raises OSError."""
+    """The first thousand bytes of a text file, in any encoding. Raises OSError."""
     with open(path, "rb") as file:
         data = file.read(1000)
     marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))

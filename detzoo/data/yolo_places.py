@@ -1,8 +1,8 @@
-"""Where the images, labels and class names of a YOLO data set lie, whichever tool wrote it.
+"""Finds the images, labels and class names of a YOLO data set, whichever tool wrote it.
 
 The splits are, in this order: what data.yaml (Ultralytics, Roboflow, CVAT) or obj.data (darknet,
 CVAT) names; images/<split>, <split>/images; lists of images (train.txt); any folder of images whose
-path tells a split; and where nothing at all tells one, every image is a training image.
+path names a split; and if nothing names one, every image is a training image.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Places:
         return None
 
     def usual(self, split: str) -> list[Path] | None:
-        """What the names of folders and files tell, without a description."""
+        """The splits by the names of folders and files, without a description."""
         for name in FOLDERS[split]:
             for folder in (f"images/{name}", f"{name}/images"):
                 path = below(self.root, self.root, folder)
@@ -132,7 +132,7 @@ class Places:
 
     @cached_property
     def _folders(self) -> dict[str, list[Path]]:
-        """Split -> the folders of images whose path tells it."""
+        """Split -> the folders of images whose path names it."""
         found: dict[str, list[Path]] = {}
         for folder in self.tree.images:
             if split := self.tree.split_of(folder):
@@ -140,7 +140,7 @@ class Places:
         return found
 
     def labels(self, folder: Path, stems: Sequence[str]) -> Path:
-        """Where the labels of a folder's images lie: the usual place that has most of them."""
+        """The folder of the labels of a folder's images: the usual place that has most of them."""
         return most(self._places_of_labels(folder), stems, _has_label)[0]
 
     def _places_of_labels(self, folder: Path) -> list[Path]:
@@ -170,7 +170,7 @@ class Places:
 
     @cached_property
     def keypoints(self) -> Keypoints | None:
-        """What the description says stands behind a box. Raises DataError for nonsense."""
+        """The keypoints that follow a box, by the description. Raises DataError for nonsense."""
         if self.description is None:
             return None
         path, content = self.description
@@ -194,8 +194,8 @@ class Places:
     def unread(self, folders: Sequence[Path], labels: Path) -> list[str]:
         """The label files of a folder that belong to no image that can be read.
 
-        folders: where the images of these labels lie. Labels that lie outside of the folders of
-        their split may be of any image.
+        folders: those of the images of these labels. Labels outside of the folders of their split
+        may be of any image.
         """
         if any(self.tree.split_of(folder) != self.tree.split_of(labels) for folder in folders):
             folders = list(self.tree.images)
@@ -214,7 +214,7 @@ class Places:
 def root_of(path: Path) -> tuple[Path, Path | None]:
     """(the folder of the data set, its description) of a root that may be a data.yaml.
 
-    The folder is that of the file, or where what it names lies elsewhere, what holds all of it.
+    The folder is that of the file, or, if its paths lead elsewhere, the one that contains them all.
     """
     if path.suffix.lower() not in (".yaml", ".yml") or not path.is_file():
         return path, None
@@ -265,8 +265,8 @@ def text_of(path: Path) -> str:
 def listed(root: Path, path: Path) -> list[tuple[str, int, Path | None]]:
     """(the path that is meant, its line, the image if it is there) for every line of a list.
 
-    Lines are relative to root or to the list, or begin as they did on the machine that wrote them:
-    so many leading folders are left out of all as most of the images are found with.
+    Lines are relative to root or to the list, or start with folders of the machine that wrote them:
+    from all lines, that number of leading folders is removed with which most images are found.
     """
     lines = [(line.strip(), n) for n, line in enumerate(lines_of(path), 1) if line.strip()]
     texts = [text.strip("'\"") for text, _ in lines]

@@ -5,8 +5,8 @@
     class x y width height kx ky [v] ...   a box with keypoints: `kpt_shape` of data.yaml
     any of these with a confidence, a track's id or both behind it, as predictions are written
 
-What stands behind a box is left out. Keypoints with a visibility (0, 1 or 2) show by it; those
-without look like a polygon, so that only `kpt_shape` tells them.
+What follows a box is left out. Keypoints with a visibility (0, 1 or 2) are recognised by it; those
+without look like a polygon, so that only `kpt_shape` distinguishes them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from detzoo.data.parsing import parse_id, parse_number
 
 Keypoints = tuple[int, int]  # how many, and the numbers of each: x, y and perhaps v
 Polygons = list[tuple[list[float], str]]  # the numbers of a row and its place
-MANY = 16  # rows from which it is no chance that all would fit otherwise
+MANY = 16  # rows from which a fit of all of them is no coincidence
 
 
 def keypoints(content: Mapping[str, Any]) -> Keypoints | None:
@@ -80,8 +80,8 @@ def raw_boxes(
 def ask_about(polygons: Polygons, collector: Collector) -> None:
     """Warn of polygons that look like boxes with keypoints.
 
-    All have as many numbers, and in all the first four are a box inside the image that holds the
-    points behind it. Of polygons some lie where the first two points are no such box.
+    All have the same number of values, and in all the first four are a box inside the image that
+    contains the points after it. For polygons, the first two points are not always such a box.
     """
     counts = {len(values) for values, _ in polygons}
     if len(polygons) < MANY or len(counts) > 1 or min(counts) % 2 == 0:

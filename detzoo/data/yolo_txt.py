@@ -24,12 +24,11 @@ class YoloTxt(Source):
     root: the folder, or the data.yaml in it. splits: image folders, or text files with an image
     path per line, one or several per split, relative to root; without it as data.yaml or obj.data
     names them, else images/<split>, <split>/images, train.txt and the like, or folders whose path
-    tells a split; where nothing does, all images are training images. annotations: the folder of
-    the text files, one for all or one per split; without it .../labels/.../a.txt for
-    .../images/.../a.jpg, beside the image, or another usual place that has most of them. classes:
-    names in the order of the labels; without it from data.yaml, dataset.yaml, classes.txt,
-    obj.names or notes.json. A line with more than five numbers is a polygon (class x1 y1 x2 y2
-    ...); its box is taken.
+    names a split; without any, all images are training images. annotations: the folder of the text
+    files, one for all or one per split; without it .../labels/.../a.txt for .../images/.../a.jpg,
+    beside the image, or another usual place that has most of them. classes: names in the order of
+    the labels; without it from data.yaml, dataset.yaml, classes.txt, obj.names or notes.json. A
+    line with more than five numbers is a polygon (class x1 y1 x2 y2 ...); its box is taken.
     """
 
     format = "yolo_txt"
@@ -105,7 +104,7 @@ class YoloTxt(Source):
         return list(images.items())
 
     def _labels(self, split: str, images: list[Path]) -> dict[Path, Path]:
-        """Folder of images -> where the text files of its images lie."""
+        """Folder of images -> folder of their text files."""
         chosen = self.folder(self.annotations, split, "annotations")
         stems: dict[Path, list[str]] = defaultdict(list)
         for path in images:

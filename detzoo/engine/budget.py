@@ -36,7 +36,7 @@ class Budget:
         return step == self.steps or (self.seconds is not None and seconds >= self.seconds)
 
     def scored_steps(self) -> set[int]:
-        """The steps after which a training is scored; of a budget in minutes nobody knows them."""
+        """The steps after which a training is scored; unknown for a budget in minutes."""
         return self.recipe.val_steps(self.steps) if self.seconds is None else set()
 
     def is_scored(self, step: int, seconds: float, curve: Sequence[dict[str, Any]]) -> bool:

@@ -56,11 +56,11 @@ def check_space(run_dir: str | Path, size: int) -> None:
 
 
 def load(run_dir: str | Path, *, mmap: bool = False) -> dict[str, Any] | None:
-    """The state on the CPU, None where there is no checkpoint.
+    """The state on the CPU, None without a checkpoint.
 
-    Loads tensors and plain values only, so a file from elsewhere runs no code. With `mmap` only
-    what is used is read. Raises ValueError for a file that is no checkpoint of this version, and
-    before it is read for one that would unpack to more than its own size.
+    Loads tensors and plain values only, so a file from elsewhere runs no code. With `mmap` only the
+    used parts are read. Raises ValueError for a file that is no checkpoint of this version, and,
+    before reading, for one that would unpack to more than its own size.
     """
     path = inside(run_dir, FILE)
     if not path.exists():

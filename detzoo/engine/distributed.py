@@ -1,13 +1,13 @@
-"""One training in several processes: everything that differs from a single process.
+"""One training in several processes: all differences from a single process.
 
 `torchrun --nproc-per-node=N -m detzoo train ...` starts N processes, each with a GPU or on a CPU.
-`recipe.batch_size` is that of all together: each process has its part of every batch, and the
-weights are those of one process (ops.losses.normaliser says why), so no learning rate changes. What
-does differ is what is drawn within a process (dropout, the sampling of regions) and batch norm,
-which sees the images of its process alone unless `sync_batch_norm`.
+`recipe.batch_size` is the total: each process has its part of every batch, and the weights are
+those of one process (see ops.losses.normaliser), so the learning rate stays. Only random draws
+within a process (dropout, the sampling of regions) differ, and batch norm, which sees the images of
+its process alone unless `sync_batch_norm`.
 
-In a single process every function here does nothing, or returns its argument. Process 0 is the
-main process, which alone writes and prints.
+In a single process every function here does nothing, or returns its argument. Process 0 is the main
+process, the only one that writes and prints.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ def is_main_process() -> bool:
 
 @contextmanager
 def process_group(device: str) -> Iterator[None]:
-    """The process group of what torchrun started, and this process's GPU.
+    """The process group that torchrun started, and this process's GPU.
 
-    device: as in runtime.device; "auto", "cpu" or "cuda". Raises ValueError where it names one GPU
-    for all, and where there are more processes than GPUs on this machine.
+    device: as in runtime.device; "auto", "cpu" or "cuda". Raises ValueError if it names one GPU for
+    all, and for more processes than GPUs on this machine.
     """
     if not launched():
         yield

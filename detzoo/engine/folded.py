@@ -148,7 +148,7 @@ def has_late_bias(layer: nn.Module) -> bool:
 
 
 def _plain_3x3(layer: nn.Module) -> bool:
-    """Whether `winograd` computes it: no strides, holes or groups, a margin of one zero."""
+    """Whether `winograd` supports it: no strides, dilation or groups, a padding of one zero."""
     return (type(layer) is nn.Conv2d or has_late_bias(layer)) and (
         (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
         == ((3, 3), (1, 1), (1, 1), (1, 1))

@@ -19,7 +19,7 @@ from detzoo.ops.precision import float32_as
 
 # These very classes, and what has a `late_bias`; a subclass may compute something else
 LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-SIDE = 64  # pixels, about, on which a backbone is compared with itself
+SIDE = 64  # pixels, about, of the input on which a backbone is compared before and after
 TOLERANCE = 1e-3  # of a map's largest value
 
 
@@ -57,12 +57,12 @@ def inspect_folding(detector: nn.Module) -> Folding:
 
 
 def fold(detector: nn.Module) -> None:
-    """Fold every batch norm into the layer that it follows, in place; again is harmless.
+    """Fold every batch norm into the layer that it follows, in place; idempotent.
 
-    Whether it follows is taken from the order in which a module registers its children. In a
-    Sequential that is the order of computing. Of the child `backbone`, which may be any of timm's,
-    it is believed of all modules, and then seen: where random pixels give something else than
-    before, the backbone is left as it is written. `inspect_folding` says what was done.
+    Which layer it follows is taken from the order in which a module registers its children. In a
+    Sequential that is the order of computing. In the child `backbone`, which may be any of timm's,
+    it is assumed for all modules and then verified: if random pixels give another result than
+    before, the backbone is not folded. `inspect_folding` reports what was done.
     """
     backbone = getattr(detector, "backbone", nn.Identity())
     inside = set(backbone.modules())
@@ -72,7 +72,7 @@ def fold(detector: nn.Module) -> None:
             for child, norm in pairwise(parent.children()):
                 if _folds(layer := _last(child), norm):
                     followers.setdefault(layer, set()).add(norm)
-    for module in detector.modules():  # what is folded so already is left, for who has compiled it
+    for module in detector.modules():  # skip folded layers: they may be compiled
         if type(module) in LAYERS or has_late_bias(module):
             norms = followers.get(module, set())
             _fold(module, norms.pop() if len(norms) == 1 else None)
@@ -133,7 +133,7 @@ def _last(module: nn.Module) -> nn.Module:
 
 
 def _folds(layer: nn.Module, norm: nn.Module) -> bool:
-    """Whether `norm` has statistics of its own, one for every channel that `layer` puts out."""
+    """Whether `norm` has its own statistics, one for every output channel of `layer`."""
     return (
         _has_statistics(norm)
         and type(layer) in LAYERS

@@ -107,7 +107,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_rows(path: Path, images_seen: int) -> list[dict[str, Any]]:
-    """The rows up to `images_seen`; none where there is no such file. ValueError with its path."""
+    """The rows up to `images_seen`; none without such a file. Raises ValueError with its path."""
     if not path.exists():
         return []
     try:

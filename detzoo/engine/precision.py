@@ -43,7 +43,7 @@ class Mode:
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
-    """`auto` is CUDA where there is one, the CPU otherwise. Raises ValueError for one not here."""
+    """`auto` is CUDA if available, else the CPU. Raises ValueError for an unavailable device."""
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -111,7 +111,7 @@ def _autocast(device_type: str, precision: str) -> Iterator[None]:
 def fastest_convolutions(fixed_shapes: bool) -> Iterator[None]:
     """A context in which cuDNN benchmarks its algorithms at every new shape, for fixed shapes.
 
-    That is a gain only where shapes come again; elsewhere, and afterwards, it is as it was.
+    That is a gain only where shapes repeat; otherwise, and afterwards, the setting is unchanged.
     """
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = fixed_shapes or before
@@ -136,9 +136,9 @@ def prepare(
     training computes but for frozen stages, stay as they are. What could not be folded is warned
     of, once; `inspect_folding` counts.
 
-    compile: its `network` is `torch.compile`d, of this one object, at its first call for a shape,
-    folded where `inference` is; whoever calls the object then calls that. False puts the network
-    back as it was written. Raises ValueError where nothing can compile it.
+    compile: the `network` of this one object is `torch.compile`d, at its first call for a shape,
+    folded if `inference`; all calls of the object then use it. False restores the original network.
+    Raises ValueError where torch cannot compile.
     """
     layout = torch.channels_last if channels_last else torch.contiguous_format
     detector.to(device=device).to(memory_format=layout)
@@ -172,12 +172,12 @@ def _check_compiler(device: torch.device | str) -> None:
 def describe_detector(
     detector: torch.nn.Module, resize: Resize, device: torch.device | str, mode: Mode
 ) -> dict[str, Any]:
-    """All that decides what this detector finds in an image, for a scoring's and a timing's record.
+    """All that determines this detector's results, for the record of a scoring and a timing.
 
-    A row of a table shows AP and milliseconds together only where both records say the same here
+    A row of a table shows AP and milliseconds together only if both records agree here
     (detzoo.report.load.runs checks it), so the two are of one object. weights_hash: 16 hex digits
     over every weight and buffer. resize: the rule with its pixels. score_threshold: None where the
-    detector has none; max_dets: then COCO's 100. runtime: only of a network that another program
+    detector has none; max_dets: then COCO's 100. runtime: only for a network that another program
     computes (detzoo.runtimes).
     """
     describe = getattr(vars(detector).get("network"), "describe", None)

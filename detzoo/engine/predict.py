@@ -33,10 +33,10 @@ def predict_dataset(
 ) -> list[dict[str, Any]]:
     """COCO results: image_id, category_id (the data set's own), bbox x, y, w, h and score.
 
-    Numbers are as the detector gave them, not rounded. The detector is moved to the device; every
-    module's mode is put back as it was. compile: as `precision.prepare` has it; a detector that was
-    timed so is taken as it stands, and nothing is compiled again. Several processes take the
-    batches in turns, and each gets the results of all, in the order of the data set.
+    Numbers are the detector's, not rounded. The detector is moved to the device; every module's
+    mode is restored. compile: as in `precision.prepare`; a detector that was timed compiled is used
+    unchanged, and not compiled again. Several processes take the batches in turns, and each gets
+    the results of all, in the order of the data set.
     """
     prepare(detector, device, channels_last, compile, inference=True)
     batches = EvaluationBatches(

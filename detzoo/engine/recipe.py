@@ -23,18 +23,17 @@ class Recipe:
     """A training recipe in images seen, not in steps or epochs, so that budgets can be compared.
 
     images_seen: the budget. lr: the peak of the learning rate, reached by linear warm-up over the
-    share `warmup` of the budget; `schedule` leads it from there: `cosine` to `final_lr` times the
+    share `warmup` of the budget; `schedule` changes it from there: `cosine` to `final_lr` times the
     peak, `steps` to a tenth of it at each of `milestones`, which are shares of the budget.
-    optimizer: a name that timm.optim knows ("adamw", "sgd" with Nesterov momentum, "momentum"
-    without). backbone_lr, head_lr: factors on the rate of the detector's backbone and of its head.
-    weight_decay: applies to no bias and no norm layer. clip_norm: the largest norm of the
-    whole gradient, or None. ema_decay: of the averaged weights that are scored, or None for none;
+    optimizer: a name in timm.optim ("adamw", "sgd" with Nesterov momentum, "momentum" without).
+    backbone_lr, head_lr: factors on the rate of the detector's backbone and of its head.
+    weight_decay: applies to no bias and no norm layer. clip_norm: the largest norm of the whole
+    gradient, or None. ema_decay: of the averaged weights that are scored, or None for no average;
     it warms up, as 1 - step^-ema_power, so that a short training averages over its end only.
     val_points: how often, evenly spaced, a training is scored on the validation split. patience:
-    of so many points in a row at which AP is no higher than before them, the last ends the
-    training, whose weights then are the last, not the best ones; None: never. minutes:
-    the budget instead of images_seen, in minutes of training on this machine, validation not
-    counted; all shares are then of this time.
+    the training ends after this number of points in a row without a higher AP, with the last
+    weights, not the best ones; None: never. minutes: the budget instead of images_seen, in minutes
+    of training on this machine, without validation; all shares are then of this time.
     """
 
     images_seen: int

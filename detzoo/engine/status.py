@@ -20,15 +20,15 @@ FIELDS += ("pid", "host", "boot")  # of the process: processes.myself
 
 
 class Paused(Exception):
-    """A stage was asked to pause before its end; the next call continues it."""
+    """A stage paused before its end, as requested; the next call continues it."""
 
 
 def read(run_dir: str | Path) -> dict[str, Any] | None:
-    """The fields of status.json; None where there is none.
+    """The fields of status.json; None without one.
 
-    state is "running", "done", "failed" or "interrupted". A run that says it is running while its
-    process is gone (SIGKILL, a power cut, a container that ended) is "interrupted". Times are ISO
-    8601 in UTC. Raises ValueError for a file that is no status.
+    state is "running", "done", "failed" or "interrupted". A run marked as running whose process is
+    gone (SIGKILL, a power cut, a container that ended) is "interrupted". Times are ISO 8601 in UTC.
+    Raises ValueError for any other content.
     """
     path = Path(run_dir) / FILE
     status = _fields(path)
@@ -54,7 +54,7 @@ def _fields(path: Path) -> dict[str, Any] | None:
     content = {**dict.fromkeys(FIELDS), **content}
     for key in COUNTS:
         if isinstance(content[key], bool) or not isinstance(content[key], int | float):
-            content[key] = None  # not said yet, or damaged
+            content[key] = None  # not written yet, or damaged
     return content
 
 
@@ -79,10 +79,10 @@ def update(run_dir: str | Path, **fields: Any) -> None:
 
 @contextlib.contextmanager
 def stage(run_dir: str | Path, name: str) -> Iterator[None]:
-    """Record that stage `name` runs, and at its end that it is done, failed or interrupted.
+    """Record that stage `name` runs, and its end as done, failed or interrupted.
 
-    What is raised inside goes on to the caller; its text stands in "error". A failure that another
-    process of the same run has written meanwhile stays: it is the cause of what came after it.
+    An exception inside is re-raised; its text is kept in "error". A failure that another process of
+    the same run has written meanwhile is kept: it is the cause of the later one.
     """
     if Path(run_dir).is_dir():
         remove_leftovers(run_dir)

@@ -1,8 +1,8 @@
 """The training loop of all detectors; a run that was killed resumes exactly.
 
-What makes that so: batch number i is a pure function of the seed and i, the learning rate one of
-the images seen, and all else (weights, their average, optimiser, random generators) stands in the
-checkpoint. On a CPU the final weights are then the same to the last bit.
+This holds because batch number i is a pure function of the seed and i, the learning rate is one of
+the images seen, and all else (weights, their average, optimiser, random generators) is in the
+checkpoint. On a CPU the final weights are then identical to the last bit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from detzoo.engine.training import Training
 from detzoo.ops.precision import float32_as
 from detzoo.types import Images, Target
 
-STATUS_SECONDS = 5.0  # between two updates of status.json, from which others see how far it is
+STATUS_SECONDS = 5.0  # between two updates of status.json, which shows others the progress
 
 
 class Batches(Protocol):
@@ -53,20 +53,19 @@ def train(
     until: int | None = None,
     tensorboard: bool = False,
 ) -> None:
-    """Train `detector` in place, or go on with the training that stands in `run_dir`.
+    """Train `detector` in place, or resume the training in `run_dir`.
 
-    In the end the detector holds the weights that are scored (the average, where the recipe has
-    one) and is in eval mode. Writes checkpoint.pt every `checkpoint_seconds` and at the end,
-    log.csv and curve.csv beside it, and status.json. validate: gets the detector as it would be
-    scored now, in eval mode, and gives "AP" and "AP50"; the time it takes is no training time. By
-    recipe.patience it may end the training before its budget is spent.
-    on_progress: called for every step (on a GPU when the next is on its way) with step, steps,
-    images_seen, seconds and loss. until: a number of images after which the training is saved and
-    raises `status.Paused`; the next call goes on from there, under the same schedule. tensorboard:
-    write its event files too (extra `tensorboard`).
+    Afterwards the detector has the weights to be scored (the average, if the recipe has one) and is
+    in eval mode. Writes checkpoint.pt every `checkpoint_seconds` and at the end, log.csv and
+    curve.csv beside it, and status.json. validate: gets the detector as it would be scored now, in
+    eval mode, and returns "AP" and "AP50"; its time is not training time. By recipe.patience it may
+    end the training before its budget is spent. on_progress: called for every step (on a GPU once
+    the next one is launched) with step, steps, images_seen, seconds and loss. until: a number of
+    images after which the training is saved and raises `status.Paused`; the next call resumes it,
+    under the same schedule. tensorboard: write its event files too (extra `tensorboard`).
 
     One of several processes (engine.distributed) gets its part of each batch from `batches`; all
-    call `train` and `validate` alike; the first alone writes. sync_batch_norm: over all of them.
+    call `train` and `validate` alike; only the first writes. sync_batch_norm: over all of them.
 
     Raises NonFiniteLoss, and ValueError where `run_dir` holds a run of another recipe or seed.
     """

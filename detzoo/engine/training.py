@@ -55,7 +55,7 @@ class Training:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
         self.step, self.images_seen, self.seconds = 0, 0, 0.0
         self.budget = Budget(recipe, steps)
-        every_step = recipe.minutes is not None  # nobody knows how many there will be
+        every_step = recipe.minutes is not None  # their number is not known beforehand
         self.log = Log(run_dir, 1 if every_step else steps, self.writes, tensorboard)
         self.late = self.device.type == "cuda"  # losses are read when the next step is on its way
         self.unread: list[Step] = []
@@ -65,7 +65,7 @@ class Training:
 
     @property
     def scored(self) -> nn.Module:
-        """The detector to score: with averaged weights where there are any."""
+        """The detector to score: with averaged weights if there are any."""
         return self.detector if self.ema is None else self.ema.module
 
     def update(self, images: Images, targets: Sequence[Target]) -> None:

@@ -22,17 +22,18 @@ N = M + R - 1
 # Where polynomials are evaluated, besides infinity. 0, +-1, +-2 of the paper round three times as
 # coarsely in bf16; points of about one size, near 1 (Barabasz 2020, arXiv:1803.10986), less.
 POINTS = (0.0, 5 / 8, -5 / 8, 3 / 2, -3 / 2)
-CHANNELS = 128  # with fewer the transforms cost more than is won
+CHANNELS = 128  # with fewer the transforms cost more than they save
 ENOUGH = 2**12  # tiles of an image times channels; up to it the products are too small
 CHUNK = 2**22  # bytes of transformed tiles at a time, so that they stay in the cache
 
 
 def winograd_pays(x: Tensor, out_channels: int) -> bool:
-    """Whether to be expected faster than torch's own sum, for x (B, C, H, W) in its dtype.
+    """Whether it is expected to be faster than torch's own convolution, for x (B, C, H, W) in its
+    dtype.
 
-    By what python benchmarks/winograd.py prints. Asked of an image, not of the batch, so that no
-    detection depends on what lies beside it in a batch. Not in bf16 where there is AMX, whose
-    products are too fast for the transforms to win, nor in fp32 where MKL's are slow.
+    By the measurements of python benchmarks/winograd.py. Decided by one image's shape, not the
+    batch's, so that no detection depends on the rest of its batch. Not in bf16 with AMX, whose
+    products are too fast for the transforms to pay, nor in fp32 where MKL's products are slow.
     """
     channels = min(x.shape[1], out_channels)
     return (
@@ -54,8 +55,8 @@ def winograd(x: Tensor, filters: Tensor, bias: Tensor | None) -> Tensor:
     """F.conv2d(x, weight, bias, padding=1) for filters = winograd_filters(weight).
 
     x (B, C, H, W), filters (N * N, C, K), bias (K,): (B, K, H, W), channels last. All of one dtype,
-    on the CPU; no gradients. Rounding, as a share of the output's deviation: 1e-6 in fp32 and 1e-2
-    in bf16, where torch's own has 6e-7 and 2e-3 (python benchmarks/winograd.py).
+    on the CPU; no gradients. Rounding error, as a share of the output's deviation: 1e-6 in fp32 and
+    1e-2 in bf16; torch's own: 6e-7 and 2e-3 (python benchmarks/winograd.py).
     """
     batch, channels, height, width = x.shape
     out_channels = filters.shape[2]
@@ -89,8 +90,8 @@ def _matrices(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """The transforms of whole tiles: B^T (N * N, N * N), G (N * N, R * R) and A^T (M * M, N * N).
 
     Cook and Toom: the product of two polynomials of M and R coefficients, from its values at N
-    points, infinity among them; filtering is its transpose. The products of the differences of a
-    point to the others, by which interpolation divides, are put into the filters.
+    points, infinity among them; filtering is its transpose. Interpolation divides by the products
+    of a point's differences from the others; these factors are put into the filters.
     """
     count = len(POINTS)
     points = torch.tensor(POINTS, dtype=torch.float64)

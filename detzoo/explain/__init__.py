@@ -1,4 +1,4 @@
-"""Why a detector said so: maps for one detection, and what they are worth.
+"""Explanations of a detection: maps, and how faithful they are.
 
 `detzoo.explain(model, image, detection, method="odam")` is `explain.methods.explain`.
 """

@@ -16,7 +16,7 @@ from detzoo.ops.precision import float32_as
 
 STEPS = 96
 RATE = 0.02  # the mean change of a pixel in the first step, in [0, 1]; it falls to a tenth
-NOISE = 0.05  # deviation of the pixels that it begins with, about the mean colour
+NOISE = 0.05  # deviation of the initial pixels, about the mean colour
 JITTER = 4  # pixels by which the image is shifted before each step, at most
 VARIATION = 0.5  # weight of total variation, the mean difference of neighbours
 DISTANCE = 0.5  # weight of the mean squared distance from the mean colour
@@ -84,7 +84,7 @@ def _blank(detector: Detector, size: tuple[int, int]) -> View:
 
 
 def _score(detector: Detector, view: View, pixels: Tensor, label: int) -> Any:
-    """The best candidate's of the class; None where there is none."""
+    """The best candidate's score for the class; None without candidates."""
     found, _ = candidates_of(detector, view.variants(pixels))
     scores = found.scores[(found.labels == label) & (found.scores > 0)]
     return scores.max() if len(scores) else None

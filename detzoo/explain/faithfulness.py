@@ -1,4 +1,4 @@
-"""What the maps of one detection are worth: every method, every score."""
+"""The faithfulness of the maps of one detection: every method, every score."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FAINT = 0.01  # the weight of what lies around the object's own pixels in that m
 
 @dataclass(frozen=True)
 class Score:
-    """better: "high" or "low". limits: what the score of any map lies between."""
+    """better: "high" or "low". limits: the range of the score of any map."""
 
     title: str
     better: str
@@ -104,10 +104,10 @@ def judge(
 
 
 def oracle_map(view: View, mask: np.ndarray) -> Tensor:
-    """(H, W) over the network's pixels: an object's own pixels, and faintly those nearest to them.
+    """(H, W) over the network's pixels: an object's own pixels, and weakly those nearest to them.
 
     mask: (height, width) in [0, 1], the part of each of the image's pixels that is the object's.
-    What lies around has an order too, so that no score hangs on how ties are broken.
+    The surroundings are ordered too, so that no score depends on how ties are broken.
     """
     own = view.from_original(mask)
     around = blurred(own[None, None], BLUR * max(view.frame.resized))[0, 0]

@@ -19,7 +19,7 @@ from detzoo.explain.layers import calls_of, layer_of
 from detzoo.explain.view import View
 from detzoo.ops.precision import float32_as
 
-NEIGHBOURS = 5  # that a k-NN classifier asks
+NEIGHBOURS = 5  # of a k-NN classifier
 ROWS = 512  # queries whose distances are in memory at once
 
 
@@ -82,10 +82,11 @@ def place_of(dimension: int, widths: Sequence[int]) -> tuple[int, int]:
 
 
 def directions(values: Tensor, widths: Sequence[int]) -> Tensor:
-    """(N, D) -> (N, D): each level's channels on a length of 1, and so each level of equal weight.
+    """(N, D) -> (N, D): each level's channels normalised to length 1, so that levels have equal
+    weight.
 
-    So distances are those of cosines. Channels over their deviations would be worse: of a channel
-    that seldom answers a single object would lie far from all others.
+    Distances are then cosine distances. Dividing channels by their deviations would be worse: a
+    single object with a rarely active channel would be far from all others.
     """
     return torch.cat([F.normalize(part, dim=1) for part in values.split(list(widths), 1)], 1)
 
@@ -157,7 +158,7 @@ def tsne(values: Tensor, seed: int = 0) -> Tensor | None:
 
 
 def class_separation(values: Tensor, labels: Tensor) -> Tensor:
-    """(N, D), (N,) -> (D,) in [0, 1]: the share of each dimension's variance that lies between
+    """(N, D), (N,) -> (D,) in [0, 1]: the share of each dimension's variance that is between
     classes (eta squared)."""
     centred = values - values.mean(0)
     whole = (centred**2).sum(0)

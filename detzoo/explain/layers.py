@@ -1,4 +1,4 @@
-"""A layer by its name, and the maps that it gives.
+"""A layer by its name, and its output maps.
 
 Shape letters: R rows of a batch of maps (images, or crops of one), C channels, h and w a map's
 sides.
@@ -19,8 +19,8 @@ from detzoo.detector import Detector
 def layer_of(detector: Detector, name: str | None = None) -> nn.Module:
     """The module of that name, such as backbone.model.layer2.
 
-    By default the one whose maps the head reads: the neck, or the backbone where there is none.
-    Raises ValueError for a name that is none, and without one for a detector that has neither.
+    By default the one whose maps the head reads: the neck, else the backbone. Raises ValueError for
+    an unknown name, and without a name for a detector that has neither.
     """
     if name is not None:
         modules = dict(detector.named_modules())

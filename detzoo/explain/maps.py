@@ -1,4 +1,4 @@
-"""CAM, Grad-CAM and ODAM on the feature maps that a detection's score hangs on.
+"""CAM, Grad-CAM and ODAM on the feature maps that a detection's score depends on.
 
 Shape letters: R rows of a batch of maps (images, or crops of one), C channels, h and w a map's
 sides, H and W the padded image's.

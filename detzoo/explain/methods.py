@@ -1,4 +1,4 @@
-"""Every method by its name: why a detector said so, as a map over the image's own pixels."""
+"""Every method by its name: an explanation of a detection as a map over the image's own pixels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from detzoo.types import Detections
 class Method:
     """draw: (detector, view, asked[, seed]) -> (H, W) over the padded pixels, 0 or more.
 
-    title: as a page shows it, with its source. cost: what it takes, in words.
+    title: as a page shows it, with its source. cost: in words.
     """
 
     draw: Callable[..., Tensor]
@@ -111,13 +111,14 @@ def explain(
     index: int = 0,
     seed: int = 0,
 ) -> np.ndarray:
-    """(height, width) float32 in [0, 1]: which pixels of the image the detection's score hangs on.
+    """(height, width) float32 in [0, 1]: which pixels of the image the detection's score depends
+    on.
 
     image: a path, a PIL image or an (H, W, 3) uint8 RGB array. detection: as `predict` gives it, in
     the image's pixels; index: which of several. method: one of METHODS or BASELINES. The map is
-    over its own largest value and covers the whole image: it is not cut to the box, and a letterbox
-    is undone. Deterministic by seed. Raises ValueError for an unknown method and for a detection
-    that the detector does not make.
+    divided by its largest value and covers the whole image: it is not cut to the box, and a
+    letterbox is undone. Deterministic by seed. Raises ValueError for an unknown method and for a
+    detection that the detector does not make.
     """
     method_of(method)
     if not 0 <= index < len(detection):

@@ -17,8 +17,8 @@ from detzoo.explain.view import View
 
 @dataclass(frozen=True)
 class Peak:
-    """A channel's highest cell in one image. image: its number; row: of which crop, 0 of an image;
-    cell: (row, column) on the map."""
+    """A channel's highest cell in one image. image: its number; row: the crop's index, 0 for an
+    image; cell: (row, column) on the map."""
 
     value: float
     image: int
@@ -28,14 +28,14 @@ class Peak:
 
 @dataclass
 class Peaks:
-    """The `count` images in which each channel answers most; an image has one peak a channel."""
+    """The `count` images with each channel's strongest response; one peak per image and channel."""
 
     count: int
     values: Tensor = field(default_factory=lambda: torch.zeros(0, 0))  # (k, D)
     places: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 4))  # image, row, y, x
 
     def add(self, image: int, maps: Maps) -> None:
-        """See the maps of one image; images come by rising number."""
+        """Add the maps of one image; images must come in ascending order."""
         values, places = [], []
         for x in maps.levels:
             high, at = x.float().permute(1, 0, 2, 3).flatten(1).max(1)  # (C,)
@@ -66,10 +66,10 @@ class Peaks:
 def patch_of(
     peak: Peak, fields: Fields, view: View, maps: Maps, crop: int | None = None
 ) -> tuple[float, float, float, float]:
-    """xyxy in the image's own pixels: what the peak's cell can hang on, inside the image.
+    """xyxy in the image's own pixels: the receptive field of the peak's cell, inside the image.
 
     fields: of the map's rows and columns. crop: the side of the crops that go through the backbone,
-    where a map is of one.
+    if maps are of crops.
     """
     (rows, columns), (y, x) = fields, peak.cell
     height, width = view.frame.resized

@@ -1,4 +1,4 @@
-"""Maps from what happens to the score when parts of the image are covered: no gradient is asked.
+"""Maps from the change of the score when parts of the image are covered, without gradients.
 
 H and W are the padded image's sides in pixels.
 """
@@ -31,7 +31,7 @@ def window_of(asked: Asked, height: int, width: int) -> tuple[int, int]:
 
 
 def occlusion(detector: Detector, view: View, asked: Asked) -> Tensor:
-    """(H, W): how much score is lost when a square of the mean colour lies there (1311.2901)."""
+    """(H, W): how much score is lost when a square of the mean colour is there (1311.2901)."""
     height, width = view.pixels.shape[-2:]
     side, step = window_of(asked, height, width)
     with torch.no_grad():

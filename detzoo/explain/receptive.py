@@ -1,9 +1,9 @@
-"""Receptive fields: which pixels a cell of a map can hang on, by the arithmetic of its layers.
+"""Receptive fields: which pixels a cell of a map can depend on, by the arithmetic of its layers.
 
-Every call of a function on tensors is seen on the way from the backbone's input to the layer, so
-that branches, residuals and pyramids need no description. The largest reach of several paths
-counts. By convention a norm's statistics do not: in eval mode a batch norm has none, and through
-those of a group norm everything would hang on everything.
+Every call of a function on tensors is traced from the backbone's input to the layer, so that
+branches, residuals and pyramids need no description. The largest reach of several paths counts. By
+convention a norm's statistics do not: in eval mode a batch norm computes none, and through those of
+a group norm every cell would depend on every pixel.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from detzoo.types import Images
 
 @dataclass(frozen=True)
 class Field:
-    """Along one side, cell i hangs on the pixels from i * step + low to i * step + high.
+    """Along one side, cell i depends on the pixels from i * step + low to i * step + high.
 
-    In pixels of the backbone's input: of the image, or of a crop. Infinite where it is all.
+    In pixels of the backbone's input: of the image, or of a crop. Infinite where it covers all.
     """
 
     step: float = 1.0
@@ -33,7 +33,7 @@ class Field:
     high: float = 1.0
 
     def span(self, cell: int, most: int) -> tuple[float, float]:
-        """Of one cell, inside [0, most]."""
+        """The interval of one cell, inside [0, most]."""
         low, high = cell * self.step + self.low, cell * self.step + self.high
         return max(0.0, low), min(float(most), high)
 
@@ -123,7 +123,7 @@ class _Tracker(TorchFunctionMode):
 
 
 def _same_sides(x: Tensor, y: Tensor, name: str) -> bool:
-    """Whether a cell of one lies where it does in the other; a slice keeps the first ones."""
+    """Whether cells keep their place between the two; a slice keeps the first ones."""
     return x.shape[-2:] == y.shape[-2:] or (name == "__getitem__" and x.dim() == y.dim() == 4)
 
 

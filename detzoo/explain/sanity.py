@@ -44,7 +44,7 @@ def _stages(backbone: nn.Module | None) -> Sequence[Sequence[nn.Module]]:
         return []
     try:
         return getattr(backbone, "stages", [[backbone]])
-    except ValueError:  # a network of timm's whose stages nobody can tell
+    except ValueError:  # a timm network whose stages are unknown
         return [[backbone]]
 
 
@@ -63,7 +63,7 @@ def randomise_layers(detector: Detector, seed: int = 0) -> Iterator[tuple[str, D
 
 
 def _randomise(module: nn.Module) -> None:
-    """As a new one; parameters for which torch has no rule keep their mean and deviation."""
+    """Reinitialise it; parameters for which torch has no rule keep their mean and deviation."""
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
         return  # its statistics are of other maps, but without any the signal dies
     if callable(reset := getattr(module, "reset_parameters", None)):

@@ -17,8 +17,8 @@ from detzoo.explain.target import Asked, found_scores
 from detzoo.explain.view import View, blurred
 
 STEPS = 20  # of deletion, and of insertion
-REACH = 2.0  # areas of the object up to which pixels are taken
-BLUR = 0.05  # of the image's longer side: sigma of what insertion starts from
+REACH = 2.0  # times the object's area: the number of pixels taken at most
+BLUR = 0.05  # of the image's longer side: sigma of the blurred image that insertion starts from
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Curve:
 def deletion(detector: Detector, view: View, asked: Asked, heat: Tensor) -> Curve:
     """The score while the map's highest pixels become the mean colour: a low curve is a good map.
 
-    (1806.07421, with steps in areas of the object, so that small objects have as many.) The score
-    is that of the best box of the class with an IoU above 0.5.
+    (1806.07421, with steps in areas of the object, so that small objects have as many steps.) The
+    score is that of the best box of the class with an IoU above 0.5.
     """
     return _curve(detector, view, asked, heat, insert=False)
 
@@ -84,7 +84,7 @@ def _ranks(view: View, heat: Tensor) -> tuple[Tensor, int]:
 
 
 def box_mask(shape: tuple[int, int], boxes: Tensor) -> np.ndarray:
-    """(H, W) in [0, 1]: the share of each pixel that lies in any of (M, 4) xyxy boxes."""
+    """(H, W) in [0, 1]: the share of each pixel that is in any of (M, 4) xyxy boxes."""
     height, width = shape
     mask = np.zeros(shape)
     for x1, y1, x2, y2 in boxes.tolist():
@@ -106,13 +106,13 @@ def energy(heat: np.ndarray, boxes: Tensor) -> float | None:
 
 
 def energy_share(heat: np.ndarray, boxes: Tensor) -> float | None:
-    """The share of the map that lies in the boxes, in [0, 1]."""
+    """The share of the map that is in the boxes, in [0, 1]."""
     whole = float(heat.sum())
     return float((heat * box_mask(heat.shape, boxes)).sum() / whole) if whole > 0 else None
 
 
 def pointing(heat: np.ndarray, boxes: Tensor) -> bool | None:
-    """Whether the map's highest pixel lies in one of the boxes."""
+    """Whether the map's highest pixel is in one of the boxes."""
     if not heat.max(initial=0) > 0:
         return None
     peak = np.unravel_index(int(heat.argmax()), heat.shape)

@@ -1,12 +1,11 @@
-"""From the scores of many maps to what may be said of detectors and of methods.
+"""From the scores of many maps to conclusions about detectors and methods.
 
-Means have 95% intervals from resamples of whole units: the images, or the groups that they come in,
-whose objects are not independent. Two detectors, or two methods, are compared over the same objects
-by the paired bootstrap.
+Means have 95% intervals from resamples of whole units: images, or groups of images, whose objects
+are not independent. Two detectors, or two methods, are compared over the same objects by the paired
+bootstrap.
 
-rows: one a map, with the columns detector, method, image, object (any ids) and those of the scores;
-unit, where images come in groups: the group; ROUND, where each detector was trained several times:
-which training.
+rows: one per map, with the columns detector, method, image, object (any ids) and the scores; unit,
+if images are grouped: the group; ROUND, if each detector was trained several times: which training.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ MAP = (ROUND, "image", "object", "detector", "method")  # what names one map
 
 @dataclass(frozen=True)
 class Pair:
-    """The mean of `first` less that of `second` over `maps` maps of each. low, high: of its 95%
-    interval. p: two-sided, by Holm's correction; None where nothing can be said."""
+    """The mean of `first` minus that of `second` over `maps` maps of each. low, high: of its 95%
+    interval. p: two-sided, with Holm's correction; None where there are too few units."""
 
     first: str
     second: str
@@ -89,9 +88,10 @@ def mean_interval(
     seed: int = 0,
     limits: tuple[float, float] = UNBOUNDED,
 ) -> tuple[float, float]:
-    """Of the mean of (N,) values, (low, high) at 95%; NaN of fewer than FEWEST units.
+    """The mean of (N,) values, (low, high) at 95%; NaN with fewer than FEWEST units.
 
-    limits: what a value lies between. Where all values are one and could be any, so is the mean.
+    limits: the range of a value. If all values are equal and the range is unbounded, low and high
+    are that value.
     """
     if len(np.unique(units)) < FEWEST:
         return np.nan, np.nan
@@ -142,7 +142,7 @@ def compare(rows: pd.DataFrame, score: str, between: str, seed: int = 0) -> list
 
 
 def detector_sentence(rows: pd.DataFrame, summary: pd.DataFrame, method: str) -> str:
-    """What may be said of the detectors' energy by one method, or that nothing may be."""
+    """The conclusions about the detectors' energy by one method, or that there are none."""
     pairs = compare(rows[rows["method"] == method], "energy", "detector")
     if not pairs:
         return f"By {method} no two detectors have an object in common, so nothing can be said."
@@ -195,7 +195,7 @@ def method_sentence(rows: pd.DataFrame, score: str) -> str:
 
 
 def mark_sentence(rows: pd.DataFrame, method: str) -> list[str]:
-    """For each detector, whether its maps lie on a planted mark: [] where there is none.
+    """For each detector, whether its maps highlight a planted mark: [] without a mark.
 
     Beside an object a map is never quite cold, so the mark is compared with the place opposite,
     where there is nothing. What the score loses when either is covered says whether the map is

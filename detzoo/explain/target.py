@@ -16,7 +16,7 @@ from detzoo.explain.view import View
 from detzoo.ops.boxes import clip, iou
 from detzoo.types import Candidates, Images
 
-SAME = 0.5  # IoU from which a candidate is of the object that is asked for
+SAME = 0.5  # IoU from which a candidate is of the explained object
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ def candidates_of(detector: Detector, images: Images) -> tuple[Candidates, objec
 
 
 def similarity(found: Candidates, asked: Asked) -> Tensor:
-    """(B, N): each candidate's IoU with the asked box; -1 of another label and where there is none.
+    """(B, N): each candidate's IoU with the given box; -1 for another label and for padding.
 
-    Without gradient: it says which candidate is meant.
+    Without gradient: it only selects the candidate.
     """
     with torch.no_grad():
         shape = found.scores.shape
@@ -48,10 +48,10 @@ def similarity(found: Candidates, asked: Asked) -> Tensor:
 
 
 def score_of(detector: Detector, images: Images, asked: Asked) -> Tensor:
-    """(B,) the score of the candidate nearest to the asked detection, differentiable.
+    """(B,) the score of the candidate nearest to the given detection, differentiable.
 
-    Among candidates of its label the one of the highest IoU, and of several such the best scored:
-    of a detection itself that is the candidate that survived NMS.
+    Among candidates of its label the one of the highest IoU, and among equals the best scored: for
+    a detection that is the candidate that survived NMS.
     """
     found, _ = candidates_of(detector, images)
     return found.scores.gather(1, nearest(found, asked)[:, None])[:, 0]
@@ -65,7 +65,7 @@ def nearest(found: Candidates, asked: Asked) -> Tensor:
 
 
 def check_asked(detector: Detector, view: View, asked: Asked) -> float:
-    """The asked detection's score. ValueError where the detector finds no such object."""
+    """The given detection's score. ValueError where the detector finds no such object."""
     with torch.no_grad():
         found, _ = candidates_of(detector, view.images)
         index = nearest(found, asked)
@@ -82,7 +82,7 @@ def check_asked(detector: Detector, view: View, asked: Asked) -> float:
 def found_scores(
     detector: Detector, view: View, asked: Asked, pixels: Tensor, batch_size: int = 8
 ) -> Tensor:
-    """(N, 3, H, W) variants -> (N,): the best score of the asked class at IoU > 0.5, 0 if none."""
+    """(N, 3, H, W) variants -> (N,): the best score of the given class at IoU > 0.5, 0 if none."""
     scores = []
     for part in pixels.split(batch_size):
         found, _ = candidates_of(detector, view.variants(part))

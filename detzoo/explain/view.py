@@ -22,8 +22,8 @@ NEAR = 0.1  # IoU of a proposal and a detection, see `View.near`
 class View:
     """images: a batch of one, float32 in [0, 1], on the detector's device.
 
-    A detector that looks at proposals keeps those of the whole image in every variant of it, so
-    that what changes its answer is the pixels and not where it looks.
+    A detector with proposals keeps those of the original image in every variant of it, so that its
+    answer changes with the pixels and not with the regions.
     """
 
     images: Images
@@ -48,10 +48,10 @@ class View:
         )
 
     def near(self, box: Tensor) -> View:
-        """With the proposals alone from which a detection of (4,) `box` can come.
+        """With only the proposals from which a detection of (4,) `box` can come.
 
-        Those whose IoU with it is NEAR or more: no deltas that were learned from regions of 0.5
-        and more bring another one there. A detector without proposals sees what it saw.
+        Those whose IoU with it is NEAR or more: deltas learned from regions of 0.5 and more do not
+        move others there. A detector without proposals is unaffected.
         """
         if self.images.proposals is None:
             return self
@@ -93,7 +93,7 @@ def _resized(heat: Tensor, size: tuple[int, ...]) -> Tensor:
 
 
 def scaled(heat: np.ndarray) -> np.ndarray:
-    """A map over its own largest value: in [0, 1], and zeros where there is nothing above 0."""
+    """A map divided by its largest value: in [0, 1], and all zeros if nothing is above 0."""
     heat = np.maximum(np.nan_to_num(heat), 0)
     most = float(heat.max(initial=0))
     return (heat / most if most > 0 else heat).astype(np.float32)

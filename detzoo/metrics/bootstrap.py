@@ -1,10 +1,10 @@
 """Confidence intervals of average precision: the bootstrap over images, exact to the metric.
 
 A resample draws as many images as there are, with replacement, and is scored as COCO scores a set
-in which an image that was drawn m times stands m times. Where images come in groups (the frames of
-a video), whole groups are drawn, as many as there are: frames of one video say hardly more than one
-of them, and drawn one by one they would pass for independent. Matching detections to boxes happens
-within an image, so it is done once; a resample only weighs the rows of the match table.
+that contains an image drawn m times m times. If images are grouped (the frames of a video), whole
+groups are drawn, as many as there are: frames of one video are not independent. Matching detections
+to boxes happens within an image, so it is done once; a resample only weights the rows of the match
+table.
 
 Letters: I images, K classes, T IoU thresholds, N detections, S resamples.
 """
@@ -33,8 +33,8 @@ class Matches:
     """The match table: which detection found a box, which did not.
 
     label, image: (N,) int64; score: (N,) float64; ordered by class, then falling score, then image.
-    hit, miss: (T, N) bool; what lies on an ignored box is neither. positives: (K, I) int64, the
-    boxes to find. group: (I,) int64, the group of each image, None where images stand alone.
+    hit, miss: (T, N) bool; a detection on an ignored box is neither. positives: (K, I) int64, the
+    boxes to find. group: (I,) int64, the group of each image, None if images are not grouped.
     """
 
     label: np.ndarray
@@ -98,7 +98,7 @@ def table(
 def precision_and_recall(
     matches: Matches, counts: np.ndarray, *, progress: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Two (S, K, T) float64: average precision and recall of the sets in which image i stands
+    """Two (S, K, T) float64: average precision and recall of the sets that contain image i
     counts[s, i] times. NaN where such a set has no box of the class.
 
     counts: (S, I) of whole numbers >= 0. progress: a bar on a terminal.
@@ -160,7 +160,7 @@ def interval(
 ) -> dict[str, list[float] | None]:
     """{"AP": [low, high], ...} for every one of NAMES; None where no resample has any box.
 
-    `samples.method` says how. The same seed draws the same images for any detector.
+    `samples.method` describes it. The same seed draws the same images for any detector.
     """
     problem = arrays(gt, results, max_dets=max_dets)
     sets = draw_sets(len(problem.image_ids), n, seed, problem.group)
@@ -178,8 +178,8 @@ def uncertainty(
 ) -> dict[str, Any]:
     """The fields of metrics.json: intervals, interval_method and, for images in groups, groups.
 
-    groups: how many groups and images have a box to find, and `widening`, how many times as wide
-    AP's interval is as if the images were independent; None where there is no interval.
+    groups: how many groups and images have a box to find, and `widening`, the ratio of AP's
+    interval to that of independent images; None without an interval.
     """
     found = {"intervals": interval(gt, results, n=n, max_dets=max_dets, progress=progress)}
     group = group_numbers(gt["images"])

@@ -1,7 +1,7 @@
 """Whether a score of 0.7 means 0.7: calibration errors and the bins of reliability plots.
 
-Detections on a crowd are left out. Both errors weigh every detection alike, so that a thousand of
-score 0.01 hide a bad 0.9: give a Problem `above` the score from which detections are used.
+Detections on a crowd are left out. Both errors weight all detections equally, so that a thousand of
+score 0.01 hide a bad 0.9: pass a Problem `above` the score from which detections are used.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ class LocalisationCalibration:
 def laece0(problem: Problem, *, bins: int = BINS) -> LocalisationCalibration:
     """Localisation-aware calibration error at threshold 0: the score against the IoU, by class.
 
-    LaECE0 = mean over classes of sum over bins of |D_b| / |D| * |mean score - mean IoU|. COCO's
-    matching at any IoU > 0 says with which box; what gets none has IoU 0. Kuzucu et al., On
-    Calibration of Object Detectors, ECCV 2024, arXiv 2405.20459, section 4, after Oksuz et al.,
-    CVPR 2023, arXiv 2307.00934.
+    LaECE0 = mean over classes of sum over bins of |D_b| / |D| * |mean score - mean IoU|. The box is
+    that of COCO's matching at any IoU > 0; without one the IoU is 0. Kuzucu et al., On Calibration
+    of Object Detectors, ECCV 2024, arXiv 2405.20459, section 4, after Oksuz et al., CVPR 2023,
+    arXiv 2307.00934.
     """
     taken, counted = _taken(problem, np.finfo(float).tiny)
     iou = taken_iou(problem, taken)
@@ -88,6 +88,6 @@ def laece0(problem: Problem, *, bins: int = BINS) -> LocalisationCalibration:
 
 
 def _taken(problem: Problem, least: float) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) the box of each detection, -1 for none, and (N,) bool whether it lies on no crowd."""
+    """(N,) the box of each detection, -1 for none, and (N,) bool whether it is not on a crowd."""
     taken = assign(problem, overlaps(problem, least), np.array([least]))[0]
     return taken, ~np.append(problem.crowd, False)[taken]

@@ -3,8 +3,8 @@
 Ground truth is a COCO dict ("images", "annotations", "categories"), detections are COCO results:
 [{"image_id", "category_id", "bbox": [x, y, width, height], "score"}], both in original pixels.
 
-What a metric has no ground truth for is None ("n/a"), never 0: a class or a size that does not
-occur says nothing about a detector, and it enters no mean.
+A metric without ground truth is None ("n/a"), never 0: a class or a size that does not occur does
+not measure a detector, and is in no mean.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def evaluate(
     """The twelve numbers of COCO, and AP and AP50 per class.
 
     AR100, APs, ... are at `max_dets` detections per image and class, which is 100 by default.
-    "boxes" counts what may be found (crowd is not among it). "reason" says why AP is None, and is
-    None where AP is a number. Raises ValueError for ground truth or results that are no COCO.
+    "boxes" counts the boxes to find (without crowds). "reason" says why AP is None, and is None
+    where AP is a number. Raises ValueError for ground truth or results not in COCO's form.
     """
     if max_dets < 1:
         raise ValueError(f"max_dets is {max_dets}; it must be at least 1")
@@ -203,7 +203,7 @@ def check_results(
         if good and {result["category_id"] for result in results} <= set(categories):
             return
     except (KeyError, TypeError, ValueError):
-        pass  # the loop says which
+        pass  # the loop reports which
     for number, result in enumerate(results):
         where = f"result {number}"
         _check_entry(result, where, images, categories)

@@ -18,20 +18,20 @@ from detzoo.metrics.matching import arrays, overlaps
 
 MOST = 1000  # results that are laid on the truth: those with the highest scores
 COCO = XYWH.name
-FEW = 0.1  # the share of boxes that may be outside or tiny before it is worth a word
+FEW = 0.1  # the share of boxes that may be outside or tiny without a note
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How many of `of` results lie on an object (IoU >= 0.5) in the reading `name`."""
+    """How many of `of` results are on an object (IoU >= 0.5) in the interpretation `name`."""
 
     name: str
     hits: int
     of: int
 
     def beats(self, other: Fit, *, suspicious: bool = False) -> bool:
-        """Whether this reading is the right one beyond doubt; where the other is impossible
-        already, less is enough."""
+        """Whether this interpretation is certainly right; less evidence is enough if the other is
+        impossible."""
         if self.hits < max(1, 3 * other.hits):
             return False
         many = self.hits >= 3 and self.hits >= 0.2 * self.of
@@ -70,8 +70,8 @@ def box_fits(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> 
 def class_fits(
     truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]
 ) -> tuple[Fit, list[Fit]]:
-    """As category_id is written, and as the place of the class in the list, counted from 0 or 1;
-    of the boxes that lie on an object of their class. Readings that change nothing are left out.
+    """category_id as written, and as the index of the class in the list, from 0 or 1; counts the
+    boxes on an object of their class. Interpretations that change nothing are left out.
     """
     few, ids = best(results), sorted(category["id"] for category in truth["categories"])
     boxes = XYWH.corners(np.array([result["bbox"] for result in few], np.float64).reshape(-1, 4))
@@ -129,8 +129,8 @@ def _on_objects(
     *,
     across: bool = True,
 ) -> int:
-    """How many of the results lie on a box of the truth with these (N, 4) xyxy boxes instead of
-    theirs; across: of whatever class."""
+    """How many of the results are on a true box with these (N, 4) xyxy boxes instead of their own;
+    across: of any class."""
     sides = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
     rows = zip(results, sides.tolist(), strict=True)
     read = [{**result, "bbox": box} for result, box in rows if box[2] > 0 and box[3] > 0]

@@ -1,4 +1,4 @@
-"""Kinds of error, and what AP50 would gain if there were none of a kind.
+"""Kinds of error, and the gain in AP50 without the errors of each kind.
 
 Bolya et al., TIDE: A General Toolbox for Identifying Object Detection Errors, ECCV 2020,
 arXiv 2008.08115, section 2. With a detection's largest IoU with a box of its own class (`same`)
@@ -12,13 +12,13 @@ and with one of another (`other`), foreground f = 0.5 and background b = 0.1, a 
 
 A box is missed when nothing found it and no error of the first two kinds points at it; mended, it
 need not be found. Of several errors that would find one box the best scored is mended and the
-others go away, as they do when the box is found already. "false positive" takes every false alarm
-away, "false negative" every box that was not found.
+others are removed, as they are when the box is found already. "false positive" removes every false
+alarm, "false negative" every box that was not found.
 
-A kind's dAP is the AP50 of the mended set less AP50; a class without boxes is n/a, and one that is
-left without any by a mend is n/a in the mended set, as pycocotools has it. tidecv differs: there a
-class without boxes counts as 0 if it was ever predicted, what lies on a crowd can be an error, an
-IoU on a limit may be on the worse side, and a dAP below 0 is shown as 0.
+A kind's dAP is the AP50 of the mended set minus AP50; a class without boxes is n/a, and one without
+boxes after mending is n/a in the mended set, as in pycocotools. tidecv differs: there a class
+without boxes counts as 0 if it was ever predicted, a detection on a crowd can be an error, an IoU
+on a limit may be on the worse side, and a dAP below 0 is shown as 0.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Which detection found which box, by COCO's rule, for all images and classes at once.
 
 In order of score, a detection takes the box of its class with the largest IoU among those still
-free, the last one of equals; failing that it may lie on an ignored box, and a crowd is never used
-up. pycocotools does so image by image; here the r-th detections of all images take their turn
-together, which gives the same matches.
+free, the last of equals; otherwise it may match an ignored box, and a crowd can be matched
+repeatedly. pycocotools does this image by image; here the r-th detections of all images are matched
+together, with the same result.
 
 Letters: I images, K classes, G boxes, N detections, P pairs of the two, T IoU thresholds. Boxes are
 COCO's (x, y, width, height) in original pixels.
@@ -20,7 +20,7 @@ import numpy as np
 
 from detzoo.metrics.coco import IOU_THRESHOLDS, check_results, checked
 
-# The ranges of area, in square pixels, in which COCO counts; the limits belong to both neighbours.
+# COCO's ranges of area, in square pixels; the limits belong to both neighbours.
 SIZES = {
     "all": (0.0, 1e10),
     "small": (0.0, 32.0**2),
@@ -36,10 +36,10 @@ class Problem:
 
     image_ids: (I,) and class_ids: (K,) int64, rising. class_names: K. boxes: (G, 4) float64, with
     box_image, box_label (G,) int64, area (G,) float64 and crowd (G,) bool; a class's boxes of an
-    image stand together in the order of the file. detections: (N, 4) float64, with image, label
+    image are consecutive, in the order of the file. detections: (N, 4) float64, with image, label
     (N,) int64 and score (N,) float64, ordered by class, image and falling score, and cut to
     max_dets an image and class. group: (I,) int64 in [0, G), which images belong together (the
-    frames of a video); None where the ground truth names no `group` of an image.
+    frames of a video); None where the ground truth has no `group` for an image.
     """
 
     image_ids: np.ndarray
@@ -124,7 +124,7 @@ def group_numbers(images: Sequence[Mapping[str, Any]]) -> np.ndarray | None:
 class Pairs:
     """Detections and boxes of one image that overlap. detection, box: (P,) int64; iou: (P,).
 
-    The IoU with a crowd is the share of the detection that lies on it.
+    The IoU with a crowd is the share of the detection inside it.
     """
 
     detection: np.ndarray
@@ -164,7 +164,7 @@ def assign(
 ) -> np.ndarray:
     """(T, N) int64: the box that each detection takes at each threshold, -1 for none.
 
-    pairs: of one class. ignored: (G,) bool, the boxes that are nothing to find; crowds by default.
+    pairs: of one class. ignored: (G,) bool, the boxes that need not be found; crowds by default.
     """
     ignored = problem.crowd if ignored is None else ignored
     thresholds = np.minimum(thresholds, 1 - 1e-10)[:, None]  # as COCO has them

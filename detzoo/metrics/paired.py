@@ -21,7 +21,7 @@ from detzoo.metrics.samples import Samples
 
 @dataclass(frozen=True)
 class Pair:
-    """AP of `first` less that of `second`, [0, 1].
+    """AP of `first` minus that of `second`, [0, 1].
 
     low, high: of the 95% interval. p: two-sided, of the bootstrap; p_holm: corrected for the number
     of pairs; p_flip: of the sign-flip test, images alone, None where it was not made. All but the
@@ -67,7 +67,7 @@ def pairs_of(
 ) -> list[Pair]:
     """Every pair of `sampled`: the AP of each detector, on the same sets.
 
-    flipped: their p_flip. apart: on how many images they differ, as `differing_pairs` gives it.
+    flipped: their p_flip. apart: on how many images they differ, from `differing_pairs`.
     """
     found = []
     for first, second in combinations(sampled, 2):
@@ -130,8 +130,8 @@ def ranks(
 ) -> dict[str, tuple[int, int]]:
     """name -> (best, worst) rank that the corrected tests allow; 1 is the best of all.
 
-    (2, 4): one detector is better beyond doubt, and all but three others may be; who cannot be
-    compared may take any rank.
+    (2, 4): one detector is significantly better, and all but three others may be; one that cannot
+    be compared may have any rank.
     """
     better = dict.fromkeys(names, 0)
     worse = dict.fromkeys(names, 0)

@@ -17,18 +17,18 @@ from detzoo.metrics.samples import LEAST_P
 def sign_flip(
     first: Sequence[Matches], second: Sequence[Matches], *, n: int = 1000, seed: int = 0
 ) -> float | None:
-    """Two-sided p of the permutation test: were the results swapped image by image, for each image
-    by the toss of a coin, how often would the difference in AP be as large as it is? Of images in
-    groups, each group is swapped as a whole.
+    """Two-sided p of the permutation test: if the results were swapped at random, image by image,
+    how often would the difference in AP be as large as it is? Groups of images are swapped as a
+    whole.
 
-    It takes the trained detectors as they are; several seeds are swapped together, one by one, and
-    must be as many on both sides (None otherwise). Good, Permutation Tests (2000), section 3. n:
-    swaps that are drawn; of so few that there are no more in all, each is tried once.
+    It is conditional on the trained detectors; several seeds are swapped together, one by one, and
+    must be equally many on both sides (else None). Good, Permutation Tests (2000), section 3. n:
+    random swaps; if there are no more in total, each is tried once.
 
-    What is swapped has its rank in its class for a score (see `_ranked`): of YOLO and Fast R-CNN,
-    whose scores are of different scales, swaps of the scores themselves differed in AP by 0.018
-    (standard deviation) where the bootstrap's differences did by 0.010, since one's boxes went
-    below the other's whatever they were worth; the ranks' did by 0.011, and p is the bootstrap's.
+    The scores are replaced by ranks within the class (see `_ranked`): for YOLO and Fast R-CNN,
+    whose scores have different scales, the AP differences under swaps of raw scores had a standard
+    deviation of 0.018 against the bootstrap's 0.010, since one's boxes were always ranked below the
+    other's; with ranks it is 0.011, and p agrees with the bootstrap's.
     """
     if len(first) != len(second):
         return None
@@ -51,9 +51,9 @@ def sign_flip(
 def image_contributions(first: Sequence[Matches], second: Sequence[Matches]) -> np.ndarray:
     """(I,) float64: how much of the difference in AP comes from each image, NaN without an AP.
 
-    Half of what the difference loses when the two swap their results on that image alone; 0 where
-    they found the same. AP is no mean over images, so that these add up to the difference only
-    nearly. Seeds are swapped in pairs, those of the side that has fewer more than once.
+    Half of the change when the two swap their results on that image alone; 0 where the results are
+    equal. AP is no mean over images, so these add up to the difference only approximately. Seeds
+    are swapped in pairs, those of the side with fewer repeatedly.
     """
     differences = _swapped(first, second, np.eye(first[0].images, dtype=bool))
     return (differences[0] - differences[1:]) / 2
@@ -68,11 +68,11 @@ def differing_pairs(detectors: Mapping[str, Sequence[Matches]]) -> dict[tuple[st
 
 
 def count_differing(first: Sequence[Matches], second: Sequence[Matches]) -> int:
-    """The images, or groups of images, that the difference in AP comes from, each of them a coin of
-    a sign test.
+    """The number of images, or groups of images, that the difference in AP comes from: the trials
+    of a sign test.
 
-    Where their number no longer limits p, those on which not as many objects of a class are found;
-    else those whose swap changes the difference.
+    If there are too many to limit p, those with different numbers of found objects of a class; else
+    those whose swap changes the difference.
     """
     group = _groups(first[0])
     pairs = max(len(first), len(second))
@@ -87,7 +87,7 @@ def count_differing(first: Sequence[Matches], second: Sequence[Matches]) -> int:
 
 
 def _groups(table: Matches) -> np.ndarray:
-    """(I,) int64: the group of each image, which stands alone where there are none."""
+    """(I,) int64: the group of each image; without groups each image is its own."""
     return np.arange(table.images) if table.group is None else table.group
 
 
@@ -100,7 +100,7 @@ def _hits(table: Matches) -> np.ndarray:
 
 
 def _differing_images(first: Matches, second: Matches) -> np.ndarray:
-    """(I,) bool: the images of which the two have not the same rows."""
+    """(I,) bool: the images whose rows differ between the two."""
     rows = []
     for table in (first, second):
         fate = np.packbits(np.concatenate([table.hit, table.miss]), axis=0)
@@ -129,9 +129,9 @@ def _swapped(first: Sequence[Matches], second: Sequence[Matches], swap: np.ndarr
 
 
 def _ranked(table: Matches) -> Matches:
-    """The same with each score replaced by less its rank in the class: how many have a higher one.
+    """The same with each score replaced by minus its rank in the class: how many have a higher one.
 
-    No AP changes by it, and of two detectors it makes scores that may stand in one ranking.
+    This changes no AP, and makes the scores of two detectors comparable.
     """
     score = np.empty(len(table.score))
     edges = table.label.searchsorted(np.arange(len(table.positives) + 1))
@@ -148,7 +148,7 @@ def _side_by_side(first: Matches, second: Matches) -> Matches:
         np.concatenate([getattr(first, key), getattr(second, key)])
         for key in ("label", "image", "score")
     )
-    order = np.lexsort((image, -score, label))  # stable: of one image, the order that it had
+    order = np.lexsort((image, -score, label))  # stable: keeps the order within an image
     image = image + images * np.repeat([0, 1], [len(first.label), len(second.label)])
     return Matches(
         label[order],

@@ -16,7 +16,8 @@ def recall(
     counts: Sequence[int],
     thresholds: Sequence[float] = (0.5, 0.7),
 ) -> np.ndarray:
-    """(len(thresholds), len(counts)): part of all boxes that one of an image's first n covers.
+    """(len(thresholds), len(counts)): share of all boxes that one of an image's first n proposals
+    covers.
 
     proposals: per image (P, 4) xyxy, best first. truths: per image (M, 4), without crowds. Covered
     is an IoU >= threshold; one proposal may cover several boxes. NaN where there are no boxes.

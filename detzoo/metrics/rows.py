@@ -1,8 +1,8 @@
-"""The curve of one class, for many sets of images at once: rows of the match table, weighed.
+"""The curve of one class, for many sets of images at once: weighted rows of the match table.
 
-Only a hit can raise recall, and precision falls between hits, so that a curve needs its values at
-the hits alone; and an image drawn m times is one row of weight m, since of its m copies the last
-has the highest precision.
+Only a hit can raise recall, and precision falls between hits, so a curve needs its values only at
+the hits; and an image drawn m times is one row of weight m, since the last of its m copies has the
+highest precision.
 
 Letters: N detections, T IoU thresholds, I images, S sets, R rows.
 """
@@ -18,11 +18,11 @@ RECALLS = np.linspace(0, 1, 101)
 
 @dataclass(frozen=True)
 class Rows:
-    """The detections of one class down to its last hit, R of them, ready to be weighed.
+    """The R detections of one class down to its last hit, ready for weighting.
 
-    source: (R,) where the weight of a row stands among an image's count (c < 0) and its "is drawn
-    more than c times" for c = 0, 1, ... hits: T arrays of row numbers; passed: T arrays of the
-    rows that are neither hit nor miss; passed_before: how many of them lie before each hit.
+    source: (R,) the index of a row's weight among an image's count (c < 0) and its "is drawn more
+    than c times" for c = 0, 1, ... hits: T arrays of row numbers; passed: T arrays of the rows that
+    are neither hit nor miss; passed_before: how many of them are before each hit.
     """
 
     source: np.ndarray

@@ -1,10 +1,10 @@
-"""A number on resamples of a test set: how they are drawn, its interval, its p.
+"""A statistic on resamples of a test set: how they are drawn, its interval, its p.
 
-Few images: a resample shows no image that was not drawn into the test set, so that the bootstrap is
-too sure of itself, the more so the fewer they are, and of a single one it is certain. `Samples`
-therefore knows its units, the images that have a box to find (copies of one would count once, and
-groups of images as one, where data has them), and three things are added, all of which vanish as
-units grow; see `Samples.interval` and `Samples.p_value`.
+Few images: a resample contains only images of the test set, so the bootstrap's intervals are too
+narrow, the more so the fewer there are, and of width 0 for a single one. `Samples` therefore knows
+its units, the images that have a box to find (copies of one count once, and groups of images as
+one), and has three corrections, all of which vanish as units grow; see `Samples.interval` and
+`Samples.p_value`.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import numpy as np
 
 METHOD = "percentile bootstrap over {units}, {n} resamples"
 FEWEST = 6  # units from which a two-sided sign test can reach 5%: 2^(1 - 5) is 0.0625
-LEAST_P = 1e-9  # smaller ones would say more of the normal distribution than of the data
+LEAST_P = 1e-9  # smaller ones would reflect the normal distribution rather than the data
 
 
 @dataclass(frozen=True)
 class Samples:
-    """A number on the whole set and on resamples of it.
+    """A statistic on the whole set and on resamples of it.
 
-    estimate: (...); samples: (S, ...) float64, NaN where a set has nothing to say. What is given to
-    `interval` and `p_value` is one number, not several. units: the images that it rests on, None
-    where that is not known: then nothing is done about few. limits: what it lies between.
-    differing: of a difference, the units that it comes from; None where that is not known.
+    estimate: (...); samples: (S, ...) float64, NaN where it is undefined for a set. `interval` and
+    `p_value` need a single number, not several. units: the number of images that it rests on; None
+    if unknown: then there is no correction for few. limits: its range. differing: for a difference,
+    the number of units that it comes from; None if unknown.
     """
 
     estimate: np.ndarray
@@ -59,14 +59,14 @@ class Samples:
         )
 
     def interval(self, level: float = 0.95) -> list[float] | None:
-        """[low, high], between which `level` of the samples lie; None without a finite sample.
+        """[low, high], which contains `level` of the samples; None without a finite sample.
 
         Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 13. BCa was tried as
         well and covered the truth of simulated detectors no better (93.9% of the time where these
-        did 93.8%, at 100 images): what it corrects is small beside its own noise. Of few units the
-        samples are spread as `_widening` says. Below FEWEST units, or differing ones, and where all
-        samples agree, the interval reaches at least as far as `_unseen` does; of one unit it is all
-        of `limits`.
+        did 93.8%, at 100 images): its correction is small compared with its own noise. With few
+        units the samples are spread by `_widening`. Below FEWEST units, or differing ones, and
+        where all samples agree, the interval reaches at least as far as `_unseen`; with one unit it
+        is all of `limits`.
         """
         samples = self._finite()
         if samples is None:
@@ -82,16 +82,16 @@ class Samples:
         return [low, high]
 
     def p_value(self) -> float | None:
-        """Two-sided, that the number is 0: 1 - the level at which the interval begins to hold 0.
+        """Two-sided, for a value of 0: 1 - the level from which the interval contains 0.
 
         S samples cannot show a p below 2 / (S + 1), which Holm's correction for the 36 pairs of
-        nine detectors makes 0.07 of 1,000. Where all lie on one side of 0, the tail of a normal
-        distribution with their standard deviation stands in, if it is the smaller one.
+        nine detectors makes 0.07 of 1,000. If all samples are on one side of 0, the tail of a
+        normal distribution with their standard deviation replaces it, if that is smaller.
 
-        It is never below 2^(1 - n) of n units: were there no difference, each image would have
-        favoured one side or the other by the toss of a coin, and n coins agree that often (Good,
-        Permutation Tests (2000), section 3). An image on which both are the same is no coin: n are
-        the `differing` ones. So fewer than FEWEST of them tell nothing apart at 5%.
+        It is never below 2^(1 - n) of n units: without a difference, each image would favour either
+        side with probability 1/2, and all n agree that often (Good, Permutation Tests (2000),
+        section 3). Images without a difference do not count: n is the number of `differing` ones.
+        So with fewer than FEWEST of them nothing is significant at 5%.
         """
         samples = self._finite()
         if samples is None:
@@ -109,7 +109,7 @@ class Samples:
 
     @property
     def _telling(self) -> int | None:
-        """The units that can speak for or against a difference."""
+        """The number of units that can be evidence of a difference."""
         known = [n for n in (self.units, self.differing) if n is not None]
         return min(known, default=None)
 
@@ -169,7 +169,7 @@ def units_of(positives: np.ndarray, group: np.ndarray | None = None) -> int:
 
 
 def draw_sets(images: int, n: int, seed: int = 0, group: np.ndarray | None = None) -> np.ndarray:
-    """(1 + S = n, I) int32: how often each image stands in the whole set and in each resample.
+    """(1 + S = n, I) int32: how often each image is in the whole set and in each resample.
 
     group: (I,) int64 in [0, G), the group of each image: then G whole groups are drawn, so that a
     resample of groups of unequal size has more or fewer images. The same for any detector.

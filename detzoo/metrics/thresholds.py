@@ -45,7 +45,7 @@ class Counts:
     def rates(self, sets: np.ndarray) -> dict[str, Samples]:
         """Each of RATES on `sets`, (1 + S, I) as `Matches.sets` gives them.
 
-        alarmed: the share of images without any of the classes in which something is found.
+        alarmed: the share of images without any of the classes that have a detection.
         """
         sets = sets.astype(np.float64)  # whole numbers still, by the fast product
         hit, miss, positives = (sets @ part.T for part in (self.hit, self.miss, self.positives))
@@ -88,13 +88,13 @@ def counts(problem: Problem, matches: Matches, threshold: float) -> Counts:
 def choose(
     val: Problem, test: Problem, *, n: int = 1000, seed: int = 0, level: float = 0.95
 ) -> dict[str, Any]:
-    """The content of thresholds.json, but for what says whose it is; n/a is None.
+    """The content of thresholds.json, without its fingerprint; n/a is None.
 
-    `overall` and, by name, `classes`: for each of BEST_F1, the score from which on F1 is best on
-    val (the lowest of equals), and PRECISE, the lowest from which on precision on val is at least
-    PRECISION, the `threshold` or the `reason` why there is none, RATES on `val` and `test` there,
-    and the `intervals` of the test's: of the images (or groups of them) drawn, not of the choice.
-    The classes of the two must be the same. `froc`: recall on test at ALARM_RATES.
+    `overall` and, by name, `classes`: for each of BEST_F1, the threshold with the best F1 on val
+    (the lowest of equals), and PRECISE, the lowest with a precision on val of at least PRECISION:
+    the `threshold` or the `reason` why there is none, RATES on `val` and `test` there, and the
+    `intervals` of the test's, by resampling images (or groups of them), for a fixed threshold. The
+    classes of the two must be the same. `froc`: recall on test at ALARM_RATES.
     """
     if val.class_names != test.class_names:
         raise ValueError(
@@ -166,7 +166,7 @@ def froc(matches: Matches, row: int = 0) -> np.ndarray:
 
 
 def _pooled_precision(matches: Matches) -> np.ndarray:
-    """(101,): of all boxes from each of THRESHOLDS on; NaN where there is none."""
+    """(101,): of all boxes at or above each of THRESHOLDS; NaN where there is none."""
     hits, misses = (
         len(score) - np.sort(score).searchsorted(THRESHOLDS)
         for score in (matches.score[fate[0]] for fate in (matches.hit, matches.miss))
@@ -197,7 +197,7 @@ def _number(value: Any) -> float | None:
 def threshold_of(kept: Mapping[str, Any], point: str = BEST_F1) -> float | None:
     """The overall threshold that a thresholds.json holds; None where there is none in [0, 1].
 
-    Whoever wrote the file, what comes back is a number or nothing.
+    The file may come from elsewhere: the result is a number or None.
     """
     found: Any = kept
     for key in ("overall", point, "threshold"):

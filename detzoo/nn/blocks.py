@@ -24,12 +24,12 @@ def normalised(in_channels: int, out_channels: int, kernel: int, stride: int = 1
 
 
 class OutputConv(nn.Conv2d):
-    """A detector's last convolution: it answers in float32, whatever autocast computes in.
+    """A detector's last convolution: its output is float32, whatever autocast's type is.
 
-    Eight bits of mantissa are too few to compare answers by: embeddings of 100 would be half apart.
-    A 1x1 is computed in float32. Of a larger one, which may be a third of a detector's work, the
-    sum stays in autocast's format and the bias, far larger than what is added to it in a head that
-    starts at a small probability, is added in float32.
+    Eight bits of mantissa are too few to compare outputs: embeddings near 100 would be in steps of
+    0.5. A 1x1 is computed in float32. A larger one, which may be a third of a detector's work,
+    stays in autocast's type, and only the bias is added in float32: in a head that starts at a
+    small probability it is far larger than the rest.
     """
 
     @property
@@ -46,7 +46,7 @@ class OutputConv(nn.Conv2d):
 
 
 class OutputLinear(nn.Linear):
-    """A detector's last fully connected layer, computed in float32, whatever autocast says."""
+    """A detector's last fully connected layer, computed in float32, whatever autocast's type is."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not _autocast(x):
@@ -86,8 +86,8 @@ class Residual(nn.Module):
 class Deformable(nn.Conv2d):
     """A 3x3 convolution whose nine taps move and are weighted (Zhu 2018, arXiv:1811.11168).
 
-    Where they move to and how much they count is read off the input by a 3x3 of its own, which
-    starts at "nowhere" and "half". Always in float32; from torchvision.ops.
+    Its own 3x3 convolution computes offsets and weights from the input, which start at 0 and 0.5.
+    Always in float32; from torchvision.ops.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:

@@ -43,8 +43,8 @@ class Darknet24(Freezable):
 
     norm: batch norm after every convolution; the paper has none, but its first twenty layers were
     trained on ImageNet for a week, and from scratch they do not learn without. weights: a file of
-    this module's own state dict. frozen_stages: the last stage that is not trained, or None; stage
-    0 is the first convolution, and a max pool ends each. Pixels go in as 0 to 1.
+    this module's state dict. frozen_stages: the last stage that is not trained, or None; stage 0 is
+    the first convolution, and a max pool ends each. Pixels are in [0, 1].
 
     forward: (B, 3, H, W) -> [(B, 1024, H / 64, W / 64)].
     """

@@ -9,11 +9,11 @@ from torch import nn
 
 
 class Freezable(nn.Module, abc.ABC):
-    """A backbone with stages: 0 is the stem, each further one follows on the one before.
+    """A backbone with stages: 0 is the stem, each later one follows the one before.
 
     frozen_stages: the last of those that are not trained; None: all are. The frozen ones' weights
-    require no gradient, so that the backward pass ends where they do, and their norms and dropout
-    stay in eval mode whatever `train` says. pretrained: whether the weights are of a training.
+    require no gradient, so that the backward pass ends there, and their norms and dropout stay in
+    eval mode whatever `train` says. pretrained: whether the weights are of a training.
     """
 
     frozen_stages: int | None = None

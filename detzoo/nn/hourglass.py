@@ -16,14 +16,14 @@ class Hourglass(Freezable):
     """A backbone of one or two hourglasses; every one gives a map at stride 4.
 
     The defaults are Hourglass-104 of CornerNet and CenterNet. channels: at stride 4, and then after
-    each halving; so their number less one is the order. residuals: modules at a skip, before and
+    each halving; so the order is their number minus one. residuals: modules at a skip, before and
     after every scale; middle: at the coarsest one. stem: of the 7x7 convolution. Halving is by
     stride 2, not by max pooling; doubling is by upsample_by, one of nn.upsample's UPSAMPLES.
     frozen_stages: the last stage that is not trained, or None; stage 0 is the stem, and each
-    hourglass is one, with what leads to the next.
+    hourglass is one, with its connection to the next.
 
-    Between two hourglasses the input of the first and what it found go each through a 1x1
-    convolution with batch norm, are added, and through a ReLU and a residual module.
+    Between two hourglasses the input and the output of the first each pass a 1x1 convolution with
+    batch norm, are added, and pass a ReLU and a residual module.
 
     Attributes as Backbone's: channels and strides per map, here one map a stack, all at stride 4;
     mean and std are those of the published weights. `stacks` maps mean as many heads: see
@@ -31,8 +31,8 @@ class Hourglass(Freezable):
 
     Parameters of Hourglass-104: a residual module of c channels has 18c^2 + 4c, and one from a to c
     channels 10ac + 9c^2 + 6c. The stem has 938,112; each hourglass 92,134,400 and its last 3x3
-    590,336; between the two lie 1,312,768; together 187,700,352. With the heads that makes
-    CenterNet's 191,284,008 and CornerNet's 201,035,212, the number that its code prints.
+    590,336; between the two 1,312,768; in total 187,700,352. With the heads that makes CenterNet's
+    191,284,008 and CornerNet's 201,035,212, the number that its code prints.
 
     forward: (B, 3, H, W) -> stacks * [(B, channels[0], H / 4, W / 4)].
     """

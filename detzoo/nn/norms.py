@@ -10,8 +10,8 @@ from torch import Tensor, nn
 class GroupNorm(nn.GroupNorm):
     """torch's GroupNorm, with the same weights and results, for maps of any size.
 
-    torch refuses groups of a single value (one channel a group, a map of one cell, one image), and
-    in eval mode too. By its definition the norm of one value is 0, so that the bias comes out.
+    torch refuses groups of a single value (one channel a group, a map of one cell, one image), even
+    in eval mode. By definition the norm of one value is 0, so that the output is the bias.
     """
 
     def forward(self, x: Tensor) -> Tensor:

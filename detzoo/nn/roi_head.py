@@ -27,9 +27,9 @@ class RegionFeatures(nn.Module):
     With several maps a region is read from the one that fits its size (1612.03144, equation 1):
     level = floor(4 + log2(sqrt(area) / canonical_size)). aligned: RoI Align without the half-pixel
     offset error; torchvision's detectors were trained with aligned=False. On a CPU RoI Align is
-    ours (ops.regions), several times faster there, and at inference reads the maps in the type that
-    they come in; on a GPU it is torchvision's, but for boxes that need a gradient, of which
-    torchvision's has none. RoI Pool has none anywhere. All else is in float32.
+    ours (ops.regions), several times faster there, and at inference reads the maps in their own
+    type; on a GPU it is torchvision's, except for boxes that need a gradient, which torchvision's
+    does not give. RoI Pool never gives one. All else is in float32.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class RegionFeatures(nn.Module):
         level = self.levels(boxes) if len(maps) > 1 else torch.zeros_like(image).long()
         needs_gradient = boxes.requires_grad and torch.is_grad_enabled()
         size, samples = self.size, self.sampling_ratio
-        if self.kind == "align_max":  # every sample is a bin of its own, then the largest is taken
+        if self.kind == "align_max":  # every sample is its own bin, then the largest is taken
             size, samples = size * samples, 1
         if self.kind == "pool" or (boxes.is_cuda and not needs_gradient):
             pooled = self._by_level(maps, regions, level, size, samples)
@@ -85,7 +85,7 @@ class RegionFeatures(nn.Module):
         """By torchvision's kernels, map by map; RoI Align of size x size bins of `samples`^2."""
         order = level.argsort(stable=True)
         levels = torch.arange(len(maps), device=level.device)
-        counts = (level[:, None] == levels).sum(0).tolist()  # the one thing a GPU is waited for
+        counts = (level[:, None] == levels).sum(0).tolist()  # the only synchronisation with the GPU
         pooled = [
             roi_pool(x, regions[inside], size, 1 / stride)
             if self.kind == "pool"
@@ -141,8 +141,8 @@ class BoxHead(nn.Module):
 class GlobalPoolingHead(nn.Module):
     """The mean over the map, then one linear layer each for K + 1 scores and a box per class.
 
-    What a class's score hangs on is then a sum over the map's cells, which is its class activation
-    map (Zhou 2015, arXiv:1512.04150).
+    A class's score is then a sum over the map's cells, its class activation map (Zhou 2015,
+    arXiv:1512.04150).
     """
 
     def __init__(self, channels: int, num_classes: int) -> None:

@@ -41,8 +41,8 @@ class RPN(nn.Module):
     background. batch: anchors of an image that are trained on, at most `positive_fraction` of them
     positives. pre_nms, post_nms: proposals before NMS (of each map) and after, in training and at
     test. box_beta: smooth L1's. edge_anchors: whether anchors that cross the image's edge are
-    trained on; without them (section 3.1.3) no object is theirs either, and an image in which all
-    cross it trains on all.
+    trained on; without them (section 3.1.3) they are matched to no object either; if all of an
+    image cross it, all are used.
 
     forward: maps [(B, C, h, w)], input size (H, W) -> RPNOutputs.
     """
@@ -95,9 +95,9 @@ class RPN(nn.Module):
         training: bool,
         gradient: bool = False,
     ) -> list[Tensor]:
-        """Per image (R_b, 4), best first: the best anchors of every map, moved, clipped, thinned.
+        """Per image (R_b, 4), best first: the best anchors of every map, moved, clipped, after NMS.
 
-        gradient: the boxes have one, to the deltas; which of them are proposed never has.
+        gradient: the boxes have one, to the deltas; their selection never has.
         """
         index, exist = self.best(outputs, sizes, training)
         with torch.set_grad_enabled(gradient and torch.is_grad_enabled()):
@@ -120,11 +120,11 @@ class RPN(nn.Module):
         training: bool,
         suppress: Callable[..., tuple[Tensor, Tensor]] = nms,
     ) -> tuple[Tensor, Tensor]:
-        """(B, up to post_nms) of the anchors, best first, and (B, ...) bool: which are proposed,
-        those before what fills up.
+        """(B, up to post_nms) of the anchors, best first, and (B, ...) bool: which are proposals
+        and not padding.
 
-        Maps do not compete in NMS (1612.03144, section 4.1), so each image's maps are rows of
-        their own. suppress: who computes what `nms` does.
+        Maps do not compete in NMS (1612.03144, section 4.1), so each image's maps are separate
+        rows. suppress: an implementation of `nms`.
         """
         pre_nms, post_nms = (both[0 if training else 1] for both in (self.pre_nms, self.post_nms))
         widest = min(pre_nms, max(outputs.counts))
@@ -143,7 +143,7 @@ class RPN(nn.Module):
         rows, row_score, row_exist = of_maps  # (B * L, P, ...)
         one = torch.zeros_like(row_score, dtype=torch.int64)
         best, kept = suppress(rows, row_score, one, row_exist, self.nms_threshold, post_nms)
-        last = torch.where(kept, best, widest)  # a place of its own for what is none
+        last = torch.where(kept, best, widest)  # an extra slot for padding
         survives = row_exist.new_zeros(len(rows), widest + 1).scatter(1, last, True)
         survives = survives[:, :widest].reshape(exist.shape)
         order = score.masked_fill(~survives, -torch.inf).argsort(
@@ -161,7 +161,7 @@ class RPN(nn.Module):
     ) -> Tensor:
         """(B, N): every anchor's object, BACKGROUND or IGNORE (section 3.1.2).
 
-        sizes: the images' (height, width), from which is known what crosses their edges.
+        sizes: the images' (height, width), which decide what crosses their edges.
         """
         rules = {"positive": self.positive, "negative": self.negative, "force": True}
         if self.edge_anchors or not sizes:
@@ -169,7 +169,7 @@ class RPN(nn.Module):
         corner = constant([(w, h, w, h) for h, w in sizes], anchors.device)[:, None]  # (B, 1, 4)
         inside = ((anchors >= 0) & (anchors <= corner)).all(-1)  # (B, N)
         inside |= ~inside.any(1, keepdim=True)
-        anchors = torch.where(inside[..., None], anchors, 0.0)  # without a side: nobody's best
+        anchors = torch.where(inside[..., None], anchors, 0.0)  # without area: never the best
         return torch.where(inside, match(anchors, pad_targets(targets), **rules), IGNORE)
 
     def losses(

@@ -1,4 +1,4 @@
-"""Parameters that go by several names: saved, averaged and hashed once."""
+"""Parameters with several names: saved, averaged and hashed once."""
 
 from __future__ import annotations
 

@@ -53,8 +53,9 @@ class Pyramid(nn.Module):
 class ExtraMaps(nn.Module):
     """The backbone's maps and then ever smaller ones, each by a 1x1 and a stride-2 3x3 (SSD).
 
-    channels: of those, one number or one each. unpadded: so many of the last shrink by having no
-    padding instead. l2_scale: the first map is normalised (L2Norm). Both as in `ssd300_vgg16`.
+    channels: of those, one number or one each. unpadded: the number of last ones that shrink by
+    having no padding instead. l2_scale: the first map is normalised (L2Norm). Both as in
+    `ssd300_vgg16`.
     """
 
     def __init__(

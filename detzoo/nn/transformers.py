@@ -31,7 +31,7 @@ class MapsConfig(PreTrainedConfig):
 
 
 class MapsStub(PreTrainedModel):
-    """A backbone of these widths that computes nothing; while a model is built it stands in."""
+    """A placeholder backbone of these widths that computes nothing, for building a model."""
 
     config_class = MapsConfig
 

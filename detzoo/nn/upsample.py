@@ -23,12 +23,12 @@ UPSAMPLES = (
 class Upsample(nn.Module):
     """A map enlarged by a factor, channel by channel, so that all kinds cost about the same.
 
-    nearest, bilinear, bicubic: interpolation. bed_of_nails: every value in the upper left of its
-    f x f cells, zeros around it. max_unpool: where the maximum of the finer map lies among them
-    (its own channel's, or all channels' where their number differs), as the indices of a max pool
-    of that map say. transposed: a transposed convolution of stride f and 2f x 2f, learned, which
-    starts at random; transposed_bilinear: which starts as bilinear interpolation. pixel_shuffle: f
-    * f values a cell by a 3x3 (1609.05158), which starts as nearest.
+    nearest, bilinear, bicubic: interpolation. bed_of_nails: every value in the upper left of its f
+    x f cells, zeros around it. max_unpool: where the maximum of the finer map lies among them (its
+    own channel's, or all channels' where their number differs), as the indices of a max pool of
+    that map say. transposed: a transposed convolution of stride f and 2f x 2f, learned, randomly
+    initialised; transposed_bilinear: initialised as bilinear interpolation. pixel_shuffle: f * f
+    values a cell by a 3x3 (1609.05158), initialised as nearest.
 
     forward: (B, C, h, w), and the finer map (B, any, H, W) -> (B, C, H, W), H at most f * h;
     without a finer map (B, C, f * h, f * w). Raises ValueError for an unknown kind.

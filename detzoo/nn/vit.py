@@ -23,22 +23,22 @@ PATCH = 16  # pixels
 class ViT(Freezable):
     """A plain vision transformer's last map at four strides.
 
-    All of them are made of the one map of stride 16: by two transposed convolutions, by one, as it
-    is, and by a max pool. The paper's 1x1 and 3x3 convolution behind each are left to the
-    detector's neck, which has its own, and so is its window attention: every block looks at the
-    whole image, as timm's do. Positions, learnt for 14 x 14 patches, are interpolated to the image.
+    All are computed from the one map of stride 16: by two transposed convolutions, by one,
+    unchanged, and by a max pool. The paper's 1x1 and 3x3 convolutions after each are left to the
+    detector's neck, which has its own. There is no window attention: every block attends to the
+    whole image, as in timm. Positions, learnt for 14 x 14 patches, are interpolated to the image.
 
     name: a timm VisionTransformer of 16-pixel patches. max_stride: 16 leaves the coarsest map out.
-    pretrained: timm's ImageNet weights, downloaded. weights: a file of them, loaded strictly but
-    for the classifier. options: further arguments of the timm model, such as drop_path_rate.
+    pretrained: timm's ImageNet weights, downloaded. weights: a file of them, loaded strictly,
+    except for the classifier. options: further arguments of the timm model, such as drop_path_rate.
     frozen_stages: the last stage that is not trained, or None; stage 0 is the embedding of patches
     and positions, and each block is one. The pyramid is never frozen, since no published weights
     have it. Attributes as a Backbone's.
 
     forward: (B, 3, H, W), sides that are multiples of 32 -> [(B, C_i, H / s_i, W / s_i)].
 
-    Raises ValueError for a name that is none of timm's or no such transformer, and for weights that
-    do not fit.
+    Raises ValueError for a name that timm does not have or that is no such transformer, and for
+    weights that do not fit.
     """
 
     def __init__(

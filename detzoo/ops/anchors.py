@@ -66,8 +66,8 @@ def default_boxes(
 ) -> Tensor:
     """(N, 4) xyxy pixels: SSD's default boxes of all maps, rows, columns, shapes (section 2.2).
 
-    shapes: (rows, columns) of every map. size: (height, width) of the input, of which everything is
-    a share. scales: one a map and one more: map k has squares of s_k and sqrt(s_k s_{k+1}), and for
+    shapes: (rows, columns) of every map. size: (height, width) of the input, all sizes are shares
+    of it. scales: one per map and one more: map k has squares of s_k and sqrt(s_k s_{k+1}), and for
     each of its ratios r boxes of s_k sqrt(r) by s_k / sqrt(r), lying and standing; none is larger
     than the image. A cell's boxes are centred on it; cells share the image evenly, or are `steps`
     pixels apart. Do not write into the result.

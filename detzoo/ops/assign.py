@@ -37,12 +37,11 @@ def match(
 
     IoU >= positive with the best object: that object. IoU < negative: background, unless it is
     below `background`. Else: ignored.
-    force: a reference that is some object's best (all that tie are) is a positive too, whatever the
-    IoU, and takes its own best object. That is its object, unless another one covers it better: of
-    two objects with one best reference the closer one has it, and the other may go untrained, as in
-    the published code (1506.01497, section 3.1.2, rule i). A crowd box is nobody's object; a
-    reference that would be background and has at least `crowd_cover` of its area inside one is
-    ignored.
+    force: a reference that is some object's best (ties included) is a positive too, whatever the
+    IoU, and is matched to its own best object: if two objects share their best reference, the one
+    with the higher IoU gets it, and the other may have none, as in the published code (1506.01497,
+    section 3.1.2, rule i). A crowd box is never matched; a reference that would be background and
+    has at least `crowd_cover` of its area inside one is ignored.
     """
     batch, objects = truth.valid.shape
     references = references.expand(batch, -1, -1)

@@ -10,9 +10,9 @@ from torch import Tensor
 def solve_assignment(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(R, C) -> row and column indices, each (min(R, C),) int64, rows ascending.
 
-    Every row (of a tall matrix every column) has one partner of its own, and no other choice has a
-    smaller sum. By shortest augmenting paths (Crouse, IEEE Transactions on Aerospace and Electronic
-    Systems 52 (2016)), O(R^2 C). Raises ValueError where a cost is no number.
+    Every row (in a tall matrix every column) has its own partner, and no other choice has a smaller
+    sum. By shortest augmenting paths (Crouse, IEEE Transactions on Aerospace and Electronic Systems
+    52 (2016)), O(R^2 C). Raises ValueError for a cost that is NaN.
     """
     cost = np.asarray(cost, dtype=np.float64)
     if not np.isfinite(cost).all():
@@ -51,11 +51,11 @@ def solve_assignment(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def assign_batch(cost: Tensor, real: Tensor) -> Tensor:
-    """(L, B, N, M) costs -> (L, B, M) int64: which of N each of M has for itself; -1: none.
+    """(L, B, N, M) costs -> (L, B, M) int64: which of N is assigned to each of M; -1: none.
 
-    real: (B, M) bool, who takes part; of those as many as there are of N have one. A cost that is
-    no number counts as 0, and an infinite one as large. All problems go to the host at once, where
-    they are solved one by one.
+    real: (B, M) bool, which take part; at most N of them are assigned. A NaN cost counts as 0, and
+    an infinite one as large. All problems are copied to the host at once, and solved there one by
+    one.
     """
     layers, batch = cost.shape[:2]
     single = real.expand(layers, -1, -1)[..., None]  # beside them, to wait once

@@ -1,7 +1,7 @@
-"""Corner pooling (CornerNet, 1808.01244, section 3.4): what lies along the row and the column.
+"""Corner pooling (CornerNet, 1808.01244, section 3.4): the maxima along the row and the column.
 
-A corner has no evidence of its own at its place: an object's top-left corner is known by the
-object's topmost edge, somewhere to the right, and by its leftmost edge, somewhere below.
+There is no local evidence at a corner: an object's top-left corner is determined by the object's
+topmost edge, somewhere to the right, and by its leftmost edge, somewhere below.
 """
 
 from __future__ import annotations

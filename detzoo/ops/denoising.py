@@ -1,4 +1,4 @@
-"""Denoising: true objects with noise, which a decoder is asked to put right (DN-DETR, Li 2022,
+"""Denoising: true objects with noise, which a decoder learns to remove (DN-DETR, Li 2022,
 arXiv:2203.01305). Shape letters: B images, M objects of an image, G groups, N queries.
 """
 
@@ -32,11 +32,11 @@ def add_noise(
 
 
 def group_mask(real: Tensor, groups: int, queries: int) -> Tensor:
-    """(B, 1, N + G M, N + G M) bool: which query (row) may look at which (column).
+    """(B, 1, N + G M, N + G M) bool: which query (row) may attend to which (column).
 
-    real: (B, M) bool, which of a group's places are objects; the others are seen by nobody. The N
-    queries come first and see one another alone, or they would be given the truth; a group sees
-    them and itself, and no other group's version of its objects.
+    real: (B, M) bool, which of a group's places are objects; the others are visible to none. The N
+    queries come first and see only one another, or they would see the truth; a group sees them and
+    itself, but no other group's version of its objects.
     """
     index = torch.arange(1, groups + 1, device=real.device)[:, None].expand(-1, real.shape[1])
     group = torch.cat([index.new_zeros(queries), index.flatten()])

@@ -22,8 +22,8 @@ CHUNK = 2**18  # numbers at a time, a megabyte, which stays in a CPU's cache
 def topk(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """(B, N) -> float32 values and indices (B, count): `values.float().topk(count, dim=1)`.
 
-    In two steps where N is large: the largest `count` lie in the `count` groups of GROUP whose
-    maxima are largest, or among those left over at the end. A CPU sorts a GROUPth as much.
+    In two steps where N is large: the largest `count` are in the `count` groups of GROUP whose
+    maxima are largest, or among the remainder at the end. A CPU sorts a GROUPth as much.
     """
     groups = values.shape[1] // GROUP
     if values.is_cuda or groups <= count:
@@ -81,9 +81,8 @@ def softplus(x: Tensor) -> Tensor:
 def at_least_two_columns(x: Tensor) -> Tensor:
     """(B, C, H, W): `x`, but a map one cell wide gets a second column of zeros.
 
-    That is what a padding would have shown. oneDNN's bfloat16 gradient of a 3x3's weights reads
-    memory that nobody has written there (seen in torch 2.14.1 on AVX512-BF16), so that a training
-    ends in NaN now and then.
+    That equals a padding. oneDNN's bfloat16 gradient of a 3x3's weights reads uninitialised memory
+    there (seen in torch 2.14.1 on AVX512-BF16), so that a training ends in NaN now and then.
     """
     return F.pad(x, (0, 1)) if x.shape[-1] == 1 and not x.is_cuda else x
 
@@ -91,9 +90,9 @@ def at_least_two_columns(x: Tensor) -> Tensor:
 def grouped_nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
     """Indices that survive NMS among boxes of one group, best score first.
 
-    In one call with every group shifted to a place of its own, in float64, because a shift of a
-    million pixels leaves float32 an eighth of a pixel and NMS then decides otherwise; group by
-    group where these are many, since NMS on a CPU compares all pairs.
+    In one call with every group shifted to a separate place, in float64, because after a shift of a
+    million pixels float32 resolves an eighth of a pixel and NMS decides differently; group by group
+    for many boxes, since NMS on a CPU compares all pairs.
     """
     if len(boxes) == 0:
         return groups.new_zeros(0)
@@ -120,8 +119,8 @@ def best_by_nms(
 ) -> Tensor:
     """`grouped_nms(...)[:count]`, which are often found among a few of the best boxes.
 
-    A box falls to better ones alone, so what survives among the best survives among all. Looks at
-    the values, again and again where boxes overlap much.
+    Only better boxes suppress a box, so a survivor among the best survives among all. Synchronises
+    with the values, repeatedly where boxes overlap a lot.
     """
     order = scores.argsort(descending=True, stable=True)
     tried = max(FEW, count)

@@ -26,8 +26,8 @@ def radius(sizes: Tensor, overlap: float = 0.7, reading: str = "published") -> T
     With x = r / w and y = r / h, (1 - 2x)(1 - 2y) is below the other two IoUs for every r, so the
     first case binds: the answer is its smaller root, reading="correct", as in CornerNet-Lite's
     code. The first code of CornerNet, from which CenterNet took its own, divides by 2 instead of 2a
-    and adds the square root where it must be subtracted; of its three numbers the second case's,
-    4t times that case's root, is always the least: reading="published". The published results of
+    and adds the square root where it must be subtracted; of its three numbers the second case's, 4t
+    times that case's root, is always the smallest: reading="published". The published results of
     CornerNet (with t = 0.3) and CenterNet (0.7) were trained with it. A 20x20 box at 0.7 has 5.47
     published and 1.63 correct.
     """

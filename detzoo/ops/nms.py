@@ -1,7 +1,7 @@
 """Non-maximum suppression for a whole batch, hard and soft, without waiting for each image.
 
-Shape letters: B rows (images, or levels of images), N candidates of each, T of them at a time,
-C survivors asked for.
+Shape letters: B rows (images, or levels of images), N candidates of each, T of them at a time, C
+survivors requested.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from detzoo.ops import boxes as box_ops
 from detzoo.ops import fast
 from detzoo.types import Candidates
 
-BLOCK = 1024  # candidates of a row that are compared with one another at once
+BLOCK = 1024  # candidates of a row that are compared at once
 PAIRS = 2**24  # of boxes at a time, which bounds the memory
-ROUNDS = 16  # between two looks at whether it is done, for which a GPU is waited for
+ROUNDS = 16  # between two checks whether it is done, each of which waits for the GPU
 
 
 def nms(
@@ -58,9 +58,9 @@ def nms_in_blocks(
 ) -> tuple[Tensor, Tensor]:
     """`nms` for a GPU: all rows together, T candidates at a time, best first.
 
-    A block's candidates fall to the survivors before it, of which there are at most `count`, and
-    to one another; so a row costs T^2 + T count comparisons a block, and mostly there is one
-    block. torchvision's kernel compares all with all, those of other images and labels too.
+    A block's candidates are suppressed by the survivors before it, at most `count`, and by one
+    another; so a row costs T^2 + T count comparisons per block, and mostly there is one block.
+    torchvision's kernel compares all pairs, those of different images and labels too.
     """
     batch, number = scores.shape
     block = max(BLOCK, count)
@@ -105,9 +105,9 @@ def nms_in_blocks(
 def suppress_block(falls: Tensor, alive: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
     """(B, T, T), (B, T), (B, T) bool -> (B, T) bool twice: survivors before the last round, after.
 
-    A box survives if no better survivor overlaps it. Looked up for all at once, again and again,
-    this is right for the first box, then for all that only it can bring down, and so on, until
-    nothing changes: after as many rounds as the longest chain of boxes that decide about another.
+    A box survives if no better survivor overlaps it. Evaluated for all boxes at once, repeatedly,
+    this is right for the first box, then for all that only it can suppress, and so on, until
+    nothing changes: after as many rounds as the longest chain of suppressions.
     """
     before = keep
     for _ in range(ROUNDS):

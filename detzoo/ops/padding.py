@@ -15,7 +15,7 @@ def inside(
 ) -> Tensor | None:
     """(B, H, W) bool, True in the image; None where all fill the shape (H, W).
 
-    sizes: (height, width) of every image, which lies at the upper left; all in one unit, pixels or
+    sizes: (height, width) of every image, which is at the upper left; all in pixels or all in
     cells.
     """
     if all(size == tuple(shape) for size in sizes):

@@ -1,4 +1,4 @@
-"""Peaks of heatmaps. Shape letters: B images, K classes, H W the map, N peaks asked for."""
+"""Peaks of heatmaps. Shape letters: B images, K classes, H W the map, N peaks requested."""
 
 from __future__ import annotations
 

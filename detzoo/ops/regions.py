@@ -82,9 +82,9 @@ def _neighbours(position: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
 def warp(pixels: Tensor, regions: Tensor, size: int, context: int) -> Tensor:
     """(B, C, H, W), (R, 5) image and xyxy -> (R, C, size, size), whatever the region's shape.
 
-    The region fills the crop but for `context` pixels on each side, which show what lies around it
-    (1311.2524, appendix A); beyond the image there are zeros. Resampled as RoI Align does with as
-    many samples as it takes, so bilinear, and antialiased where it shrinks. No gradient is wanted.
+    The region fills the crop except for `context` pixels on each side, which show its surroundings
+    (1311.2524, appendix A); outside the image there are zeros. Resampled as by RoI Align with
+    enough samples, so bilinear, and antialiased where it shrinks. Without gradient.
     """
     crops = torch.cat([regions[:, :1], with_context(regions[:, 1:], size, context)], 1)
     return roi_align(pixels, crops, size, 1.0, sampling_ratio=-1, aligned=True)

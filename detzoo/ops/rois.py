@@ -1,7 +1,7 @@
 """The second stage on regions: sampling, losses, candidates.
 
-R-CNN, Fast R-CNN and Faster R-CNN share every line of it. Shape letters: B images, K classes,
-R regions of all images, R_b of one image, P the most regions of an image.
+R-CNN, Fast R-CNN and Faster R-CNN share it. Shape letters: B images, K classes, R regions of all
+images, R_b of one image, P the most regions of an image.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def top_candidates(scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
 def top_of_levels(
     scores: Tensor, counts: Sequence[int], count: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`top_candidates` of each level, the best `count` of one beside those of the next.
+    """`top_candidates` of each level, the best `count` of each, concatenated.
 
     scores: (B, N, K), the levels one after the other; counts: of each, how many of the N.
     """
@@ -38,8 +38,8 @@ def top_of_levels(
 def boxes_above(scores: Tensor, threshold: float) -> Tensor:
     """(B, N, K) -> (B, M): indices of boxes of which any class scores more, best first.
 
-    M is the most that an image has; others fill up with what comes next. All N on a GPU, which
-    would have to wait for the number, and in a graph that is exported, whose shapes are fixed.
+    M is the most that an image has; other images are filled with their next boxes. All N on a GPU,
+    which would have to wait for the number, and in an exported graph, whose shapes are fixed.
     """
     if scores.is_cuda or torch.compiler.is_exporting() or not scores.numel():
         return torch.arange(scores.shape[1], device=scores.device).expand(len(scores), -1)

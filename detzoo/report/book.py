@@ -27,8 +27,8 @@ from detzoo.report.tables.terminal import format_tables
 
 @dataclass(frozen=True)
 class Table:
-    """One protocol. by_name: detector -> its runs, by falling AP. analysis: or why none is.
-    summary: what a chooser asks first. data: None where no run recorded any."""
+    """One protocol. by_name: detector -> its runs, by falling AP. analysis: or the reason why there
+    is none. summary: the answers needed first. data: None where no run recorded any."""
 
     index: int
     group: Group
@@ -66,9 +66,9 @@ def gather(
     data_root: str | None = None,
     across_starts: bool = False,
 ) -> Book:
-    """Read and compare all. results: name -> COCO result file. data_root: where the data set lies
-    now, if it was moved. across_starts: rows that start from different weights are ranked together.
-    ValueError as `join_results` has it.
+    """Read and compare all. results: name -> COCO result file. data_root: where the data set is
+    now, if it was moved. across_starts: rank rows together that start from different weights.
+    Raises ValueError as `join_results` does.
     """
     runs = load_all(run_dirs)
     if data_root:

@@ -34,7 +34,7 @@ from detzoo.report.tables.leaderboard import concat, csv, escape, is_noise, mark
 from detzoo.report.tables.notes import notes
 
 MOST_BYTES = 5_000_000
-EXPLAINED = "explained"  # the folder beside the page in which it looks for the maps
+EXPLAINED = "explained"  # the folder beside the page that may hold the maps
 PICTURES = ((640, 82), (480, 72), (360, 65), (240, 60))  # (side, JPEG quality), until the page fits
 _OURS = re.compile(r"figures/[a-z0-9-]+\.(svg|png)")
 
@@ -114,7 +114,7 @@ def write(book: Book, out: str | Path, *, title: str, command: str, images: bool
 
 
 def maps_of(out: Path, runs: Sequence[Run]) -> Maps:
-    """The page of `detzoo explain` that lies beside the report, or the command that makes it."""
+    """The page of `detzoo explain` beside the report, or the command that makes it."""
     folders = dict.fromkeys(run.path.parent for run in runs if run.ranked and not run.external)
     arguments = [*map(str, folders), f"out={out / EXPLAINED}"]
     page = f"{EXPLAINED}/index.html" if (out / EXPLAINED / "index.html").is_file() else ""

@@ -1,4 +1,4 @@
-"""What deltas are counted from: from other anchors the same weights say other boxes."""
+"""The anchors that deltas refer to: with other anchors the same weights predict other boxes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _values(owner: Any, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Lists for tuples, and numbers in so many digits as matter."""
+    """Lists for tuples, and numbers rounded to the significant digits."""
     if isinstance(value, list | tuple):
         return [_plain(child) for child in value]
     return round(value, 4) if isinstance(value, float) else value

@@ -1,7 +1,7 @@
-"""Which output rows of a detector's last layers are of which class: one small table.
+"""Which output rows of a detector's last layers belong to which class: one small table.
 
-Those rows are what a training on other classes cannot take over as they are. All others, a
-background's and boxes for every class among them, are of no class.
+A training on other classes cannot take over those rows unchanged. All others, such as background
+and class-agnostic boxes, belong to no class.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Layout:
         return self.before + self.each * classes + self.after
 
     def classes(self, rows: int, blocks: int) -> int | None:
-        """How many classes a layer of so many rows is for; None where that is no whole number."""
+        """How many classes a layer with `rows` rows is for; None where that is no whole number."""
         per_block, rest = divmod(rows, blocks)
         classes, odd = divmod(per_block - self.before - self.after, self.each)
         return None if rest or odd or classes < 1 else classes
@@ -71,7 +71,7 @@ _LAYERS: dict[type[Detector], Callable[[Any], dict[str, Layout]]] = {
     DETR: lambda d: {r"(encoder_)?head\.logits": LAST, "label_embedding": PLAIN},
     YOLO: lambda d: (
         {r"head\.layers\.4": Layout(5 * d.predictors * d.grid**2, d.grid**2)}
-        if hasattr(d.head, "layers")  # fully connected: an answer's cells lie together
+        if hasattr(d.head, "layers")  # fully connected: an output's cells are contiguous
         else {rf"head\.{len(d.head) - 1}": Layout(5 * d.predictors)}
     ),
     YOLOv3: lambda d: {r"head\.layers\.\d+\.1": Layout(5)},
@@ -90,9 +90,9 @@ _LAYERS: dict[type[Detector], Callable[[Any], dict[str, Layout]]] = {
 
 
 def class_layers(detector: Detector) -> dict[str, tuple[Layout, int]]:
-    """Parameter -> how its rows lie, and how many blocks it has; the weights and the biases.
+    """Parameter -> the layout of its rows, and its number of blocks; the weights and the biases.
 
-    Raises ValueError for a detector that the table does not have.
+    Raises ValueError for a detector that is not in the table.
     """
     for kind, layouts in _LAYERS.items():
         if isinstance(detector, kind):

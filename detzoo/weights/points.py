@@ -3,13 +3,13 @@
 CenterNet (github.com/xingyizhou/CenterNet): `resdcn_18`, `resdcn_101`, `res_18`, `res_101` (a
 ResNet with deformable or without 3x3 convolutions between its deconvolutions), `dla_34` and
 `hourglass`, for detection (heads hm, wh and reg). CornerNet (github.com/princeton-vl/CornerNet): a
-snapshot of its Hourglass-104. The layouts are read off the networks' public source.
+snapshot of its Hourglass-104. The layouts are taken from the networks' public source.
 
-Not tried, for want of the files: whether a published file loads, and whether it reaches its
-published AP here. Three things are known to differ from the authors' tests: they scale and pad an
-image about its centre, we to its top left; CornerNet's sees an image at its own size and looks at
-the mirror image too. Pixels were theirs in BGR order with a mean and deviation of their own: the
-first convolution's input channels are turned, mean and std are set.
+Not tested, since the files were not available: whether a published file loads, and whether it
+reaches its published AP here. Known differences from the authors' tests: they scale and pad an
+image about its centre, we to its top left; CornerNet's sees an image at its own size, and its
+mirror image too. Their pixels are in BGR order with their own mean and deviation: the first
+convolution's input channels are reversed, mean and std are set.
 
 Labels are 0..79, COCO's 80 categories in the order of their ids.
 """
@@ -105,7 +105,7 @@ _HEAD = re.compile(
 )
 _ORDER = {"hm": 0, "heats": 0, "wh": 1, "tags": 1, "reg": 2, "regrs": 2}
 _FIRST = ("backbone.model.conv1", "backbone.model.base_layer.0", "backbone.stem.0.0")
-# What nobody reads: counters, classifiers, and the projection of a tree of trees.
+# Unused entries: counters, classifiers, and the projection of a tree of trees.
 UNUSED = re.compile(r".*\.num_batches_tracked|base\.fc\..+|fc\..+|base\.level[34]\.project\..+")
 
 
@@ -113,8 +113,8 @@ def create_from_points(name: str, source: str | Path, **arguments: Any) -> Detec
     """A CenterNet or CornerNet with the weights of a published file, in eval mode.
 
     name: `centernet` or `cornernet`. arguments: the constructor's, where they should differ from
-    what the file says. Loads with weights_only=True. Raises ValueError for a file of another
-    layout and for what does not fit it.
+    the file. Loads with weights_only=True. Raises ValueError for a file of another layout and for
+    arguments that do not fit it.
     """
     state = read(source)
     kind = "cornernet" if "tl_heats.0.1.bias" in state else "centernet"
@@ -138,7 +138,7 @@ def create_from_points(name: str, source: str | Path, **arguments: Any) -> Detec
 
 
 def read(source: str | Path) -> dict[str, Tensor]:
-    """The file's state dict without the prefixes of wrappers and without what nobody reads."""
+    """The file's state dict without the prefixes of wrappers and without unused entries."""
     if not Path(source).is_file():
         raise ValueError(f"weights is {source}, where there is no file")
     try:

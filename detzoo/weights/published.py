@@ -61,7 +61,7 @@ def _proposals(prefix: str, *pairs: tuple[str, int]) -> dict[str, Any]:
     return {f"{prefix}{key}": value for key, value in pairs}
 
 
-# Beside what `Published.settings` says: torchvision's own numbers of proposals
+# In addition to `Published.settings`: torchvision's own numbers of proposals
 _TORCHVISION: dict[str, dict[str, Any]] = {
     "faster_rcnn": _FROZEN
     | {"head_width": 1024, "smallest_anchor": 32, "detector.roi_batch": 512}

@@ -45,7 +45,7 @@ _OLD_TOWER = re.compile(r"(head\.\w+_head\.conv)\.([0246])\.(weight|bias)")
 @dataclass(frozen=True)
 class Weights:
     """state: by the names of the detector that it was read for. classes: in the order of its
-    labels, numbers where the file does not say; None: whoever reads counts them."""
+    labels, numbers if the file has none; None: to be counted by the caller."""
 
     state: dict[str, Tensor]
     classes: tuple[str, ...] | None

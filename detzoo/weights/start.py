@@ -1,8 +1,8 @@
 """What a training starts from: a detector's weights carried over to another set of classes.
 
-The rows of the class layers go by name, from the classes of the source to those of the data; what
-is of no class (backbone, neck, class-agnostic boxes, a background's row) is taken as it is; the
-rest stays as the constructor has initialised it.
+The rows of the class layers are matched by name, from the classes of the source to those of the
+data; all that belongs to no class (backbone, neck, class-agnostic boxes, a background's row) is
+copied; the rest stays as initialised.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from detzoo.weights.class_layers import class_layers
 from detzoo.weights.source import COUNTER
 
 NAMELESS = ("__background__", "N/A", "")  # outputs of COCO's models that no class has
-NEVER = -1e4  # a logit that no detection comes of
+NEVER = -1e4  # a logit that gives no detection
 
 
 @dataclass(frozen=True)
 class Carried:
     """classes: of the detector -> of the source. new: the detector's that the source lacks. left:
-    the source's that nobody takes. values: how many numbers were loaded, of how many."""
+    the source's unused ones. values: how many numbers were loaded, of how many."""
 
     classes: dict[str, str]
     new: tuple[str, ...]
@@ -89,7 +89,7 @@ def _unknown(text: str, name: object, known: Sequence[str]) -> str:
 
 
 def count_classes(detector: Detector, state: Mapping[str, Tensor]) -> int | None:
-    """How many classes the state of a detector like this one is for; None where it does not say."""
+    """How many classes the state of a detector like this one is for; None if unknown."""
     for key, (layout, blocks) in class_layers(detector).items():
         if key in state and state[key].dim():
             return layout.classes(len(state[key]), blocks)
@@ -221,7 +221,7 @@ def _check(
 def _reason(
     key: str, ours: tuple[int, ...] | None, theirs: tuple[int, ...] | None, layers: Mapping
 ) -> str:
-    """In which setting both differ, by the part in which it shows first."""
+    """The setting in which both differ, by the first part with a difference."""
     if key.startswith("backbone."):
         if key.rpartition(".")[2].startswith("running") or ours == theirs:
             return "another backbone, or another norm of it"

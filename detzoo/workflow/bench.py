@@ -35,7 +35,7 @@ from detzoo.workflow.tuning import tune_all
 from detzoo.workflow.twins import MOST, with_twins
 from detzoo.workflow.verb import takes_settings
 
-COVERAGE_IMAGES = 16  # on which the proposals are compared
+COVERAGE_IMAGES = 16  # for comparing the proposals
 
 
 @dataclass(frozen=True, repr=False)
@@ -58,11 +58,11 @@ class Bench(Report):
 def bench(settings: Mapping[str, Any], *, command: str = "detzoo.bench, from Python") -> Bench:
     """Train, score and time several detectors on equal terms, and write the report.
 
-    Where settings["tune"]["trials"] is not 0, each detector's settings are searched first: see
+    If settings["tune"]["trials"] is not 0, each detector's settings are searched first: see
     `detzoo.tune`. settings: of `detzoo bench`, with its trainings: `detzoo.settings("bench", ...)`.
-    command: what the page says it was made by. What is done is skipped, what was cut off is
-    resumed, and a run that fails stops no other. Raises ValueError, before anything starts, for
-    settings and data that cannot be used, and ImportError where the search lacks Optuna.
+    command: named on the page. Finished work is skipped, interrupted work resumed, and a failed run
+    does not stop the others. Raises ValueError, before anything starts, for settings and data that
+    cannot be used, and ImportError where the search lacks Optuna.
     """
     if "trainings" not in settings:
         raise ValueError('bench takes what detzoo.settings("bench", ...) gives: a run per detector')
@@ -116,12 +116,12 @@ def _train_and_time(
 
 
 def with_best_proposals(settings: Mapping[str, Any]) -> list[Settings]:
-    """The trainings, those of R-CNN and Fast R-CNN with the best proposals that are installed.
+    """The trainings, those of R-CNN and Fast R-CNN with the best installed proposals.
 
-    Those that cover most objects of a few validation images, among settings["proposal_choices"]
-    (name -> node), which is empty where the user chose some. Shapes keep the grid, which was made
-    for them: of photographs' objects it covers few (aquarium: 0.09 at an IoU of 0.7), and rows on
-    it say little.
+    The best are those of settings["proposal_choices"] (name -> node) that cover most objects of a
+    few validation images; it is empty if the user chose some. Shapes keep the grid, which was made
+    for them: it covers few objects in photographs (aquarium: 0.09 at an IoU of 0.7), so results on
+    it mean little.
     """
     trainings, choices = settings["trainings"], settings["proposal_choices"]
     if not choices or settings["data"]["_target_"] == "detzoo.data.Shapes":

@@ -28,7 +28,7 @@ from detzoo.speed.cost import parameters
 from detzoo.workflow.verb import Result
 
 FORMATS = ("table", "csv", "json")
-WIDTH = 80  # of the table, unless it is asked for wide
+WIDTH = 80  # of the table, unless a wide one is requested
 NARROW = ("name", "kind", "published", "licences", "Mpar", "GMACs")  # the last two: numbers
 
 
@@ -101,7 +101,7 @@ def _published(weights: Weights | None) -> dict[str, Any]:
 
 
 def _figure(meta: str) -> str | None:
-    """What torchvision's library says of these weights; None where it says nothing."""
+    """torchvision's own statement about these weights; None without one."""
     for data, metrics in get_weight(meta).meta["_metrics"].items():
         for name, value in metrics.items():
             if name in ("box_map", "acc@1") and value == value:
@@ -129,7 +129,7 @@ def _narrow(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _short(code: str, weights: Any) -> str:
-    """Of code and weights, in as few letters as tell them apart."""
+    """The licences of code and weights, shortened but distinct."""
     parts = [code]
     if isinstance(weights, str):  # NaN where there are none
         parts.append("none" if weights.startswith(NONE_STATED) else weights.split(";")[0])
@@ -140,7 +140,7 @@ def _short(code: str, weights: Any) -> str:
 def _detector_cost(
     name: str, size: int, classes: int, backbone: str, regions: int
 ) -> tuple[int, float] | None:
-    """Of one with the paper's widths; None where the extra that it needs is not installed."""
+    """Parameters with the paper's widths; None where the required extra is not installed."""
     try:
         with torch.device("meta"):
             kind = DETECTORS_BY_NAME[name]
@@ -153,8 +153,8 @@ def _detector_cost(
 
 @torch.no_grad()
 def macs(detector: Detector, side: int, regions: int) -> float | None:
-    """Billions of multiply-adds of the network for one square image, by shapes alone; of a detector
-    of regions, for so many of them. None where a network's shapes hang on its values.
+    """Billions of multiply-adds of the network for one square image, by shapes alone; for a region
+    detector, with that many regions. None where a network's shapes depend on its values.
 
     The detector is on the meta device. Counted as speed.cost.gmacs counts.
     """
@@ -194,6 +194,6 @@ def _backbone_cost(name: str, size: int) -> tuple[int, float]:
 
 
 def _backbone_node(name: str) -> Mapping[str, Any]:
-    """conf/backbone/NAME.yaml as it stands, but for what it takes from elsewhere."""
+    """conf/backbone/NAME.yaml as written, without what it takes from elsewhere."""
     text = (folder("conf") / "backbone" / f"{name}.yaml").read_text(encoding="utf-8")
     return {k: v for k, v in yaml.safe_load(text).items() if "${" not in str(v)}

@@ -1,4 +1,4 @@
-"""The images in which channels of a layer answer most."""
+"""The images in which channels of a layer respond most strongly."""
 
 from __future__ import annotations
 

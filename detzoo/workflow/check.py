@@ -32,9 +32,9 @@ class DataCheck(Result):
 
     found: statistics and problems of its splits. anchors: [[width, height], ...] for YOLOv3, None
     where the training split has errors or was not read. size: the pixels that they are for, None
-    for the images' own. sheets: the page with the contact sheets, None where none was asked for.
-    notes: what could not be looked at.
-    licences: split -> those that the data set's own files name, with the number of images of each.
+    for the images' own. sheets: the page with the contact sheets, None if not requested. notes:
+    what could not be checked. licences: split -> those named in the data set's own files, with the
+    number of images of each.
     """
 
     found: CheckResult

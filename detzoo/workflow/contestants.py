@@ -1,4 +1,4 @@
-"""The detectors that are asked why, and what each of them finds in an image."""
+"""The detectors to explain, and what each of them finds in an image."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from detzoo.workflow.thresholds import score_of
 
 @dataclass(frozen=True)
 class Contestant:
-    """A detector that is asked. score: from which on it counts as having found something. label,
-    seed: of its training; the name tells several of one label apart."""
+    """A detector to explain. score: threshold from which an object counts as found. label, seed: of
+    its training; the name distinguishes several of one label."""
 
     name: str
     detector: Detector
@@ -75,7 +75,7 @@ def by_seed(asked: Sequence[Contestant]) -> dict[int, list[Contestant]]:
 
 
 def pairs(found: Found, asked: int) -> int:
-    """Pairs of detectors of which one finds the object and the other does not."""
+    """Pairs of detectors where only one finds the object."""
     return len(found.by) * (asked - len(found.by))
 
 
@@ -90,10 +90,9 @@ def most_disputed(found: Sequence[Sequence[Found]], asked: int) -> list[Found]:
 
 
 def objects_of(asked: Sequence[Contestant], image: ImageFile) -> list[Found]:
-    """What any detector finds in an image from its own threshold on: each object once.
+    """The objects that any detector finds in an image at its own threshold, each once.
 
-    Detections of one label that overlap the best scored of them by an IoU of SAME or more are of
-    one object.
+    Detections of one label whose IoU with the best scored of them is SAME or more are one object.
     """
     by = {c.name: c.detector.predict(image, score_threshold=c.score) for c in asked}
     left = [

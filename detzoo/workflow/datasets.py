@@ -10,7 +10,7 @@ from typing import Any
 
 from detzoo.config import folder, load_yaml
 
-# Of conf/, those with a data set of their own
+# Those of conf/ with their own data set
 CONFIGS = {"check", "propose", "train", "bench", "tune", "as_published", "untrained"}
 AUTO = "detzoo.data.Auto"
 ROOT = re.compile(r"\+{0,2}data\.root=")

@@ -28,10 +28,10 @@ def write(
     *,
     images: bool,
 ) -> None:
-    """Write what `score` gave, the metrics last, for they say that all the rest is there.
+    """Write what `score` gave, the metrics last, since they mark the result as complete.
 
-    val: where the test split was scored, the images on which a threshold is chosen. images: keep
-    photographs of the test split.
+    val: if the test split was scored, the images for choosing a threshold. images: keep photographs
+    of the test split.
     """
     truth, results, found = scores
     protocol, suffix = found["fingerprint"], "" if val is not None else f"-{found['split']}"
@@ -52,10 +52,10 @@ def write_detections(
     results: list[dict[str, Any]],
     found: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write predictions.json and dataset.json; gives the content of the second.
+    """Write predictions.json and dataset.json; returns the content of the second.
 
-    Those of the test split, which reports read, have plain names; predictions-val.json and so on
-    are of another, and say by which weights. found: the metrics.
+    The test split's, which reports read, have plain names; those of another split are
+    predictions-val.json and so on, and record the weights. found: the metrics.
     """
     suffix = "" if found["split"] == "test" else f"-{found['split']}"
     about = describe_images(dataset)

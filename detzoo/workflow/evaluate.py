@@ -66,8 +66,8 @@ def evaluate(
     runs: run directories, folders of them, or patterns. backend: pycocotools, faster_coco_eval, or
     auto for the faster one, which gives equal numbers. resamples: of the images, for the intervals.
     device, precision: None for those of the training. images: keep a few of the test split in the
-    run, for its reports. data_root: where the data set lies now, if it was moved. A run that cannot
-    be scored stops no other. Raises ValueError where there is no run.
+    run, for its reports. data_root: where the data set is now, if it was moved. A run that cannot
+    be scored does not stop the others. Raises ValueError without any run.
     """
     metrics: dict[Path, dict[str, Any]] = {}
     failed: dict[Path, str] = {}

@@ -1,4 +1,4 @@
-"""Why detectors said so: a page of maps over the objects that they disagree about."""
+"""Explanations of detections: a page of maps over the objects that detectors disagree about."""
 
 from __future__ import annotations
 
@@ -82,15 +82,15 @@ def explain(
     data_root: str | Path | None = None,
     command: str = "",
 ) -> Explained:
-    """Write a page that shows, for the same objects, what each detector's score hangs on, and
-    maps.png, the first of them by the first method.
+    """Write a page that shows, for the same objects, which pixels each detector's score depends on,
+    and maps.png, the first objects by the first method.
 
     images: files, folders and patterns; without them the images of `split` that the detectors
     disagree about most. methods: of explain.METHODS, the first is shown first. study: one of
-    STUDIES: what maps are worth over true objects that all detectors find, or over objects pasted
-    in, whose pixels are known; or what features know of true objects. objects: how many, by
+    STUDIES: the faithfulness of maps over true objects that all detectors find, or over objects
+    pasted in, whose pixels are known; or the features of true objects. objects: how many, by
     default as OBJECTS has it. layer, channel: of the features study, see `workflow.features`.
-    Raises ValueError for what is not there.
+    Raises ValueError for what does not exist.
     """
     methods = [methods] if isinstance(methods, str) else list(methods)
     for name in methods:
@@ -137,7 +137,7 @@ def _study(
     layer: str | None,
     channel: int | None,
 ) -> Explained:
-    """One of STUDIES. given: objects, out, seed, and what the page says about itself."""
+    """Run one of STUDIES. given: objects, out, seed, and the page's description of itself."""
     if study == "features":
         from detzoo.workflow.features import features
 

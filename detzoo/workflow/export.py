@@ -221,9 +221,9 @@ def export(
 
     run: a run, or a folder of which the best on val is taken. whole: the pipeline from resized
     pixels to boxes instead, score threshold and NMS included. batch: how many images the file takes
-    at once. images: of the check. data_root: where the data set lies now, if it was moved. Raises
-    ValueError where it cannot be exported, with the reason, and where what was written does not
-    give what torch gives; then the files are removed.
+    at once. images: of the check. data_root: where the data set is now, if it was moved. Raises
+    ValueError where it cannot be exported, with the reason, and where the file's outputs differ
+    from torch's; then the files are removed.
     """
     run, to = select_one(str(run)), Path(to)
     check_writable(to)

@@ -41,7 +41,7 @@ class Known:
     mask: np.ndarray | None = None
 
 
-# What is known of a sample's object of that index; None: it is not asked for
+# What is known about a sample's object of that index; None: not required
 Knows = Callable[[Sample, int], Known | None]
 Objects = dict[str, tuple[Detections, int]]  # detector -> its detections, which of them
 
@@ -68,10 +68,10 @@ def faithfulness(
 ) -> Explained:
     """Judge the maps of `objects` true objects that all detectors find, in images drawn by `seed`.
 
-    Of several trainings of each detector those of one seed are a round, with its part of the
-    objects; the images come in one order for all rounds. Writes faithfulness.csv (the means),
-    pairs.csv (the paired tests), objects.json (every map's scores) and index.html. Ctrl-C ends the
-    sample early, and what is done is written. Raises ValueError where no object is found by all.
+    With several trainings of each detector, those of one seed are a round with its share of the
+    objects; all rounds take the images in one order. Writes faithfulness.csv (the means), pairs.csv
+    (the paired tests), objects.json (every map's scores) and index.html. Ctrl-C ends the sample
+    early, and the finished part is written. Raises ValueError where no object is found by all.
     """
     methods = [*methods, *(name for name in BASELINES if name not in methods)]
     rows = _rows(asked, dataset, methods, objects, seed, knows)

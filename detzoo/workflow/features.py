@@ -44,11 +44,11 @@ def features(
     layer: str | None = None,
     channel: int | None = None,
 ) -> Explained:
-    """Compare what detectors know of `objects` test objects, beside all objects of `train`.
+    """Compare detectors' features of `objects` test objects with those of all objects of `train`.
 
     Writes features.csv (the numbers), objects.csv (each object's) and index.html. layer: a module
-    of every detector by its name, else what its head reads. channel: whose patches are shown, else
-    those that tell the classes apart best. Raises ValueError where there are too few objects.
+    of every detector by its name, else the input of its head. channel: whose patches are shown,
+    else those that separate the classes best. Raises ValueError where there are too few objects.
     """
     known, queries = objects_of(train), objects_of(test, objects, seed)
     if len(known) < ops.NEIGHBOURS or len(queries) < 2:
@@ -99,7 +99,7 @@ def _learned(
     seed: int,
     bar: tqdm,
 ) -> tuple[list[dict[str, Any]], Learned]:
-    """A row for each object that is asked for, and what the page shows of one detector.
+    """A row for each requested object, and what the page shows of one detector.
 
     examples: class -> the number of the object whose neighbours are shown.
     """
@@ -183,7 +183,7 @@ def _parts(of: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, str]]:
 
 
 def _mean(part: pd.DataFrame, column: str) -> tuple[float, float, float]:
-    """Mean, low, high; NaN where there is none."""
+    """Mean, low, high; NaN where undefined."""
     part = part[part[column].notna()]
     if part.empty:
         return np.nan, np.nan, np.nan
@@ -215,7 +215,7 @@ def _frame(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def sentences_of(table: pd.DataFrame) -> list[str]:
-    """Whose features tell the classes apart best, and whether missed objects look like others."""
+    """Whose features separate the classes best, and whether missed objects look like others."""
     means = table.groupby("detector", sort=False)["accuracy"].mean().sort_values(ascending=False)
     found = []
     if len(means) > 1:

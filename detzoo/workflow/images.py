@@ -55,6 +55,6 @@ def below_root(root: str | Path, text: str) -> str:
 
 
 def dataset_images(run: Path, root: str | Path) -> list[ImageFile]:
-    """The images of the run's test split, whose data set lies in `root` now."""
+    """The images of the run's test split, with the data set now in `root`."""
     dataset = source(read_moved(run, SCORED, root)).read("test")
     return [sample.image for sample in dataset.samples]

@@ -13,7 +13,7 @@ from detzoo.engine.progress import seconds_left
 
 @dataclass(frozen=True)
 class Row:
-    """One job as it stands; seen and total are images, seconds what the seen ones took."""
+    """The state of one job; seen and total count images, seconds is the time for the seen ones."""
 
     name: str
     state: str  # waiting, running, done, failed
@@ -33,7 +33,7 @@ class Row:
 
 
 def time_left(rows: Sequence[Row], at_once: int) -> float | None:
-    """Seconds until the last one is done; None as long as nothing has told how long one takes.
+    """Seconds until the last one is done; None until the time of one is known.
 
     A job that waits is expected to take as long as those that run or have run take on average.
     """

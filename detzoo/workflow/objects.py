@@ -16,8 +16,8 @@ AROUND = 1.3  # sides of a picture over the longer side of its object
 
 @dataclass(frozen=True)
 class Objects:
-    """True objects of one split, crowds left out. of: (N,) which sample; index: (N,) which of its
-    boxes; labels: (N,)."""
+    """True objects of one split, crowds left out. of: (N,) the sample's index; index: (N,) the
+    box's index in it; labels: (N,)."""
 
     dataset: Dataset
     of: np.ndarray

@@ -68,11 +68,12 @@ def oracle(
     device: str | None = None,
     data_root: str | Path | None = None,
 ) -> OracleScores:
-    """Score runs with none of a detector's parts true, with the first, with the first two, ...
+    """Score runs with none of a detector's outputs replaced by the truth, the first, the first two,
+    ...
 
-    Writes oracle.json into every run. device: None for where the run was scored, else as it was
-    trained. data_root: where the data set lies now, if it was moved. Raises ValueError where no
-    detector has parts that could be replaced.
+    Writes oracle.json into every run. device: None for that of the run's scoring, else of its
+    training. data_root: where the data set is now, if it was moved. Raises ValueError where no
+    detector has replaceable outputs.
     """
     paths = select(runs)
     scored: dict[Path, dict[str, Any]] = {}
@@ -95,7 +96,7 @@ def _score(
     device: str | None,
     data_root: str | Path | None,
 ) -> dict[str, Any] | None:
-    """Write oracle.json of a run and return it; None where there are no parts to replace."""
+    """Write oracle.json of a run and return it; None without replaceable outputs."""
     settings = read_moved(path, SCORED, data_root)
     device, mode = scoring_mode(path, settings, {"device": device} if device else {})
     detector = detzoo.load(path, device)
@@ -113,9 +114,9 @@ def _score(
 def scoring_mode(
     path: Path, settings: Mapping[str, Any], changes: Mapping[str, Any]
 ) -> tuple[str, Mode]:
-    """Device and mode in which `detzoo evaluate` scored the run; as it was trained if it did not.
+    """Device and mode in which `detzoo evaluate` scored the run, else those of its training.
 
-    changes: of the runtime, the device. Raises ValueError for a precision that it does not have.
+    changes: to the runtime, the device. Raises ValueError for a precision that it does not support.
     """
     scored = read_or_empty(path / "metrics.json").get("fingerprint") or {}
     fields = ("device", "precision", "channels_last")

@@ -1,4 +1,4 @@
-"""Several runs at a time, each in a process of its own."""
+"""Several runs at a time, each in its own process."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _map_in_threads(
 def _run_in_process(
     work: Work, settings: Settings, path: Path, options: dict[str, Any], living: set[BaseProcess]
 ) -> str | None:
-    """`work` in a process of its own, which is in `living` as long as it runs; gives its error."""
+    """Run `work` in its own process, which is in `living` while it runs; returns its error."""
     arguments = (work, settings, path, options, command_line())
     process = get_context("spawn").Process(target=_main, args=arguments)
     process.start()

@@ -98,12 +98,12 @@ def fold_groups(paths: Sequence[Path]) -> dict[str, list[Path]]:
 
 
 def pool_folds(paths: Sequence[Path], out: Path, resamples: int = 1000) -> Path:
-    """One directory from the scored folds of one detector, to be reported as any run.
+    """One directory from the scored folds of one detector, reported like any run.
 
-    Its test set is every image, found by the fold that it was the test of; its val likewise. AP is
-    of all detections in one list, so the scores of all folds must mean the same; the folds' own APs
-    stand beside it. Raises ValueError, naming the run, where a fold is missing, is there twice, was
-    not scored on its test split, or was scored otherwise than the first.
+    Its test set is every image, with the detections of the fold that tested it; its val likewise.
+    AP is over all detections in one list, so the scores of all folds must be comparable; the folds'
+    own APs are recorded too. Raises ValueError, naming the run, where a fold is missing or
+    duplicated, was not scored on its test split, or was scored differently from the first.
     """
     settings = [read_run(path, ["data"], data=False) for path in paths]
     paths = _by_fold(paths, settings)

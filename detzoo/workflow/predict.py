@@ -37,8 +37,8 @@ class Predictions(Result):
     """The detections in each image.
 
     images: as in predictions.json: "file", "width", "height", "picture", and "objects" of "class",
-    "score" and "box" (xyxy in the image's own pixels). file: predictions.json; pictures lie beside
-    it. failed: image -> why it could not be read. legend: names that are drawn as numbers.
+    "score" and "box" (xyxy in the image's own pixels). file: predictions.json; the pictures are
+    beside it. failed: image -> why it could not be read. legend: names that are drawn as numbers.
     """
 
     images: Sequence[Mapping[str, Any]]
@@ -92,11 +92,11 @@ def predict(
 ) -> Predictions:
     """Write predictions.json and a picture of every image into `out`.
 
-    run: a run directory; of several that it names, the best on val. images: files, folders or
-    patterns. score: detections below it are left out; None for the run's own, with the best F1 on
-    val. heatmaps: a picture of each of them, of detectors that look for points. data_root: where
-    the run's data set lies now; images are also looked for below it, and without `images` its test
-    split is taken. Raises ValueError where there are no images.
+    run: a run directory; if it names several, the best on val. images: files, folders or patterns.
+    score: detections below it are left out; None for the run's own, with the best F1 on val.
+    heatmaps: write a picture of each, for point-based detectors. data_root: where the run's data
+    set is now; images are also searched below it, and without `images` its test split is taken.
+    Raises ValueError where there are no images.
     """
     run, out = select_one(str(run)), Path(out)
     names = [images] if isinstance(images, str | Path) else images

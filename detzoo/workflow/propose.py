@@ -30,9 +30,9 @@ IOUS = (0.5, 0.7)
 class ProposalRecall(Result):
     """The recall of a data set's proposals.
 
-    frame: a row for each limit: `at most` so many proposals an image, how many there were on
-    average, and the recall at each of IOUS. title: what was proposed where. figure: the curve, a
-    PNG; a CSV of the frame lies beside it.
+    frame: a row for each limit: `at most` that many proposals per image, their mean number, and the
+    recall at each of IOUS. title: the method and the split. figure: the curve, a PNG; a CSV of the
+    frame is beside it.
     """
 
     frame: pd.DataFrame

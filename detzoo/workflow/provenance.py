@@ -15,7 +15,7 @@ def provenance(settings: Settings, dataset: Dataset) -> dict[str, Any]:
         "dataset_hash": dataset.hash,
         "split": dataset.split,
         "recipe": settings["recipe"],
-        # of a budget in minutes what came stands in status.json
+        # with a budget in minutes the number is in status.json
         "images_seen": None if minutes else settings["recipe"]["images_seen"],
         "seed": settings["seed"],
         **{key: settings[key] for key in ("effort", "start") if key in settings},

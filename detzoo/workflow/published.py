@@ -31,11 +31,11 @@ def published_run(settings: Mapping[str, Any]) -> Path:
 
 
 def _settings(config: Mapping[str, Any]) -> Settings:
-    """The settings of a published model: a training of no images.
+    """The settings of a published model: a training on no images.
 
-    Its classes are the data's, then those of the source that the data do not have, whose
-    detections no result holds: a softmax is over all that the model knows. Raises ValueError where
-    it does not say what it starts from.
+    Its classes are the data's, then the source's other classes, since the softmax is over all that
+    the model knows; detections of those are in no result. Raises ValueError where the start is not
+    given.
     """
     settings = settings_of(config)
     if "start" not in settings:

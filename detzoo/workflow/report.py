@@ -28,8 +28,8 @@ STUDIES = ("images",)
 
 @dataclass(frozen=True, repr=False)
 class Report(Result):
-    """A written report. book: the tables and the analysis of their rows; page: index.html,
-    beside which tables and figures lie. study: the table of a study, where one was asked for."""
+    """A written report. book: the tables and the analysis of their rows; page: index.html, with
+    tables and figures beside it. study: the table of a study, if one was requested."""
 
     book: Book
     page: Path
@@ -46,7 +46,7 @@ class Report(Result):
         return f"{self.book.text()}\n{study}{self.page}"
 
     def html(self) -> str:
-        """The tables with their most asked-for columns, the first figure, and the page's place."""
+        """The tables with their main columns, the first figure, and the page's path."""
         figures = sorted((self.page.parent / "figures").glob("speed-accuracy*.svg"))[:1]
         tables = [as_html(table.frame) for table in self.book.tables]
         shown = [f'<div style="max-width: 720px">{figure.read_text()}</div>' for figure in figures]
@@ -81,13 +81,12 @@ def report(
     """Write the page, the tables and the figures of runs into `out`.
 
     out: reports/NAME by default, NAME that of the runs' folder. title: the page's heading, by
-    default the folder's name. results: name -> file of COCO results
-    of another program, or NAME=FILE. images: False leaves the photographs out. data_root: where the
-    data set lies; without it the images that the runs keep are shown alone. resamples: of the
-    images, for the tests. across_starts: rank rows together that start from different weights.
-    study: "images" adds how AP grows with the number of training images, for runs of different
-    data.fraction: training-images.svg and .csv. command: what the page says it was made by. Raises
-    ValueError where there is no run.
+    default the folder's name. results: name -> file of COCO results of another program, or
+    NAME=FILE. images: False leaves the photographs out. data_root: where the data set is; without
+    it only the images kept in the runs are shown. resamples: of the images, for the tests.
+    across_starts: rank rows together that start from different weights. study: "images" adds how AP
+    grows with the number of training images, for runs of different data.fraction:
+    training-images.svg and .csv. command: named on the page. Raises ValueError without any run.
     """
     if study is not None and study not in STUDIES:
         raise ValueError(f"study is {study!r}; of a report there is {', '.join(STUDIES)}")

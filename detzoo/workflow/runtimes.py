@@ -27,10 +27,10 @@ from detzoo.runtimes import SESSIONS, ExportedNetwork, imported
 from detzoo.workflow.export import fixed_size, metadata
 from detzoo.workflow.settings import Settings, one_line, read_moved, source
 
-EXPORTED = "exported"  # the key of config.yaml that says whose network computes
+EXPORTED = "exported"  # the key of config.yaml for the program that computes the network
 MODEL = "model.onnx"
 PRECISIONS = ("fp32", "int8")
-CALIBRATION = 64  # training images on which the ranges of int8 are found
+CALIBRATION = 64  # training images for calibrating the ranges of int8
 KEPT = ("checkpoint.pt", "environment.json", "data.json", "curve.csv")
 
 
@@ -95,7 +95,7 @@ def exported_runs(
 
 
 def attach(detector: Detector, path: Path, settings: Mapping[str, Any]) -> Detector:
-    """The detector as its run computes it: by the exported file where config.yaml says so."""
+    """The detector as its run computes it: by the exported file if config.yaml names one."""
     if EXPORTED not in settings:
         return detector
     how = settings[EXPORTED]

@@ -35,9 +35,9 @@ Train = Callable[[Settings, Path, int], Sequence[Point]]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is tried: `trials` trainings, the best of which see `images` images.
+    """The budget: `trials` trainings, the best of which see `images` images.
 
-    rungs: how often they are compared; between two of them half are stopped, and the images seen
+    rungs: how often they are compared; at each rung half are stopped, and the images seen then
     double. 1: all trials see all images.
     """
 
@@ -81,8 +81,8 @@ class Plan:
 
 
 def folder_of(settings: Settings, plan: Plan, space: Space, root: str | Path) -> Path:
-    """Where a search lies: ROOT/NAME-tune/LABEL-HASH, the hash over all that decides it. The budget
-    of the winner's training does not: winners of two budgets may be of one search."""
+    """The folder of a search: ROOT/NAME-tune/LABEL-HASH, the hash over all that affects it. The
+    budget of the winner's training does not: winners of two budgets may share one search."""
     decisive = {**trial_settings(settings, plan, {}), "name": f"{settings['name']}-tune"}
     return directory({**decisive, "tune": {**vars(plan), "space": described(space)}}, root)
 
@@ -97,7 +97,7 @@ def trial_settings(settings: Settings, plan: Plan, values: Mapping[str, Value]) 
 
 
 def tuned(settings: Settings, found: Mapping[str, Any]) -> Settings:
-    """The settings of the winner's training, which say what the search has cost.
+    """The settings of the winner's training, which record the cost of the search.
 
     Raises ValueError for a search without a winner.
     """
@@ -110,7 +110,7 @@ def tuned(settings: Settings, found: Mapping[str, Any]) -> Settings:
 
 
 def train_trial(settings: Settings, path: Path, until: int) -> Sequence[Point]:
-    """Train into `path` until so many images are seen; gives the curve."""
+    """Train into `path` until that many images are seen; returns the curve."""
     from detzoo.workflow.stages import train_run
 
     train_run(settings, path, until)
@@ -134,7 +134,7 @@ class Search:
     at: int | None = None
 
     def run(self) -> dict[str, Any]:
-        """All trials and rungs that are not recorded yet; gives what tune.json says."""
+        """Run all trials and rungs that are not recorded yet; returns the content of tune.json."""
         while len(self.history) < self.plan.trials:
             values = self.history.propose(starts_of(self.plan.trials))
             self.history.add(values, self.outcome(len(self.history), values, 0))
@@ -234,11 +234,12 @@ def search(
     space: Space,
     train: Train = train_trial,
 ) -> dict[str, Any]:
-    """Search in `folder`, or go on with the search that was cut off there; gives its tune.json.
+    """Search in `folder`, or resume the interrupted search there; returns its tune.json.
 
-    train: trains a trial's settings into a folder until so many images are seen, or goes on there,
-    and gives its curve. Of a search that is over nothing is done again; its trials' checkpoints are
-    removed. Raises ImportError without Optuna, ValueError and OSError for what is no trial's fault.
+    train: trains a trial's settings into a folder until a number of images is seen, or resumes
+    there, and returns its curve. A finished search is not repeated; its trials' checkpoints are
+    removed. Raises ImportError without Optuna, ValueError and OSError for errors that no trial
+    caused.
     """
     before = finished(folder)
     if before is not None:
@@ -253,8 +254,8 @@ def search(
 
 
 def finished(folder: Path) -> dict[str, Any] | None:
-    """What tune.json says of a search that is over; None where it is not, or where the file is
-    damaged: it is then made anew from the records."""
+    """The tune.json of a finished search; None where it is not finished, or the file is damaged: it
+    is then rebuilt from the records."""
     found = read_or_empty(folder / FILE)
     return found if found.get("state") in ("done", "failed") and _is_whole(found) else None
 

@@ -16,9 +16,9 @@ SHOWN = 12  # names in a message
 
 
 def select(runs: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The run directories that a path, a pattern, the beginning of a path or a list of them names.
+    """The run directories named by a path, a pattern, a path prefix or a list of them.
 
-    The beginning of a path must fit the runs of one detector. ValueError for none, and for several.
+    A path prefix must match the runs of one detector. ValueError for none, and for several.
     """
     wanted = [str(runs)] if isinstance(runs, str | Path) else list(map(str, runs))
     paths = [path for text in wanted for path in expand_path(text)]

@@ -37,7 +37,7 @@ Settings = dict[str, Any]
 DEFAULT_THREADS = torch.get_num_threads()
 
 KEYS = ("label", "name", "seed", "detector", "data", "resize", "augment", "recipe", "runtime")
-# What changes where a run lies or how fast it goes, but not what comes out of it.
+# Settings that change where a run is stored or how fast it is, but not its result.
 WITHOUT_EFFECT = {
     "runtime": ("threads", "workers", "cache_mb", "tensorboard"),
     "data": ("root",),
@@ -53,10 +53,10 @@ def source(settings: Settings) -> Source:
 
 
 def part(settings: Settings, name: str) -> Any:
-    """What settings[name] describes: the data set, the recipe, the resize or the augmentation.
+    """The object that settings[name] describes: data set, recipe, resize or augmentation.
 
-    The same object for the same settings, so whoever asks next builds nothing; none of them changes
-    while it is used. Raises ValueError as `build` does.
+    The same object for the same settings, so it is built once; none of them changes in use. Raises
+    ValueError as `build` does.
     """
     return _part(json.dumps(settings[name], sort_keys=True), name)
 
@@ -82,10 +82,10 @@ def check_source(source: Source, splits: tuple[str, ...] = ("train", "val", "tes
 
 
 def read_moved(path: Path, needs: Sequence[str], root: str | Path | None) -> Settings:
-    """The settings of a run whose data set lies at `root` now; None: where it lay.
+    """The settings of a run whose data set is at `root` now; None: not moved.
 
-    As `run_config.read_run`. Raises ValueError too where other images lie there than the run was
-    trained on, so far as training images lie there at all: the test split may have moved alone.
+    As `run_config.read_run`. Also raises ValueError if the training images there, if any, are not
+    those that the run was trained on: the test split may have been moved alone.
     """
     settings = read_run(path, needs, root and Path(root).expanduser().resolve())
     known = settings.get("train_hash")
@@ -134,10 +134,10 @@ def settings_of(config: Mapping[str, Any]) -> Settings:
 
 
 def check_buildable(settings: Settings) -> None:
-    """Raise ValueError for a value that cannot be, before any data are read.
+    """Raise ValueError for an impossible value, before any data are read.
 
     The recipe, the resize and the augmentation are kept for the training (`part`). The detector is
-    built without memory for its weights, and for two classes: how many there are, the data say.
+    built without memory for its weights, and for two classes: the number is not yet known.
     """
     for name in ("recipe", "resize", "augment"):
         part(settings, name)
@@ -172,15 +172,15 @@ def runtime(wanted: dict[str, Any]) -> dict[str, Any]:
         chosen["workers"] = choose_workers(device, wanted["workers"], processes, decoder)
     if distributed.processes() > 1:
         chosen["processes"] = distributed.processes()
-    else:  # says nothing then, and shall not make another run of the same
+    else:  # has no effect then, and must not create a second run of the same
         wanted = {key: value for key, value in wanted.items() if key != "sync_batch_norm"}
     return {**wanted, **chosen, "threads": threads}
 
 
 def runtime_of_run(settings: Settings, other: Mapping[str, Any]) -> dict[str, Any]:
-    """In which runtime a trained run is scored or timed: its own, but for what `other` names.
+    """The runtime in which a trained run is scored or timed: its own, except for what `other` sets.
 
-    Where that is another device than a GPU, JPEGs are decoded as by default.
+    If that is not a GPU, JPEGs are decoded by the default decoder.
     """
     wanted = settings["runtime"] | {k: v for k, v in other.items() if v is not None}
     if not str(wanted["device"]).startswith("cuda"):
@@ -189,7 +189,7 @@ def runtime_of_run(settings: Settings, other: Mapping[str, Any]) -> dict[str, An
 
 
 def decoding_of(runtime: Mapping[str, Any]) -> AbstractContextManager[None]:
-    """The context in which JPEGs are decoded as that runtime has it."""
+    """A context in which JPEGs are decoded as that runtime requires."""
     return decoding(runtime.get("decoder", "auto"), runtime["device"])
 
 

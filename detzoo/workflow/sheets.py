@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from detzoo.data.augment import Policy
 
 ODD, EACH, SOME, BATCH = 48, 12, 12, 12  # cells: doubtful, of a class, of a split, of a batch
-MOST_CLASSES = 200  # that get a sheet, those with the most boxes
+MOST_CLASSES = 200  # with a sheet, those with the most boxes
 AROUND, LEAST = 4.0, 96  # a close-up's sides: times the box's longer one, and pixels at least
 OTHER = "#c8ccd0"  # the colour of boxes that a cell is not about
-STRIDE = 32  # to which batches are padded; most detectors have it
+STRIDE = 32  # batches are padded to its multiples; most detectors' stride
 
 
 def write_sheets(

@@ -99,7 +99,7 @@ def rates(settings: Settings) -> Range:
 
 
 def _dimension(name: str, values: Any) -> Range | Choice:
-    """What a list says. Raises ValueError in one sentence."""
+    """Parse a list. Raises ValueError with one sentence."""
     where = f"tune.space: {name} is {values!r:.200}"
     if not isinstance(values, list | tuple) or len(values) < 2:
         raise ValueError(f"{where}; it takes [low, high], or a list of two choices or more")
@@ -150,7 +150,7 @@ def with_values(settings: Settings, values: Mapping[str, Value]) -> Settings:
 
 
 def value_of(settings: Settings, name: str) -> Value:
-    """The value that the settings have; None where a constructor's default stands."""
+    """The value in the settings; None where a constructor's default applies."""
     node: Any = settings
     for key in name.split("."):
         node = node.get(key) if isinstance(node, dict) else None

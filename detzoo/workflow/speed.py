@@ -89,14 +89,14 @@ def speed(
 ) -> Timing:
     """Time runs in interleaved rounds; writes speed.json into each.
 
-    seconds: for all runs together; rounds: exactly so many instead. max_batch: of the sweep for the
-    throughput; batches: these sizes instead. reference: the row that the others are set against.
-    size: pixels, None for the training's; likewise device, precision, channels_last, threads. lock:
-    one timing at a time on a machine. exported: onnxruntime or openvino, then each run's exported
-    network (precision: fp32 or int8) is timed and scored beside it. study: content, batch or
-    precision, the last of `precisions`. evaluate: how to score a run whose scores are not of the
-    object that is timed. data_root: where the data set lies now, if it was moved. Raises
-    ValueError where there is no run, and for an unknown study or reference.
+    seconds: for all runs together; rounds: exactly this number instead. max_batch: of the sweep for
+    the throughput; batches: these sizes instead. reference: the row that the others are compared
+    with. size: pixels, None for the training's; likewise device, precision, channels_last, threads.
+    lock: one timing at a time on a machine. exported: onnxruntime or openvino, then each run's
+    exported network (precision: fp32 or int8) is timed and scored beside it. study: content, batch
+    or precision, the last of `precisions`. evaluate: how to score a run whose scores are not of the
+    timed object. data_root: where the data set is now, if it was moved. Raises ValueError without
+    any run, and for an unknown study or reference.
     """
     check_study(study)
     if precisions is not None and study != "precision":

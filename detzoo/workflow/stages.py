@@ -1,4 +1,4 @@
-"""The stages of one run that go through a data set: training and scoring."""
+"""The stages of one run that use a data set: training and scoring."""
 
 from __future__ import annotations
 
@@ -93,10 +93,10 @@ def _begin(settings: Settings, path: Path) -> None:
 
 
 def _new_detector(settings: Settings, path: Path) -> Detector:
-    """The detector as its training begins, from random weights or what `start` names.
+    """The detector before its training, with random weights or those that `start` names.
 
-    Weights are not fetched where the run's checkpoint has them all. Raises ValueError for a
-    detector of which nothing would learn.
+    Weights are not fetched if the run's checkpoint has them all. Raises ValueError for a detector
+    without trainable weights.
     """
     seed_everything(settings["seed"])
     detector = build(settings["detector"], "detector")
@@ -178,16 +178,16 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Score a trained run on a split; writes predictions.json, dataset.json and metrics.json.
 
-    Those are of the test split, which reports read; of another one they are predictions-val.json
-    and so on, beside them. Whoever scores on test gets predictions-val.json and dataset-val.json
-    too, and thresholds.json, which is chosen on them: a threshold chosen on the images that it is
-    judged on would flatter itself. images: keep some of the test split in the run, for reports.
-    data_root: where the data set lies now, if it was moved.
+    The test split's, which reports read, have these names; another split's are predictions-val.json
+    and so on. Scoring on test also writes predictions-val.json and dataset-val.json, and
+    thresholds.json, which is chosen on them: a threshold chosen on the images that judge it would
+    be biased. images: keep some of the test split in the run, for reports. data_root: where the
+    data set is now, if it was moved.
 
-    other: of the runtime (device, precision, channels_last), where it shall not be the training's.
-    timed: the run's detector as the clock left it, to be scored as it stands, with the resize that
-    it was timed with; else it is loaded. What was scored before, by the same protocol on the same
-    images, is not scored again unless `again`.
+    other: of the runtime (device, precision, channels_last), where it differs from the training's.
+    timed: the run's detector as the clock left it, to be scored unchanged, with the resize that it
+    was timed with; else it is loaded. A run that was scored before, by the same protocol on the
+    same images, is not scored again unless `again`.
     """
     settings = read_moved(path, SCORED, data_root)
     run = runtime_of_run(settings, other)
@@ -250,7 +250,8 @@ def score(
     resamples: int = 1000,
     max_dets: int = 100,
 ) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
-    """The truth, the results (both COCO's) and the metrics of this detector, as it stands."""
+    """The truth and the results (both in COCO's form) and the metrics of this detector,
+    unchanged."""
     truth = dataset.coco()
     coco.self_check(truth, backend=backend)
     results = predict_dataset(

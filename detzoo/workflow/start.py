@@ -23,11 +23,12 @@ WORDS = ("scratch", "imagenet", "coco")
 
 
 def resolve(settings: Settings) -> Settings:
-    """The settings with `start` as a run records it, and a backbone that begins as it says.
+    """The settings with `start` as a run records it, and a backbone that starts accordingly.
 
-    No `start` is left where the backbone says it all: by default, from scratch and from ImageNet.
-    Otherwise kind (coco, run or file), source, hash, seen and classes; published weights are
-    downloaded where they are not here yet. Raises ValueError, and Missing for a file to bring.
+    `start` is removed where the backbone's settings are enough: by default, from scratch and from
+    ImageNet. Otherwise kind (coco, run or file), source, hash, seen and classes; published weights
+    are downloaded if they are not in the cache. Raises ValueError, and Missing for a file that must
+    be supplied.
     """
     given = settings.get("start") or {}
     source = given.get("source")

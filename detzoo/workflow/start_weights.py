@@ -176,7 +176,7 @@ def _their_anchors(settings: Settings) -> dict[str, Any]:
 
 
 def lines(start: Mapping[str, Any], carried: Carried, anchors: str = "") -> list[str]:
-    """What was loaded, mapped, made anew and left over, for people; anchors: of `apart`."""
+    """What was loaded, mapped, newly initialised and left over, for people; anchors: of `apart`."""
     loaded, of = carried.values
     from_ = start["kind"] if start["kind"] == "coco" else f"{start['kind']}:{start['hash'][:8]}"
     pairs = [m if m == t else f"{m} from {t}" for m, t in carried.classes.items()]

@@ -56,11 +56,11 @@ def precision(
     data_root: str | None = None,
     **options: Any,
 ) -> dict[Path, str]:
-    """Each run by itself, in all precisions at once, interleaved; gives path -> error of failures.
+    """Time each run by itself, all precisions interleaved; returns path -> error of failures.
 
-    Each is an object of its own, timed and then scored as it stands: study_precision.json. The
-    run's speed.json and metrics.json are left alone. The first precision is the reference; a model
-    without trained weights has no AP. wanted: None for all that the device computes in.
+    Each precision is a separate object, timed and then scored unchanged: study_precision.json. The
+    run's speed.json and metrics.json are not touched. The first precision is the reference; a model
+    without trained weights has no AP. wanted: None for all that the device supports.
     """
     if reference is not None:
         raise ValueError("study=precision has its reference: the first of precisions=[...]")

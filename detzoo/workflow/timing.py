@@ -55,20 +55,20 @@ def time_runs(
     data_root: str | None = None,
     **options: Any,
 ) -> dict[Path, str]:
-    """Time runs against one another and write their speed.json; gives path -> error of failures.
+    """Time runs against one another and write their speed.json; returns path -> error of failures.
 
-    Runs that differ in device, precision or test images are timed apart, each group with the whole
-    budget. again=False leaves groups alone that were timed together since they were trained, and as
-    is asked for now. size: other pixels than the training's. reference: a label or a directory's
-    name, the row that all of its group are set against; the first where it is not among them.
-    data_root: where the data set lies now, if it was moved.
+    Runs that differ in device, precision or test images are timed separately, each group with the
+    whole budget. again=False skips groups that were timed together since they were trained, with
+    the same options. size: other pixels than the training's. reference: a label or a directory's
+    name, the row that its group is compared with; the first if it is not in the group. data_root:
+    where the data set is now, if it was moved.
 
     AP and milliseconds of a run are of one object. When the clock stops, the run's metrics.json
     must be of the object that was timed: of these weights and thresholds, at these pixels, in this
-    precision and layout, compiled or not, on this device and these images: OBJECT. Where it is not,
-    the timed object itself is scored, before it is let go; `evaluate` are settings of
-    `evaluate_run` for that. Whoever scores or times a run otherwise later makes the two differ, and
-    then the report leaves the milliseconds out and says why.
+    precision and layout, compiled or not, on this device and these images: OBJECT. Otherwise the
+    timed object itself is scored, before it is released; `evaluate` are settings of `evaluate_run`
+    for that. If a run is later scored or timed differently, the two disagree, and the report leaves
+    the milliseconds out and says why.
     """
     other = {key: options.pop(key, None) for key in RUNTIME}
     groups: dict[str, list[Path]] = {}

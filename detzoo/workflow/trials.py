@@ -1,7 +1,7 @@
 """The memory of a search: what was tried and how it went, in SQLite by Optuna.
 
-A record is one transaction, and what is tried next is a function of the records alone: a search
-that was killed at any moment asks for the trial that it was at, and for the same ones after it.
+A record is one transaction, and the next trial is a function of the records alone: a search that
+was killed at any moment repeats the trial that it was in, and continues with the same ones.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def optuna() -> Any:
 class Records:
     """The trials of one search in folder/tune.db; use as a context manager's value.
 
-    A trial is there with its values and what it gave at the first rung, where all are compared; of
-    later rungs, to which some go on, stands what they gave there.
+    A trial is recorded with its values and its result at the first rung, where all are compared;
+    and, for those that continue, with the results at later rungs.
     """
 
     def __init__(self, study: Study, space: Space, seed: int) -> None:
@@ -57,7 +57,7 @@ class Records:
         self._read()
 
     def _read(self) -> None:
-        """What the file holds, which nobody else changes."""
+        """The records of the file, which no other process changes."""
         self.trials, self.later = self.study.get_trials(), self.study.user_attrs
 
     def __len__(self) -> int:
@@ -95,9 +95,9 @@ class Records:
     def propose(self, starts: int) -> dict[str, Value]:
         """The values of the next trial: a function of those before, its number and the seed.
 
-        The first `starts` are Sobol's points behind its zero, the first of which is the middle of
-        the space: the recipe's own learning rate. Then the tree-structured Parzen estimator, from
-        what all gave at the first rung, at equal images seen.
+        The first `starts` are Sobol points after its zero, the first of which is the centre of the
+        space: the recipe's own learning rate. Then the tree-structured Parzen estimator, from all
+        results at the first rung, at equal images seen.
         """
         number = len(self)
         if number < starts:
@@ -129,7 +129,7 @@ def sobol(dimensions: int, number: int) -> list[float]:
 
 
 def starts_of(trials: int) -> int:
-    """How many of so many trials are spread evenly."""
+    """How many of `trials` trials are quasi-random."""
     return min(trials, max(LEAST_STARTS, trials // 2))
 
 

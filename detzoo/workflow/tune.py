@@ -65,12 +65,12 @@ class Tuned(Result):
 
 @takes_settings
 def tune(settings: Mapping[str, Any]) -> Tuned:
-    """Search the settings of each detector with as many trials on as many images as of the others,
+    """Search each detector's settings with the same number of trials on the same number of images,
     train the winners with their seeds, and score them on the test split, once.
 
-    settings: of `detzoo tune`, with its trainings: `detzoo.settings("tune", ...)`. What is done is
-    skipped, what was cut off goes on. Raises ValueError, before anything starts, for what cannot be
-    searched, and ImportError without Optuna.
+    settings: of `detzoo tune`, with its trainings: `detzoo.settings("tune", ...)`. Finished work is
+    skipped, interrupted work resumed. Raises ValueError, before anything starts, for settings that
+    cannot be searched, and ImportError without Optuna.
     """
     if "trainings" not in settings:
         raise ValueError('tune takes what detzoo.settings("tune", ...) gives: a run per detector')

@@ -183,7 +183,7 @@ def _seen(path: Path) -> int:
 
 
 def row(task: Task) -> Row:
-    """A search as it stands."""
+    """The current state of a search."""
     label = task.settings["label"]
     now = read_or_empty(task.folder / status.FILE)
     over = finished(task.folder)

@@ -1,4 +1,4 @@
-"""What equal searches cost, said before they start."""
+"""The cost of equal searches, estimated before they start."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from detzoo.workflow.stages import train_run
 if TYPE_CHECKING:
     from detzoo.workflow.tuning import Task
 
-PROBED = 4  # steps from which the time of one is estimated; the first is left out
+PROBED = 4  # steps for estimating the time of one; the first is left out
 
 
 def print_plan(task: Task) -> None:
@@ -84,7 +84,7 @@ def probe(settings: Settings) -> Estimate:
                 train_run({**settings, "recipe": recipe}, Path(folder))
             with open(Path(folder) / "log.csv", newline="", encoding="utf-8") as file:
                 points = [float(line["seconds"]) for line in csv.DictReader(file)]
-        except Exception as error:  # the search will meet it too, and say it in full
+        except Exception as error:  # the search will raise it too, in full
             return Estimate(math.nan, one_line(error))
     return Estimate((points[-1] - points[0]) / (batch * (len(points) - 1)))
 

@@ -9,8 +9,8 @@ from typing import Any
 from detzoo.data import CheckResult, Dataset, Source
 from detzoo.data.near_duplicates import Twins, near_duplicates, problems
 
-KEPT = 12  # pairs, the nearest, that the result names for a report
-MOST = 20_000  # images that are compared without being asked: some tens of seconds
+KEPT = 12  # nearest pairs that the result names for a report
+MOST = 20_000  # images that are compared by default: some tens of seconds
 
 
 def with_twins(

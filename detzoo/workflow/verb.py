@@ -39,7 +39,7 @@ class Settings(dict[str, Any]):
 def takes_settings(verb: Callable[..., T]) -> Callable[..., T]:
     """Let a verb's function also take its Settings in place of its first arguments.
 
-    Raises ValueError where every run failed: in a script nobody reads what was printed.
+    Raises ValueError where every run failed: a script does not read what was printed.
     """
 
     @functools.wraps(verb)
@@ -60,8 +60,8 @@ def takes_settings(verb: Callable[..., T]) -> Callable[..., T]:
 def call(verb: Callable[..., T], settings: Mapping[str, Any], **arguments: Any) -> T:
     """Call a verb's function with the settings that are named as its parameters.
 
-    data.root, where a run's data set lies now, is its data_root; a parameter `settings` takes all
-    of them. arguments: win over the settings.
+    data.root, where a run's data set is now, becomes its data_root; a parameter `settings` takes
+    all of them. arguments: override the settings.
     """
     function = inspect.unwrap(verb)
     names = inspect.signature(function).parameters

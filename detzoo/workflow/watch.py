@@ -70,7 +70,7 @@ class Look:
 
 @dataclass(frozen=True, repr=False)
 class Watched(Result):
-    """Runs as they stood at the last look. bars: the letters of a curve, from low to high."""
+    """The state of runs at the last poll. bars: the characters of a curve, from low to high."""
 
     looks: Sequence[Look]
     bars: str = BARS
@@ -138,7 +138,7 @@ class Watched(Result):
 
 
 def bars(values: Sequence[float], low: float, high: float, letters: str) -> str:
-    """The values as a line of at most CELLS letters, each the mean of as many values."""
+    """The values as a line of at most CELLS characters, each the mean of equally many values."""
     edges = [len(values) * i // CELLS for i in range(CELLS + 1)]
     if len(values) <= CELLS:
         edges = list(range(len(values) + 1))
@@ -210,9 +210,9 @@ def _changed(path: Path) -> float:
 
 
 def look(runs: str | Path | Sequence[str | Path], letters: str = BARS) -> Watched:
-    """Every run that a path, a pattern, a folder or a list of them names, as it stands now.
+    """The current state of every run that a path, a pattern, a folder or a list of them names.
 
-    Runs of a bench that have not begun wait. Raises ValueError where there is none.
+    Runs of a bench that have not started are waiting. Raises ValueError where there is none.
     """
     wanted = [str(runs)] if isinstance(runs, str | Path) else [str(run) for run in runs]
     paths = [path for text in wanted for folder in expand_path(text) for path in _inside(folder)]
@@ -243,9 +243,9 @@ def watch(
 ) -> Watched:
     """Show the progress of runs until all have ended, with AP on val and loss as curves.
 
-    runs: a folder of runs, run directories, patterns, or the folder of searches, runs/NAME-tune.
-    On a terminal the table is drawn anew every `seconds`; Ctrl-C ends that, and nothing else. In a
-    pipe, in a notebook and with `once` it is one look. Raises ValueError where no run has begun.
+    runs: a folder of runs, run directories, patterns, or the folder of searches, runs/NAME-tune. On
+    a terminal the table is redrawn every `seconds`; Ctrl-C ends only that. In a pipe, in a notebook
+    and with `once` it is printed once. Raises ValueError where no run has started.
     """
     letters = BARS if _can_write(BARS) else ASCII_BARS
     watched = look(runs, letters)

@@ -1,1 +1,1 @@
-"""What the rows say: pairs, errors, training, studies, and the sentences that the numbers allow."""
+"""Analyses of the rows: pairs, errors, training, studies, and a summary in sentences."""

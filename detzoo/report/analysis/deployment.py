@@ -39,9 +39,9 @@ class Deployment:
 
 
 def deployment_of(run: Run, test: Problem, max_dets: int, n: int) -> Deployment:
-    """What thresholds.json says, where it is of this scoring; else of the predictions, likewise.
+    """The content of thresholds.json if it belongs to this scoring, else computed from predictions.
 
-    n: resamples, for who has to compute it.
+    n: resamples of that computation.
     """
     if run.external:
         return _none("no predictions on val: the results of another program are of the test set")
@@ -70,7 +70,7 @@ def _none(reason: str) -> Deployment:
 
 
 def _read(found: Any) -> Deployment:
-    """From the content of a thresholds.json, whoever wrote it."""
+    """From the content of a thresholds.json, which may come from elsewhere."""
     points = {}
     for name in POINTS:
         point = dig(found, "overall", name)
@@ -87,8 +87,8 @@ def _read(found: Any) -> Deployment:
 
 
 def average(found: Sequence[Deployment]) -> Deployment:
-    """Of several runs of one detector: means, None where any has none; intervals reach around all
-    of the runs'."""
+    """Means over several runs of one detector, None where any run lacks the value; an interval is
+    the envelope of the runs' intervals."""
     points = {}
     for name in POINTS:
         of = [deployment.points[name] for deployment in found]

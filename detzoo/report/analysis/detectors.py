@@ -47,10 +47,10 @@ IOUS = {0.5: 0, 0.75: 5}  # of the precision-recall curves -> the row in a match
 
 @dataclass(frozen=True)
 class Detail:
-    """One detector. Of several seeds: errors, f1, deployment and pr are means, and the mean of dAP
-    is None where any is; problem, confusion and the calibration are of the first.
+    """One detector. With several seeds, errors, f1, deployment and pr are means, and a mean dAP is
+    None where any seed's is; problem, confusion and the calibration are the first seed's.
 
-    tables: of each seed. samples: of every number in NAMES. pr: (2, 101) precision at each recall,
+    tables: one per seed. samples: of every number in NAMES. pr: (2, 101) precision at each recall,
     one row for each of IOUS, mean over classes. f1: (101,) on the test set, mean over classes; NaN
     without boxes. score: the first one's threshold with the best F1 on val, SCORE where there is
     none.

@@ -54,12 +54,11 @@ class Swing:
 @dataclass(frozen=True)
 class PairwiseResult:
     """first, second: names; seeds: how many runs each. p: two-sided, of the paired bootstrap that
-    `method` tells; p_flip: of the sign-flip test, None where the numbers of seeds differ. ap: AP,
-    AP50, AP75; sizes, classes: AP; errors: dAP of every kind. swings: the largest first. notes:
+    `method` describes; p_flip: of the sign-flip test, None where the numbers of seeds differ. ap:
+    AP, AP50, AP75; sizes, classes: AP; errors: dAP of every kind. swings: the largest first. notes:
     what else of the protocol differs. units: the images, or groups of images, that have a box to
-    find; differing: those that the difference comes from. groups: how many there are, None where
-    images stand alone.
-    results: how files of results were read.
+    find; differing: those that the difference comes from. groups: their number, None where images
+    are not grouped. results: how result files were read.
     """
 
     first: str
@@ -95,7 +94,7 @@ class PairwiseResult:
 
     @property
     def _few(self) -> str:
-        """Why the test cannot tell them apart, whatever was found; "" where it could."""
+        """Why the data are too few for the test to reach 5%; "" where they suffice."""
         units = "images" if self.groups is None else "groups of images"
         if self.units is not None and self.units < FEWEST:
             return f" Fewer than {FEWEST} {units} with boxes tell nothing apart."

@@ -81,7 +81,7 @@ def deployment_values(detail: Detail) -> list[tuple[float | None, tuple[float, f
 
 
 def p_text(p: float | None) -> str:
-    """A p-value for people: three digits, and no more than it can say."""
+    """A p-value for people: three digits, and "< 0.001" below that."""
     return "n/a" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
@@ -90,7 +90,7 @@ def verdict_text(pair: Pair) -> bool:
 
 
 def pair_rows(pairs: Sequence[Pair]) -> list[dict[str, str]]:
-    """Better and worse, the difference with its interval, p, and whether they can be told apart."""
+    """Better and worse, the difference with its interval, p, and whether it is significant."""
     rows = []
     for pair in pairs:
         if pair.difference is None:

@@ -75,7 +75,7 @@ def join(side: Side, truth: dict[str, Any]) -> Side:
 
 
 def _read(path: Path, kind: type, name: str = "") -> Any:
-    """What a file holds; name: of one in the run directory `path`, and nowhere else."""
+    """The content of a file. name: a file in the run directory `path`, and nowhere else."""
     try:
         path = inside(path, name) if name else path
         value = read_json(path)

@@ -24,11 +24,12 @@ class Ratio:
 
 
 def ratio(slow: Sequence[Run], fast: Sequence[Run], *, seed: int = 0) -> Ratio | None:
-    """Of two detectors (each its runs), None unless one session timed all of them in its rounds.
+    """The ratio of two detectors' times (each given as its runs); None unless one session timed
+    all.
 
-    A pair is two passes over one image in one round, so that what the machine did then is in both;
-    of several seeds the geometric mean of their times stands for the pass. The interval is by
-    bootstrap over rounds, whose passes share the machine's mood.
+    A pair is two passes over one image in one round, so that the machine's state affects both; with
+    several seeds a pass is the geometric mean of their times. The interval is by bootstrap over
+    rounds, since the passes of a round are not independent.
     """
     sessions = {run.speed.get("session") for run in (*slow, *fast)}
     if len(sessions) != 1 or None in sessions:

@@ -1,4 +1,4 @@
-"""What a timing says beyond its medians: by an image's content, by batch size, by precision.
+"""Timing beyond the medians: by an image's content, by batch size, by precision.
 
 From the content of speed.json to the content of study_NAME.json, and from that to a table.
 """
@@ -23,9 +23,10 @@ def time_by_content(speed: Mapping[str, Any]) -> dict[str, Any]:
     """Milliseconds against what is in the image; an image counts by the median of its passes.
 
     by: for boxes (of a score of 0.05 or more), proposals and the input's shape, rows of images that
-    are alike in it: at most four groups of boxes and of proposals, of about as many images each.
-    slope: milliseconds end to end for each further one, by least squares, with its 95% interval by
-    bootstrap over images; None where all images have as many. Proposals only of a second stage.
+    agree in it: at most four groups of boxes and of proposals, of about equal size. slope:
+    milliseconds end to end for each additional one, by least squares, with its 95% interval by
+    bootstrap over images; None where all images have the same number. Proposals only of a second
+    stage.
     """
     samples = speed["samples"]
     image = np.array(samples["image"])
@@ -55,7 +56,7 @@ def time_by_content(speed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _alike(counts: np.ndarray) -> list[np.ndarray]:
-    """Masks of at most BINS groups; images of one count are never parted."""
+    """Masks of at most BINS groups; images of one count are never split."""
     edges = np.unique(np.quantile(counts, np.linspace(0, 1, BINS + 1)[1:-1]))
     group = np.searchsorted(edges, counts)  # a count on an edge is below it
     return [group == i for i in np.unique(group)]
@@ -91,7 +92,7 @@ def time_by_batch(speed: Mapping[str, Any]) -> dict[str, Any]:
 def time_by_precision(timed: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """precision -> the content of its speed.json with `accuracy` (metrics or None), as one table.
 
-    kept: the AP that is left of the reference's, as a share; None where there is none.
+    kept: AP as a share of the reference's AP; None without a reference AP.
     """
     reference = next(iter(timed.values()))["against"]["reference"]
     whole = (timed[reference]["accuracy"] or {}).get("AP")

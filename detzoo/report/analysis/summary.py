@@ -1,7 +1,6 @@
-"""What someone who must choose asks first, in short sentences that the numbers allow.
-
-Pure functions: of a table's rows, its paired tests, and what is known of each detector. The long
-form, with every interval and test, is in `answer`.
+"""The answers that someone who must choose needs first, in short sentences. Pure functions of a
+table's rows, its paired tests, and what is known about each detector. The long form, with every
+interval and test, is in `answer`.
 """
 
 from __future__ import annotations
@@ -114,7 +113,8 @@ def _interval(row: pd.Series) -> str:
 
 
 def _alike(best: pd.Series, row: pd.Series, pairs: Sequence[Pair]) -> bool:
-    """Whether nothing separates the two: the paired test, or where there is none the intervals."""
+    """Whether the two are not significantly different, by the paired test, else by the
+    intervals."""
     wanted = {best["detector"], row["detector"]}
     for pair in pairs:
         if {pair.first, pair.second} == wanted and pair.p_holm is not None:
@@ -153,9 +153,9 @@ def speed(rows: pd.DataFrame, ratios: Mapping[str, Ratio]) -> Sentence:
 
 
 def deployment(rows: pd.DataFrame, known: Known) -> Sentence:
-    """Which one to deploy, and from which score on. rows: by falling AP.
+    """Which one to deploy, and at which score threshold. rows: by falling AP.
 
-    The most accurate one, or the fastest of those that cannot be told apart from it.
+    The most accurate one, or the fastest of those not significantly different from it.
     """
     best = rows.iloc[0]
     chosen = _fastest_alike(rows, known)
@@ -172,8 +172,8 @@ def deployment(rows: pd.DataFrame, known: Known) -> Sentence:
 
 
 def _fastest_alike(rows: pd.DataFrame, known: Known) -> pd.Series:
-    """The row to deploy: a faster one than the first only where it has a threshold, nothing
-    separates their AP, and their latencies are told apart."""
+    """The row to deploy: a faster one than the first only if it has a threshold, their AP does not
+    differ significantly, and their latencies do."""
     best = rows.iloc[0]
     chosen = best
     for _, row in rows.dropna(subset=["AP", "p50_ms"]).iloc[1:].iterrows():
@@ -199,7 +199,7 @@ def _faster(row: pd.Series, other: pd.Series, ratios: Mapping[str, Ratio]) -> bo
 
 
 def threshold(name: str, point: Point) -> Sentence:
-    """From which score on to use a detector, and what that gets right and wrong."""
+    """The score threshold to use a detector at, and its hits and errors there."""
     if point.threshold is None:
         reason = f": {point.reason}" if point.reason else ""
         return Sentence("threshold", f"No score threshold is known for {name}{reason}.", (name,))

@@ -1,4 +1,4 @@
-"""Passes that took far longer than the median, and what the passes themselves tell of why."""
+"""Passes that took far longer than the median, and what the samples show about the reason."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ MOST = 0.8  # of the slow passes, which make a reason
 
 @dataclass(frozen=True)
 class Passes:
-    """Of one run: (n,) ms end to end, of each of STAGES, and the round and image of each pass."""
+    """The passes of one run: (n,) ms end to end and of each of STAGES, and each pass's round and
+    image."""
 
     ms: np.ndarray
     stages: dict[str, np.ndarray]
@@ -56,7 +57,7 @@ def outliers(runs: Sequence[Run]) -> list[float]:
 
 
 def explain_tail(runs: Sequence[Run]) -> str:
-    """Why some passes are slow, as far as rounds, images and stages tell; empty without any."""
+    """Why some passes are slow, by rounds, images and stages; empty without slow passes."""
     known = [of for run in runs if (of := passes(run)) and of.slow.any()]
     if not known:
         return ""

@@ -1,4 +1,4 @@
-"""What learning curves say of whether training is done: pure functions of their points."""
+"""Whether training has converged, by the learning curves: pure functions of their points."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from detzoo.report.tables.leaderboard import LEAST
 
 Curve = Sequence[tuple[float, float]]  # (images seen, AP on val), by images seen
 
-POINTS = 3  # below that nothing can be told
+POINTS = 3  # with fewer there is no trend
 GAIN = 0.02  # of the last AP: what the last interval must add, or have lost, to count
 
 
@@ -38,7 +38,7 @@ def trend(curve: Curve) -> str:
 
 
 def crossing(best: Curve, other: Curve) -> float | None:
-    """The images seen at which `best` passed `other` for good, where that was in the second half.
+    """The images seen at which `best` overtook `other` for good, if in the second half.
 
     None where it was ahead before, or where they share fewer than POINTS points.
     """
@@ -87,7 +87,7 @@ def describe_curves(curves: Mapping[str, Curve]) -> str:
 
 
 def describe_crossings(curves: Mapping[str, Curve]) -> str:
-    """The curves that the best one passed only late; empty where there are none."""
+    """The curves that the best one overtook only late; may be empty."""
     names = list(curves)
     if not names:
         return ""

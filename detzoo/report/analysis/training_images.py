@@ -17,8 +17,8 @@ from detzoo.report.load.values import interval, number, shorten
 
 @dataclass(frozen=True)
 class Size:
-    """A detector trained on so many images: AP, the mean of its seeds, and an interval that reaches
-    around those of all of them; NaN where they are not known."""
+    """A detector trained on `images` images: the mean AP of its seeds, and the envelope of their
+    intervals; NaN where unknown."""
 
     detector: str
     images: int
@@ -29,9 +29,9 @@ class Size:
 
 
 def sizes(runs: Sequence[Run]) -> list[Size]:
-    """By detector and number of training images; none where no two numbers differ.
+    """By detector and number of training images; empty where all numbers are equal.
 
-    A run of all images that does not say how many they are has as many as the fractions tell.
+    A run of all images without a recorded number gets it from the runs of fractions.
     """
     ranked = [run for run in runs if run.ranked and not run.external]
     whole = [number(r.config, "train_images") / fraction_of(r) for r in ranked]
@@ -93,7 +93,7 @@ def format_text(found: Sequence[Size]) -> str:
 
 
 def describe_seeds(found: Sequence[Size]) -> str:
-    """What an AP of several seeds is; "" where there is one each."""
+    """How the AP of several seeds is given; "" where each has one seed."""
     if {size.seeds for size in found} == {1}:
         return ""
     return "Means over seeds, whose intervals reach around those of all seeds."

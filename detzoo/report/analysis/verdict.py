@@ -33,9 +33,9 @@ def write_verdict(
 ) -> list[str]:
     """Two sentences on one table (as `tables.group_frame` makes it): accuracy, then speed.
 
-    pairs: the paired tests of its detectors, which say whose AP can be told apart; by_name: their
-    runs, whose passes are paired where they were timed side by side. Without these, detectors whose
-    95% intervals overlap "cannot be told apart": that errs on the safe side.
+    pairs: the paired tests of its detectors, which decide whose AP differs; by_name: their runs,
+    whose passes are paired where they were timed together. Without these, detectors whose 95%
+    intervals overlap "cannot be told apart", which is conservative.
     """
     rows = contenders(frame)
     tested = {frozenset((p.first, p.second)): p for p in pairs if p.p_holm is not None}
@@ -101,7 +101,8 @@ def _groups(row: pd.Series) -> int | None:
 
 
 def _few(row: pd.Series) -> bool:
-    """Whether the row's AP rests on fewer images, or groups of images, than tell anything apart."""
+    """Whether the row's AP rests on too few images, or groups of images, for any significant
+    difference."""
     groups = _groups(row)
     return bool((row.get("images", FEWEST) if groups is None else groups) < FEWEST)
 

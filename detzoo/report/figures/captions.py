@@ -10,7 +10,7 @@ from detzoo.report.figures.overview import MOST_CLASSES
 from detzoo.report.load.runs import Run
 from detzoo.report.load.values import dig, number, shorten
 
-GROWTH = "training-images"  # has a part of the page of its own
+GROWTH = "training-images"  # has its own section of the page
 TITLES = {
     "speed-accuracy": "Speed against accuracy",
     "latency": "Where the time goes",
@@ -63,14 +63,14 @@ CAPTIONS = {
     "from the detector's own threshold on; colours are shares of the row. The last row are "
     "detections on background, the last column objects that were not found.",
 }
-# What a caption says of several seeds
+# The caption's sentence about several seeds
 SEEDS = {
     "speed-accuracy": " Faint points are single seeds; the bars of a mean reach around all of "
     "them.",
     **dict.fromkeys(("classes", "errors", "froc"), " Means over seeds."),
     **dict.fromkeys(("reliability", "confusion"), " Of several seeds the first."),
 }
-WITH_CLASSES = ("classes", "confusion")  # the figures on which class names stand
+WITH_CLASSES = ("classes", "confusion")  # the figures that show class names
 
 
 def write_captions(by_name: Mapping[str, Sequence[Run]]) -> dict[str, str]:

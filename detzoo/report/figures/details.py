@@ -216,8 +216,8 @@ def _pooled(matrix: np.ndarray, keep: Sequence[Sequence[int]]) -> np.ndarray:
 
 
 def reliability(details: Details, styles: Styles, width: float) -> Figure | None:
-    """A panel for each detector: precision and mean IoU of the detections of a score, and the
-    line on which a score would mean just that."""
+    """A panel for each detector: precision and mean IoU of detections against their score, and the
+    diagonal of perfect calibration."""
     known = {name: d for name, d in details.items() if d.d_ece.error is not None}
     if not known:
         return None

@@ -1,4 +1,4 @@
-"""What a search was worth: the best AP to be expected of so many trials."""
+"""What a search was worth: the expected best AP against the number of trials."""
 
 from __future__ import annotations
 

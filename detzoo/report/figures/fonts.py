@@ -1,9 +1,9 @@
-"""Fonts that have the characters of a name, of those that are installed; a number where none has.
+"""The installed fonts that have all characters of a name; a number in its place without one.
 
 DejaVu, which comes with matplotlib, has no Chinese, Japanese, Korean or Indian letters: they would
-be empty boxes, and two classes would look the same. So the first installed font that has the whole
-name writes it. A name that no font has is drawn as #1, #2, ... (its place among the classes), and
-`legend` says what these are, for text that a terminal or a browser shows with fonts of its own.
+be empty boxes, and two classes would look the same. So a name is drawn in the first installed font
+that has all of it. A name without a font is drawn as #1, #2, ... (its index among the classes), and
+`legend` explains these in text, which a terminal or a browser shows in its own fonts.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def replace_name(text: str, names: Sequence[str]) -> str:
 
 
 def legend(names: Sequence[str]) -> str:
-    """What the numbers of `drawable_names` stand for, in a sentence; empty where there are none."""
+    """A sentence that explains the numbers of `drawable_names`; empty without any."""
     numbered = [f"{drawn} {name}" for name, drawn in drawable_names(names).items() if drawn != name]
     if not numbered:
         return ""

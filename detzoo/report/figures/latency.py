@@ -28,7 +28,7 @@ def latency(
     """Medians of the stages, the fastest detector on top; sorted by the median of the whole, which
     the tick shows; the line reaches to p90, dots are passes of more than 3 times the median.
 
-    Detectors that are far apart get bars of equal length: shares of their own time.
+    Detectors whose times differ widely get bars of equal length: shares of their own time.
     """
     bars: dict[str, tuple[list[float], float, float]] = {}
     slow: dict[str, list[float]] = {}
@@ -73,7 +73,7 @@ def latency(
 
 
 def _outliers(axes: Axes, y: int, slow: Sequence[float], far: float) -> None:
-    """Dots; what lies beyond the axis is a number at its end."""
+    """Dots; those beyond the axis are counted at its end."""
     near = [ms for ms in slow if ms <= far]
     axes.plot(near, [y - 0.36] * len(near), "o", color=INK, ms=2.5, mew=0, alpha=0.7)
     if beyond := len(slow) - len(near):

@@ -64,7 +64,7 @@ def speed_accuracy(frame: pd.DataFrame, styles: Mapping[str, Style], width: floa
             left=0, right=1.06 * max(times.max(), rows["p50_ms_high"].max(skipna=True) or 0)
         )
     bottom, top = axes.get_ylim()
-    axes.set_ylim(bottom=max(bottom, -0.03 * top))  # nothing lies below 0, but markers reach there
+    axes.set_ylim(bottom=max(bottom, -0.03 * top))  # nothing is below 0, but markers reach there
     axes.set_xlabel("median latency, end to end, batch 1 (ms)")
     axes.set_ylabel("AP")
     axes.yaxis.set_major_locator(MaxNLocator(6))
@@ -187,7 +187,7 @@ def classes(by_name: Mapping[str, Sequence[Run]], width: float) -> Figure | None
         text = "n/a" if math.isnan(value) else f"{value:.2f}"
         colour = INK if math.isnan(value) else text_on(image.cmap(image.norm(value)))
         cell = axes.text(x, y, text, ha="center", va="center", fontsize=small, color=colour)
-        cell.set_in_layout(False)  # it lies inside; measuring hundreds of them takes long
+        cell.set_in_layout(False)  # it is inside; measuring hundreds of them takes long
     counts = ["" if math.isnan(boxes[c]) else f" ({boxes[c]:,.0f})" for c in rows]
     axes.set_yticks(
         range(len(rows)),
@@ -274,7 +274,7 @@ def text_on(rgb: Sequence[float]) -> str:
 
 
 def _arms(row: pd.Series, key: str) -> list[list[float]] | None:
-    """The error bar's two lengths; none where there is no interval or it leaves the value out."""
+    """The error bar's two lengths; none without an interval, or where it excludes the value."""
     low, high = row[key] - row[f"{key}_low"], row[f"{key}_high"] - row[key]
     if math.isnan(low) or math.isnan(high):
         return None

@@ -1,9 +1,8 @@
 """One colour, marker and line style per kind of detector, the same in every figure and every page.
 
-Every colour has a contrast of 3 or more to the page's white and to its dark paper, what WCAG asks
-of lines and marks; text is never coloured. Of people who see few colours apart, the markers and the
-line styles of all kinds differ too. A second detector of a kind keeps its colour and has another
-marker and line.
+Every colour has a contrast of 3 or more to the page's white and to its dark paper, as WCAG requires
+of lines and marks; text is never coloured. For colour-blind readers, the markers and line styles of
+all kinds differ too. A second detector of a kind has its colour with another marker and line.
 """
 
 from __future__ import annotations

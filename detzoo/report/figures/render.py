@@ -1,6 +1,6 @@
 """Figures of one table, drawn for paper (SVG and PNG files) and for the page (SVG in its colours).
 
-Nothing global is touched, and a style of the user's own changes nothing here. Text becomes
+No global state is touched, and the user's matplotlib style has no effect here. Text becomes
 outlines, so that it cannot reflow and overlap where a font is missing.
 """
 
@@ -93,7 +93,7 @@ def draw(
             matplotlib.rcdefaults()
             matplotlib.rcParams.update(_RC)
             matplotlib.rcParams["font.family"] = families([*by_name, *class_names(by_name)])
-            warnings.filterwarnings("ignore", "Glyph .* missing")  # a box stands for it
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # a box is drawn instead
             if (figure := chart(width=WIDE)) is None or (small := chart(width=NARROW)) is None:
                 continue
             title, svg = TITLES[name], _svg(figure)

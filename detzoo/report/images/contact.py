@@ -114,8 +114,8 @@ def _row(cells: Sequence[Cell]) -> Image.Image:
 
 
 def _picture(cell: Cell) -> Image.Image:
-    """The cell's window with its boxes, fitted into SIDE x SIDE; a grey field with the reason where
-    there is no picture."""
+    """The cell's window with its boxes, fitted into SIDE x SIDE; without a picture, a grey field
+    with the reason."""
     try:
         image = cell.open()
     except (OSError, ValueError) as error:
@@ -166,7 +166,7 @@ def _width(text: str) -> float:
 
 
 def _fitted(text: str, width: float) -> str:
-    """On one line of so many pixels, its middle cut out where it is too long."""
+    """The text shortened in the middle to fit one line of that width in pixels."""
     text = shorten(text, 200)
     count = len(text)
     while count > 1 and _width(text) > width:

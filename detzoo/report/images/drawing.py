@@ -88,7 +88,7 @@ def contrasting(colour: str) -> str:
 
 
 def as_uri(image: Image.Image, quality: int) -> str:
-    """A JPEG that stands in the page itself."""
+    """A JPEG that is embedded in the page."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

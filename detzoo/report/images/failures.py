@@ -1,6 +1,6 @@
 """Where to look: images on which detectors disagree, worst misses, most confident false alarms.
 
-Everything is at IoU 0.50 and counts detections from each detector's own threshold on.
+All at IoU 0.50, over the detections at or above each detector's own threshold.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def found_boxes(detail: Detail) -> np.ndarray:
 
 
 def disagreement(details: Mapping[str, Detail]) -> np.ndarray:
-    """(I,) int64: the pairs of detectors of which one finds a box and the other does not, summed
-    over the boxes of each image."""
+    """(I,) int64: the number of detector pairs where only one finds a box, summed over the boxes of
+    each image."""
     first = next(iter(details.values())).problem
     finders = np.sum([found_boxes(detail) for detail in details.values()], axis=0)
     pairs = np.where(first.crowd, 0, finders * (len(details) - finders))
@@ -78,7 +78,7 @@ def misses(
 
 
 def overlapping_detections(detail: Detail, box: int) -> list[int]:
-    """The detections from the threshold on that lie on the box at all, of any class, best first."""
+    """The detections at or above the threshold that overlap the box, of any class, best first."""
     problem = detail.problem
     pairs = overlaps(problem, LIES_ON, across=True)
     near = pairs.detection[pairs.box == box]
@@ -204,7 +204,7 @@ def _tile(
 
 
 def window(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[int, int, int]:
-    """(left, top, side) of the square around a box that lies inside the image as far as it can."""
+    """(left, top, side) of a square around the box, shifted into the image where possible."""
     x1, y1, x2, y2 = box
     side = max(LEAST, round(AROUND * max(x2 - x1, y2 - y1)))
     side = min(side, max(size))

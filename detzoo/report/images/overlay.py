@@ -1,4 +1,4 @@
-"""SVG of the page's own: boxes over a picture, and the marks that stand before names."""
+"""The page's own SVG: boxes over a picture, and the markers before names."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def shapes_of(
 
 
 def dot(colour: str, marker: str = "o") -> Markup:
-    """A mark of the figures, to stand before a name in the text."""
+    """A figure's marker, to put before a name in the text."""
     shape = MarkerStyle(marker)
     path = shape.get_path().transformed(shape.get_transform())
     letters = {1: "M", 2: "L", 3: "Q", 4: "C"}

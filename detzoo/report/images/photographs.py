@@ -1,7 +1,6 @@
-"""The photographs that a page may show: those that a run keeps, or any of a folder that is named.
-
-A run directory may come from somebody else, so that a report reads no image where a run says that
-it lies: only in the run's own folder, or below data.root=DIR, which whoever makes the report names.
+"""The photographs that a page may show: those that a run keeps, or those in a named folder. A run
+directory may come from somebody else, so a report does not trust the paths in it: images are read
+only in the run's own folder, or below data.root=DIR, which the report's author gives.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ def copy_photographs(source: Path, target: Path) -> None:
 def photograph(dataset: Mapping[str, Any], record: Mapping[str, Any]) -> Photograph | str:
     """The record's image as RGB, the way up that its boxes are, or why there is none.
 
-    dataset: as `Run.dataset` gives it. It is read in `root` where there is one, else in `run`.
+    dataset: as `Run.dataset` gives it. It is read in `root` if given, else in `run`.
     """
     root, run = dataset.get("root"), dataset.get("run")
     try:
@@ -100,7 +99,7 @@ def _of_data(root: Any, record: Mapping[str, Any]) -> Photograph | str:
     if path is None:
         return "refused: its path leaves the data set's folder"
     if path.suffix.lower() not in Image.registered_extensions() or not path.is_file():
-        # Whoever wrote dataset.json says where to read: nothing but images is opened for that.
+        # The path comes from dataset.json, which is not trusted: only images are opened.
         return "the image file is not there"
     annotated = (number(record, "height"), number(record, "width"))
     with imagefile.open_image(path) as image:

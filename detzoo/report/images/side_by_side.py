@@ -60,7 +60,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Sheet:
-    """Contact sheets as JPEGs, the images that are on them, and what drawn numbers stand for."""
+    """Contact sheets as JPEGs, their images, and the legend of numbers drawn for names."""
 
     uris: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
@@ -79,10 +79,9 @@ def gallery(
 ) -> Gallery:
     """Images of the runs' common test split: `ids` in their order, or those of `choose`.
 
-    The first SHOWN detectors are seen at once and the others on request. A detector with several
-    seeds shows its first one, and one that looks for points its heatmaps too. side: the longer side
-    of an image in pixels. thresholds: detector -> the score from which it is drawn, THRESHOLD for
-    others.
+    The first SHOWN detectors are visible at once, the others on request. A detector with several
+    seeds shows the first, and a point-based one its heatmaps too. side: the longer side of an image
+    in pixels. thresholds: detector -> the lowest score that is drawn, THRESHOLD for others.
     """
     found = Gallery()
     dataset = _dataset(runs, found.notes)
@@ -267,7 +266,7 @@ def _heatmaps(run: Run) -> dict[Any, list[tuple[str, np.ndarray]]]:
 
 
 def class_names(dataset: Mapping[str, Any]) -> dict[Any, str]:
-    """category id -> name. The page's reader has fonts of its own."""
+    """category id -> name. The browser uses its own fonts."""
     return {
         category["id"]: shorten(clean(category.get("name"), 200), 40)
         for category in get_list(dataset, "categories")

@@ -45,7 +45,7 @@ class Data:
 
     @property
     def numbers(self) -> list[str]:
-        """NUMBERS that some split has; those that are 0 everywhere say nothing."""
+        """The NUMBERS that are not 0 in every split."""
         always = ("images", "boxes")
         return [n for n in NUMBERS if n in always or any(s.get(n) for s in self.splits.values())]
 

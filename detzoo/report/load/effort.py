@@ -42,7 +42,7 @@ def minutes_of(recipe: Any) -> float | None:
 
 
 def budget_of(recipe: Any) -> str | None:
-    """ "images", or "10 minutes"; None where nothing says."""
+    """ "images", or "10 minutes"; None if unrecorded."""
     if not isinstance(recipe, dict):
         return None
     minutes = minutes_of(recipe)
@@ -50,7 +50,8 @@ def budget_of(recipe: Any) -> str | None:
 
 
 def trial_scores(run: Run) -> list[float]:
-    """AP on val of every trial behind the run, at the images seen at which all were compared."""
+    """AP on val of every trial of the run's search, at the number of images seen where all were
+    compared."""
     found, _ = read(run.path, "tune.json") if not run.external else (None, None)
     trials = dig(found, "trials")
     scores = [number(trial, "AP", 0) for trial in trials] if isinstance(trials, list) else []

@@ -1,4 +1,4 @@
-"""What may stand side by side: fingerprints, the tables they make, names of detectors.
+"""Which runs are comparable: protocol fingerprints, the tables they define, detectors' names.
 
 Rows whose protocol differs never share a table. Seeds may differ inside one, and so may the
 learning rate: the matched recipe allows each detector its own, found by the same search.
@@ -52,7 +52,7 @@ SPEED = {
 }
 # Keys of a recipe that may differ inside a table: each detector has its own rate, and how often a
 # training is looked at changes nothing.
-OF_OLD = {"fraction": "1"}  # what a run has where its configuration does not say so
+OF_OLD = {"fraction": "1"}  # the value of older runs, whose configuration lacks the key
 OWN_TO_A_DETECTOR = ("lr", "val_points")
 
 
@@ -72,7 +72,7 @@ def accuracy_fingerprint(run: Run) -> dict[str, Any]:
 
 def start_of(run: Run) -> str | None:
     """What the weights knew before the first step: scratch, imagenet, coco, run:HASH, file:HASH, or
-    a backbone's file; None where the run does not say."""
+    a backbone's file; None if unrecorded."""
     recorded = dig(run.config, "start")
     if isinstance(recorded, dict):
         kind, digest = clean(recorded.get("kind"), 20), clean(str(recorded.get("hash", ""))[:8])
@@ -86,7 +86,8 @@ def start_of(run: Run) -> str | None:
 
 
 def _budget(recipe: dict[str, Any]) -> dict[str, Any]:
-    """The budget as a kind and its size. In minutes each detector sees as many images as it can."""
+    """The budget as a kind and its size. With minutes the number of images seen differs by
+    detector."""
     if minutes_of(recipe) is None:
         return {"budget": "images"}
     kept = {key: value for key, value in recipe.items() if key not in ("images_seen", "minutes")}
@@ -217,14 +218,14 @@ def format_value(value: Any) -> str:
 
 
 def name_detectors(runs: Sequence[Run]) -> dict[Run, str]:
-    """run -> the detector's name: its label, and what tells apart those that share one.
+    """run -> the detector's name: its label, and what distinguishes runs that share a label.
 
     Runs that differ in their seed alone get the same name; two detectors never do.
     """
     traits = {run: _flat(_identity(run)) for run in runs if run.config.get("detector")}
     found: dict[Run, str] = {}
     for run in runs:
-        if run not in traits:  # nothing says what it is, so it must not join those of its label
+        if run not in traits:  # of unknown settings, so it must not join those of its label
             alone = not run.ranked or run.label == run.path.name
             found[run] = run.label if alone else f"{run.label} ({run.path.name})"
             continue
@@ -261,7 +262,7 @@ def _identity(run: Run) -> dict[str, Any]:
     tuned = {"tuned": str(effort)} if effort else {}
     started = {"start": start_of(run)} if run.config.get("start") else {}
     part = dig(run.config, "data", "fraction")
-    if part is not None:  # says what the hash of its images does, in words
+    if part is not None:  # the same as the hash of its images, in words
         identity |= {"train_hash": None, "fraction": str(part)}
     return identity | {"lr": dig(run.config, "recipe", "lr")} | tuned | started
 

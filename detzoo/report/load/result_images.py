@@ -102,8 +102,8 @@ def _by_name(
 def _other_numbers(
     rows: Sequence[Result], names: Sequence[str], found: Sequence[int], records: Mapping[int, str]
 ) -> str:
-    """A word on image_ids that are no ids of the ground truth. ValueError if one image has two, or
-    one stands for two images."""
+    """A note on image_ids that the ground truth does not have. ValueError if one image has two ids,
+    or one id two images."""
     image_of: dict[Any, int] = {}
     first_of: dict[int, int] = {}
     for index, (row, image) in enumerate(zip(rows, found, strict=True)):
@@ -123,7 +123,7 @@ def _other_numbers(
 
 
 def _check_splits(names: Sequence[str], records: Sequence[str]) -> None:
-    """Pictures of train and test often have the same names: then the folders say it."""
+    """Pictures of train and test often have the same names: then the folders distinguish them."""
 
     def split(name: str) -> str | None:
         folders = (SPLIT_FOLDERS.get(part.casefold()) for part in _parts(name)[1:])
@@ -139,7 +139,8 @@ def _check_splits(names: Sequence[str], records: Sequence[str]) -> None:
 
 
 def _by_stem(ids: Sequence[Any], truth: Mapping[str, Any]) -> list[int] | None:
-    """image_id as many programs make it: the stem of the file's name, as a number if it is one."""
+    """image_id as many programs derive it: the stem of the file name, as a number where it is
+    numeric."""
     stems: dict[Any, int] = {}
     for image in truth["images"]:
         stem = _stem(_parts(str(image.get("file_name")))[0])
@@ -226,7 +227,7 @@ def list_some(items: Any, most: int = 5) -> str:
 
 
 def positions_hint(ids: Sequence[Any], known: Collection[int]) -> str:
-    """A hint where unknown ids are places in a list of as many as are known."""
+    """A hint where the unknown ids look like indices into the list of known ones."""
     places, first = {id for id in ids if isinstance(id, int)}, min(known)
     for start in (0, 1):
         if start != first and places and places <= set(range(start, start + len(known))):

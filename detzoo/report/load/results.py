@@ -1,9 +1,9 @@
 """COCO results of another program, read as they are meant: each on its image, with its class.
 
 Programs number images and classes in their own ways, and a file that is joined by the wrong numbers
-scores near 0 without an error. So images are joined by file name where there is one, else by what
-image_id can be (an id of the ground truth, or the stem of a file); classes by name where there is
-one. What contradicts itself, or whose boxes are of another convention, is refused with the reason.
+scores near 0 without an error. So images are joined by file name where given, else by image_id (an
+id of the ground truth, or the stem of a file); classes by name where given. A file that contradicts
+itself, or whose boxes follow another convention, is refused with the reason.
 """
 
 from __future__ import annotations
@@ -191,9 +191,9 @@ def _class_ids(rows: Sequence[Result], truth: Mapping[str, Any]) -> list[Any]:
 
 
 def _check_classes(found: Sequence[Result], truth: Mapping[str, Any]) -> list[str]:
-    """What is odd about ids that are all known. ValueError where they clearly are places in a list
-    of classes: next to nothing lies on its class as written (of a detector that gives everything
-    one class, what is of that class does)."""
+    """What is odd about ids that are all known. ValueError where they clearly are indices into a
+    list of classes: almost no box overlaps an object of its class as written (with a detector that
+    gives everything one class, boxes of that class do)."""
     written, others = conventions.class_fits(truth, found)
     pairs = list_some(f"{category['id']} {category['name']}" for category in truth["categories"])
     for fit in (fit for fit in others if fit.beats(written)):

@@ -17,12 +17,12 @@ from detzoo.report.load.files import read, read_curve
 from detzoo.report.load.values import clean, dig, number
 
 FILES = ("status.json", "config.yaml", "metrics.json", "speed.json", "environment.json")
-# What a run's two fingerprints must agree in for its AP and its milliseconds to be of one object
+# What a run's two fingerprints must share for its AP and its milliseconds to be of one object
 OBJECT = (
     *("weights_hash", "dataset_hash", "split", "resize", "score_threshold", "max_dets"),
     *("precision", "channels_last", "compile", "device", "runtime"),
 )
-# Milliseconds of fewer passes, or of a machine of which others took more, say nothing
+# With fewer passes, or more load from other processes, milliseconds are meaningless
 LEAST_PASSES = 10
 BUSY = 0.2  # of all processors, taken by others
 OF_TIME = ("stages", "end_to_end", "overhead", "against", "throughput", "energy", "inner")
@@ -33,10 +33,10 @@ OF_TIME += ("samples",)
 class Run:
     """One run directory as it was found; equal to itself alone.
 
-    state: done, running, failed, interrupted or unknown. ranked: whether it has an accuracy that
-    may stand in a table. problems: why it is not ranked, or what of it is missing or damaged.
-    external: the path is a file of COCO results that another program made, not a directory.
-    data_root: where the data set lies, named by whoever reads the run: its images may be shown.
+    state: done, running, failed, interrupted or unknown. ranked: whether it has an accuracy for a
+    table. problems: why it is not ranked, or what is missing or damaged. external: the path is
+    another program's file of COCO results, not a directory. data_root: where the data set is, given
+    by the caller: its images may be shown.
     """
 
     path: Path
@@ -67,7 +67,7 @@ class Run:
 
     @property
     def title(self) -> str:
-        """What tells it from the others of its detector."""
+        """What distinguishes it from the other runs of its detector."""
         return "external results" if self.external else f"seed {self.seed}"
 
     def results(self) -> tuple[Any, str | None]:
@@ -77,10 +77,10 @@ class Run:
         return read(self.path, "predictions.json")
 
     def dataset(self) -> tuple[Any, str | None]:
-        """Its dataset.json, and why it is not read.
+        """Its dataset.json, or None and the reason.
 
-        `root`, where the run says that the images lie, becomes data_root, and `run` the run's own
-        folder: nothing is read elsewhere.
+        `root`, the run's own image folder, is replaced by data_root, and `run` by the run's folder:
+        nothing is read elsewhere.
         """
         value, problem = read(self.path, "dataset.json")
         if isinstance(value, dict):
@@ -108,7 +108,7 @@ class Run:
 def differing_fields(metrics: dict[str, Any], speed: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The fields of OBJECT in which what was scored is not what was timed -> (scored, timed).
 
-    A field that one of the two records lacks, as those of earlier versions do, tells nothing.
+    A field that one of the two records lacks, as in earlier versions, is not compared.
     """
     scored, timed = metrics.get("fingerprint"), speed.get("fingerprint")
     if not isinstance(scored, dict) or not isinstance(timed, dict):
@@ -120,7 +120,7 @@ def differing_fields(metrics: dict[str, Any], speed: dict[str, Any]) -> dict[str
 def find_runs(paths: Iterable[str | Path]) -> list[Path]:
     """The run directories among `paths` and directly below them, in order, each once.
 
-    A path that is no run and holds none is kept: it becomes a row that says so.
+    A path that is no run and contains none is kept, as a row with that problem.
     """
     found: dict[Path, Path] = {}
     for path in map(Path, paths):
@@ -208,8 +208,8 @@ def _early_stop_note(config: dict[str, Any], status: dict[str, Any]) -> list[str
 
 
 def drop_unreliable_speed(speed: dict[str, Any]) -> dict[str, Any]:
-    """speed.json without what was timed (n/a then) where that says nothing, and a warning why; what
-    does not hang on time, as parameters, stays."""
+    """speed.json without its times (then n/a) where they are meaningless, and a warning with the
+    reason; what does not depend on time, such as parameters, stays."""
     passes, others = number(speed, "n"), number(speed, "other_load")
     why = []
     if passes < LEAST_PASSES:
@@ -240,7 +240,7 @@ def _state(status: dict[str, Any], path: Path) -> str:
 
 
 def _describe_status(state: str, status: dict[str, Any]) -> str:
-    """What status.json says of a run that is not done; its error may have several lines."""
+    """The status of a run that is not done, from status.json; its error may have several lines."""
     if state not in ("failed", "interrupted", "running"):
         return ""
     stage, seen, error = (status.get(key) for key in ("stage", "images_seen", "error"))
@@ -259,7 +259,7 @@ def _describe_status(state: str, status: dict[str, Any]) -> str:
 
 
 def _unranked_reasons(state: str, status: dict[str, Any], metrics: dict[str, Any]) -> list[str]:
-    """Why the run may not stand in a table; empty if it may."""
+    """Why the run may not be in a table; empty if it may."""
     status_notes = [text for text in (_describe_status(state, status),) if text]
     if status_notes and status.get("stage") == "train":
         stale = "its metrics.json is older than the training in its status.json"

@@ -1,11 +1,11 @@
-"""What another program says of its own speed, beside its results in one file.
+"""The speed that another program states for itself, in the same file as its results.
 
     {"results": [...], "latency": {"p50_ms": 12.3, "timed": "network and NMS, no decoding",
      "batch": 1, "precision": "fp16", "device": "Jetson Orin, TensorRT 10.3"}}
 
-Also p90_ms, p99_ms, images_per_second, images and source. It was measured by their clock on their
-machine, so it is shown with how it was measured, as a note, and stands in no column: nothing of
-ours is compared with it.
+Also p90_ms, p99_ms, images_per_second, images and source. It was measured by another clock on
+another machine, so it is shown as a note, with how it was measured, and in no column: it is not
+compared with our times.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ SIDE, QUALITY = 260, 72  # pixels of a picture's longer side; of its JPEG
 
 @dataclass(frozen=True)
 class Cell:
-    """What one detector says of an object. box: xyxy in the image's pixels, None where it has no
-    box near. maps: method -> (height, width) in [0, 1]. numbers: method -> name -> value."""
+    """One detector's answer for an object. box: xyxy in the image's pixels, None without a box
+    nearby. maps: method -> (height, width) in [0, 1]. numbers: method -> name -> value."""
 
     caption: str
     box: tuple[float, float, float, float] | None = None

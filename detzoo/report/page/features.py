@@ -28,8 +28,9 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Patch:
-    """Where a channel answers much. image: the whole image; box: xyxy in its pixels, what the cell
-    can hang on; heat: (height, width) in [0, 1], the channel's map over the image."""
+    """Where a channel responds strongly. image: the whole image; box: xyxy in its pixels, the
+    receptive field of the cell; heat: (height, width) in [0, 1], the channel's map over the
+    image."""
 
     image: Image.Image
     box: tuple[float, float, float, float]
@@ -45,9 +46,9 @@ class Channel:
 
 @dataclass(frozen=True)
 class Learned:
-    """Of one detector. numbers: title -> text. plots: title -> (N, 2), of the same objects for all.
-    neighbours: class -> the nearest training objects of its example. classes: class -> (pixels that
-    make its score rise, or None, and the caption)."""
+    """The features of one detector. numbers: title -> text. plots: title -> (N, 2), the same
+    objects for all detectors. neighbours: class -> the nearest training objects of its example.
+    classes: class -> (pixels that make its score rise, or None, and the caption)."""
 
     numbers: Mapping[str, str]
     plots: Mapping[str, np.ndarray]

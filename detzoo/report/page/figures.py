@@ -29,12 +29,13 @@ def is_growth(drawing: Drawing) -> bool:
 
 
 def is_shown(drawing: Drawing) -> bool:
-    """Whether it stands among the figures, unfolded."""
+    """Whether it is shown among the figures, unfolded."""
     return not drawing.folded and not is_growth(drawing)
 
 
 def growth(runs: Sequence[Run], drawings: Sequence[Drawing]) -> dict[str, object] | None:
-    """What the page says of AP by the number of training images; None where all saw as many."""
+    """The page's section on AP by the number of training images; None where all numbers are
+    equal."""
     drawn = [drawing for drawing in drawings if is_growth(drawing)]
     if not drawn:
         return None

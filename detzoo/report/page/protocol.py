@@ -1,4 +1,4 @@
-"""What a page says of how its numbers were made: protocol, clock, machines, commands."""
+"""How the numbers of a page were made: protocol, clock, machines, commands."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def describe_table(group: Group, part: str) -> dict[str, str]:
 
 
 def describe_timing(runs: Sequence[Run]) -> dict[str, str]:
-    """How the clock ran, where every timed run of the table says the same or each what it did."""
+    """How the clock ran: once where all timed runs of the table agree, else for each run."""
     facts: dict[str, dict[str, None]] = {}
     for run in runs:
         for key, name in TIMING.items():
@@ -98,7 +98,7 @@ def command_of(run: Run) -> str:
 
 
 def summarise_machine(group: Group) -> str:
-    """The machine and how it was used, as far as the table's fingerprint and its runs tell."""
+    """The machine and how it was used, by the table's fingerprint and its runs."""
     fields = group.fields
     speed = {key: fields.get(f"speed.{key}") for key in ("cpu", "gpu", "device", "threads")}
     environments = [run.environment for run in group.runs if run.environment]

@@ -53,9 +53,9 @@ TITLES = {"caution": "beware", "classes": "fails at"}
 
 @dataclass(frozen=True)
 class Galleries:
-    """even: images evenly spaced; disputed: those on which detectors disagree; close_ups: misses
-    and false alarms, a strip for each detector; sheet: the data alone; twins: near-duplicates in
-    two splits."""
+    """even: images evenly spaced; disputed: those where detectors disagree; close_ups: misses and
+    false alarms, a strip for each detector; sheet: the data alone; twins: near-duplicates in two
+    splits."""
 
     even: Gallery = field(default_factory=Gallery)
     disputed: Gallery = field(default_factory=Gallery)
@@ -66,8 +66,8 @@ class Galleries:
 
 @dataclass(frozen=True)
 class Maps:
-    """Why the detectors said so. page: of `detzoo explain`, relative to the report, or "". command:
-    what makes it there, "" without a run that could be asked."""
+    """The explanations. page: that of `detzoo explain`, relative to the report, or "". command:
+    makes that page; "" without a run that can be explained."""
 
     page: str
     command: str
@@ -137,12 +137,12 @@ def render(
 
 
 def file_text(name: str) -> str:
-    """The text of a file that lies beside this module."""
+    """The text of a file beside this module."""
     return files("detzoo.report.page").joinpath(name).read_text(encoding="utf-8")
 
 
 def environment() -> Environment:
-    """Jinja's, in which every value is escaped and a missing one is an error."""
+    """Jinja's environment: every value is escaped, and a missing one is an error."""
     return Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -288,7 +288,7 @@ def _bold(sentence: Sentence) -> Markup:
 
 
 def _facts(section: Section) -> dict[str, list[object]]:
-    """What else a chooser asks -> the answers, each in a line."""
+    """Further questions of someone who must choose -> the answers, one per line."""
     facts: dict[str, list[object]] = {}
     for sentence in section.table.summary:
         if sentence.about not in LEAD:

@@ -22,7 +22,7 @@ SHORT = 40  # letters of a name in a table or a sentence; the whole name is its 
 
 
 def run_row(run: Run, name: str, out: Path) -> dict[str, str]:
-    """A run as a row with links that work where the page lies beside its runs."""
+    """A run as a row, with links that work where the page is beside its runs."""
     folder = run.path.parent if run.external else run.path
     results = run.path if run.external else run.path / "predictions.json"
     return {
@@ -36,7 +36,7 @@ def run_row(run: Run, name: str, out: Path) -> dict[str, str]:
 
 
 def _link(path: Path, out: Path) -> str:
-    """A relative address that is nothing but a path; empty where there is none."""
+    """A relative URL that is a plain path; empty where there is none."""
     try:
         return quote(Path(os.path.relpath(path.resolve(), out.resolve())).as_posix())
     except (OSError, ValueError):  # another drive

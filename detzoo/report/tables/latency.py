@@ -1,4 +1,4 @@
-"""All that speed.json says, as a table for a terminal."""
+"""The content of speed.json, as a table for a terminal."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ PARTS = ("backbone", "neck", "rpn", "head", "rest")
 
 
 def speed_table(run_dirs: Iterable[str | Path]) -> str:
-    """All that speed.json says of runs and bare models: a table for each class and session.
+    """The content of speed.json for runs and untrained models: a table for each class and session.
 
-    Times are milliseconds, end to end at batch 1 but for `img/s`, which is at the batch size beside
+    Times are milliseconds, end to end at batch 1, except `img/s`, which is at the batch size beside
     it. `times` is against the reference row, over paired passes. `overhead` is (end to end - JPEG
     decoding) / network alone. GMACs are multiply-adds, mean and spread over images. Intervals are
-    95%. The lower half splits the medians: stages, and of the network its parts.
+    95%. The lower half splits the medians into stages, and the network into its parts.
     """
     runs = load_all(run_dirs)
     called, tables = name_detectors(runs), group_timed_runs(runs)
@@ -61,7 +61,7 @@ def speed_table(run_dirs: Iterable[str | Path]) -> str:
 
 
 def _machine(run: Run) -> list[str]:
-    """What a timing says of its session: clocks, warm-up, folding, versions."""
+    """The session of a timing: clocks, warm-up, folding, versions."""
     before, after = (dig(run.speed, "clocks", when) or {} for when in ("before", "after"))
     facts = [
         f"{clean(key, 40).replace('_', ' ')} {format_digits(number(before, key))} before, "

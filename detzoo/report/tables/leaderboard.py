@@ -28,7 +28,7 @@ ACCURACIES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 class Column:
     """One number of a row. key: in the DataFrame; scale: shown = value / scale.
 
-    main: one of the few that most ask for; the page has the others behind "all columns".
+    main: one of the few that most readers need; the page has the others behind "all columns".
     """
 
     key: str
@@ -150,9 +150,9 @@ def _row(run: Run, name: str) -> dict[str, object]:
 def _mean(rows: Sequence[dict[str, object]]) -> dict[str, object]:
     """Several runs of one detector as one row.
 
-    A number that any run lacks is n/a. The interval is the envelope of the runs' own: never
-    narrower than one of them, and it covers what a change of seed did. `Analysis.complete` puts
-    the bootstrap over images and seeds in its place.
+    A number that any run lacks is n/a. The interval is the envelope of the runs' intervals: never
+    narrower than one of them, and it covers the variation between seeds. `Analysis.complete`
+    replaces it with the bootstrap over images and seeds.
     """
     frame = pd.DataFrame(list(rows))
     numbers = frame.select_dtypes("number")
@@ -168,7 +168,7 @@ def _mean(rows: Sequence[dict[str, object]]) -> dict[str, object]:
 
 
 def group_frame(group: Group, called: dict[Run, str], index: int = 1) -> pd.DataFrame:
-    """One table: detectors by falling AP (n/a last); a detector's mean stands before its runs."""
+    """One table: detectors by falling AP (n/a last); a detector's mean comes before its runs."""
     by_detector: dict[str, list[dict[str, object]]] = {}
     for run in group.runs:
         by_detector.setdefault(called[run], []).append(_row(run, called[run]))
@@ -216,7 +216,7 @@ def seed_text(row: pd.Series) -> str:
 
 
 def columns(frame: pd.DataFrame) -> list[Column]:
-    """COLUMNS, without ranks, F1, proposals and trials where nobody has any."""
+    """COLUMNS, without ranks, F1, proposals and trials where no row has any."""
     rare = ("rank", "F1", "proposals_ms", "trials", "tuning_images")
     return [c for c in COLUMNS if c.key not in rare or frame[c.key].notna().any()]
 

@@ -16,9 +16,9 @@ def describe_starts(frame: pd.DataFrame) -> str:
 
 
 def mixed_starts(frame: pd.DataFrame) -> str:
-    """Which rows start from what, as one sentence, where they do not all start alike; else empty.
+    """Which rows start from which weights, as one sentence, where they differ; else empty.
 
-    Rows of other programs do not count: what they started from is theirs to say.
+    Other programs' rows do not count: their start is not known here.
     """
     if "start" not in frame:
         return ""

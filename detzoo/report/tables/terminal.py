@@ -1,4 +1,4 @@
-"""The tables for a terminal of 80 columns, with what is said of them."""
+"""The tables for a terminal of 80 columns, with their sentences."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def format_tables(
     frames: Sequence[pd.DataFrame],
     sentences: Sequence[Sequence[str]] = (),
 ) -> str:
-    """As `text_table`, of tables that are made already. said: sentences below each."""
+    """As `text_table`, from finished tables. said: the sentences below each."""
     lines: list[str] = []
     for index, frame in enumerate(frames, start=1):
         if len(tables) > 1:
