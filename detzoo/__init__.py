@@ -40,7 +40,7 @@ __all__ = ["__version__", *dict.fromkeys((*_HOMES, *_PACKAGES))]
 
 
 def __getattr__(name: str) -> Any:
-    # Looked up when asked for (PEP 562), so that `import detzoo.report` imports no torch.
+    # Imported on first access (PEP 562), so that `import detzoo.report` imports no torch.
     if name in _PACKAGES:
         return import_module(f"detzoo.{name}")
     if name in _HOMES:

@@ -132,8 +132,8 @@ def _run_of(path: Path) -> Path:
 class RegionProposals(Proposer):
     """Proposals for R-CNN and Fast R-CNN from the first stage of a trained Faster R-CNN.
 
-    run: its run directory. limit: at most so many boxes, before its NMS as after. The images are
-    resized as that run's are. Raises ValueError where the run is none or no Faster R-CNN's.
+    run: its run directory. limit: the most boxes, both before and after its NMS. The images are
+    resized as in that run. Raises ValueError for a path that is no run of a Faster R-CNN.
     """
 
     parallel = False  # torch has its threads

@@ -1,8 +1,8 @@
-"""What a box's four numbers mean, in every form that programs write them in.
+"""The meanings of a box's four numbers, for all forms that programs write.
 
 Arrays are float: boxes (N, 4), sizes (N, 2) heights and widths of their images. The readers of data
-sets ask whether a file is in its format's form (`data.form_check`, by the images' borders alone),
-the scorer of other programs' results in which form they are (`metrics.conventions`, by the truth).
+sets check whether a file is in its format's form (`data.form_check`, by the images' borders alone),
+the scorer of other programs' results determines their form (`metrics.conventions`, by the truth).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What there is to choose from, and under which terms: the one file of licences and of published
-figures. Plain data: nothing is imported, so that the report may read it.
+"""The available detectors, weights and data with their terms: the one file of licences and of
+published figures. Plain data without imports, so that the report may read it.
 
-Licences are as their owners state them, by SPDX's short names where there is one. They are facts
-for a reader who decides, no legal advice. Read in November 2026: timm's in the `license` field of
-its weights' configurations; torchvision's in its README, "Pre-trained Model License", and its note
-on docs.pytorch.org/vision/stable/models.html; xingyizhou/CenterNet's in its LICENSE (MIT) and
+Licences are as their owners state them, by SPDX's short names where there is one. They are facts,
+not legal advice. Read in November 2026: timm's in the `license` field of its weights'
+configurations; torchvision's in its README, "Pre-trained Model License", and its note on
+docs.pytorch.org/vision/stable/models.html; xingyizhou/CenterNet's in its LICENSE (MIT) and
 readme/MODEL_ZOO.md (figures); princeton-vl/CornerNet's as that NOTICE quotes it (BSD-3-Clause; its
 own LICENSE could not be read here). Of COCO and ImageNet the terms are named from memory.
 """
@@ -130,8 +130,9 @@ CODE = {"torchvision": "BSD-3-Clause", "transformers": "Apache-2.0"}
 
 
 def licences(config: Mapping[str, Any]) -> dict[str, str]:
-    """code, weights and data of a run by its config.yaml, whoever wrote it; `weights` and `data`
-    are of what its training began with, and say so where it began with nothing."""
+    """code, weights and data of a run by its config.yaml, which may come from elsewhere; `weights`
+    and `data` are those of the weights its training started from, and say so if it started from
+    none."""
     detector = _mapping(config.get("detector"))
     backbone = _mapping(detector.get("backbone"))
     library = LIBRARIES.get(_class(detector))

@@ -1,8 +1,8 @@
 """Builds objects from configuration: the only place where a `_target_` becomes a call.
 
-A configuration may come from somebody else (a run directory, say), so a target is a request and not
-an order: it must be one of TARGETS, and stand where such a thing belongs. No name is looked up
-that is not written here, and nothing is imported but detzoo's own modules.
+A configuration may come from somebody else (a run directory, say), so a target is not trusted: it
+must be one of TARGETS, in a place where that kind is allowed. No name is looked up that is not
+listed here, and nothing is imported but detzoo's own modules.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from omegaconf.errors import MissingMandatoryValue
 
 from detzoo.plain_yaml import read_yaml
 
-# What conf/ names, by the place where it may stand. A new class that a configuration shall build is
-# added here; a test walks conf/ and experiments/ and holds this list complete and without surplus.
+# The targets in conf/, by the place where each is allowed. A new class that a configuration builds
+# is added here; a test walks conf/ and experiments/ and checks that this list is complete and has
+# nothing unused.
 TARGETS: dict[str, tuple[str, ...]] = {
     "detector": tuple(
         f"detzoo.detectors.{name}"
@@ -56,7 +57,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def folder(name: str) -> Path:
-    """Where `conf` or `experiments` lies: in the package (from a wheel) or beside it (checkout)."""
+    """The folder `conf` or `experiments`: in the package (from a wheel) or beside it (checkout)."""
     installed = _PACKAGE / name
     return installed if installed.is_dir() else _PACKAGE.parent / name
 
@@ -79,8 +80,8 @@ def plain(config: Any) -> Any:
 def load_yaml(path: str | Path) -> dict[str, Any]:
     """The settings in a YAML file, by `plain_yaml.read_yaml`. Raises ValueError with the path.
 
-    Settings that lie in a file are resolved already; one that would be resolved once more, when it
-    could reach the environment or name another target, is refused.
+    Settings in a file are resolved already; one that would be resolved again, and could then read
+    the environment or name another target, is refused.
     """
     path = Path(path)
     try:
@@ -132,8 +133,8 @@ def build(node: Any, name: str = "config", file: str | Path = "", **arguments: A
 def check(node: Any, name: str = "config", file: str | Path = "") -> None:
     """Raise ValueError unless `build` may build `node`; nothing is built.
 
-    name: where the node stands; where it is a part of TARGETS, the node must be of that part. file:
-    where it was read, for errors.
+    name: the place of the node; if it is a part of TARGETS, the node must be of that part. file:
+    its source, for errors.
     """
     where = f"{file}: {name}" if file else name
     if not isinstance(node, dict) or "_target_" not in node:
@@ -142,7 +143,7 @@ def check(node: Any, name: str = "config", file: str | Path = "") -> None:
 
 
 def _check(node: Any, where: str, parts: Sequence[str]) -> None:
-    """Raise ValueError unless every target at and below `node` may be built where it stands.
+    """Raise ValueError unless every target at and below `node` may be built at its place.
 
     parts: what a target here may be; below one, what CHILDREN has for it.
     """
@@ -182,7 +183,7 @@ def find_class(target: str) -> Any:
 
 
 def _is_ours(value: Any) -> bool:
-    """Whether it is a class that was made in detzoo, whatever name it goes by."""
+    """Whether it is a class defined in detzoo, under whatever name."""
     return isinstance(value, type) and value.__module__.split(".")[0] == "detzoo"
 
 

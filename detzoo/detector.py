@@ -44,8 +44,8 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def lone_values(module: nn.Module) -> Iterator[None]:
-    """Within, a batch norm in training mode takes its running statistics where one image on a map
-    of one cell leaves a single value per channel, of which there is no variance (torch refuses it).
+    """A context in which a batch norm in training mode uses its running statistics for one image on
+    a map of one cell: a single value per channel has no variance (torch refuses it).
     """
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training]
 
@@ -62,12 +62,12 @@ def lone_values(module: nn.Module) -> Iterator[None]:
 
 
 class Detector(nn.Module, abc.ABC):
-    """A detector as three public methods; the clock, the trainer and the reader all stop at them.
+    """A detector as three public methods, the interface for the clock, the trainer and the reader.
 
     num_classes: K; labels are 0..K-1. stride: height and width of `images.pixels` are multiples of
-    it. mean, std: of RGB in [0, 1], as the weights were trained. resize: how `predict` brings an
-    image to the network; who trains a detector sets it to what it was trained with. proposer: for
-    a detector that needs_proposals, who proposes the regions that it looks at; else None.
+    it. mean, std: of RGB in [0, 1], as the weights were trained. resize: how `predict` resizes an
+    image for the network; training sets it to its own. proposer: for a detector with
+    needs_proposals, what proposes its regions; else None.
 
     Children named `backbone`, `neck`, `rpn` and `head` are timed apart by forward hooks.
 
@@ -76,8 +76,8 @@ class Detector(nn.Module, abc.ABC):
     """
 
     needs_proposals = False
-    fixed_shapes = True  # what is convolved has one shape where the images have
-    masks_padding = False  # the network must know where an image ends, which pixels do not say
+    fixed_shapes = True  # convolution inputs have one shape if the images have
+    masks_padding = False  # the network needs the size of each image, which pixels do not show
     score_threshold: float
     nms_threshold: float | None
     max_detections: int
@@ -101,7 +101,7 @@ class Detector(nn.Module, abc.ABC):
         self.resize: Resize = Letterbox(512)
         self.proposer = (proposer or Grid()) if self.needs_proposals else None
         self.class_names: tuple[str, ...] | None = None
-        self.exif: Exif = "auto"  # how files are turned of which no data set says it
+        self.exif: Exif = "auto"  # orientation of files without a data set that defines it
         if backbone is not None:
             self.backbone = backbone
             mean, std = backbone.mean, backbone.std
@@ -162,23 +162,24 @@ class Detector(nn.Module, abc.ABC):
     def heatmaps(self, outputs: Any) -> dict[str, Tensor]:
         """Maps to lay over the images: name -> (B, h, w) in [0, 1]; a cell is one or more pixels.
 
-        Of a detector that looks for points, the most likely class's probability at every place;
-        empty for all others.
+        For a point-based detector, the most likely class's probability at every place; empty for
+        all others.
         """
         return {}
 
     def crops(self, outputs: Any) -> Tensor | None:
-        """Where the backbone's maps lie, of a detector that sends crops through it: (R, 4) xyxy.
+        """The crops of the backbone's maps, (R, 4) xyxy, for a detector that sends crops through
+        it.
 
-        None where a map is of the whole image, as with all but R-CNN.
+        None if a map is of the whole image, as for all but R-CNN.
         """
         return None
 
     def check_trainable(self) -> None:
         """Raise ValueError where a frozen part is randomly initialised.
 
-        A frozen norm without statistics neither normalises nor learns to, and frozen stages of
-        random weights are as good as none; the training would learn little and say nothing.
+        A frozen norm without statistics neither normalises nor learns to, and frozen stages with
+        random weights are useless; the training would learn little, without an error.
         """
         backbone = getattr(self, "backbone", None)
         if getattr(backbone, "frozen_stages", None) is not None and not backbone.pretrained:
@@ -234,14 +235,14 @@ class Detector(nn.Module, abc.ABC):
     ) -> Detections | list[Detections]:
         """Detect in one image, a list of images, or the images of a folder; boxes in its pixels.
 
-        images: a file (an ImageFile where a data set says which way up it is), a PIL image or an
-        (H, W, 3) uint8 RGB array for Detections of it; several of these, or a folder's path, for a
-        list of Detections (a folder's are sorted by name). Each has class names and knows its
-        image. A file is turned as `exif` says.
+        images: a file (an ImageFile if a data set defines its orientation), a PIL image or an (H,
+        W, 3) uint8 RGB array for Detections of it; several of these, or a folder's path, for a list
+        of Detections (a folder's are sorted by name). Each has class names and its image. A file is
+        turned according to `exif`.
 
-        In float32, which on a GPU is not TF32 here. Every module's mode, training or not, is put
-        back as it was. Raises ValueError for a path that is no image, a folder without images and
-        for an array of another form, with the image it was, and TypeError for what is no image.
+        In float32, which on a GPU is not TF32 here. Every module's mode, training or not, is
+        restored. Raises ValueError, which names the image, for a path that is no image, a folder
+        without images and an array of another form, and TypeError for any other object.
         """
         if isinstance(images, str | Path) and Path(images).is_dir():
             if not (found := images_in(images)):

@@ -1,8 +1,8 @@
 """A detector's network, pixels in and raw tensors out, for torch.export and ONNX.
 
-Where shapes are fixed it is one graph. A detector that looks at regions is several, one for each of
-its children (backbone with neck, rpn, head): what is between them, the first stage's NMS and the
-regions' features, hangs on the image, and stays with who calls them (detzoo.runtimes).
+With fixed shapes it is one graph. A region detector is several, one for each of its children
+(backbone with neck, rpn, head): the steps between them, the first stage's NMS and the regions'
+features, depend on the image, and remain in the calling code (detzoo.runtimes).
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def graphs(detector: Detector, size: tuple[int, int], batch: int = 1) -> list[Gr
             module: nn.Module = Network(detector)
         else:
             module = Part([getattr(detector, child) for child in chains(detector)[name]], given)
-        # Without a neck it is crops that are looked at, as many as there are regions.
+        # Without a neck the inputs are crops, one per region.
         rows = name == "head" or (name == "backbone" and not hasattr(detector, "neck"))
         made.append(Graph(name, module, given, outputs, rows))
     return made
@@ -205,7 +205,7 @@ def filled(detector: Detector, images: Images) -> Tensor:
 
 
 def graph_file(path: Path, name: str) -> Path:
-    """Where the graph `name` of the export `path` lies: model.onnx, or model.head.onnx."""
+    """The file of the graph `name` of the export `path`: model.onnx, or model.head.onnx."""
     return path if name == NETWORK else path.with_suffix(f".{name}{path.suffix}")
 
 
@@ -280,7 +280,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _cummax(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """torch.cummax without its indices, which nobody asks for, of operations that ONNX has: every
+    """torch.cummax without its indices, which are unused, from operations that ONNX has: every
     place takes the maximum with the one 1, 2, 4, ... before it."""
     length, step = x.shape[dim], 1
     while step < length:

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: a crash, a kill or a full disk leaves no half of one."""
+"""Files that are either whole or absent, after a crash, a kill or a full disk too."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def disk_full(path: str | Path, needed: int | None = None) -> OSError:
 
 
 def temporary_prefix(name: str) -> str:
-    """How the name of a temporary file or folder for `name` begins: it tells whose it is."""
+    """The prefix of a temporary file or folder for `name`: it identifies the process."""
     # A name may fill by itself what the file system allows
     return f".{name[:100]}.{os.getpid()}-{_token()}."
 
@@ -77,7 +77,7 @@ def temporary_prefix(name: str) -> str:
 def remove_leftovers(folder: str | Path) -> None:
     """Delete the temporary files and folders in `folder` whose process was killed.
 
-    Those of a process that runs stay; of one on another machine they stay for an hour.
+    Those of a running process are kept; those of another machine for an hour.
     """
     for path in Path(folder).glob(".*.tmp"):
         with suppress(OSError):
@@ -130,9 +130,9 @@ def inside(folder: str | Path, name: str) -> Path:
 
 
 def link(source: str | Path, path: str | Path) -> None:
-    """Make `path` the file that `source` is, whole or not at all; another name where the disk can,
-    which costs nothing, else a copy. Whoever writes files anew makes new ones, so neither changes
-    with the other. Raises OSError.
+    """Make `path` the same file as `source`, whole or not at all: a hard link where the disk
+    supports it, which costs nothing, else a copy. Files are rewritten as new ones, so neither
+    changes with the other. Raises OSError.
     """
     source, path = Path(source), Path(path)
     if path.is_file() and path.samefile(source):

@@ -1,4 +1,4 @@
-"""What a detector's outputs would be if a part of them were true: what `detzoo oracle` asks."""
+"""A detector's outputs with a part of them replaced by the truth, for `detzoo oracle`."""
 
 from __future__ import annotations
 

@@ -41,8 +41,8 @@ _limit = threading.Lock()
 
 
 class ImageFile(NamedTuple):
-    """An encoded image with what a data set says of it, so that whoever decodes it gets the pixels
-    that its boxes are in.
+    """An encoded image with its data set's annotation of orientation, so that it is decoded to the
+    pixels of its boxes.
 
     source: its path, or its bytes. size: the annotation's (height, width), None without one.
     """
@@ -91,12 +91,12 @@ def header(file: Any) -> Header:
 
 
 def orientation(image: Image.Image) -> int:
-    """1 to 8 by the EXIF tag; 1, which turns nothing, where there is none or it says nonsense."""
+    """1 to 8 by the EXIF tag; 1, which turns nothing, without a tag or with an invalid one."""
     if "exif" not in image.info:  # of a TIFF as well, which Pillow itself turns
         return 1
     try:
         value = image.getexif().get(EXIF_ORIENTATION, 1)
-    except Exception:  # a broken EXIF block raises all sorts of things, and says nothing then
+    except Exception:  # a broken EXIF block raises all sorts of errors, and is ignored
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 

@@ -1,6 +1,6 @@
 """Limits on what a configuration may build, checked before memory is allocated.
 
-A run directory may come from somebody else, and a number typed wrong asks for a terabyte.
+A run directory may come from somebody else, and a mistyped number may need a terabyte.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ MOVED = {
 
 
 class MovedFinder(MetaPathFinder):
-    """The last finder on `sys.meta_path`: it is asked for modules that do not exist."""
+    """The last finder on `sys.meta_path`: it is called for modules that do not exist."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None

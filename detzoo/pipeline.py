@@ -1,7 +1,7 @@
 """A detector as one graph, from resized pixels to boxes, for a file that needs no detzoo.
 
-What is data-dependent in torch has fixed shapes here: as many detections as there may be, and how
-many of them are some. NMS is an operation of its own (`detzoo::nms`), which ONNX has by name.
+Data-dependent shapes are fixed here: the most detections that there may be, and their number. NMS
+is a custom operation (`detzoo::nms`), which ONNX has by name.
 """
 
 from __future__ import annotations

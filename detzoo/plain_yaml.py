@@ -39,7 +39,7 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # of it, the parser alo
 
 
 class YamlError(ValueError):
-    """The text is no YAML, or holds more than plain values; says at which line."""
+    """The text is no YAML, or has more than plain values; names the line."""
 
 
 def read_yaml(path: str | Path, *, as_text: bool = False) -> Any:
@@ -79,11 +79,11 @@ class _Node:
     height: int = 1
     key: Any = None
     has_key: bool = False
-    keys: dict[Any, int] = field(default_factory=dict)  # key -> the line where it stands
+    keys: dict[Any, int] = field(default_factory=dict)  # key -> its line
 
 
 class _Composer:
-    """Values out of events, with a stack of its own."""
+    """Builds values from events, with an explicit stack."""
 
     def __init__(self, as_text: bool) -> None:
         self.as_text = as_text

@@ -1,9 +1,8 @@
 """Which process wrote a record, and whether it still runs, as far as that can be known from here.
 
-The number of a process says nothing on another machine, after a reboot, or outside of the container
-that it was given in. So a record has the boot and the container too, and whoever keeps one touches
-its file every BEAT seconds: what comes from elsewhere counts as running for as long as it is
-touched.
+A process number is meaningless on another machine, after a reboot, or outside of its container. So
+a record has the boot and the container too, and its process touches the file every BEAT seconds: a
+process elsewhere counts as running for as long as its file is touched.
 """
 
 from __future__ import annotations
@@ -46,11 +45,11 @@ def elsewhere(record: Mapping[str, Any]) -> bool:
 
 
 def alive(record: Mapping[str, Any], file: str | Path) -> bool:
-    """Whether the process of `record`, which stands in `file`, still runs.
+    """Whether the process of `record`, which is stored in `file`, still runs.
 
-    Its "started" tells it from a later process with the same number. A record without a boot is of
-    an older detzoo, and perhaps of a container that is gone: there, it must be a Python that is not
-    the machine's first process.
+    Its "started" distinguishes it from a later process with the same number. A record without a
+    boot is from an older detzoo, and perhaps from a container that is gone: then the process must
+    be a Python that is not the machine's first process.
     """
     if elsewhere(record):
         with contextlib.suppress(OSError):
@@ -75,7 +74,7 @@ def _is_python(process: psutil.Process) -> bool:
 
 @contextlib.contextmanager
 def touching(file: str | Path) -> Iterator[None]:
-    """Touch `file` every BEAT seconds, from a thread of its own."""
+    """Touch `file` every BEAT seconds, in a separate thread."""
     end = threading.Event()
 
     def beat() -> None:

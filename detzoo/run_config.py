@@ -43,8 +43,8 @@ OLD_RUNTIME: dict[str, Any] = {
 MOST = {"threads": 4096, "workers": 4096, "cache_mb": 100_000_000}  # of the runtime
 PROPOSER_FILES = (FILE, "checkpoint.pt")
 BEGUN = {"pretrained": False, "weights": None}  # a backbone's settings without its starting weights
-GONE = ("frozen",)  # a backbone's, which once said how many convolutions are not trained
-PROPOSER = "proposer"  # the folder in a run that keeps the Faster R-CNN whose regions it takes
+GONE = ("frozen",)  # a backbone's, formerly the number of convolutions that are not trained
+PROPOSER = "proposer"  # the folder in a run for the Faster R-CNN that proposes its regions
 
 
 def read_run(
@@ -54,13 +54,13 @@ def read_run(
     *,
     data: bool = True,
 ) -> dict[str, Any]:
-    """The settings of a run. needs: the parts that have to be there.
+    """The settings of a run. needs: the required parts.
 
-    root: where the data set lies now, instead of where the run found it. data: False for who does
-    not read the data set, only what is said of it. No backbone is downloaded
-    or read from a file: the checkpoint has all weights. A Faster R-CNN that gives regions is the
-    one kept in the run's own folder. The data set is read in data.root and nowhere else. Raises
-    ValueError with the file's name for what is missing, of another type, or reaches further.
+    root: where the data set is now, instead of its place at training. data: False if the data set
+    is not read, only its settings. No backbone is downloaded or read from a file: the checkpoint
+    has all weights. A Faster R-CNN that proposes regions is the one kept in the run's own folder.
+    The data set is read in data.root and nowhere else. Raises ValueError with the file's name for
+    what is missing, of another type, or reaches further.
     """
     run = Path(run)
     file = inside(run, FILE)

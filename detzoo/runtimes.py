@@ -1,7 +1,7 @@
 """A detector whose network another program computes: ONNX Runtime or OpenVINO, from exported files.
 
-What is replaced is `network` of one object; decode, resize and all else are the detector's own, so
-that the clock, the scorer and the stages are those of torch's row.
+Only `network` of one object is replaced; decode, resize and all else are the detector's own, so
+that the clock, the scorer and the stages are the same as for torch.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def imported(name: str) -> Any:
 
 def open_session(runtime: str, file: Path, threads: int) -> Session:
     """The file as a function. Raises ValueError, with its path, for what is no network, for weights
-    that lie in other files, which are not read, and where it fails as it is called."""
+    in other files, which are not read, and if a call fails."""
     if EXTERNAL in file.read_bytes():
         raise ValueError(f"{file}: its weights lie in another file; a run's network has its own")
     with _named(runtime, file):
@@ -88,7 +88,7 @@ def open_session(runtime: str, file: Path, threads: int) -> Session:
 
 @contextmanager
 def _named(runtime: str, file: Path) -> Iterator[None]:
-    """Turn what a runtime raises, of kinds of its own, into a ValueError with the file's path."""
+    """Turn a runtime's own exceptions into a ValueError with the file's path."""
     try:
         yield
     except (ImportError, MemoryError):
@@ -199,8 +199,8 @@ def _restore(child: torch.nn.Module, before: Any) -> None:
 
 
 class _Part:
-    """One graph as torch's own module would be called. one, two: the graph of one and two images,
-    which show along which dimension each output grows. batch: of the exported one."""
+    """One graph, called like torch's own module. one, two: the graph for one and two images, which
+    show along which dimension each output grows. batch: of the exported one."""
 
     def __init__(
         self, one: Graph, two: Graph, file: Path, runtime: str, threads: int, batch: int
@@ -239,7 +239,7 @@ class _Part:
 
 
 def _joined(parts: Sequence[Tensor], grows: tuple[int, int] | None, images: int) -> Tensor:
-    """One output of several calls, of so many images; grows: as `_growing`."""
+    """One output of several calls, for that number of images; grows: as `_growing`."""
     if grows is None:
         return parts[0]
     dim, each = grows
@@ -247,7 +247,7 @@ def _joined(parts: Sequence[Tensor], grows: tuple[int, int] | None, images: int)
 
 
 def _shape(one: Tensor, grows: tuple[int, int] | None, batch: int) -> tuple[int, ...]:
-    """Of the output of so many images, by that of one."""
+    """The shape of the output for that number of images, from that for one."""
     shape = list(one.shape)
     if grows is not None:
         shape[grows[0]] += (batch - 1) * grows[1]
@@ -255,7 +255,7 @@ def _shape(one: Tensor, grows: tuple[int, int] | None, batch: int) -> tuple[int,
 
 
 def _growing(one: Tensor, two: Tensor) -> tuple[int, int] | None:
-    """The dimension in which the output of two images is larger, and by how much; None of a
+    """The dimension in which the output of two images is larger, and by how much; None if
     constant."""
     shapes = enumerate(zip(one.shape, two.shape, strict=True))
     return next(((d, b - a) for d, (a, b) in shapes if a != b), None)

@@ -9,8 +9,8 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any, TextIO
 
-# Characters that move or hide what stands around them. Format characters (Cf) that scripts need,
-# such as the joiners of Persian and of emoji, are no such ones.
+# Characters that move or hide the text around them, without format characters (Cf) that scripts
+# need, such as the joiners of Persian and of emoji.
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _HIDDEN = frozenset("\ufeff\u2028\u2029\u00ad\u2060\u180e")
 _REFUSED = frozenset({"Cc", "Cs", "Co", "Cn"})  # control, surrogate, private use, unassigned
@@ -36,7 +36,7 @@ def _shown(c: str) -> str:
 
 
 class Escaping:
-    """A text stream on which everything is written `escaped`; else as the stream itself."""
+    """A text stream that writes everything `escaped`; otherwise as the stream itself."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -119,8 +119,8 @@ class PaddedTargets(Sequence[Target]):
 
     M is the most boxes of an image, at least 1, N the boxes of the whole batch. boxes: (B, M, 4)
     float32 xyxy, zeros where an image has fewer. labels: (B, M) int64. valid: (B, M) bool, a box
-    and no padding. crowd: (B, M) bool, as a Target's. places: (N,) int64, where the valid ones are
-    among B * M.
+    and not padding. crowd: (B, M) bool, as in Target. places: (N,) int64, the indices of the valid
+    ones in B * M.
     """
 
     boxes: Tensor
@@ -156,7 +156,7 @@ class PaddedTargets(Sequence[Target]):
         return _each(self, lambda x: x.pin_memory())
 
     def repeat(self, times: int) -> PaddedTargets:
-        """The batch so many times over."""
+        """The batch repeated that many times."""
         batch, most = self.valid.shape
         rounds = torch.arange(times, device=self.places.device)[:, None] * (batch * most)
         whole = _each(self, lambda x: x.repeat(times, *[1] * (x.dim() - 1)))
@@ -164,7 +164,7 @@ class PaddedTargets(Sequence[Target]):
 
 
 def to_cpu(found: Sequence[Detections]) -> list[Detections]:
-    """The detections of a batch in the CPU's memory, by one copy, for which a GPU is waited for."""
+    """The detections of a batch in the CPU's memory, by one copy, which waits for the GPU."""
     if not found or not found[0].boxes.is_cuda:
         return [detections.to("cpu") for detections in found]
     columns = (

@@ -1,4 +1,4 @@
-"""One paper, one file. The names by which `create_detector` and conf/detector/ know them."""
+"""One paper, one file. DETECTORS has the names for `create_detector` and conf/detector/."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,15 +1,13 @@
 """CenterNet: Objects as Points (Zhou 2019, arXiv:1904.07850).
 
-An object is the peak of its class's heatmap at its centre; size and sub-cell offset are read off
+An object is the peak of its class's heatmap at its centre; size and sub-cell offset are predicted
 there. No anchors, no matching, no NMS.
 
-Departures. The neck's 3x3 convolutions are not deformable unless asked for (section 4.1). Size and
+Departures. The neck's 3x3 convolutions are deformable only by a setting (section 4.1). Size and
 offset losses are equations 3 and 2, sums over both coordinates; the published code averages them,
 so that its weights of 0.1 and 1 are half of these. A cell that a crowd box touches is a negative
-for no class.
-
-Shape letters: B images, K classes, H W the output map at stride 4, N objects of the whole batch,
-P peaks of an image.
+for no class. Shape letters: B images, K classes, H W the output map at stride 4, N objects of the
+whole batch, P peaks of an image.
 """
 
 from __future__ import annotations
@@ -44,7 +42,7 @@ class Outputs(NamedTuple):
 
 class Assignment(NamedTuple):
     heatmap: Tensor  # (B, K, H, W) float32 in [0, 1], 1 at the objects' cells
-    negative: Tensor  # (B, 1, H, W) bool: False where a crowd box lies
+    negative: Tensor  # (B, 1, H, W) bool: False where a crowd box is
     image: Tensor  # (N,) int64
     label: Tensor  # (N,) int64
     cell: Tensor  # (N, 2) int64, x and y

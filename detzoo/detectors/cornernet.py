@@ -1,16 +1,16 @@
 """CornerNet: Detecting Objects as Paired Keypoints (Law 2018, arXiv:1808.01244).
 
 An object is its top-left and its bottom-right corner. Each kind of corner has a heatmap per class,
-an offset within the cell, and an embedding; two corners are one object's where their embeddings
+an offset within the cell, and an embedding; two corners belong to one object if their embeddings
 agree. No anchors and no boxes to regress.
 
 Departures. A bottom-right corner belongs to the last cell that its box covers (the published code
-takes the cell after it where the corner lies on a border, which is no cell at an image's edge), so
-that every corner lies in its image. Losses are means over the objects of the batch, where the code
-takes means over an image's and sums over images; the push is plainly equation 5. Peaks are looked
-for in one image, not in it and its mirror image (section 4.2). A cell that a crowd box touches is a
-negative for no class. Of the pairs the best 300 are kept, the code's 1000 cost the soft NMS most of
-its time (`max_pairs`). The three heads' 3x3 convolutions are one (nn.point_head).
+takes the next cell if the corner is on a border, which does not exist at an image's edge), so that
+every corner is inside its image. Losses are means over the objects of the batch, where the code
+sums each image's mean; the push follows equation 5. Peaks are those of the image, without its
+mirror image (section 4.2). A cell that a crowd box touches is a negative for no class. The best 300
+pairs are kept, since with the code's 1000 soft NMS takes most of the time (`max_pairs`). The three
+heads' 3x3 convolutions are one (nn.point_head).
 
 Shape letters: B images, K classes, E embedding, H W the output map at stride 4, N objects of the
 whole batch, P peaks a corner and image. A dimension of 2 for the corners: 0 top-left,
@@ -56,7 +56,7 @@ class Outputs(NamedTuple):
 
 class Assignment(NamedTuple):
     heatmap: Tensor  # (B, 2, K, H, W) float32 in [0, 1], 1 at the corners' cells
-    negative: Tensor  # (B, 1, 1, H, W) bool: False where a crowd box lies
+    negative: Tensor  # (B, 1, 1, H, W) bool: False where a crowd box is
     image: Tensor  # (N,) int64
     cell: Tensor  # (N, 2, 2) int64, x and y of each corner
     offset: Tensor  # (N, 2, 2) in [0, 1]
@@ -64,7 +64,7 @@ class Assignment(NamedTuple):
 
 
 class Corners(NamedTuple):
-    """The P likeliest corners of one kind in every image."""
+    """The P most likely corners of one kind in every image."""
 
     score: Tensor  # (B, P)
     exists: Tensor  # (B, P) bool: an image may have fewer

@@ -1,13 +1,12 @@
 """DETR: End-to-End Object Detection with Transformers (Carion 2020, arXiv:2005.12872).
 
-N learned queries ask a transformer for the objects of an image, and each gives one object or none.
-In training the queries are matched to the objects one to one, so that nothing is found twice: no
-anchors, no NMS.
+A transformer decodes N learned queries into one object or none each. In training the queries are
+matched to the objects one to one, so that there are no duplicates: no anchors, no NMS.
 
-Where we depart: a query that is matched to nothing and lies in a crowd box is a negative for no
-class; the extra losses of the decoder's layers share the last layer's heads and norm, as the
-published code has it. Later papers' remedies for the slow start are settings: queries with boxes
-(`anchored`, `two_stage`) and `denoising`. All layers of the decoder correct a query's first box.
+Where we depart: an unmatched query inside a crowd box is a negative for no class; the extra losses
+of the decoder's layers share the last layer's heads and norm, as in the published code. Later
+papers' remedies for the slow convergence are settings: queries with boxes (`anchored`, `two_stage`)
+and `denoising`. All layers of the decoder correct a query's first box.
 
 Shape letters: B images, K classes, N queries, L decoder layers, M objects of an image, S cells of
 the map, G groups of denoising, D channels.
@@ -61,8 +60,8 @@ class Outputs(NamedTuple):
 class Head(nn.Module):
     """forward: (L, B, N, D) -> logits (L, B, N, K + 1), boxes (L, B, N, 4) (section 3.2).
 
-    places: (B, N, 4) boxes that the answers correct; where there are some, `boxed`, the answers
-    begin as these are (2010.04159, appendix A.4).
+    places: (B, N, 4) boxes that the outputs correct; with `boxed`, the outputs are initialised to
+    equal these (2010.04159, appendix A.4).
     """
 
     def __init__(self, width: int, num_classes: int, boxed: bool) -> None:
@@ -82,20 +81,20 @@ class Head(nn.Module):
 
 
 class DETR(Detector):
-    """The backbone's last map is read: backbone.max_stride=16 for small pictures. channels: D.
+    """The backbone's last map is used: backbone.max_stride=16 for small images. channels: D.
     position: where sine positions are added, at every `attention`, to the `input` once, in the
     `decoder` alone, or `none` (table 3). box_loss: `both`, `l1` or `giou` (table 4), in the loss as
     in the matching. auxiliary: every decoder layer is trained, not the last alone (section 3.2).
 
-    anchored: a query is no free vector but a learnt box, whose sines are its position and from
-    which its answer is reckoned (DAB-DETR, Liu 2022, arXiv:2201.12329, section 4). two_stage: its
-    box is what the encoder says of one of the `queries` cells in which it believes most; every
-    cell is trained as a query is (Zhu 2020, arXiv:2010.04159, section 4.2). denoising: training
-    adds at most so many queries an image, true objects with `box_noise` and `label_noise` in as
-    many groups as there is room for, and asks for the objects (DN-DETR, Li 2022, arXiv:2203.01305);
-    an image with more objects has none.
+    anchored: a query is not a free vector but a learnt box, whose sine encoding is its position and
+    which its output is relative to (DAB-DETR, Liu 2022, arXiv:2201.12329, section 4). two_stage:
+    its box is the encoder's prediction at one of the `queries` most confident cells; every cell is
+    trained like a query (Zhu 2020, arXiv:2010.04159, section 4.2). denoising: training adds at most
+    this number of queries per image, true objects with `box_noise` and `label_noise` in as many
+    groups as fit, to be reconstructed (DN-DETR, Li 2022, arXiv:2203.01305); an image with more
+    objects has none.
 
-    Raises ValueError for an unknown word and for settings that contradict one another.
+    Raises ValueError for an unknown name and for contradictory settings.
     """
 
     masks_padding = True
@@ -182,7 +181,7 @@ class DETR(Detector):
         return Outputs(*(x[:, :, :n] for x in found), scale, proposals, denoised)
 
     def propose(self, memory: Memory, shape: tuple[int, int], scale: Tensor) -> Predictions:
-        """What the encoder says of an object at each of its cells, (1, B, S, ...)."""
+        """The encoder's prediction of an object at each of its cells, (1, B, S, ...)."""
         y, x = (torch.arange(n, device=scale.device) + 0.5 for n in shape)
         middle = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).flatten(0, 1)  # (S, 2)
         middle = middle * self.stride / scale[..., :2]  # (B, S, 2)
@@ -195,8 +194,8 @@ class DETR(Detector):
         return found._replace(logits=found.logits.where(real, nothing))
 
     def best_proposals(self, proposals: Predictions) -> Tensor:
-        """(B, N, 4): the boxes of the cells that are least likely to be of no object, in the cells'
-        order, so that the queries' does not hang on the last bit."""
+        """(B, N, 4): the boxes of the cells least likely to be of no object, in the cells' order,
+        so that the queries' order does not depend on rounding."""
         nothing, boxes = proposals.logits[0].softmax(-1)[..., -1], proposals.boxes[0].detach()
         count = min(self.queries, nothing.shape[1])
         index = nothing.topk(count, largest=False).indices.sort().values
@@ -230,7 +229,7 @@ class DETR(Detector):
         cost = -self.class_cost * probability.gather(3, index)  # (L, B, N, M)
         l1 = torch.cdist(outputs.boxes, box_ops.to_cxcywh(wanted).expand(layers, -1, -1, -1), p=1)
         cost = cost + self.l1_weight * l1 - self.giou_weight * box_ops.giou(boxes, wanted[None])
-        # Of a network that has diverged any assignment will do: its loss says so.
+        # If the network has diverged any assignment will do: its loss shows it.
         return assign_batch(cost, truth.single)
 
     def losses(self, outputs: Outputs, targets: Sequence[Target]) -> dict[str, Tensor]:

@@ -1,12 +1,12 @@
 """Fast R-CNN (Girshick 2015, arXiv:1504.08083), on one feature map as in the paper or on a pyramid.
 
-The backbone sees the image once; every proposal's features are pooled from what it saw, and two
-fully connected layers name and move the region. The proposals come from outside (Images.proposals).
+The backbone sees the image once; every proposal's features are pooled from its map, and two fully
+connected layers classify and move the region. The proposals come from outside (Images.proposals).
 
 Where we depart: RoI Align is the default (1703.06870), `region_features: pool` is the paper's; the
-true boxes join the proposals in training. Deltas are over fixed deviations of 0.1 and 0.2, as in
-the published code's successors, where section 2.3 normalises by the training set's own. No dropout
-unless `dropout` says so, which VGG16 has. No truncated SVD (section 3.1).
+true boxes join the proposals in training. Deltas are divided by fixed deviations of 0.1 and 0.2, as
+in the published code's successors, where section 2.3 normalises by those of the training set. No
+dropout unless `dropout` is set, which VGG16 has. No truncated SVD (section 3.1).
 
 Shape letters: B images, K classes, R regions of all images.
 """
@@ -24,17 +24,18 @@ from detzoo.types import Images, Target
 class FastRCNN(PooledRegionDetector):
     """See the module's text. Sizes are in input pixels.
 
-    proposer: who proposes regions of new images; by default detzoo.data.Grid. max_proposals: the
-    best so many of an image are looked at. neck: `one_map`, the backbone's last map (the paper's is
-    at stride 16: a backbone with max_stride=16), or `fpn`. upsample_by: how the pyramid's maps are
-    enlarged (nn.upsample.UPSAMPLES), by default nearest (1612.03144, section 3). roi_background: a
-    region whose best IoU is below it is not trained on, a poor man's search for hard negatives;
-    images without an object then teach nothing, so Faster R-CNN and later code have 0. dropout: of
-    the head's two layers; VGG16's is 0.5.
+    proposer: proposes the regions of new images; by default detzoo.data.Grid. max_proposals: the
+    number of an image's best proposals that are used. neck: `one_map`, the backbone's last map (the
+    paper's is at stride 16: a backbone with max_stride=16), or `fpn`. upsample_by: how the
+    pyramid's maps are enlarged (nn.upsample.UPSAMPLES), by default nearest (1612.03144, section 3).
+    roi_background: a region whose best IoU is below it is not trained on, a simple substitute for
+    hard negative mining; images without an object then contribute nothing, so Faster R-CNN and
+    later code have 0. dropout: of the head's two layers; VGG16's is 0.5.
 
-    canonical_size: of a pyramid, sides of a region that is read from P4; one half as large is read
-    from P3. It is the pyramid paper's 224, of images of 800 px: at 320 px and below nearly all
-    regions are read from P2, and P3 to P5 learn little or nothing (experiments/region_levels.yaml).
+    canonical_size: with a pyramid, the sides of a region that is read from P4; one half as large is
+    read from P3. It is the pyramid paper's 224, for images of 800 px: at 320 px and below nearly
+    all regions are read from P2, and P3 to P5 learn little or nothing
+    (experiments/region_levels.yaml).
     """
 
     needs_proposals = True

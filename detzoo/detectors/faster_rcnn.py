@@ -2,20 +2,20 @@
 (Ren 2015, arXiv:1506.01497), on one feature map as in the paper or on a pyramid (1612.03144).
 
 A small network slides over the features and proposes regions; the regions are pooled from the same
-features and classified. Both are trained together, in one step: approximate joint training, for the
-regions' boxes pass no gradient on to the network that proposed them. With `box_gradient` they do,
-which RoI Align can and RoI Pool cannot.
+features and classified. Both are trained together, in one step: approximate joint training, since
+the regions' boxes pass no gradient to the network that proposed them. With `box_gradient` they do,
+through RoI Align only.
 
 Where we depart: joint instead of 4-step alternating training; RoI Align is the default
 (1703.06870), `region_features: pool` is the paper's. On a pyramid anchors that cross the image's
 edge are trained on, as in the code of its followers; on one map they are left out as in the paper
-(section 3.1.3). Proposals are clipped in training and at test and dropped only where they have no
-sides, not below 16 px. No dropout unless `dropout` says so, which VGG16 has. The true boxes join
-the proposals in training, as in the published code. Both terms of equation 1 are over the sampled
-anchors, with a weight of 1 (the paper: over 256 anchors and 2400 cells, with a lambda of 10, which
-is about the same). Deltas of the second stage are over fixed deviations of 0.1 and 0.2; smooth L1's
-beta is 1/9 in both stages, torchvision's (the code: in the RPN; 1 in the second stage, where
-`rpn_beta` and `box_beta` tell them apart).
+(section 3.1.3). Proposals are clipped in training and at test and dropped only if empty, not below
+16 px. No dropout unless `dropout` is set, which VGG16 has. The true boxes join the proposals in
+training, as in the published code. Both terms of equation 1 are over the sampled anchors, with a
+weight of 1 (the paper: over 256 anchors and 2400 cells, with a lambda of 10, which is about the
+same). Deltas of the second stage are divided by fixed deviations of 0.1 and 0.2; smooth L1's beta
+is 1/9 in both stages, as in torchvision (the code has 1/9 in the RPN and 1 in the second stage:
+`rpn_beta` and `box_beta`).
 
 Shape letters: B images, K classes, A anchors a cell, N anchors in all, R regions of all images.
 """
@@ -165,7 +165,7 @@ class FasterRCNN(PooledRegionDetector):
     def first_stage(
         self, images: Images, training: bool
     ) -> tuple[list[Tensor], RPNOutputs, list[Tensor]]:
-        """The maps, what the RPN says of them, and per image the regions (R_b, 4) it proposes."""
+        """The maps, the RPN's outputs, and per image the regions (R_b, 4) it proposes."""
         maps = self.neck(self.backbone(self.normalise(images)))  # per level (B, C, h, w)
         first = self.rpn(maps, images.pixels.shape[-2:])
         gradient = self.box_gradient and training

@@ -1,13 +1,13 @@
 """FCOS: Fully Convolutional One-Stage Object Detection (Tian 2019, arXiv:1904.01355).
 
-RetinaNet without anchors: every cell of a pyramid that lies in an object says how far away the
-object's four sides are, and how central the cell is, so that cells near an edge, whose boxes are
-poor, score low.
+RetinaNet without anchors: every cell of a pyramid inside an object predicts the distances to the
+object's four sides, and how central the cell is, so that cells near an edge, whose boxes are poor,
+score low.
 
 The defaults have the improvements of the paper's table 3: GIoU, positives near an object's centre
 (`center_radius`), distances divided by the stride, and centre-ness on the box tower. Where we
-depart: convolutions of the towers start as RetinaNet's here, and a cell inside a crowd box is a
-negative for no class.
+depart: convolutions of the towers are initialised as RetinaNet's here, and a cell inside a crowd
+box is a negative for no class.
 
 Shape letters: B images, K classes, N cells of all levels, M objects of an image.
 """
@@ -95,15 +95,15 @@ class FCOS(Detector):
     """See the module's text. Sizes are in input pixels.
 
     levels: finest and coarsest pyramid level, strides 2^l. upsample_by: how the pyramid's maps are
-    enlarged (nn.upsample.UPSAMPLES), by default nearest. level_range: an object whose farthest
-    side is r away belongs to the level with level_range / 2 < r / stride <= level_range; the finest
-    takes all that are smaller, the coarsest all that are larger. center_radius: positives lie at
-    most so many strides from their object's centre; null: anywhere in it. distances: `exp` of a
-    scaled output (section 3.2), or `relu`, torchvision's. box_loss: `giou` or `iou` (equation 2
-    with table 3). centerness_on: the tower that it is read from, `box` or `class`. score: of class
-    and centre-ness the `product` (section 3.2) or the `geometric_mean`, torchvision's.
+    enlarged (nn.upsample.UPSAMPLES), by default nearest. level_range: an object whose farthest side
+    is at a distance r belongs to the level with level_range / 2 < r / stride <= level_range; the
+    finest takes all that are smaller, the coarsest all that are larger. center_radius: positives
+    are at most this number of strides from their object's centre; null: anywhere in it. distances:
+    `exp` of a scaled output (section 3.2), or `relu`, torchvision's. box_loss: `giou` or `iou`
+    (equation 2 with table 3). centerness_on: the tower that predicts it, `box` or `class`. score:
+    `product` of class and centre-ness (section 3.2) or their `geometric_mean`, torchvision's.
     points_as_torchvision: points at their cells' upper left corners, strides floored (see Anchors);
-    the paper's lie in the middle (section 3.1).
+    the paper's are in the middle (section 3.1).
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class FCOS(Detector):
         self.head = Head(
             channels, num_classes, count, convs, tower_norm, prior, distances, centerness_on
         )
-        # A cell is a square of one stride; its corner or its middle is what distances begin at.
+        # A cell is a square of one stride; distances are from its corner or its centre.
         sizes = [[float(stride)] for stride in self.neck.strides]
         self.cells = Anchors(self.neck.strides, sizes, (1.0,), points_as_torchvision)
         self.corners = points_as_torchvision
@@ -165,7 +165,7 @@ class FCOS(Detector):
         maps = self.neck(self.backbone(self.normalise(images)))
         squares = self.cells(maps, images.pixels.shape[-2:])  # (N, 4) about the cells' corners
         strides = squares[:, 2] - squares[:, 0]
-        # Section 3.1: a cell stands for its middle, floor(s / 2) + x s; torchvision's for x s.
+        # Section 3.1: a cell represents its centre, floor(s / 2) + x s; torchvision's for x s.
         points = box_ops.to_cxcywh(squares)[:, :2] if self.corners else squares[:, 2:]
         counts = tuple(x.shape[2] * x.shape[3] for x in maps)
         return Outputs(*self.head(maps), points, strides, counts)

@@ -1,15 +1,15 @@
 """R-CNN: Rich feature hierarchies (Girshick 2014, arXiv:1311.2524).
 
 Every proposal is cut out of the image, warped to one size and sent through the whole backbone by
-itself. The proposals come from outside (Images.proposals).
+itself. The proposals are inputs (Images.proposals).
 
-Where we depart: a softmax and a regression per class, trained with the backbone in one step, take
-the place of the linear SVMs and the ridge regressors that were fitted afterwards (appendix B gives
-the softmax 3.3 mAP less), so positives are regions with an IoU of 0.5 for the boxes too, not 0.6.
-Their loss is Fast R-CNN's, smooth L1 of deltas over deviations of 0.1 and 0.2, where appendix C
-fits squares of plain deltas. No dropout unless `dropout` says so, which VGG16 has. The true boxes
-join the proposals in training. A region is cut out of the image as it is resized, padded with its
-mean colour.
+Where we depart: a softmax and a regression per class, trained with the backbone in one step,
+replace the linear SVMs and the ridge regressors that were fitted afterwards (appendix B: 3.3 mAP
+less with the softmax), so positives are regions with an IoU of 0.5 for the boxes too, not 0.6.
+Their loss is Fast R-CNN's, smooth L1 of deltas divided by deviations of 0.1 and 0.2, where appendix
+C fits plain deltas by least squares. No dropout unless `dropout` is set, which VGG16 has. The true
+boxes join the proposals in training. A region is cut out of the image as it is resized, padded with
+its mean colour.
 
 Shape letters: B images, K classes, R regions of all images, S side of a crop.
 """
@@ -34,13 +34,13 @@ from detzoo.types import Images, Target
 class RCNN(RegionDetector):
     """See the module's text. Sizes are in input pixels.
 
-    proposer: who proposes regions of new images; by default detzoo.data.Grid. max_proposals: the
-    best so many of an image are looked at. crop: the side S to which a region is warped. context:
-    pixels of the crop, on each side, that show what lies around the region. chunk: crops that go
-    through the backbone at once, which bounds the memory. roi_batch: regions of an image that are
-    trained on; two images' 64 are the paper's batch of 32 positives and 96 others. head: "fc", two
-    fully connected layers, or "gap", the mean over the map and no hidden layer, of which class
-    activation maps can be made (1512.04150). head_width, dropout: of fc's; VGG16's is 0.5.
+    proposer: proposes the regions of new images; by default detzoo.data.Grid. max_proposals: the
+    number of an image's best proposals that are used. crop: the side S to which a region is warped.
+    context: pixels of the crop, on each side, that show the region's surroundings. chunk: crops
+    that go through the backbone at once, which bounds the memory. roi_batch: regions of an image
+    that are trained on; two images' 64 are the paper's batch of 32 positives and 96 others. head:
+    "fc", two fully connected layers, or "gap", the mean over the map and no hidden layer, which
+    allows class activation maps (1512.04150). head_width, dropout: of fc's; VGG16's is 0.5.
     """
 
     needs_proposals = True

@@ -1,14 +1,14 @@
 """RetinaNet: Focal Loss for Dense Object Detection (Lin 2017, arXiv:1708.02002).
 
-Every cell of a pyramid says, for each of its anchors, which classes are there and how the anchor
-moves. Nothing is sampled: the focal loss makes a hundred thousand easy negatives weigh little.
+Every cell of a pyramid predicts, for each of its anchors, class probabilities and a box. Nothing is
+sampled: the focal loss gives a hundred thousand easy negatives little weight.
 
 Where we depart: an object whose best anchor has an IoU below 0.5 still trains that anchor
 (`force_match`, as detectron2 and torchvision do; the paper leaves it out), since small objects
 would have no anchor at all; boxes are trained by L1, as torchvision's are, where the paper has
 smooth L1 (`box_beta`); both sums are divided by the positives of the batch, not of each image, so
-that a batch may hold images without objects; and the towers' first weights are as large as their
-width wants (nn.towers). recipe=paper/retinanet takes the first two back.
+that a batch may contain images without objects; and the towers' initial weights are scaled by their
+width (nn.towers). recipe=paper/retinanet reverts the first two.
 
 Shape letters: B images, K classes, A anchors a cell, N anchors in all, H and W of the input.
 """

@@ -1,13 +1,14 @@
 """SSD: Single Shot MultiBox Detector (Liu 2016, arXiv:1512.02325).
 
-Every cell of a series of ever coarser maps says, for each of its default boxes, which class is
-there and how the box moves: small objects on fine maps, large ones on coarse maps. Of the many
-negatives only the hardest are trained on, three for each positive.
+Every cell of a series of ever coarser maps predicts, for each of its default boxes, a class and a
+box: small objects on fine maps, large ones on coarse maps. Only the hardest of the many negatives
+are trained on, three for each positive.
 
-Where we depart: background is class K, not 0; what a crowd box covers is no negative. An image
-without objects has no loss, as in the paper. Deltas are over deviations of 0.1 and 0.2, as in the
-published code. The paper's network is the backbone VGG16, whose two maps are conv4_3 and conv7; any
-other's own maps are taken, from `finest_level` on. The fifth further map of SSD512 is not here.
+Where we depart: background is class K, not 0; a default box covered by a crowd is no negative. An
+image without objects has no loss, as in the paper. Deltas are divided by deviations of 0.1 and 0.2,
+as in the published code. The paper's network is the backbone VGG16, whose two maps are conv4_3 and
+conv7; other backbones give their own maps, from `finest_level` on. The fifth extra map of SSD512 is
+left out.
 
 Shape letters: B images, K classes, N default boxes in all, A of them in a cell, M objects of an
 image.

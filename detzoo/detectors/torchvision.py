@@ -1,17 +1,17 @@
 """torchvision's own detectors as rows of our tables: the same backbone, pixels and protocol.
 
-Everything that is theirs stays theirs: pyramid, anchors, heads, matching, sampling, losses and
-post-processing are torchvision's code, called in the order in which its models call it. Ours are
-the backbone, the normalisation and the resizing (its GeneralizedRCNNTransform is not run), so that
-`network` and `decode` can be timed apart.
+Pyramid, anchors, heads, matching, sampling, losses and post-processing are torchvision's code,
+called in the order in which its models call it. Ours are the backbone, the normalisation and the
+resizing (its GeneralizedRCNNTransform is not run), so that `network` and `decode` can be timed
+apart.
 
 Where we depart: anchors are made in float32 (torchvision makes them in the features' type, and
 bfloat16 cannot hold a coordinate above 256); RetinaNet and FCOS have K sigmoids instead of K + 1
-of which one is never used; SSD's extra maps follow the backbone's of stride 8, 16 and 32, where
-torchvision has VGG's; boxes that clipping leaves without an area are dropped. Crowd boxes are left
-out of the targets, as torchvision's reference training does, so what they cover is a negative.
-Trained by several processes, the losses are, as there, each process's own, averaged: where they are
-divided by a count of the batch (not RetinaNet's), that is not quite the loss of the whole batch.
+with one unused; SSD's extra maps follow the backbone's of stride 8, 16 and 32, where torchvision
+has VGG's; boxes without an area after clipping are dropped. Crowd boxes are left out of the
+targets, as in torchvision's reference training, so what they cover is a negative. With several
+processes the losses are, as there, averages of each process's own: if they are divided by a count
+of the batch (all but RetinaNet's), that is not exactly the loss of the whole batch.
 
 Shape letters: B images, K classes, N anchors of all levels, R regions of all images.
 """
@@ -69,14 +69,14 @@ class TorchvisionDetector(Detector):
     channels: of the pyramid (ssd: of the extra maps, one number or one each). levels: finest and
     coarsest, strides 2^l. smallest_anchor: base size at the finest level, doubled at every further
     one (retinanet: times 1, 2^(1/3), 2^(2/3)); anchor_sizes: or all sizes, per level. fcos has one
-    point a cell and ssd sizes relative to the image: neither takes them. head_width: of the two
+    point per cell and ssd sizes relative to the image: neither uses them. head_width: of the two
     fully connected layers of faster_rcnn. tower_norm: group norm in retinanet's towers,
     torchvision's own second version. unpadded, l2_scale: of ssd, as in `ssd300_vgg16`: see
-    nn.torchvision.ExtraMaps. steps: of ssd, pixels between a map's cells, with which an image may
-    have any size. nms_threshold: None is the kind's own. options: further arguments of the
-    torchvision model by its own names, such as rpn_batch_size_per_image.
+    nn.torchvision.ExtraMaps. steps: of ssd, pixels between a map's cells, which allows images of
+    any size. nms_threshold: None is the kind's own. options: further arguments of the torchvision
+    model by its own names, such as rpn_batch_size_per_image.
 
-    Raises ValueError for an unknown kind and for an argument that the kind has no use for.
+    Raises ValueError for an unknown kind and for an argument that the kind does not use.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class TorchvisionDetector(Detector):
             raise ValueError(f"anchor_sizes has {len(anchor_sizes)} levels, not {len(strides)}")
 
         self.kind = kind
-        # For records only: what they say, torchvision's own model does.
+        # For records only: torchvision's own model applies these values.
         self.score_threshold, self.max_detections = score_threshold, max_detections
         # With a softmax, background is class 0; sigmoids need none.
         self.first_label = 1 if kind in ("faster_rcnn", "ssd") else 0
@@ -187,7 +187,7 @@ class TorchvisionDetector(Detector):
         objectness, deltas = objectness.float(), deltas.float()
         batch = len(images.frames)
         proposals = rpn.box_coder.decode(deltas.detach(), [anchors] * batch).view(batch, -1, 4)
-        rpn.training = targets is not None  # how many proposals are kept hangs on it
+        rpn.training = targets is not None  # the number of kept proposals depends on it
         rois, _ = rpn.filter_proposals(proposals, objectness, images.sizes, counts)
         labels = wanted = None
         if targets is not None:
@@ -250,7 +250,7 @@ class TorchvisionDetector(Detector):
     def candidates(
         self, outputs: DenseOutputs | RegionOutputs, sizes: Sequence[tuple[int, int]]
     ) -> Candidates:
-        """The MOST best-scored boxes of an image; `decode`, torchvision's own, does not ask."""
+        """The MOST best-scored boxes of an image; not used by `decode`, which is torchvision's."""
         model = self.rules[0]
         if self.kind == "faster_rcnn":
             coder = model.roi_heads.box_coder

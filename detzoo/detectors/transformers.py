@@ -48,7 +48,7 @@ from detzoo.types import Candidates, Images, Target
 
 PRIOR = 0.01  # of a class, before anything is learnt
 MOST = 300  # candidates of an image
-LEVELS = (8, 16, 32)  # strides of the maps that are read where several are
+LEVELS = (8, 16, 32)  # strides of the maps, for models that read several
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ KINDS = {
 
 
 class Outputs(NamedTuple):
-    """asked: what the library calls its loss function with; None where no targets were given."""
+    """asked: the arguments of the library's loss function; None without targets."""
 
     logits: Tensor  # (B, N, K), of detr (B, N, K + 1) with no object last
     boxes: Tensor  # (B, N, 4) centre and size, in [0, 1] of `scale`
@@ -221,7 +221,7 @@ class TransformersDetector(Detector):
                 name, value = term[1], value * weights.get(term[1], 1.0)
                 found[name] = found[name] + value if name in found else value
         if self.training and self.what.hybrid and self.model.config.num_denoising:
-            # Not asked in a batch without objects, and other processes would wait for its gradient.
+            # Unused in a batch without objects, and other processes would wait for its gradient.
             idle = self.model.model.denoising_class_embed.weight.sum()
             found["bbox"] = found["bbox"] + 0.0 * idle
         return found

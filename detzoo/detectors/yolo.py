@@ -1,16 +1,15 @@
 """YOLO: You Only Look Once (Redmon 2016, arXiv:1506.02640).
 
-The image is a grid; the cell where an object's centre lies answers for it, with P boxes and their
-confidences and one set of class probabilities. All of it is a single regression by squared error.
+The image is a grid; the cell that contains an object's centre predicts it, with P boxes and their
+confidences and one set of class probabilities. All outputs are one regression with squared error.
 
-A cell holds one object. That is the paper's limit (section 2.4) and it is kept: of two objects
-whose centres share a cell only the last of the annotation is learnt, and all boxes of a cell have
-one class. More cells make it rarer.
+A cell holds one object. This limit of the paper (section 2.4) is kept: if two objects' centres
+share a cell, only the last of the annotation is learnt, and all boxes of a cell have one class.
+More cells make that rarer.
 
-Where we depart: what the paper calls the image is the padded input; sums are divided by the
-number of images; the network's raw answers are bounded to [0, 1] where they are read as a
-confidence or a probability; a predictor without an object in a cell that a crowd box touches is not
-trained.
+Where we depart: the paper's image is the padded input; sums are divided by the number of images;
+the network's raw outputs are clamped to [0, 1] where they are used as a confidence or a
+probability; a predictor without an object in a cell that a crowd box touches is not trained.
 
 Shape letters: B images, Y X the grid's rows and columns (the paper's S), P predictors a cell (the
 paper's B), K classes, M objects of an image.
@@ -92,18 +91,19 @@ class YOLO(Detector):
 
     head: `fc`, the paper's, sees the whole image for every cell, but has most of the detector's
     weights, learns each place on its own and forces one number of cells on every input. `conv` has
-    few weights, shares them over places and takes any input, and gives up the look at the whole
-    image: a cell knows what its receptive field shows. head_width: of the fully connected layer;
-    channels and convs: of the convolutions.
+    few weights, shares them over places and takes any input, but does not see the whole image: a
+    cell sees only its receptive field. head_width: of the fully connected layer; channels and
+    convs: of the convolutions.
 
     neck: `one_map`, the paper's, is the backbone's last map; `topdown` merges its maps down to
     cells of `cell` pixels, enlarging them by upsample_by (nn.upsample.UPSAMPLES; nearest). grid:
-    cells to a side; where the map has another number it is averaged to it. None leaves the map's
-    own cells (conv only), so their number follows the input's size.
+    cells to a side; a map with another number is averaged to it. None keeps the map's own cells
+    (conv only), so their number depends on the input's size.
 
-    answer_scale: the last layer's answers times this. They are probabilities and shares as they
-    are, of which a tenth is much, and Adam moves every weight by the learning rate, whatever its
-    gradient: at 1 the answers of 64 channels jump by a third in a step. Plain SGD needs none.
+    answer_scale: factor on the last layer's outputs. These are probabilities and shares without a
+    sigmoid, for which 0.1 is a large change, and Adam moves every weight by the learning rate,
+    whatever its gradient: at 1 the outputs of 64 channels change by a third in a step. Plain SGD
+    needs none.
     """
 
     def __init__(

@@ -1,14 +1,14 @@
 """YOLOv3: An Incremental Improvement (Redmon 2018, arXiv:1804.02767).
 
-YOLO with priors on three maps: each cell of each map answers with a box for every prior, an
-objectness and independent class probabilities. An object trains one prior, the one whose shape fits
-it best, at the cell of its centre.
+YOLO with priors on three maps: each cell of each map predicts a box for every prior, an objectness
+and independent class probabilities. An object trains one prior, the one whose shape fits it best,
+at the cell of its centre.
 
 Where we depart: x and y are compared after the logistic, since its inverse is infinite at a cell's
 edge (section 2.1 compares before); losses are divided by the number of objects of the batch;
-objectness starts at `prior`, or thousands of empty cells would drown the first steps. The overlap
-of the ignore rule is the prior's own with the object, as the text says (section 2.1); Darknet's
-code takes that of the predicted box.
+objectness is initialised to `prior`, or thousands of empty cells would dominate the first steps.
+The overlap of the ignore rule is that of the prior with the object, as in the text (section 2.1);
+Darknet's code takes that of the predicted box.
 
 Shape letters: B images, K classes, A priors a cell, N priors in all, M objects of an image.
 """
@@ -221,7 +221,7 @@ class YOLOv3(Detector):
         """(B, N) object of every prior, an index into M, or -1; (B, N, 4) its box;
         (B, N) bool: neither a positive nor ignored.
 
-        Of two objects that fit one prior of one cell the last has it.
+        If two objects fit one prior of one cell, it is matched to the last.
         """
         truth = pad_targets(targets)
         objects = box_ops.to_cxcywh(truth.boxes)  # (B, M, 4)

@@ -197,7 +197,7 @@ def _number(value: Any) -> float | None:
 def threshold_of(kept: Mapping[str, Any], point: str = BEST_F1) -> float | None:
     """The overall threshold that a thresholds.json holds; None where there is none in [0, 1].
 
-    The file may come from elsewhere: the result is a number or None.
+    The file may come from elsewhere, so its content is checked.
     """
     found: Any = kept
     for key in ("overall", point, "threshold"):

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-# A warning when others used more than this share of all processors; or, where the network's threads
-# leave none free, this much of one: all threads wait for the one that was held up. A neighbour with
-# 0.19 of one slows two threads on two processors visibly; an idle machine's own upkeep is 0.01.
+# A warning when other processes used more than this share of all processors; or, if the network's
+# threads leave none free, this much of one: all threads wait for the delayed one. Another process
+# with 0.19 of one slows two threads on two processors visibly; an idle machine uses 0.01.
 BUSY, HELD_UP = 0.05, 0.06
 
 

@@ -1,15 +1,15 @@
 """Time detectors side by side: the protocol behind every millisecond in a table.
 
-From encoded bytes in memory to boxes in original pixels on the CPU, on real images. A detector that
-is given its regions has them proposed within every pass: they are its cost too.
+From encoded bytes in memory to boxes in original pixels on the CPU, on real images. For a detector
+that needs proposals they are computed within every pass: they are a part of its cost.
 
-1. Warm-up, per detector and input shape, until the medians stand still; bounded, and the record
-   has whether they did.
+1. Warm-up, per detector and input shape, until the medians are stable; bounded, and the record
+   says whether they were.
 2. Rounds: all detectors, in random order, over the same few images, one image at a time. Whatever
    the machine does during a round, it does to all of them.
-3. A sweep over batch sizes, for the throughput; that is its own measurement and not 1 / latency.
-4. On a GPU that counts it, the energy of an image at the best batch.
-5. What the network's time is made of, and cost: multiply-adds, parameters, peak memory.
+3. A sweep over batch sizes, for the throughput; a separate measurement, not 1 / latency.
+4. On a GPU with an energy counter, the energy per image at the best batch.
+5. The parts of the network's time, and cost: multiply-adds, parameters, peak memory.
 
 Nothing is clipped and no timed pass is left out. One timing at a time runs on a machine (lock.py).
 """
@@ -93,20 +93,19 @@ def measure(
     clock: Clock = time.perf_counter,
     synchronize: Callable[[], None] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Time all `models` on the same images; gives for each the content of its speed.json.
+    """Time all `models` on the same images; returns for each the content of its speed.json.
 
-    paths: image files of the test split, an ImageFile where its data set says which way up its
-    boxes are; more than `max_images` are thinned out evenly. resizes:
-    per model, its own `.resize` by default. mode: how they are computed, all alike or each by its
-    own. reference: the model that all are set against, the first by default. seconds: for all
-    models together, not counting the wait for the lock; warm-up and rounds make at least one pass,
-    however slow. rounds: exactly so many, instead of as many as fit. max_batch: of the sweep that
-    doubles, 1 for none; batches: these sizes instead. The models are left on the device, in their
-    mode and in eval mode, so that who scores them next scores what was timed. clock, synchronize:
-    for tests.
+    paths: image files of the test split, an ImageFile if its data set defines the orientation of
+    its boxes; of more than `max_images` an even selection is taken. resizes: per model, its own
+    `.resize` by default. mode: how they are computed, one for all or one each. reference: the model
+    that all are compared with, the first by default. seconds: for all models together, without the
+    wait for the lock; warm-up and rounds make at least one pass, however slow. rounds: exactly this
+    number, instead of as many as fit. max_batch: of the doubling sweep, 1 for none; batches: these
+    sizes instead. The models are left on the device, in their mode and in eval mode, so that the
+    next scoring is of what was timed. clock, synchronize: for tests.
 
-    Times in the result are in milliseconds (see record.py). Raises ValueError when there are no
-    models, no images, or one that cannot be decoded; TimingError when a detector fails.
+    Times in the result are in milliseconds (see record.py). Raises ValueError without models or
+    images, or for one that cannot be decoded; TimingError when a detector fails.
     """
     budget = Budget(seconds, rounds, max_images, max_batch, batches, seed)
     reference = _check(models, paths, reference, budget)
@@ -157,7 +156,7 @@ def _pipeline(
     clock: Clock,
     synchronize: Callable[[], None],
 ) -> Pipeline:
-    """The detector on the device, in its mode, with all that stands before and behind it."""
+    """The detector on the device, in its mode, with all steps before and after it."""
     prepare(detector.eval(), device, mode.channels_last, mode.compile, inference=True)
     return Pipeline(
         name,

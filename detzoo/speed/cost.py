@@ -67,7 +67,7 @@ def gmacs(detector: Detector, images: Images) -> float:
 def _without_gradients(detector: nn.Module) -> Iterator[None]:
     """A context in which no parameter requires a gradient.
 
-    Even under no_grad a view of a parameter may, and the counter then asks for a missing grad_fn.
+    Even under no_grad a view of a parameter may, and the counter then reads a missing grad_fn.
     """
     learnt = [p for p in detector.parameters() if p.requires_grad]
     try:
@@ -85,11 +85,11 @@ def peak_memory_mb(detector: Detector, images: Images) -> float:
 
     What folding keeps of the weights beside them (engine.folded) is counted with them.
 
-    Other detectors on the same device do not count, nor does what an allocator keeps for later. On
-    a GPU the growth is `torch.cuda.max_memory_allocated` over what stood before. On a CPU it is the
-    peak of the bytes that live tensors hold, as torch's profiler sees torch's allocator: unlike a
-    process's resident memory it does not depend on what ran before, but scratch memory that
-    libraries take past torch (oneDNN's, OpenCV's) is not in it.
+    Other detectors on the same device do not count, nor does memory that an allocator caches. On a
+    GPU the growth is `torch.cuda.max_memory_allocated` minus the allocation before. On a CPU it is
+    the peak of the bytes of live tensors, by torch's profiler of its allocator: unlike a process's
+    resident memory it does not depend on what ran before, but scratch memory that libraries
+    allocate outside of torch (oneDNN's, OpenCV's) is not included.
     """
     tensors = [*detector.parameters(), *detector.buffers(), *folded_weights(detector)]
     own = sum(

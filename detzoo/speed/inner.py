@@ -1,8 +1,8 @@
 """The parts of the network's time: backbone, neck, rpn, head, and the rest.
 
-By forward hooks on the children of these names, so no detector's file knows of the clock. On a GPU
-the hooks put CUDA events into the stream and nothing waits between the parts; on a CPU they take
-time stamps. It is measured in passes of its own, so that the hooks are in no other number.
+By forward hooks on the children of these names, so that detectors need no code for the clock. On a
+GPU the hooks put CUDA events into the stream and nothing waits between the parts; on a CPU they
+take time stamps. It is measured in separate passes, so that the hooks affect no other number.
 """
 
 from __future__ import annotations

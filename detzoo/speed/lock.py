@@ -52,16 +52,16 @@ def timing_lock(
     poll: float = 0.5,
     say: Callable[[str], None] = _say,
 ) -> Iterator[float]:
-    """Hold the machine-wide lock of all timings; gives the seconds that were waited for it.
+    """Hold the machine-wide lock of all timings; returns the seconds of waiting.
 
     path: of the file that is locked, LOCK by default.
 
-    The kernel releases it when its holder ends, however that comes about, so a stale file locks
-    nobody out. timeout: seconds to wait, None for as long as it takes. `say` is called once, with
-    the holder's pid and command, when there is something to wait for. It is not re-entrant.
+    The kernel releases it when its holder ends, in whatever way, so a stale file does not block.
+    timeout: seconds to wait, None for no limit. `say` is called once, with the holder's pid and
+    command, if it has to wait. It is not re-entrant.
 
     Raises TimeoutError (with the holder) when `timeout` passed, PermissionError where the file may
-    not be opened. Where the system knows no flock (Windows) it says so and locks nothing.
+    not be opened. On a system without flock (Windows) it says so and locks nothing.
     """
     if fcntl is None:
         say("this system has no flock: nothing keeps two timings from running at once")

@@ -95,8 +95,8 @@ NO_CODE = (":(exclude)reports", ":(exclude)docs", ":(exclude)*.md", ":(exclude)L
 def commit(root: Path | None = None) -> str | None:
     """The git commit of the checkout at `root` (the folder that holds the package, by default).
 
-    None when `root` is not itself the top of a checkout: a virtual environment that lies inside
-    another project's repository must not be given that project's commit.
+    None when `root` is not itself the top of a checkout: a virtual environment inside another
+    project's repository must not get that project's commit.
     """
     root = (root or Path(__file__).parents[2]).resolve()
     top = _git(root, "rev-parse", "--show-toplevel")
@@ -128,7 +128,7 @@ def gpu_model(device: torch.device | str | None) -> str | None:
 
 
 def driver() -> str | None:
-    """The version of the NVIDIA driver, asked of the kernel module, else of nvidia-smi."""
+    """The version of the NVIDIA driver, from the kernel module, else from nvidia-smi."""
     try:
         text = Path("/proc/driver/nvidia/version").read_text()
         if match := re.search(r"Kernel Module.*?\s(\d+\.\d+(?:\.\d+)?)\s", text):

@@ -14,7 +14,7 @@ from detzoo.speed.stages import Pass, Pipeline, out_of_memory
 
 WINDOW = 5  # passes in each of the two medians that are compared during warm-up
 TOLERANCE = 0.02
-COUNTED = 0.05  # the score from which a box counts as one, in the study of an image's content
+COUNTED = 0.05  # the score from which a box counts, in the study of an image's content
 GAIN = 1.03  # a larger batch must be this much faster than the best so far, or the sweep ends
 
 Show = Callable[..., None]
@@ -23,8 +23,8 @@ Show = Callable[..., None]
 class Sample(NamedTuple):
     """One timed pass at batch 1: in which round, over which image, the seconds of each stage.
 
-    And what was in that image: boxes of a score of COUNTED or more, regions that the second stage
-    looked at (None without one), (H, W) of the network's input.
+    And that image's content: boxes of a score of COUNTED or more, regions of the second stage (None
+    without one), (H, W) of the network's input.
     """
 
     round: int
@@ -79,7 +79,7 @@ def warm_up(
 def _settle(
     pipeline: Pipeline, images: Sequence[ImageFile], seconds: float
 ) -> tuple[list[Pass], bool]:
-    """Passes over `images`, in turn, until both medians stand still or the time is up."""
+    """Passes over `images`, in turn, until both medians are stable or the time is up."""
     start = pipeline.clock()
     series: list[Pass] = []
     while True:
@@ -110,9 +110,9 @@ def run_rounds(
 ) -> dict[str, list[Sample]]:
     """Every detector, in random order, over the same few images, one at a time; again and again.
 
-    The images go round in one random order. Exactly `rounds` rounds, or, when None, as many as fit
-    into `seconds`; at least one, and a round is always finished. Each detector first goes over one
-    image untimed, so that none pays for what the previous one left in the caches.
+    The images are cycled in one random order. Exactly `rounds` rounds, or, when None, as many as
+    fit into `seconds`; at least one, and a round is always finished. Each detector first makes one
+    untimed pass, so that none pays for the caches that the previous one left.
     """
     generator = random.Random(seed)
     order = generator.sample(range(len(encoded)), len(encoded))
@@ -151,12 +151,12 @@ def sweep(
     seed: int,
     show: Show,
 ) -> dict[str, dict[str, Any]]:
-    """Images per second, end to end, at batch 1, 2, 4, ... while it gains; detectors in turns.
+    """Images per second, end to end, at batch 1, 2, 4, ... while it improves; detectors in turns.
 
-    A detector drops out when a doubling gains less than GAIN, or when memory ends; all do when the
-    next doubling would not fit into `seconds`. Where not even batch 1 fits, the rounds' passes
-    (`samples`) stand for it. Short sets of images are repeated to fill a batch. batches: exactly
-    these instead, whatever they gain and however long they take; only memory ends them.
+    A detector stops when a doubling gains less than GAIN, or when memory runs out; all do when the
+    next doubling would not fit into `seconds`. If not even batch 1 fits, the rounds' passes
+    (`samples`) are used for it. Short sets of images are repeated to fill a batch. batches: exactly
+    these instead, whatever their gain and duration; only lack of memory ends them.
     """
     generator = random.Random(seed)
     clock = next(iter(pipelines.values())).clock

@@ -1,8 +1,8 @@
 """speed.json: the measurements of a detector and the protocol behind them.
 
 Times are in milliseconds. `samples` holds every timed pass in order; those of two detectors from
-one call are pairs, index by index; `against` sets those of the reference against them. What
-intervals are is said in summary.py; null when there was one round only.
+one call are paired by index; `against` compares them with the reference's. Intervals are explained
+in summary.py; null with a single round.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class TimingError(RuntimeError):
-    """A detector failed while it was timed; `name` says which, so that the others can go on."""
+    """A detector failed while it was timed; `name` says which, so that the others can continue."""
 
     def __init__(self, name: str, error: Exception) -> None:
         super().__init__(f"timing {name} failed: {type(error).__name__}: {error}")
@@ -55,9 +55,9 @@ class Pass(NamedTuple):
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A detector with all that stands between a file's bytes and boxes in its pixels.
+    """A detector with all steps from a file's bytes to boxes in its pixels.
 
-    clock: gives seconds. synchronize: returns when the device has done all that it was given.
+    clock: gives seconds. synchronize: returns when the device has finished its queued work.
     """
 
     name: str
@@ -84,9 +84,9 @@ class Pipeline:
 
     @torch.no_grad()
     def _run(self, encoded: Sequence[ImageFile]) -> Pass:
-        # A device works on while Python goes ahead. Waiting for it before the first stamp keeps
-        # earlier work out of `decode`; waiting before each later one charges work to the stage that
-        # asked for it. One stamp ends a stage and begins the next: the stages add up to the whole.
+        # A device works asynchronously. Waiting for it before the first stamp keeps earlier work
+        # out of `decode`; waiting before each later one charges work to the stage that launched it.
+        # One stamp ends a stage and starts the next: the stages add up to the whole.
         stamps: list[float] = []
 
         def stamp() -> None:

@@ -1,7 +1,7 @@
 """Summaries of timed passes: percentiles, ratios and their intervals. Nothing is clipped.
 
-Every interval is 95%, by bootstrap over rounds: the passes of one round share the machine's mood,
-so a round is drawn whole. There is none (None) where there was one round only.
+Every interval is 95%, by bootstrap over rounds: the passes of one round are not independent, so a
+round is drawn whole. It is None with a single round.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def bootstrap(
 ) -> np.ndarray | None:
     """(2, ...) low and high of `statistic` over (n,) values; None for one round.
 
-    All rounds have as many passes, and stand in order, so `values` is a table of rounds.
+    All rounds have the same number of passes, in order, so `values` is a table of rounds.
     """
     rounds = len(np.unique(of_round))
     if rounds < 2:

@@ -49,7 +49,7 @@ def _values(owner: Any, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Lists for tuples, and numbers rounded to the significant digits."""
+    """Lists for tuples, and numbers rounded to four decimals."""
     if isinstance(value, list | tuple):
         return [_plain(child) for child in value]
     return round(value, 4) if isinstance(value, float) else value
