@@ -68,8 +68,8 @@ def settings(verb: str, *overrides: str) -> Settings:
     """The settings of `detzoo VERB OVERRIDES...`, plain values by name, for the verb's function.
 
     overrides: as on the command line: "detector=ssd", "recipe.images_seen=20000", or a path where
-    the verb takes one. They are checked alike: raises ValueError, with what exists, for an unknown
-    verb, setting or value. Hydra composes them; its own state is left unchanged.
+    the verb takes one. They are checked the same way: raises ValueError, with what exists, for an
+    unknown verb, setting or value. Hydra composes them; its own state is left unchanged.
     """
     from detzoo.cli.compose import settings as compose  # Hydra is not needed for anything else
 
@@ -79,7 +79,7 @@ def settings(verb: str, *overrides: str) -> Settings:
 def load(run_directory: str | Path, device: torch.device | str = "cpu") -> Detector:
     """The trained detector of a run directory, in eval mode, with its resize, class names and exif.
 
-    Of a folder of runs, or what else names several, the one that was best on val.
+    From a folder or pattern of several runs, the one that was best on val.
 
     Runs no code from the directory: classes are built only if detzoo allows them, weights are read
     with `weights_only=True`, and nothing is downloaded. Raises ValueError for a directory that is
@@ -102,7 +102,7 @@ def load(run_directory: str | Path, device: torch.device | str = "cpu") -> Detec
     settings = read_run(run, data=False)
     node = settings["detector"]
     check_numbers(node.get("proposer"), f"{file}: detector.proposer")
-    # First without memory: what the checkpoint does not fit may be of any size.
+    # First without memory: a detector that does not fit the checkpoint may be of any size.
     shapes = outline({**node, "proposer": None} if "proposer" in node else node, file)
     weights = read_weights(shapes, run)
     detector = build(node, "detector", file)

@@ -31,8 +31,8 @@ TORCHVISION = f"{NONE_STATED}, terms of the training data may apply; its code is
 @dataclass(frozen=True)
 class Weights:
     """Published weights. name: as `create_detector` or a backbone takes them. licence: of the
-    weights; data: of what they saw. figure: what their publisher reports, or None; torchvision's
-    are in the library, by this `meta` name, and are read there."""
+    weights; data: their training data's. figure: the publisher's, or None; torchvision's are in the
+    library, by this `meta` name, and are read there."""
 
     name: str
     saw: str

@@ -65,7 +65,7 @@ def folder(name: str) -> Path:
 def plain(config: Any) -> Any:
     """A configuration as resolved dicts, lists and values without a trace of OmegaConf.
 
-    What is plain already stays as it is. Raises ValueError for a setting that must be given and is
+    Plain values are returned unchanged. Raises ValueError for a setting that must be given and is
     not.
     """
     if not OmegaConf.is_config(config):
@@ -164,7 +164,7 @@ def _check(node: Any, where: str, parts: Sequence[str]) -> None:
         for index, child in enumerate(node):
             _check(child, f"{where}[{index}]", parts)
     elif isinstance(node, str) and "${" in node:
-        # What is resolved once must not be resolved again, when it could reach the environment.
+        # Values must be resolved only once: a second time they could reach the environment.
         raise ValueError(f"{where}: {node!r:.200} holds an interpolation inside a resolved value")
     elif not isinstance(node, str | int | float | Path | None):
         raise ValueError(f"{where} is a {type(node).__name__}, which no setting is")

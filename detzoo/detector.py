@@ -200,8 +200,8 @@ class Detector(nn.Module, abc.ABC):
     def normalise(self, images: Images) -> Tensor:
         """(B, 3, H, W) float32: mean 0, standard deviation 1, and exactly 0 in the padding.
 
-        What is padded is 0 after normalisation, not before it, so that the padding is the mean
-        colour and carries no edge; torchvision's detectors are fed likewise.
+        The padding is 0 after normalisation, not before it, so that it is the mean colour and makes
+        no edge; torchvision's detectors do the same.
         """
         pixels = images.pixels
         scale = 1 / 255 if pixels.dtype == torch.uint8 else 1.0
@@ -220,7 +220,7 @@ class Detector(nn.Module, abc.ABC):
         return load_picture(self._turned(source), resize)
 
     def _turned(self, source: Any) -> Any:
-        """A bare file with how it is turned; anything else as it is."""
+        """A plain file with its orientation; anything else unchanged."""
         bare = isinstance(source, str | Path | bytes) and self.exif != "auto"
         return ImageFile(source, exif=self.exif) if bare else source
 

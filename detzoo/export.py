@@ -71,7 +71,7 @@ class Network(nn.Module):
 class Part(nn.Module):
     """Children of a detector, one after the other, as a plain module: tensors in, tensors out.
 
-    arguments: what the first one is called with, whose tensors `forward` takes in their order.
+    arguments: those of the first one, whose tensors `forward` takes in their order.
     """
 
     def __init__(self, children: Sequence[nn.Module], arguments: tuple[Any, ...]) -> None:
@@ -88,7 +88,8 @@ class Part(nn.Module):
 
 @dataclass(frozen=True)
 class Graph:
-    """What becomes one file. inputs, outputs: examples, as the module itself takes and gives them.
+    """The content of one file. inputs, outputs: examples, as the module itself takes and returns
+    them.
 
     rows: whether the first dimension of the input may have any length, as the regions have; else
     all shapes are those of the example.
@@ -290,7 +291,7 @@ def _cummax(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     return x, torch.zeros_like(x, dtype=torch.int64)
 
 
-# What ONNX does not have, in operations that it has; the second is of what transformers asserts
+# Replacements for operations that ONNX lacks; the second is for transformers' assertions
 _DECOMPOSED = {
     torch.ops.aten.cummax.default: _cummax,
     torch.ops.aten._is_all_true.default: torch.all,

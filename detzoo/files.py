@@ -109,7 +109,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any, indent: int | None = 2) -> None:
-    """Write strict JSON atomically: a NaN raises ValueError (what is n/a is None, never NaN)."""
+    """Write strict JSON atomically: a NaN raises ValueError (n/a is None, never NaN)."""
     write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
 
 
@@ -151,7 +151,7 @@ def read_text(path: str | Path, most_bytes: int | None = None) -> str:
     """The text of a UTF-8 file, or of a UTF-16 one that begins with its byte-order mark.
 
     The mark is no part of the text. Raises FileNotFoundError, other OSErrors as they come, and
-    ValueError with the path for what is no file (a folder, a pipe, a device), for more than
+    ValueError with the path for anything but a file (a folder, a pipe, a device), for more than
     `most_bytes`, and for bytes in another encoding.
     """
     path = Path(path)

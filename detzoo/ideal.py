@@ -22,7 +22,7 @@ class Ideal(NamedTuple):
 
 
 def parts_of(detector: Detector) -> tuple[str, ...]:
-    """What can be replaced in this detector's outputs; nothing where it finds no points."""
+    """The replaceable parts of this detector's outputs; empty unless it is point-based."""
     return next((ideal.parts for kind, ideal in IDEALS.items() if isinstance(detector, kind)), ())
 
 

@@ -53,7 +53,8 @@ def check_numbers(node: Any, where: str) -> None:
 
 @contextmanager
 def _counted(where: str) -> Iterator[None]:
-    """Raise ValueError as soon as what is built inside has too many weights or modules."""
+    """A context that raises ValueError as soon as a module built inside has too many weights or
+    modules."""
     elements, modules = 0, 0
 
     def count_elements(_: nn.Module, name: str, tensor: Tensor | None) -> None:

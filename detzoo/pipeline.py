@@ -34,7 +34,7 @@ class Pipeline(nn.Module):
     """Network and decoding of a detector of fixed shapes (`reason_not_whole`), in eval mode.
 
     forward: (B, 3, H, W) float32 in [0, 1]; (B, 2) int64, the (height, width) of every image before
-    padding, whatever the padding holds -> Found.
+    padding, with any values in the padding -> Found.
     """
 
     def __init__(self, detector: Detector) -> None:
@@ -113,7 +113,7 @@ def _(boxes: Tensor, scores: Tensor, groups: Tensor, exist: Tensor, *rest: Any) 
 
 
 def onnx_operations() -> dict[Any, Callable[..., Any]]:
-    """What ONNX computes instead of our operations. The extra `export` is needed."""
+    """ONNX's replacements for our operations. The extra `export` is needed."""
     from onnxscript import opset18 as op
 
     def suppress(

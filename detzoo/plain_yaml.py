@@ -7,7 +7,7 @@ neither torch nor Hydra, and every part of detzoo may import it.
 
 Words are read by the rule of YAML 1.2: `true` and `false` are the booleans, so that `yes`, `no`,
 `on` and `off` are text, and so are dates, `010`, `1e3`, `1_000` and `1:30`. What PyYAML's safe_dump
-writes is read back as it was.
+writes is read back unchanged.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def read_yaml(path: str | Path, *, as_text: bool = False) -> Any:
     """The value in a YAML file; None where it is empty.
 
     as_text: leave every word text as it is written (`null`, `010` and `True` too), for lists of
-    names. Raises FileNotFoundError, and ValueError with the path for what is no plain YAML: tags,
+    names. Raises FileNotFoundError, and ValueError with the path for anything but plain YAML: tags,
     merge keys, a key that is given twice, an alias of itself, more than one document, nesting
     deeper than 50, more than a million nodes, a file beyond 10 MB.
     """
@@ -71,7 +71,7 @@ def parse_yaml(text: str, *, as_text: bool = False) -> Any:
 
 @dataclass
 class _Node:
-    """A list or map that is being filled; `size` and `height` count what it holds."""
+    """A list or map that is being filled; `size` and `height` measure its content."""
 
     value: list[Any] | dict[Any, Any]
     anchor: str | None

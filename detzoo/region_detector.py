@@ -33,7 +33,7 @@ class RegionDetector(Detector):
     on, at most roi_positive_fraction of them positives. box_beta: smooth L1's. top_k: candidates of
     an image that reach NMS.
 
-    The outputs of `network` are RegionOutputs, or end with what they have.
+    The outputs of `network` are RegionOutputs, or end with their fields.
     """
 
     def __init__(

@@ -50,9 +50,9 @@ def usage() -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run `detzoo VERB ...`; gives the exit code: 0 success, 1 failure, 2 unknown verb.
 
-    What is printed is text: names hold what people and files gave them, so control characters are
-    escaped, and so are characters that a pipe or a terminal cannot hold. (On stderr the bars of the
-    progress move the cursor; there, messages are escaped one by one.)
+    Output is plain text: names may come from people and files, so control characters are escaped,
+    and so are characters that a pipe or a terminal cannot hold. (On stderr the bars of the progress
+    move the cursor; there, messages are escaped one by one.)
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -1,4 +1,4 @@
-"""detzoo list: every detector, peer and backbone, what is published of it and under which terms."""
+"""detzoo list: every detector, peer and backbone, its published weights and their terms."""
 
 from __future__ import annotations
 

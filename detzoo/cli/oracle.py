@@ -1,4 +1,4 @@
-"""detzoo oracle: how good would a detector be if a part of what it predicts were true?"""
+"""detzoo oracle: how good would a detector be if a part of its predictions were true?"""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def check_overrides(
 def _detector_schemas(
     config: str, found: Sequence[Override], first: Sequence[str], schema: Schema
 ) -> list[Schema]:
-    """One schema for each of `detectors`, where a setting is the detector's own or may be."""
+    """One schema for each of `detectors`, if a setting may be a detector's own."""
     own = any(one.key.split(".")[0] in {"detector", *WIDTHS, *FOR_SOME} for one in found)
     if not own or "detector" not in schema.groups:
         return []

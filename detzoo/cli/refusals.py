@@ -100,7 +100,7 @@ def explain_useless(name: str, schemas: Sequence[Schema]) -> str:
 def explain_untrained(key: str, config: str, verb: str, switch: str) -> str | None:
     """Why a verb on runs has no setting of conf/CONFIG.yaml; None for a key that has none either.
 
-    verb: as in "evaluate scores"; switch: what chooses that configuration, train=none.
+    verb: as in "evaluate scores"; switch: the setting that selects that configuration, train=none.
     """
     schema = schema_of(config)
     if schema.find(key) or schema.groups.get(key):

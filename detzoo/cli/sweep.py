@@ -133,7 +133,7 @@ class Sweeper(HydraSweeper):
         root = Path(self.config.hydra.sweep.dir)
         root.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, root / "multirun.yaml")
-        # imported here: Hydra makes its plugins anew when it looks for them
+        # imported here: Hydra reloads its plugins when it searches for them
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)

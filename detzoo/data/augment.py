@@ -1,9 +1,9 @@
-"""Augmentation: what happens to an image and its boxes between the cache and the batch.
+"""Augmentation: transforms of an image and its boxes between the cache and the batch.
 
 A policy is a list of steps. A step takes a View and a numpy generator and gives a View of the same
 height and width; it draws from that generator alone, never from global state, so that a view is a
-function of (seed, epoch, sample) and not of who computes it. Pixels go through torchvision's
-transforms.v2 kernels.
+function of (seed, epoch, sample) and not of the process that computes it. Pixels go through
+torchvision's transforms.v2 kernels.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 Range = tuple[float, float]
 Span = tuple[int, int]  # first pixel and the one after the last
-MIN_SIDE = 1.0  # pixels; what is left of a cropped box below it is no box any more
+MIN_SIDE = 1.0  # pixels; a cropped box with a smaller side is dropped
 
 
 class View(NamedTuple):
@@ -108,7 +108,8 @@ class Zoom:
 
 
 def _zoomed(side: int, factor: float, rng: np.random.Generator) -> tuple[Span, Span]:
-    """What part of a side is shown, and where: a crop on all of it, or all of it somewhere."""
+    """The shown part of a side, and its place: a crop that fills the output, or the whole inside
+    it."""
     whole = 0, side
     part = max(1, round(side / factor if factor >= 1 else side * factor))
     first = round(rng.uniform(0, side - part))
@@ -119,7 +120,7 @@ def _zoomed(side: int, factor: float, rng: np.random.Generator) -> tuple[Span, S
 def view_window(
     view: View, top: int, left: int, window: tuple[int, int], min_visible: float, fill: int
 ) -> View:
-    """What a window (height, width) at (top, left) shows, resized to the view's own size."""
+    """The content of a window (height, width) at (top, left), resized to the view's own size."""
     height, width = view.image.shape[-2:]
     source = (top, top + window[0]), (left, left + window[1])
     seen = tuple(
@@ -144,7 +145,7 @@ def resample_part(
     (top, bottom), (left, right) = source
     (up, down), (west, east) = target
     pixels = image.permute(1, 2, 0)[top:bottom, left:right]
-    image = pixels.contiguous().permute(2, 0, 1)  # half of the time of resizing what is strided
+    image = pixels.contiguous().permute(2, 0, 1)  # half of the time of resizing a strided tensor
     image = transforms.resize(image, [down - up, east - west], antialias=True)
     if tuple(image.shape[-2:]) == tuple(size):
         return image

@@ -28,7 +28,7 @@ FIT = {"coco": "are there", "voc": "have their annotation", "yolo_txt": "have a 
 
 @dataclass(frozen=True)
 class Recognised:
-    """What a root holds. settings: of the reader, `root` among them; lines: what to print."""
+    """The data set found in a root. settings: of the reader, including `root`; lines: to print."""
 
     format: str
     settings: Mapping[str, Any]
@@ -126,7 +126,7 @@ def _reader(format: str, settings: Mapping[str, Any]) -> Source:
 
 
 def _complete_splits(source: Source, settings: dict[str, Any]) -> list[str]:
-    """Add to settings what splits lack; gives what was done, as lines."""
+    """Add settings for missing splits; returns lines that describe them."""
     notes: list[str] = []
     if settings.get("folds") is not None:
         return notes
@@ -161,7 +161,7 @@ def _complete_splits(source: Source, settings: dict[str, Any]) -> list[str]:
 
 
 def _describe(source: Source, format: str) -> list[str]:
-    """What was found, and how sure that is. Raises DataError where no image is there."""
+    """The description of the result and how sure it is. Raises DataError without any image."""
     there = wanted = 0
     rows = []
     for split in SPLITS:

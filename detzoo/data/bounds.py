@@ -16,7 +16,7 @@ Box = tuple[float, float, float, float]
 
 
 def around(points: Iterable[Sequence[float]]) -> Box:
-    """Of (x, y) points; NaN where one of them is no number."""
+    """The box of (x, y) points; NaN if one of them is NaN."""
     xs, ys = zip(*points, strict=True)
     if any(map(math.isnan, (*xs, *ys))):
         return (math.nan,) * 4
@@ -32,7 +32,7 @@ def rotated(x: float, y: float, width: float, height: float, angle: float) -> Bo
 
 
 def segmentation(drawing: Any) -> Box:
-    """Of COCO's `segmentation`: polygons, or a mask as run lengths, compressed or not."""
+    """The box of COCO's `segmentation`: polygons, or a mask as run lengths, compressed or not."""
     if isinstance(drawing, dict):
         return mask(drawing)
     if not isinstance(drawing, list) or not drawing:
@@ -60,7 +60,7 @@ def _parts_of(entry: list[Any]) -> list[list[tuple[float, float]]]:
 
 
 def mask(drawing: dict[str, Any]) -> Box:
-    """Of a mask {"size": [height, width], "counts": runs down the columns, from a run of zeros on}.
+    """The box of a mask {"size": [height, width], "counts": runs down the columns, zeros first}.
 
     counts: a list of lengths, or COCO's text of them.
     """

@@ -1,4 +1,4 @@
-"""What a COCO annotation file holds: its images, categories and annotations."""
+"""The content of a COCO annotation file: images, categories and annotations."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def images(content: Entry, where: str, collector: Collector) -> Images:
 
 
 def key(id: Any) -> int | str | None:
-    """An id as it can be compared: a whole number however it is written, other text as it is."""
+    """An id in comparable form: a whole number however it is written, other text unchanged."""
     number = parse_id(id)
     return number if number is not None else id if isinstance(id, str) and id else None
 

@@ -43,7 +43,7 @@ def base_name(file_name: str) -> str:
 
 
 class Places:
-    """What a root holds. file: an annotation file, where `root` was given as that file."""
+    """The files of a root. file: an annotation file, if `root` was given as that file."""
 
     def __init__(self, root: Path, tree: Tree, file: Path | None = None) -> None:
         self.root, self.tree, self.file = root, tree, file
@@ -142,7 +142,7 @@ class Places:
 
 
 def _called(file: Path) -> list[str]:
-    """What a file's images may be called after it: instances_train2017 -> that, and train2017."""
+    """Possible names of a file's image folder: instances_train2017 -> that, and train2017."""
     parts = re.split(r"[_.\- ]", file.stem)
     return unique([file.stem, *("_".join(parts[i:]) for i in range(1, len(parts)))])
 

@@ -1,7 +1,7 @@
 """Samples from the raw boxes of an annotation file.
 
 A reader turns its format into `RawBox`es and passes them to a `Collector`, which is the one place
-where an image or a box is judged: what cannot be used is dropped or clipped and noted as a Problem.
+the check of every image and box: an unusable one is dropped or clipped and recorded as a Problem.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class RawBox(NamedTuple):
 class Collector:
     """Checks raw boxes, keeps what training can use, notes the rest.
 
-    form: what the four numbers of a box are in this format. exif: how EXIF orientations are taken
+    form: the meaning of a box's four numbers in this format. exif: how EXIF orientations are taken
     (see `detzoo.imagefile`). max_megapixels: larger images are left out. skip: the images that are
     left out by name.
     """
@@ -217,7 +217,7 @@ class Collector:
     def dataset(
         self, name: str, split: str, classes: tuple[str, ...], category_ids: tuple[int, ...]
     ) -> Dataset:
-        """What was collected."""
+        """The collected samples and problems."""
         for (kind, what, action), (where, count) in self._notes.items():
             times = f" ({count} times)" if count > 1 else ""
             self.warning(kind, where, what + times, action)

@@ -1,4 +1,4 @@
-"""What every reader gives: samples in original pixels, and what was wrong with the annotations."""
+"""The result of every reader: samples in original pixels, and problems of the annotations."""
 
 from __future__ import annotations
 

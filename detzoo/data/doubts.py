@@ -1,6 +1,6 @@
-"""Which images and boxes of a data set to look at first: what a mistake of labelling looks like.
+"""The images and boxes of a data set to check first: those that look like labelling mistakes.
 
-Nothing here is an error, and nothing is left out of training by it.
+None of them is an error, and none is left out of training.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WEIGHTS = {"error": 8, "warning": 3}  # of a problem; of a doubt 1
 
 @dataclass
 class Doubt:
-    """What is odd about one image. boxes: the numbers of its boxes that are meant."""
+    """What is odd about one image. boxes: the indices of its odd boxes."""
 
     index: int
     reasons: list[str] = field(default_factory=list)
@@ -40,8 +40,7 @@ class Doubt:
 def doubts(dataset: Dataset, problems: Sequence[Problem] = ()) -> list[Doubt]:
     """The images that something is odd about, the oddest first.
 
-    problems: what `check` found in the data set; those that name no image that was read are left
-    out, for there is nothing to look at.
+    problems: what `check` found in the data set; those without an image that was read are left out.
     """
     found = [Doubt(index) for index in range(len(dataset.samples))]
     places = _Places(dataset)
@@ -116,7 +115,7 @@ def _twins(doubt: Doubt, sample: Sample, classes: Sequence[str]) -> None:
 
 
 class _Places:
-    """From what a Problem names as its place to the images that it is about."""
+    """From the place of a Problem to its images."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.by_path: dict[str, int] = {}

@@ -48,7 +48,7 @@ def format_of_file(path: Path) -> str | None:
 
 
 def find_evidence(tree: Tree) -> list[Evidence]:
-    """Of every format that has files below a root; most images first."""
+    """The evidence for every format that has files below a root; most images first."""
     coco = {path: coco_places.count_images(path) for path in coco_places.annotation_files(tree)}
     voc = {f: len(names) for f, names in voc_places.Places(tree.root, tree).xml.items()}
     yolo = yolo_description.label_folders(tree)

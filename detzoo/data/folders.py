@@ -187,7 +187,7 @@ def composed(name: str) -> str:
 
 
 def spelling(name: str) -> str:
-    """What is equal for two names that differ in case or composition alone."""
+    """A key that is equal for two names that differ only in case or Unicode normal form."""
     return composed(composed(name).casefold())
 
 
@@ -212,7 +212,7 @@ def most(
 ) -> tuple[Place | None, float]:
     """The place that has most of the names, the first of those with equally many, and what part.
 
-    Of more than a thousand names a thousand decide, evenly spread.
+    With more than a thousand names, a thousand evenly spaced ones decide.
     """
     step = max(1, len(names) // TRIED)
     tried = names[::step]

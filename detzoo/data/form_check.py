@@ -23,7 +23,7 @@ Suspicion = tuple[Literal["error", "warning"], str, str]
 
 
 def suspicion(written: np.ndarray, sizes: np.ndarray, expected: Form) -> Suspicion | None:
-    """Severity, what was seen and what to do, if the boxes of a split look written otherwise.
+    """Severity, finding and action, if the boxes of a split seem to be in another form.
 
     written: (N, 4), as in the file. sizes: (N, 2), the heights and widths of their images.
     """
@@ -67,7 +67,7 @@ def _within_a_pixel(written: np.ndarray, sizes: np.ndarray, expected: Form) -> S
 
 
 def _in_a_corner(written: np.ndarray, sizes: np.ndarray, expected: Form) -> Suspicion | None:
-    """Many boxes, all in the upper left quarter of their images: they are of smaller ones."""
+    """Many boxes, all in the upper left quarter of their images: they belong to smaller ones."""
     if len(written) < MANY or _reach(written, sizes, expected) > 0.5:
         return None
     fits = [form for form in PERCENT if _plausible(written, sizes, form)]

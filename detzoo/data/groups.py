@@ -1,6 +1,6 @@
 """Which images belong together: the frames of a video, a burst of photos, the slides of a patient.
 
-What was taken together is alike, so that no split, fold or resample may cut it: `data.group`.
+Images taken together are similar, so no split, fold or resample may separate them: `data.group`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Groups:
     setting: a regular expression that is searched in the file name without its suffix (in the path
     relative to root where it has a slash), whose first capture group is the group, and without one
     all that matched; or the name of a field of COCO's images; or FILE.csv inside root with the
-    columns file and group. root: the data set's. Raises ValueError for a setting that is none.
+    columns file and group. root: the data set's. Raises ValueError for an invalid setting.
     """
 
     def __init__(self, setting: str, root: Path) -> None:
@@ -57,7 +57,7 @@ class Groups:
                 ) from None
 
     def field(self, image: Mapping[str, Any]) -> str | None:
-        """The group that a COCO image names in the field that the setting may be."""
+        """The group of a COCO image, from the field that the setting may name."""
         value = image.get(self.setting)
         return str(value) if isinstance(value, str | int) and value != "" else None
 

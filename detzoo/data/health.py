@@ -31,9 +31,9 @@ SMALL, MEDIUM = 32**2, 96**2  # COCO's borders between small, medium and large, 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What was found. statistics: per split, plain numbers. near_duplicates: pairs of images of two
-    splits, {"distance": bits, "images": two of split, file_name, height and width}, where they were
-    looked for."""
+    """The result of a check. statistics: per split, plain numbers. near_duplicates: pairs of images
+    of two splits, {"distance": bits, "images": two of split, file_name, height and width}, where
+    they were looked for."""
 
     name: str
     root: str
@@ -71,7 +71,7 @@ class CheckResult:
 def check(
     source: Source, splits: Sequence[str] = SPLITS, *, decode: bool = True, progress: bool = True
 ) -> CheckResult:
-    """Look at every annotation and image of these splits. Nothing in a data set makes it raise.
+    """Check every annotation and image of these splits. No content of a data set makes it raise.
 
     decode: decode every image in full, which is what finds a truncated one; without it only headers
     are read. Kinds named in `source.allow` are warnings here, not errors.
@@ -279,8 +279,8 @@ def _statistics(dataset: Dataset) -> dict[str, Any]:
 def _collisions(sample: Sample) -> int:
     """Boxes too many for the cells of CELL pixels, in the image as stored, that hold their centres.
 
-    The paper counts 614 in COCO's training set (1904.07850, section 5.1). Of whatever class: two
-    classes have a peak each in that cell, but one size.
+    The paper counts 614 in COCO's training set (1904.07850, section 5.1). Of any class: two classes
+    have a peak each in that cell, but one size.
     """
     boxes = sample.boxes[~sample.crowd]
     cells = ((boxes[:, :2] + boxes[:, 2:]) / 2 / CELL).floor()

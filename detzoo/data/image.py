@@ -54,7 +54,7 @@ def load_image(source: Any, size: Size | None = None, exif: Exif = "auto") -> np
     gives; it decides whether a file's EXIF tag turns the image, where `exif` does not (see
     `detzoo.imagefile`), and how many pixels it may have, where that is more than Pillow's limit. A
     PIL image and an array are taken as they are. Raises FileNotFoundError for a path that is not
-    there and ValueError for what is no whole image or an array of another form.
+    there and ValueError for an incomplete image or an array of another form.
     """
     if isinstance(source, ImageFile):
         source, size, exif = source
@@ -77,7 +77,7 @@ def load_image(source: Any, size: Size | None = None, exif: Exif = "auto") -> np
 def load_picture(
     source: Any, resize: Resize | None, size: Size | None = None, exif: Exif = "auto"
 ) -> Picture:
-    """What `resize` needs of an image: as `load_image`, but a JPEG perhaps at a part of its sides.
+    """An image for `resize`: as `load_image`, but a JPEG may be decoded at a reduced size.
 
     resize: None for the whole image. source, size, exif and errors are those of `load_image`.
     """

@@ -1,10 +1,10 @@
-"""What decodes JPEG: simplejpeg where it is installed, else Pillow; or a GPU, where that is chosen.
+"""JPEG decoders: simplejpeg if it is installed, else Pillow; or a GPU, if chosen.
 
 simplejpeg (the extra `fast`) is libjpeg-turbo bare: Pillow's pixels in half of its time. A GPU
-decodes by nvJPEG through torchvision, whole images only, and rounds otherwise than libjpeg: its
+decodes by nvJPEG through torchvision, whole images only, and rounds differently from libjpeg: its
 pixels are others, so it is a choice (runtime.decoder=cuda), a part of a run's fingerprint, and
 named in every protocol. The pixels are copied back, since resizing is the CPU's for all decoders.
-What nvJPEG cannot read (CMYK, a damaged file) is Pillow's, as elsewhere.
+Files that nvJPEG cannot read (CMYK, damaged) are decoded by Pillow, as elsewhere.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def is_jpeg(data: bytes) -> bool:
 
 
 def decoder() -> str:
-    """What decodes JPEG here and now, for protocols."""
+    """The JPEG decoder in use, for protocols."""
     if _device.get() is not None:
         return f"nvJPEG by torchvision {metadata.version('torchvision')}, whole"
     name = "Pillow" if simplejpeg is None else "simplejpeg"
@@ -88,7 +88,8 @@ def check_decoder(decoder: Any, device: torch.device | str) -> None:
 def decode(
     data: bytes, most: float, least: Callable[[Size], Size]
 ) -> tuple[np.ndarray, Size] | None:
-    """(H, W, 3) uint8 RGB and the image's own (height, width); None for what is left to Pillow.
+    """(H, W, 3) uint8 RGB and the image's own (height, width); None for files that are left to
+    Pillow.
 
     most: pixels that an image may have. least: from its size, the smallest (height, width) that it
     may be decoded at; nvJPEG decodes at its own.

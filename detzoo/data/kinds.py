@@ -1,4 +1,4 @@
-"""The kinds of problems that a check names, and which of them may be allowed to pass."""
+"""The kinds of problems that a check reports, and which of them may be allowed."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Loaded(NamedTuple):
 
 
 class Item(NamedTuple):
-    """What a batch is made of; the array may hold padding beyond `frame.resized`."""
+    """An item of a batch; the array may have padding beyond `frame.resized`."""
 
     image: np.ndarray
     frame: Frame
@@ -39,7 +39,7 @@ class Item(NamedTuple):
 
 
 class Cache:
-    """Samples as the network's pixels, in memory up to a bound; what does not fit is loaded anew.
+    """Samples as the network's pixels, in memory up to a bound; others are loaded again.
 
     Nothing is evicted: under a shuffled order any choice of what stays is as good as another.
     """

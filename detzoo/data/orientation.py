@@ -39,8 +39,8 @@ class OrientationFit(NamedTuple):
 def measure_orientation(samples: Sequence[Sample], *, in_fractions: bool) -> OrientationFit:
     """The fit of those images among these that have an orientation.
 
-    in_fractions: whether the annotations' numbers are of the image's sides, so that a box is
-    another one where the sides are swapped.
+    in_fractions: whether the annotations' numbers are fractions of the image's sides, so that a box
+    is another one where the sides are swapped.
     """
     better, count, other = 0, 0, "stored"
     for sample in samples:

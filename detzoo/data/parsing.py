@@ -22,7 +22,7 @@ def parse_number(value: Any) -> float:
 def parse_id(value: Any) -> int | None:
     """The whole number that an id is: 1, 1.0, "1" and "1.0" are 1; None of anything else.
 
-    What does not fit into 64 bits is none, since tensors and other programs' tables hold ids.
+    A number over 64 bits is invalid, since ids are stored in tensors and other programs' tables.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
@@ -41,7 +41,7 @@ def parse_id(value: Any) -> int | None:
 
 
 def parse_flag(value: Any) -> bool | None:
-    """Whether a flag is set, of a boolean, a number or a word; None of what is neither.
+    """Whether a flag is set, given as a boolean, a number or a word; None for anything else.
 
     Nothing at all and "Unspecified", which some tools always write, are no.
     """

@@ -20,8 +20,8 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Pasted:
-    """pixels: (H, W, 3) uint8, as before but for the object. alpha: (H, W) float32 in [0, 1], the
-    part of each pixel that is the object's. box: its full extent, xyxy."""
+    """pixels: (H, W, 3) uint8, as before except for the object. alpha: (H, W) float32 in [0, 1],
+    the part of each pixel that is the object's. box: its full extent, xyxy."""
 
     pixels: Array
     alpha: Array
@@ -40,8 +40,9 @@ def paste(
 ) -> Pasted | None:
     """One object more on free ground, of a label drawn from `labels`; None where nothing is free.
 
-    pixels: (H, W, 3) uint8. boxes: xyxy of what is there. min_size: of its longer side, in pixels.
-    difficulty: of its filling, see `scene.paint`. It is upright, not stretched and wholly inside.
+    pixels: (H, W, 3) uint8. boxes: xyxy of the existing objects. min_size: of its longer side, in
+    pixels. difficulty: of its filling, see `scene.paint`. It is upright, not stretched and wholly
+    inside.
     """
     height, width = pixels.shape[:2]
     largest = max(min_size, LARGEST * min(height, width))

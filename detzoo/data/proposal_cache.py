@@ -30,7 +30,7 @@ from detzoo.data.proposals import Proposer
 from detzoo.files import atomic, remove_leftovers, write_json
 
 ROOT = Path("data") / "proposals"
-SHARD = 16  # images in a file: what a kill can cost
+SHARD = 16  # images in a file: the most that an interruption loses
 WORTH_PROCESSES = 15.0  # seconds of work; to start a process takes a few, for torch's import
 
 
@@ -47,9 +47,9 @@ def with_proposals(
     root: str | Path = ROOT,
     processes: int | None = None,
 ) -> Dataset:
-    """The data set, its samples with their proposals; what is missing is computed and kept.
+    """The data set, its samples with their proposals; missing ones are computed and kept.
 
-    With no proposer the data set as it is. Raises as `propose` does.
+    Without a proposer the data set is unchanged. Raises as `propose` does.
     """
     if proposer is None:
         return dataset

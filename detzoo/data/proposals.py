@@ -1,4 +1,4 @@
-"""Regions that may hold an object, from the image alone: what R-CNN and Fast R-CNN are given.
+"""Regions that may hold an object, from the image alone: the input of R-CNN and Fast R-CNN.
 
 A proposer takes an (H, W, 3) uint8 RGB array and gives (P, 4) float32 boxes, xyxy in its pixels,
 inside it, each with an area, best first. The same image gives the same boxes.
@@ -44,7 +44,7 @@ class Proposer(abc.ABC):
 
 
 class Grid(Proposer):
-    """Boxes everywhere, whatever the image shows: needs no library and takes no time.
+    """A fixed grid of boxes, for any image: needs no library and almost no time.
 
     smallest: side of the smallest, as a part of the image's longer side; every further size is
     `growth` times as large, up to the image itself. ratios: height over width. step: from one box
@@ -225,7 +225,8 @@ def _shrink(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def _to_image(found: np.ndarray, small: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """x, y, width, height in the small image -> xyxy in the image; what has no area is dropped."""
+    """x, y, width, height in the small image -> xyxy in the image; boxes without area are
+    dropped."""
     found = np.asarray(found, np.float32).reshape(-1, 4)
     boxes = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:]], 1)
     (height, width), (h, w) = image.shape[:2], small.shape[:2]

@@ -94,7 +94,7 @@ class Shapes(Coco):
         self.marked = marked
         content: list[Any] = [VERSION, QUALITY, self.counts, seed, self.parameters]
         self.test_objects = None if test_objects is None else tuple(test_objects)
-        # without, the folder is called as it was before there was such a setting
+        # without it, the folder has its name from before this setting
         content += [{"test_objects": self.test_objects}] if self.test_objects else []
         key = json.dumps(content, sort_keys=True)
         folder = f"shapes-{hashlib.blake2b(key.encode(), digest_size=4).hexdigest()}"

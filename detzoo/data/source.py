@@ -1,7 +1,7 @@
-"""What the readers share: where the splits are, with seeded holdouts and folds.
+"""The readers' shared code: the places of splits, with seeded holdouts and folds.
 
-Nothing in a data set makes a reader crash: what cannot be used is dropped or clipped and noted as a
-Problem (see `collect`). Only what leaves nothing to read raises an error.
+No content of a data set makes a reader crash: unusable items are dropped or clipped and recorded as
+a Problem (see `collect`). Only what leaves nothing to read raises an error.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Source(abc.ABC):
             raise ValueError(f"classes names a class twice: {', '.join(self._given_classes)}")
 
     def collector(self) -> Collector:
-        """What judges the images and boxes of a split."""
+        """The check of a split's images and boxes."""
         return Collector(self.root, self.form, self.exif, self.max_megapixels, self.skip)
 
     @property
@@ -137,7 +137,7 @@ class Source(abc.ABC):
         """Read a split that is there."""
 
     def mark(self, sample: Sample, index: int) -> Tensor | None:
-        """(2, 4) xyxy: what is planted beside the object, and the place opposite; None: nothing."""
+        """(2, 4) xyxy: the mark beside the object, and the place opposite; None without a mark."""
         return None
 
     def paste(self, sample: Sample, pixels: np.ndarray, seed: int) -> Pasted | None:

@@ -136,7 +136,7 @@ def _count(dataset: Dataset, sizes: Mapping[bytes, int]) -> str:
 def take_fraction(dataset: Dataset, fraction: float, seed: int) -> Dataset:
     """About that fraction of the images: whole groups, the first in order.
 
-    Of two fractions the smaller's images are among the larger's.
+    A smaller fraction's images are a subset of a larger one's.
     """
     ranks = rank_images(dataset, seed)
     counts = Counter(ranks)

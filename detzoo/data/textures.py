@@ -82,7 +82,7 @@ def fill_stamp(rng: Rng, canvas: Array, new: Stamp, difficulty: float) -> None:
 
 
 def draw_distractor(rng: Rng, canvas: Array) -> None:
-    """A stroke, an open arc or a lump: something drawn that is none of the classes."""
+    """A stroke, an open arc or a lump: a distractor of no class."""
     height, width = canvas.shape[:2]
     s = 2
     mask = Image.new("L", (width * s, height * s))

@@ -1,4 +1,4 @@
-"""Annotations that no reader takes, recognised by their content, with what to do about each."""
+"""Annotations that no reader takes, recognised by their content, with advice for each."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class Voc(Source):
         return sum(there), len(entries)
 
     def measured_first_pixel(self) -> int:
-        """What the numbers in VOC files begin with: 1 in the challenges' own, else 0: edges.
+        """The first pixel's number in VOC files: 1 in the challenges' own, else 0, for edges.
 
         A box that begins at 0 cannot count from 1. One that begins at 1 shows nothing: labelImg
         writes edges, and never below 1.

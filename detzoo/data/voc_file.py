@@ -82,7 +82,7 @@ def raw_box(
 
 
 def _drawn(item: ElementTree.Element) -> tuple[str, bounds.Box] | None:
-    """What an object without bndbox is drawn as, and the upright box around it."""
+    """The shape of an object without bndbox, and the upright box around it."""
     polygon, turned = item.find("polygon"), item.find("robndbox")
     if polygon is not None and (points := _points(polygon)):
         return "polygon", bounds.around(points)

@@ -42,7 +42,7 @@ class Entry(NamedTuple):
 
 
 class Places:
-    """What a root holds; annotations: the folder that was chosen, per split."""
+    """The files of a root; annotations: the chosen folder, per split."""
 
     def __init__(self, root: Path, tree: Tree) -> None:
         self.root, self.tree = root, tree
@@ -233,7 +233,7 @@ def _named(root: Path, folder: Path, line: str) -> tuple[str, Path | None]:
 
 
 def _stems_of(text: str) -> list[str]:
-    """What a name may be without its suffix and without the folders before it."""
+    """The possible forms of a name without its suffix and folders."""
     path = PurePosixPath(text.replace("\\", "/"))
     whole = str(path)
     suffix = path.suffix.lower()

@@ -39,7 +39,7 @@ def choose_workers(
 
 
 class Pinnable:
-    """A batch as the loader's own thread pins it, whatever it is a tuple of."""
+    """A batch, pinned as by the loader's own thread, for any kind of tuple."""
 
     def __init__(self, batch: Any) -> None:
         self.batch = batch

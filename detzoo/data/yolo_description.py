@@ -1,4 +1,4 @@
-"""What the text files of a YOLO data set are: data.yaml, obj.data, names, lists, labels."""
+"""The text files of a YOLO data set: data.yaml, obj.data, names, lists, labels."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LOOKED_AT = 50  # files of a folder; those of images without objects are empty
 
 
 def find_description(root: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The data.yaml or obj.data of a folder and what it holds; None if it has none.
+    """The data.yaml or obj.data of a folder and its content; None if it has none.
 
     All words in it are text. Raises DataError for one that cannot be read, and where several files
     could be it.
@@ -121,7 +121,7 @@ def is_list(path: Path) -> bool:
 
 
 def description(path: Path) -> dict[str, Any]:
-    """What a data.yaml holds. Raises DataError."""
+    """The content of a data.yaml. Raises DataError."""
     try:
         content = read_yaml(path, as_text=True)
     except (ValueError, OSError) as error:

@@ -48,14 +48,14 @@ FOLDERS_OF_IMAGES = {"images", "image", "imgs", "img", "jpegimages", "photos", "
 
 
 class Places:
-    """What a root holds. file: its description, where `root` was given as that file."""
+    """The files of a root. file: its description, if `root` was given as that file."""
 
     def __init__(self, root: Path, tree: Tree, file: Path | None = None) -> None:
         self.root, self.tree, self.file = root, tree, file
 
     @cached_property
     def description(self) -> tuple[Path, dict[str, Any]] | None:
-        """data.yaml or its like, and what it holds; obj.data is read as the same.
+        """data.yaml or similar, and its content; obj.data is read into the same form.
 
         All words in it are text. Raises DataError for one that cannot be read, and where several
         files could be it.
@@ -65,7 +65,7 @@ class Places:
         return find_description(self.root)
 
     def named(self, split: str) -> tuple[list[str], Path] | None:
-        """What the description names for a split, and the description; None if nothing."""
+        """The description's entry for a split, and the description; None if it has none."""
         if self.description is None:
             return None
         path, content = self.description
@@ -249,7 +249,7 @@ def _has_label(folder: Path, stem: str) -> bool:
 
 
 def label_file(folder: Path, stem: str) -> Path:
-    """The label file of an image, as it is written on the disk; perhaps not there."""
+    """The label file of an image, as spelled on the disk; it may not exist."""
     path = folder / f"{stem}.txt"
     return located(path) or path
 

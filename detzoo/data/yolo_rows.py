@@ -46,7 +46,7 @@ def raw_boxes(
 ) -> list[RawBox]:
     """The boxes of an image of `size` (height, width); where: the file, as problems name it.
 
-    keypoints: what boxes have behind them. polygons: where to add what was read as polygons.
+    keypoints: their form after a box. polygons: a list that rows read as polygons are added to.
     """
     found = []
     height, width = size

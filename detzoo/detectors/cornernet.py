@@ -91,8 +91,8 @@ class CornerNet(Detector):
     """upsample: `topdown` or `deconv`, to bring a backbone's maps to stride 4; the Hourglass needs
     neither. upsample_channels: of its maps. upsample_by: how maps are enlarged
     (nn.upsample.UPSAMPLES), by default the neck's own. head_channels: of every head's 3x3.
-    corner_pooling: without it (table 1) both its branches are added as they are. penalty: what is
-    near a corner costs less, within a radius by the object's `size` (see ops.gaussian.radius),
+    corner_pooling: without it (table 1) both its branches are added without pooling. penalty: what
+    is near a corner costs less, within a radius by the object's `size` (see ops.gaussian.radius),
     within a `fixed` one, or `off` (table 2). embedding: its dimension; distances are Euclidean.
     pair_score: of two corners' scores, `mean` or `geometric` mean. nms: `soft`, `hard` or `none`,
     within a class.

@@ -38,7 +38,7 @@ from detzoo.types import Candidates, Images, PaddedTargets, Target, pad_targets
 POSITIONS = ("attention", "input", "decoder", "none")
 BOX_LOSSES = {"both": (1.0, 1.0), "l1": (1.0, 0.0), "giou": (0.0, 1.0)}
 SIDE = 0.1  # of a query's first box (2010.04159, appendix A.4: 0.05 and its doubles)
-EDGE = 1e-3  # a box's logits are of numbers no nearer to 0 and 1
+EDGE = 1e-3  # a box's numbers are clamped to this distance from 0 and 1 before the logit
 NEVER = 20.0  # a logit
 
 
@@ -233,7 +233,8 @@ class DETR(Detector):
         return assign_batch(cost, truth.single)
 
     def losses(self, outputs: Outputs, targets: Sequence[Target]) -> dict[str, Tensor]:
-        """Of the queries class, l1 and giou; of the proposals and of denoising their sums."""
+        """class, l1 and giou of the queries; the sums of those of the proposals and of
+        denoising."""
         truth = pad_targets(targets)
         if not self.auxiliary:
             outputs = outputs._replace(logits=outputs.logits[-1:], boxes=outputs.boxes[-1:])
@@ -249,7 +250,7 @@ class DETR(Detector):
     def matched_losses(
         self, outputs: Outputs, truth: PaddedTargets, count: Tensor
     ) -> dict[str, Tensor]:
-        """Of logits and boxes alone; every object's answer is chosen, all others are of no object.
+        """From logits and boxes; every object has its chosen output, all others none.
 
         count: of the objects, which the losses of boxes are divided by.
         """
@@ -275,7 +276,7 @@ class DETR(Detector):
     def denoising_loss(
         self, found: Predictions, truth: PaddedTargets, scale: Tensor, count: Tensor
     ) -> Tensor:
-        """Of every group's version of every object, which is known: the mean over groups."""
+        """The mean over groups, whose versions of the objects need no matching."""
         groups = found.boxes.shape[2] // truth.labels.shape[1]
         if not self.auxiliary:
             found = Predictions(*(x[-1:] for x in found))

@@ -236,7 +236,7 @@ def centerness(sides: Tensor) -> Tensor:
 
 
 def iou_loss(sides: Tensor, wanted: Tensor, generalised: bool) -> Tensor:
-    """(P, 4), (P, 4) -> (P,): of two boxes about one point, -log(IoU) or 1 - GIoU."""
+    """(P, 4), (P, 4) -> (P,): for two boxes about one point, -log(IoU) or 1 - GIoU."""
     inner, outer = torch.minimum(sides, wanted), torch.maximum(sides, wanted)
     overlap, hull, own, other = (
         (x[:, 0] + x[:, 2]) * (x[:, 1] + x[:, 3]) for x in (inner, outer, sides, wanted)

@@ -134,7 +134,7 @@ class SSD(Detector):
     and smallest to largest, evenly spaced, on the others (section 2.2). ratios: per map, besides 1;
     by default 2 and 3, but 2 alone on the first map and the last two (section 3.1). steps: pixels
     between the cells of every map, where they are not to share the image evenly. top_k: candidates
-    of every class that reach NMS. l2_scale: None leaves the first map as it is, which suits a
+    of every class that reach NMS. l2_scale: None leaves the first map unchanged, which suits a
     backbone with batch norm.
     """
 

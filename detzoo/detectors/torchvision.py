@@ -128,8 +128,9 @@ class TorchvisionDetector(Detector):
             *(num_classes, steps),
         )
         model = self._model(arguments, channels, nms_threshold, options or {})
-        # In a tuple, so that its parts are not registered twice: what learns is registered here, by
-        # the names that the clock knows. Copies and moves reach the rest through these parts.
+        # In a tuple, so that its parts are not registered twice: trainable parts are registered
+        # here, by the names that the clock knows. Copies and moves reach the rest through these
+        # parts.
         self.rules = (model,)
         if kind == "faster_rcnn":
             self.rpn = model.rpn.head
@@ -145,7 +146,7 @@ class TorchvisionDetector(Detector):
         options: dict[str, Any],
     ) -> nn.Module:
         """torchvision's model of our parts `own`. ValueError for options that it does not have."""
-        stub = nn.Identity()  # their models want a backbone that has its width
+        stub = nn.Identity()  # their models need a backbone with its width
         stub.out_channels = self.neck.channels if self.kind == "ssd" else channels
         prefix = "box_" if self.kind == "faster_rcnn" else ""
         arguments = {

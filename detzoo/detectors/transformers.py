@@ -18,7 +18,7 @@ Where we depart: a class's probability begins at 0.01 wherever a sigmoid gives i
 RT-DETRv2's neck begin at 1, as its authors' do (the library begins them near 0, for weights that it
 will load); an image of more objects than there are denoising queries is trained without denoising,
 which would make two queries of each; one with fewer cells than queries has a query a cell. Crowd
-boxes are left out of the targets, as the library has no place for them, so what they cover is a
+boxes are left out of the targets, since the library does not support them, so what they cover is a
 negative. Trained by several processes, the losses are each process's own, averaged.
 
 Shape letters: B images, K classes, N queries, M objects.
@@ -55,9 +55,9 @@ LEVELS = (8, 16, 32)  # strides of the maps, for models that read several
 class Kind:
     """A detector of the library.
 
-    model: its class, but for the ending. hybrid: of RT-DETR's family, which has a hybrid encoder,
-    queries from it and denoising, and looks at padding like at pixels; the others mask it. levels:
-    it reads three maps, not the last alone. width: what the library calls `channels`. heads: of
+    model: its class, without the ending. hybrid: of RT-DETR's family, which has a hybrid encoder,
+    queries from it and denoising, and treats padding as pixels; the others mask it. levels: it
+    reads three maps, not the last alone. width: what the library calls `channels`. heads: of
     classes, where the library does not begin them at the prior by itself.
     """
 
@@ -249,7 +249,7 @@ def _maps(backbone: Backbone, kind: str) -> list[int]:
 
 
 def _parts() -> ModuleType:
-    """What imports the library. Raises ImportError that names the extra."""
+    """Import the library. Raises an ImportError that names the extra."""
     try:
         from detzoo.nn import transformers
     except ImportError as error:
@@ -272,7 +272,7 @@ def _begin(model: nn.Module, kind: str) -> None:
 
 
 def _keep_arguments(*args: Any, **named: Any) -> tuple[None, dict[str, Any], None]:
-    """In the place of the library's loss function: no loss, and what it was to be made of."""
+    """Replaces the library's loss function: no loss, and its arguments."""
     return None, {"asked": (args, named)}, None
 
 

@@ -186,7 +186,7 @@ class YOLO(Detector):
         index = owner.clamp(min=0)
 
         def of_cells(values: Tensor) -> Tensor:
-            """(B, M, ...) -> (B, Y, X, ...): of every cell's object."""
+            """(B, M, ...) -> (B, Y, X, ...): the values of every cell's object."""
             chosen = values[torch.arange(batch, device=index.device)[:, None], index]
             return chosen.view(batch, rows, columns, *values.shape[2:])
 
@@ -248,7 +248,7 @@ def _start(
     layer: nn.Linear | nn.Conv2d, predictors: int, num_classes: int, answer_scale: float
 ) -> None:
     """Let every box begin in the middle of its cell with a quarter of the image's sides, without
-    confidence, and every class as likely as another: what a squared error would find out first.
+    confidence, and all classes equally likely: what a squared error would learn first.
     """
     bias = torch.tensor([0.5, 0.5, 0.5, 0.5, 0.0] * predictors + [1 / num_classes] * num_classes)
     bias = bias / answer_scale

@@ -103,7 +103,7 @@ def load_weights(detector: nn.Module, run_dir: str | Path) -> None:
 def read_weights(detector: nn.Module, run_dir: str | Path) -> dict[str, Tensor]:
     """The averaged weights of a run, its plain ones where it has no average.
 
-    detector: what they are for; its own stay as they are, and may be on torch's meta device. Raises
+    detector: what they are for; its own are unchanged, and may be on torch's meta device. Raises
     FileNotFoundError without checkpoint.pt, ValueError where the weights do not fit or are not
     finite.
     """

@@ -9,7 +9,7 @@ from pathlib import Path
 
 @functools.cache
 def cpu_facts() -> dict[str, str]:
-    """What Linux reports of the first processor, by its own names; {} where it reports nothing."""
+    """Linux's description of the first processor, by its own names; {} without one."""
     with contextlib.suppress(OSError):
         first, _, _ = Path("/proc/cpuinfo").read_text().partition("\n\n")
         lines = (line.partition(":") for line in first.splitlines())

@@ -1,4 +1,4 @@
-"""TensorBoard's event files of a training: what log.csv and curve.csv hold, by images seen."""
+"""TensorBoard's event files of a training: the content of log.csv and curve.csv, by images seen."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_installed() -> None:
 
 
 class Events:
-    """Event files in run_dir/tensorboard, written anew from the rows that a training has so far.
+    """Event files in run_dir/tensorboard, rewritten from the rows that a training has so far.
 
     So they hold what log.csv and curve.csv hold, however often the training was cut off, and all of
     it where the setting came later. A TensorBoard that looks meanwhile forgets what it

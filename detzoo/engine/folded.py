@@ -35,7 +35,7 @@ class Folded:
         self.made_of: Any = None
         self.parameters: tuple[Tensor, Tensor | None] | None = None
         self.filters: Tensor | None = None  # of `winograd`, made at the first use
-        self.ready = False  # for what is compiled: `parameters` are of now
+        self.ready = False  # for compiled code: `parameters` are current
 
     def as_written(self, x: Tensor | None = None) -> bool:
         """Whether the layer computes as if it were not folded, and the norm by itself.

@@ -1,5 +1,5 @@
-"""Layers as inference wants them: batch norm folded into the layer before it, weights cast once,
-and 3x3 convolutions by Winograd's way where that is faster (engine.folded).
+"""Layers for inference: batch norm folded into the layer before it, weights cast once, and 3x3
+convolutions by Winograd's way where that is faster (engine.folded).
 
 `torch.compile` does not fold by itself: `CompiledNetwork` has the layers folded before each call,
 and what is compiled takes them so.
@@ -36,7 +36,7 @@ class Folding(NamedTuple):
 
     @property
     def warning(self) -> str:
-        """A sentence about what is left; empty where nothing is."""
+        """A sentence about the remaining ones; empty without any."""
         if not self.left:
             return ""
         some = ", ".join(self.left[:3]) + (", ..." if len(self.left) > 3 else "")
@@ -149,7 +149,7 @@ def _has_statistics(norm: nn.Module) -> bool:
 
 @torch.no_grad()
 def _deviation(backbone: nn.Module, side: int) -> float:
-    """How far the folded backbone is from itself as it is written, on random pixels: the largest
+    """The deviation of the folded backbone from the original, on random pixels: the largest
     difference of a map as a share of the map's largest value. In IEEE's float32, whatever they will
     be computed in: TF32 alone makes 2e-3.
     """

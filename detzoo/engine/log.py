@@ -1,4 +1,4 @@
-"""log.csv and curve.csv: what a training did at about a thousand steps, and how it scored."""
+"""log.csv and curve.csv: a training's state at about a thousand steps, and its scores."""
 
 from __future__ import annotations
 

@@ -61,9 +61,9 @@ def choose_device(wanted: str = "auto") -> torch.device:
 def choose_precision(device: torch.device | str, wanted: str = "auto") -> str:
     """One of PRECISIONS. `auto` is bf16 where the hardware multiplies in it, fp32 elsewhere.
 
-    That is CUDA from compute capability 8.0 on, and x86 CPUs with AMX or AVX-512 BF16; where it
-    is emulated it is slower than fp32. Raises ValueError for what is unknown, for fp16 and tf32
-    without CUDA, and for tf32 on a GPU from before compute capability 8.0, which has none.
+    That is CUDA from compute capability 8.0 on, and x86 CPUs with AMX or AVX-512 BF16; where it is
+    emulated it is slower than fp32. Raises ValueError for unknown values, for fp16 and tf32 without
+    CUDA, and for tf32 on a GPU from before compute capability 8.0, which has none.
     """
     device = torch.device(device)
     if wanted not in ("auto", *PRECISIONS):

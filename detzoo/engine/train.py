@@ -110,9 +110,9 @@ def _loop(
     show = progress and distributed.is_main_process()
     with Progress(total, "train", unit, done=run.spent, show=show) as bar:
         saved = shown = mark = time.perf_counter()
-        if not run.detector.training:  # else its modules are in the modes that its owner wants
+        if not run.detector.training:  # else its modules keep their current modes
             run.detector.train()
-        # a loader draws from torch's generator when it starts its workers: not a number of ours
+        # a loader draws from torch's generator when it starts its workers: none that training uses
         with checkpoint.preserve_random_state():
             steps = batches.iterate(run.step)
         for images, targets in steps:
@@ -134,7 +134,7 @@ def _loop(
             if scored:
                 run.validate(validate)
                 saves = saves or run.given_up
-            # after the validation, so that a run that goes on from here has its point of the curve
+            # after the validation, so that a run resumed from here has its point of the curve
             if saves:
                 run.save()
                 saved = shown = time.perf_counter()

@@ -1,7 +1,6 @@
 """The state of a training: weights, their average, optimiser, random generators, and its files.
 
-All of it is in the checkpoint, so that a training that was killed goes on as if nothing had
-happened.
+All of it is in the checkpoint, so that a killed training resumes as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -176,7 +175,7 @@ class Training:
     def given_up(self) -> bool:
         """Whether recipe.patience ends the training before its budget is spent.
 
-        They are kept with the checkpoint, so that a training that goes on decides alike.
+        They are stored with the checkpoint, so that a resumed training decides the same.
         """
         aps = [row["AP"] for row in self.log.curve_rows]
         return not self.over and self.recipe.gives_up(
@@ -227,7 +226,7 @@ class Training:
         if (state := checkpoint.load(self.run_dir)) is not None:
             self.check_and_restore(state)
         if self.over:
-            return  # nothing is added to the log and the curve, whatever became of them
+            return  # nothing is added to the log and the curve, even if they are missing
         if self.writes:
             checkpoint.check_space(self.run_dir, self.size)
             if self.step:

@@ -1,8 +1,8 @@
 """3x3 convolutions of stride 1 with fewer multiplications, by Winograd's minimal filtering.
 
-Lavin and Gray 2016 (arXiv:1509.09308): of a tile of N x N pixels come M x M of the output from N^2
-products a channel pair, where the sum as it is written takes 9 M^2: 36 against 144 here, besides
-the transforms. torch's CPU convolutions do not offer it; cuDNN chooses it by itself.
+Lavin and Gray 2016 (arXiv:1509.09308): a tile of N x N pixels gives M x M outputs with N^2 products
+per channel pair, where the plain sum takes 9 M^2: 36 against 144 here, besides the transforms.
+torch's CPU convolutions do not offer it; cuDNN chooses it by itself.
 
 B images, C input and K output channels, tiles of N x N input and M x M output pixels.
 """

@@ -1,4 +1,5 @@
-"""What a class looks like to a detector: pixels that make its score rise (1312.6034, section 2)."""
+"""Class visualisation: pixels that maximise a detector's score for a class (1312.6034, section
+2)."""
 
 from __future__ import annotations
 

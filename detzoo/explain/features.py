@@ -1,4 +1,4 @@
-"""What a detector knows of an object before it answers: its maps inside the object's box.
+"""A detector's features of an object before its head: its maps inside the object's box.
 
 Shape letters: M boxes of an image, N objects, Q queries, D dimensions of a feature.
 """
@@ -40,7 +40,7 @@ class Maps:
 
 @torch.no_grad()
 def maps_at(detector: Detector, view: View, boxes: Tensor, layer: str | None = None) -> Maps:
-    """What the layer gives of an image.
+    """The layer's output for an image.
 
     boxes: (M, 4) in the network's pixels, which a detector that looks at proposals is given to look
     at. Raises ValueError as `layer_of`, and for a layer that gives no maps.

@@ -35,9 +35,9 @@ def grad_cam(detector: Detector, view: View, asked: Asked) -> Tensor:
 def cam(detector: Detector, view: View, asked: Asked) -> Tensor:
     """(H, W): channels weighted by the class's weights (1512.04150, equation 2).
 
-    Of a head with global pooling alone. A softmax knows but differences of scores, so that what all
-    classes share is taken off: their mean weights, by their probabilities. So it is Grad-CAM of the
-    same score, but for a factor. Raises ValueError for a detector with another head.
+    Of a head with global pooling alone. A softmax depends only on differences of scores, so that
+    what all classes share is taken off: their mean weights, by their probabilities. So it is
+    Grad-CAM of the same score, up to a factor. Raises ValueError for a detector with another head.
     """
     head = getattr(detector, "head", None)
     weights = getattr(head, "class_weights", None)  # (K + 1, C)

@@ -50,7 +50,7 @@ def occlusion(detector: Detector, view: View, asked: Asked) -> Tensor:
 def d_rise(
     detector: Detector, view: View, asked: Asked, *, seed: int = 0, masks: int = MASKS
 ) -> Tensor:
-    """(H, W): what is found where a pixel is seen, above what is found on average (2006.03204).
+    """(H, W): the mean score when a pixel is visible, minus the overall mean (2006.03204).
 
     The mean over random masks that show the pixel, less the mean over all: without that everything
     would be warm.

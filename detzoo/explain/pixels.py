@@ -59,7 +59,8 @@ def _largest(slope: Tensor) -> Tensor:
 
 
 class seeded:
-    """Within it torch's random numbers are those of a seed; then they go on as before."""
+    """A context in which torch's random numbers follow a seed; afterwards they continue as
+    before."""
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self.seed = seed

@@ -55,7 +55,7 @@ GLOBAL = {"cummax", "cummin", "cumsum", "flip", "roll", "scaled_dot_product_atte
 
 
 def receptive_fields(detector: Detector, images: Images, layer: str | None = None) -> list[Fields]:
-    """Of each map that the layer gives for these images, level by level.
+    """The fields of each of the layer's maps for these images, level by level.
 
     One forward pass. Raises ValueError as `layer_of`, and for a layer that gives no maps.
     """

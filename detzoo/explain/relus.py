@@ -46,7 +46,7 @@ class _Ruled(torch.autograd.Function):
 class ruled_relus(TorchFunctionMode):
     """Within it every ReLU and ReLU6 passes back by the rule.
 
-    deconvnet (Zeiler and Fergus, 1311.2901): positive slopes, whatever the forward pass had.
+    deconvnet (Zeiler and Fergus, 1311.2901): positive gradients, independent of the forward pass.
     guided (Springenberg, 1412.6806): those where the forward pass was positive too. Leaky and
     smooth activations, which neither paper has, keep their derivative.
     """

@@ -21,10 +21,10 @@ from detzoo.explain.view import View
 
 
 def layers(detector: Detector) -> dict[str, Sequence[nn.Module]]:
-    """What is randomised, in this order: "head", "neck", "backbone 4" to "backbone 0", its stem.
+    """The randomised parts, in this order: "head", "neck", "backbone 4" to "backbone 0", its stem.
 
-    head: all that is neither neck nor backbone, however it is called: an RPN, a transformer. A
-    backbone without stages is one layer. What has no parameters is left out.
+    head: all that is neither neck nor backbone, under any name: an RPN, a transformer. A backbone
+    without stages is one layer. Parts without parameters are left out.
     """
     parts = dict(detector.named_children())
     backbone, neck = parts.pop("backbone", None), parts.pop("neck", None)
@@ -51,7 +51,7 @@ def _stages(backbone: nn.Module | None) -> Sequence[Sequence[nn.Module]]:
 def randomise_layers(detector: Detector, seed: int = 0) -> Iterator[tuple[str, Detector]]:
     """(layer, a copy of the detector with this and all later layers randomised).
 
-    One copy, which goes on changing: use it before the next is taken.
+    One copy, which is modified in place: use it before the next is taken.
     """
     twin = copy.deepcopy(detector)
     device = next(detector.parameters()).device
@@ -79,7 +79,7 @@ def sanity(
 ) -> dict[str, dict[str, float | None]]:
     """method -> layer -> agreement of its map with that after the layer is randomised, [-1, 1].
 
-    maps: method -> (H, W), what `draw` gave of the detector as it is.
+    maps: method -> (H, W), by `draw`, of the unchanged detector.
     """
     rows, columns = view.frame.resized
     found: dict[str, dict[str, float | None]] = {method: {} for method in maps}

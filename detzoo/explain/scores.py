@@ -98,7 +98,7 @@ def energy(heat: np.ndarray, boxes: Tensor) -> float | None:
     """The share of the map in the boxes over their share of the image: 1 is chance.
 
     Score-CAM's energy-based pointing game (1910.01279, section 4.2), set over the box's area,
-    without which large objects score well whatever the map.
+    without which large objects score well with any map.
     """
     share = energy_share(heat, boxes)
     area = float(box_mask(heat.shape, boxes).mean())

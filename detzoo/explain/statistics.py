@@ -78,7 +78,7 @@ def summarise(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
 
 def units_of(rows: pd.DataFrame) -> np.ndarray:
-    """(N,) what is resampled: the group of each row's image, or the image itself."""
+    """(N,) the resampled unit: the group of each row's image, or the image itself."""
     return rows["unit" if "unit" in rows else "image"].to_numpy()
 
 

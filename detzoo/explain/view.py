@@ -1,4 +1,5 @@
-"""One image as a detector sees it, and what a map over those pixels is over the image itself."""
+"""One image as a detector sees it, and the mapping of a map over those pixels to the image
+itself."""
 
 from __future__ import annotations
 

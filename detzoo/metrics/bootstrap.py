@@ -25,7 +25,7 @@ from detzoo.metrics.rows import Rows
 from detzoo.metrics.samples import Samples, draw_sets, method, units_of
 
 NAMES = ("AP", "AP50", "AP75", "AR100", "APs", "APm", "APl")
-_CELLS = 1 << 20  # rows times resamples at once: what a processor's cache holds
+_CELLS = 1 << 20  # rows times resamples at once: fits into a processor's cache
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ BINS = 25
 
 @dataclass(frozen=True)
 class Reliability:
-    """Of each of B equal bins of the score in [0, 1]: count (B,) int64; confidence (B,) float64,
+    """For each of B equal bins of the score in [0, 1]: count (B,) int64; confidence (B,) float64,
     the mean score; achieved (B,), what the score promises: precision or IoU. NaN in an empty bin.
     error: the mean |confidence - achieved| weighted by count; None without a detection.
     """

@@ -143,7 +143,7 @@ def choose_backend(wanted: str = "auto") -> str:
 def checked(
     gt: Mapping[str, Any], results: Sequence[Mapping[str, Any]]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Copies of both, complete and consistent; what is given is left as it is.
+    """Copies of both, complete and consistent; the arguments are not modified.
 
     pycocotools takes an annotation with id 0 for "unmatched", drops results of unknown classes in
     silence and writes into what it is given. So annotations are numbered from 1 here (their own id
@@ -192,7 +192,7 @@ def check_results(
     try:
         boxes = np.array([result["bbox"] for result in results]).reshape(-1, 4)
         scores = np.array([result["score"] for result in results])
-        good = not results or {boxes.dtype.kind, scores.dtype.kind} <= set("iuf")  # text is none
+        good = not results or {boxes.dtype.kind, scores.dtype.kind} <= set("iuf")  # not text
         good = (
             good
             and len(boxes) == len(results)
@@ -242,13 +242,13 @@ def _finite(value: Any) -> bool:
 def _pycocotools(
     truth: dict[str, Any], results: list[dict[str, Any]], max_dets: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints whatever it does
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints every step
         coco = COCO()
         coco.dataset = truth
         coco.createIndex()
         if results:
             detections = coco.loadRes(results)
-        else:  # loadRes looks at the first result
+        else:  # loadRes reads the first result
             detections = COCO()
             detections.dataset = {**truth, "annotations": []}
             detections.createIndex()
@@ -273,7 +273,7 @@ def _faster_coco_eval(
 
 
 def _mean(values: np.ndarray) -> float | None:
-    """The mean over what has ground truth; COCO marks the rest with -1."""
+    """The mean over entries with ground truth; COCO marks the rest with -1."""
     values = values[values > -1]
     return float(values.mean()) if values.size else None
 

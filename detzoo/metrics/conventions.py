@@ -1,4 +1,4 @@
-"""Which convention results follow: what boxes mean, and which image or class a number is.
+"""Which convention results follow: the meaning of boxes, image ids and class ids.
 
 A file that counts classes from 0, or whose boxes are corners, scores near 0 without an error. Here
 its detections are read in each way that programs write, and laid on the ground truth: the reading
@@ -56,7 +56,7 @@ def sizes_of(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> 
 
 
 def box_fits(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> list[Fit]:
-    """Every way to read the boxes, COCO's own first; whatever the class."""
+    """Every interpretation of the boxes, COCO's own first; for any class."""
     few = best(results)
     written = np.array([result["bbox"] for result in few], np.float64).reshape(-1, 4)
     sizes = sizes_of(truth, few)
@@ -137,7 +137,7 @@ def _on_objects(
     if not read:
         return 0
     known = [category["id"] for category in truth["categories"]]
-    if across:  # the classes may be anything still
+    if across:  # the classes are not known yet
         read = [{**result, "category_id": known[0]} for result in read]
     problem = arrays(truth, read, max_dets=len(read))
     return len(np.unique(overlaps(problem, 0.5, across=across).detection))

@@ -90,7 +90,7 @@ def confusion(problem: Problem, score: float) -> np.ndarray:
     """(K + 1, K + 1) int64: boxes of class i (rows) taken for class j (columns); last: background.
 
     Of the detections with at least this score. Matching is one to one, at IoU 0.5: first within the
-    classes as AP does it, so that the diagonal is what AP counts as found, then what is left over
+    classes as AP does it, so that the diagonal is what AP counts as found, then the remaining ones
     among one another, in order of score. A row adds up to its class's boxes, a column to its
     class's detections without those on a crowd.
     """
@@ -104,7 +104,7 @@ def confusion(problem: Problem, score: float) -> np.ndarray:
     free = ~problem.crowd
     free[taken[taken >= 0]] = False
     left = np.flatnonzero(free)
-    blind = replace(  # what is left over, without its classes
+    blind = replace(  # the remaining ones, without classes
         problem,
         detections=problem.detections[rest],
         image=problem.image[rest],
@@ -133,8 +133,8 @@ class LRP:
     """Localisation recall precision, lower is better, all in [0, 1].
 
     olrp: the error at the best threshold, 1 where nothing is found. localisation: mean 1 - IoU of
-    what is found there; false_positive: 1 - precision; false_negative: 1 - recall; None where they
-    are of nothing. threshold: the score there, None where nothing is best.
+    what is found there; false_positive: 1 - precision; false_negative: 1 - recall; None where
+    undefined. threshold: the score there, None if there is no optimum.
     """
 
     olrp: float
@@ -149,8 +149,7 @@ def lrp(problem: Problem) -> list[LRP | None]:
 
     LRP(s) = (sum over TP of (1 - IoU) / (1 - tau) + FP + FN) / (TP + FP + FN), from the detections
     of score >= s; oLRP is its minimum over s. Oksuz et al., One Metric to Measure them All, TPAMI
-    2021, arXiv 2011.10772, equations 3 and 8. Their code looks at 101 values of s, we at every
-    score.
+    2021, arXiv 2011.10772, equations 3 and 8. Their code evaluates 101 values of s, we every score.
     """
     taken = assign(problem, overlaps(problem, IOU[0]), IOU)[0]
     on_crowd = np.append(problem.crowd, False)[taken]

@@ -37,7 +37,7 @@ SUMS = ("false positive", "false negative")
 
 @dataclass(frozen=True)
 class Outcomes:
-    """The outcome of every detection and box of a Problem (whose letters these are).
+    """The outcome of every detection and box of a Problem (see its letters).
 
     hit, ignored: (N,) bool; kind: (N,) int64, an index into FALSE_ALARMS, -1 for none; box: (N,)
     int64, the box that it took or would take if mended, -1 for none; mends: (N,) bool, whether
@@ -99,7 +99,7 @@ def classify_errors(
 
 
 def match_without_errors(problem: Problem, of: Outcomes) -> dict[str, Matches]:
-    """The match table (T = 1) of the set as it is (named "") and mended by each of KINDS and SUMS.
+    """The match table (T = 1) of the original set (named "") and mended by each of KINDS and SUMS.
 
     Every mend stays within an image, so these can be resampled as any other table.
     """

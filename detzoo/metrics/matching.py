@@ -72,7 +72,7 @@ class Problem:
 def arrays(
     gt: Mapping[str, Any], results: Sequence[Mapping[str, Any]], *, max_dets: int = 100
 ) -> Problem:
-    """A COCO dict and COCO results as a Problem. ValueError for what is no COCO (see `checked`)."""
+    """A COCO dict and COCO results as a Problem. ValueError for any other form (see `checked`)."""
     truth, _ = checked(gt, [])
     categories = sorted(truth["categories"], key=lambda category: category["id"])
     image_ids = np.array(sorted(image["id"] for image in truth["images"]), np.int64)

@@ -115,7 +115,7 @@ def _differing_images(first: Matches, second: Matches) -> np.ndarray:
 
 
 def _swapped(first: Sequence[Matches], second: Sequence[Matches], swap: np.ndarray) -> np.ndarray:
-    """(1 + S,) difference in AP, as it is and with the images `swap` (S, I) bool swapped."""
+    """(1 + S,) difference in AP, unswapped and with the images `swap` (S, I) bool swapped."""
     images = first[0].images
     kept = np.concatenate([np.ones((1, images), bool), ~swap])
     sets = np.concatenate([kept, ~kept], axis=1)  # (1 + S, 2 I)

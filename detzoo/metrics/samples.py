@@ -48,7 +48,7 @@ class Samples:
         return replace(self, estimate=self.estimate[index], samples=some)
 
     def __sub__(self, other: Samples) -> Samples:
-        """The difference on the same sets: what a paired test looks at."""
+        """The difference on the same sets, for a paired test."""
         known = [of.units for of in (self, other) if of.units is not None]
         low, high = self.limits[0] - other.limits[1], self.limits[1] - other.limits[0]
         return Samples(
@@ -128,7 +128,7 @@ class Samples:
         (1934)). There a number in [0, 1] may be 0 or 1, and a difference the other way round, which
         turns its sign below FEWEST units, as the test has it.
         """
-        units = self._telling or self.units  # where nothing differs, all are alike
+        units = self._telling or self.units  # if nothing differs, all count
         if units <= 1:
             return self.limits
         unseen = 1 - ((1 - level) / 2) ** (1 / units)
@@ -184,6 +184,6 @@ def draw_sets(images: int, n: int, seed: int = 0, group: np.ndarray | None = Non
 
 
 def method(n: int, group: np.ndarray | None = None, *, seeds: bool = False) -> str:
-    """METHOD in words. n: resamples; group: of each image; seeds: whether runs are drawn too."""
+    """METHOD in words. n: resamples; group: each image's; seeds: whether runs are resampled too."""
     units = "images" if group is None else f"{len(np.unique(group))} groups of images"
     return METHOD.format(n=n, units=f"{units} and seeds" if seeds else units)

@@ -1,8 +1,8 @@
 """Score thresholds for deployment: chosen on val, evaluated on test, with intervals.
 
-All at IoU 0.5 with the matches that COCO's AP counts. Precision, recall and false alarms are of all
-boxes together; F1 is the mean over the classes that have boxes, as AP is. Letters as in
-matching.py; S resamples.
+All at IoU 0.5 with the matches of COCO's AP. Precision, recall and false alarms are of all boxes
+together; F1 is the mean over the classes that have boxes, as AP is. Letters as in matching.py; S
+resamples.
 """
 
 from __future__ import annotations

@@ -30,13 +30,14 @@ _STAGE = re.compile(r"(layers?|stages?|level|s)_?\d+|features_denseblock\d+")
 class Backbone(Freezable):
     """A timm network's feature maps at strides 4 and beyond, as the network itself declares them.
 
-    name: a timm model that offers `features_only`. norm: `bn` as it is; `frozen_bn` (statistics and
-    affine fixed, for pretrained weights and small batches); `gn` (group norm of up to 32 groups,
-    from scratch only). max_stride: layers beyond it are left out. pretrained: timm's ImageNet
-    weights, downloaded. weights: a file of them, loaded strictly but for the classifier. options:
-    further arguments of the timm model, such as pad_type for MobileNetV2. frozen_stages: the last
-    stage that is not trained, 0 being the stem, or None. mean, std: of the pixels that the weights
-    were trained with, by default timm's. Attributes channels and strides are per map, finest first.
+    name: a timm model that offers `features_only`. norm: `bn` unchanged; `frozen_bn` (statistics
+    and affine fixed, for pretrained weights and small batches); `gn` (group norm of up to 32
+    groups, from scratch only). max_stride: layers beyond it are left out. pretrained: timm's
+    ImageNet weights, downloaded. weights: a file of them, loaded strictly, except for the
+    classifier. options: further arguments of the timm model, such as pad_type for MobileNetV2.
+    frozen_stages: the last stage that is not trained, 0 being the stem, or None. mean, std: of the
+    pixels that the weights were trained with, by default timm's. Attributes channels and strides
+    are per map, finest first.
 
     forward: (B, 3, H, W) -> [(B, C_i, ceil(H / s_i), ceil(W / s_i))].
 
@@ -116,7 +117,7 @@ class Backbone(Freezable):
 
 
 def check_name(name: str) -> None:
-    """Raise ValueError for a name that is none of timm's, with those that are near."""
+    """Raise ValueError for a name that timm does not have, with similar ones."""
     if not timm.is_model(name):
         near = ", ".join(get_close_matches(name, timm.list_models(), 5))
         raise ValueError(
@@ -138,7 +139,7 @@ def check_options(options: dict[str, Any], where: str = "backbone.options") -> N
 
 
 def _load(model: nn.Module, name: str, path: Path, options: dict[str, Any]) -> None:
-    """Load `path` into a features-only model; what is left over may only be the classifier's."""
+    """Load `path` into a features-only model; only the classifier's weights may be left over."""
     with torch.device("meta"):
         whole = timm.create_model(name, **options).state_dict()
     load_strictly(model, path, name, whole)
@@ -152,7 +153,7 @@ def load_strictly(
 ) -> None:
     """Load a file of weights into `model`: all of its keys and no others, but those in `known`.
 
-    name: what the model is called in an error. Runs no code from the file. Raises ValueError.
+    name: the model's name in an error. Runs no code from the file. Raises ValueError.
     """
     path, name = Path(path), name or type(model).__name__
     if not path.is_file():

@@ -102,7 +102,7 @@ def make_neck(
 ) -> FPN | OneMap:
     """`fpn`: a pyramid of these levels and channels. `one_map`: the backbone's last map.
 
-    upsample_by: of the pyramid; None is its paper's.
+    upsample_by: of the pyramid; None for its paper's.
     """
     check_choice("detector.neck", kind, NECKS)
     if kind == "one_map":

@@ -1,4 +1,4 @@
-"""Heads of detectors that look for points. Shape letters: B images, C channels, S stacks."""
+"""Heads of point-based detectors. Shape letters: B images, C channels, S stacks."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class RegionFeatures(nn.Module):
     def levels(self, boxes: Tensor) -> Tensor:
         """(R, 4) -> (R,): which of the maps serves each region."""
         side = box_ops.area(boxes).sqrt()
-        # 1e-6: a side of exactly the canonical size belongs to its own level, whatever the rounding
+        # 1e-6: a side of exactly the canonical size belongs to its own level in spite of rounding
         level = torch.floor(4 + torch.log2(side / self.canonical_size) + 1e-6)
         finest, coarsest = (s.bit_length() - 1 for s in (self.strides[0], self.strides[-1]))
         return level.clamp(finest, coarsest).long() - finest

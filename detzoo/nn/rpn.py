@@ -24,7 +24,7 @@ from detzoo.ops.nms import nms
 from detzoo.ops.select import top_candidates
 from detzoo.types import Target, pad_targets
 
-SMALLEST = 1e-3  # pixels; a proposal whose sides are shorter is none
+SMALLEST = 1e-3  # pixels; proposals with shorter sides are dropped
 
 
 class RPNOutputs(NamedTuple):

@@ -199,7 +199,7 @@ class TopDown(nn.Module):
 
 
 class Unchanged(nn.Module):
-    """Every map as it is, of a network whose maps have stride 4: the Hourglass, one a stack."""
+    """Every map unchanged, for a network whose maps have stride 4: the Hourglass, one per stack."""
 
     def __init__(self, in_channels: Sequence[int]) -> None:
         super().__init__()
@@ -220,7 +220,7 @@ def to_stride_4(
     convolutions: str = "plain",
     upsample_by: str | None = None,
 ) -> nn.Module:
-    """The neck `kind` for these maps; none is needed, whatever `kind`, where all have stride 4.
+    """The neck `kind` for these maps; if all have stride 4, none is needed, for any `kind`.
 
     channels: the neck's own default where it is None; `dla` has no choice. Its `channels` are those
     of every map that it gives. upsample_by: one of UPSAMPLES, by default the neck's own. Raises

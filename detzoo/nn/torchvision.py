@@ -159,7 +159,7 @@ def model_parts(
 ) -> dict[str, Any]:
     """The modules that torchvision's model of this kind is given, by its names for them.
 
-    pooled: how many of the maps Faster R-CNN's regions are read from. steps: of ssd's cells.
+    pooled: how many of the maps Faster R-CNN pools regions from. steps: of ssd's cells.
     """
     if kind == "faster_rcnn":
         width = head_width or 1024

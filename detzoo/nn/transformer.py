@@ -17,7 +17,7 @@ from torch import Tensor, nn
 class Attention(nn.Module):
     """forward: (B, N, D) queries, (B, S, D) keys, (B, S, D) values, mask -> (B, N, D).
 
-    mask: (B, 1, N or 1, S) bool, True where a key may be looked at; None: everywhere.
+    mask: (B, 1, N or 1, S) bool, True where a key may be attended to; None: everywhere.
     """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
@@ -93,11 +93,11 @@ class DecoderLayer(nn.Module):
 class Memory(NamedTuple):
     cells: Tensor  # (B, S, D)
     places: Tensor | None  # (B, S, D), for the decoder
-    inside: Tensor | None  # (B, 1, 1, S) bool: no padding; None: there is none
+    inside: Tensor | None  # (B, 1, 1, S) bool: False in padding; None: no padding
 
 
 class Transformer(nn.Module):
-    """encode: a map -> Memory; decode: queries that look at it -> (L, B, N, D).
+    """encode: a map -> Memory; decode: queries that attend to it -> (L, B, N, D).
 
     boxed: a query's position is made of a box; otherwise it is a free vector, `queries` of them.
     """
@@ -147,7 +147,7 @@ class Transformer(nn.Module):
         content: Tensor | None = None,
         sees: Tensor | None = None,
     ) -> Tensor:
-        """boxes: (B, N, 4) centre and size, the queries' places. content: (B, N, D), what they know
+        """boxes: (B, N, 4) centre and size, the queries' places. content: (B, N, D), their features
         (None: zeros, section 3.2). sees: which sees which (see DecoderLayer)."""
         if boxes is None:
             query = self.queries.weight.expand(len(memory.cells), -1, -1)

@@ -19,12 +19,12 @@ from transformers.modeling_outputs import BackboneOutput
 from detzoo.nn.backbones import Backbone
 from detzoo.nn.norms import GroupNorm
 
-# What `options` may not set: what names a file, an address or a class, and what has no losses
+# What `options` may not set: names of files, addresses or classes, and options without losses
 _CLOSED = re.compile(r"backbone|pretrained|checkpoint|path|label|dtype|_size$|^two_stage|^_")
 
 
 class MapsConfig(PreTrainedConfig):
-    """Widths of maps, in the place of the configuration of a backbone of theirs."""
+    """Widths of maps, in place of the configuration of the library's own backbone."""
 
     model_type = "detzoo_maps"
     widths: list[int] | None = None
@@ -45,7 +45,7 @@ AutoBackbone.register(MapsConfig, MapsStub)
 
 
 class Maps(nn.Module):
-    """Those maps of our backbone that a model of theirs reads: (B, 3, H, W) -> their output."""
+    """The maps of our backbone that the library's model reads: (B, 3, H, W) -> its output form."""
 
     def __init__(self, backbone: Backbone, used: Sequence[int]) -> None:
         super().__init__()

@@ -86,7 +86,8 @@ def _max_unpool(x: Tensor, finer: Tensor | None, factor: int) -> Tensor:
 
 
 def doublings(kind: str, channels: int, strides: Sequence[int]) -> nn.ModuleList:
-    """For maps at `strides`, finest first: what enlarges each but the first to the one before."""
+    """For maps at `strides`, finest first: modules that enlarge each but the first to the one
+    before."""
     factors = [coarse // fine for fine, coarse in pairwise(strides)]
     return nn.ModuleList(Upsample(kind, channels, factor) for factor in factors)
 
@@ -95,7 +96,7 @@ def doublings(kind: str, channels: int, strides: Sequence[int]) -> nn.ModuleList
 def fill_bilinear(weight: Tensor) -> None:
     """Make a (C, C or 1, 2f, 2f) transposed kernel of stride f enlarge every channel bilinearly.
 
-    Of an odd f the kernel has 2f - 1 (FCN, 1411.4038, section 3.3).
+    For an odd f the kernel has 2f - 1 (FCN, 1411.4038, section 3.3).
     """
     size = weight.shape[-1]
     twice = size + size % 2  # f = 2: 1/4, 3/4, 3/4, 1/4

@@ -24,7 +24,7 @@ class VGG16(Freezable):
     ImageNet weights for everything up to conv5_3 (downloads); fc6 and fc7 start afresh, where the
     paper subsamples VGG's. weights: a file of this module's own state dict. frozen_stages: the last
     stage that is not trained, or None; stage 0 is conv1_1 and conv1_2, the last conv5_1 to conv7.
-    Pixels go in as 0 to 255 less the mean colour, as the Caffe weights want them.
+    Pixels are in [0, 255] minus the mean colour, as the Caffe weights require.
 
     forward: (B, 3, H, W) -> [(B, 512, h, w), (B, 1024, h // 2, w // 2)].
     """

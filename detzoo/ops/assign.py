@@ -91,10 +91,10 @@ def slot_owners(slots: Tensor, valid: Tensor, count: int) -> Tensor:
 def bipartite(iou: Tensor) -> Tensor:
     """(B, M, N) -> (B, N) int64: every object's own reference, an index into M or BACKGROUND.
 
-    The pair of the largest IoU first, then the largest of what is left, and so on (MultiBox,
-    1312.2249, as SSD's code does it): of two objects with one best reference the closer one has it,
-    and the other has its best of those that are free. Pairs with an IoU of 0 are none. Nothing
-    waits for the host.
+    The pair with the largest IoU first, then the largest of the remaining ones, and so on
+    (MultiBox, 1312.2249, as SSD's code does it): of two objects with one best reference the one
+    with the higher IoU has it, and the other the best of the free ones. Pairs with an IoU of 0 do
+    not count. Nothing waits for the host.
     """
     batch, objects, count = iou.shape
     # at most M - 1 of an object's references are taken by others, so M of them are enough
@@ -123,7 +123,7 @@ def sample(matched: Tensor, size: int, positive_fraction: float) -> tuple[Tensor
     """(B, N) `match`'s answers -> (B, S) indices of a random minibatch, (B, S) bool: drawn.
 
     S = min(size, N). In each image at most `size * positive_fraction` positives come first;
-    negatives fill up to `size` while there are any; what is left of S is not drawn.
+    negatives fill up to `size` while there are any; the rest of S is not drawn.
     """
     positive, negative = matched >= 0, matched == BACKGROUND
     number = matched.shape[1]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def constant(values: Any, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Tensor:
-    """A tensor of nested sequences of numbers, kept: what repeats is copied to the device once.
+    """A cached tensor of nested sequences of numbers: equal ones are copied to the device once.
 
     Image sizes, strides and weights come again in every batch. Do not write into the result. What
     is a tensor already, as the sizes are in a graph that takes them as an input, stays one.

@@ -20,7 +20,7 @@ def add_noise(
     """(B, M, 4) centre and size, (B, M) -> both of (B, G M): G copies, each with its own noise.
 
     A centre moves by less than box_noise / 2 of a side, and a side is multiplied by 1 - box_noise
-    to 1 + box_noise. So large a share of the labels as label_noise is drawn anew from all classes.
+    to 1 + box_noise. A share `label_noise` of the labels is redrawn from all classes.
     """
     boxes, labels = boxes.repeat(1, groups, 1), labels.repeat(1, groups)
     draw = box_noise * (2 * torch.rand(boxes.shape, device=boxes.device) - 1)

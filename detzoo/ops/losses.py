@@ -1,4 +1,4 @@
-"""Losses of logits, unreduced, in float32 whatever the precision of the network."""
+"""Losses of logits, unreduced, in float32 for any precision of the network."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from detzoo.ops import fast
 def sigmoid_focal(logits: Tensor, targets: Tensor, *, alpha: float, gamma: float) -> Tensor:
     """FL = -alpha_t (1 - p_t)^gamma log(p_t), elementwise (1708.02002, equation 5).
 
-    targets: of the logits' shape, in {0, 1}. alpha weighs the ones, 1 - alpha the zeros; a negative
-    alpha weighs nothing. gamma 0 is (balanced) cross-entropy.
+    targets: of the logits' shape, in {0, 1}. alpha weights the ones, 1 - alpha the zeros; a
+    negative alpha weighs nothing. gamma 0 is (balanced) cross-entropy.
     """
     if alpha < 0:
         return _Focal.apply(logits, targets, gamma, torch.ones_like)
@@ -26,7 +26,7 @@ def penalty_reduced_focal(logits: Tensor, targets: Tensor, *, alpha: float, beta
     """Elementwise, of a heatmap whose peaks are 1 (1808.01244, equation 1; 1904.07850, equation 1).
 
     -(1 - p)^alpha log(p) where the target is 1; elsewhere -(1 - target)^beta p^alpha log(1 - p), so
-    that what is near a peak costs little.
+    that cells near a peak cost little.
     """
     return _Focal.apply(logits, targets, alpha, lambda t: (1 - t) ** beta + (t == 1))
 
@@ -34,7 +34,7 @@ def penalty_reduced_focal(logits: Tensor, targets: Tensor, *, alpha: float, beta
 class _Focal(torch.autograd.Function):
     """-weigh(target) (1 - p_t)^gamma log(p_t), p_t being p where the target is 1 and else 1 - p.
 
-    With its gradient (1708.02002, appendix B) at once, a chunk at a time: of millions of logits
+    With its gradient (1708.02002, appendix B) at once, a chunk at a time: for millions of logits
     each intermediate result costs. By logits, so that no logarithm meets a 0.
     """
 

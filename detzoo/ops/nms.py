@@ -30,8 +30,8 @@ def nms(
 ) -> tuple[Tensor, Tensor]:
     """Indices (B, C) of the first `count` survivors of every row, best first, and (B, C) which are.
 
-    boxes (B, N, 4), scores, groups (int64) and exist (bool) (B, N). Greedy NMS: a box falls to a
-    better one of its row and group with an IoU above `threshold`. C = min(count, N).
+    boxes (B, N, 4), scores, groups (int64) and exist (bool) (B, N). Greedy NMS: a box is suppressed
+    by a better one of its row and group with an IoU above `threshold`. C = min(count, N).
     """
     count = min(count, scores.shape[1])
     compute = nms_in_blocks if boxes.is_cuda else nms_row_by_row
@@ -41,7 +41,7 @@ def nms(
 def nms_row_by_row(
     boxes: Tensor, scores: Tensor, groups: Tensor, exist: Tensor, threshold: float, count: int
 ) -> tuple[Tensor, Tensor]:
-    """`nms` for a CPU, where looking at values costs nothing."""
+    """`nms` for a CPU, where reading values costs nothing."""
     index = groups.new_zeros(len(boxes), count)
     kept = torch.zeros_like(index, dtype=torch.bool)
     for row in range(len(boxes)):
@@ -83,7 +83,7 @@ def nms_in_blocks(
             )
             alive = alive & ~(falls & (slots < taken)[..., None]).any(1)
         own, group = boxes[:, part], groups[:, part]
-        falls = overlapping(own, own, group, group, threshold).triu(1)  # [i, j]: j falls to i
+        falls = overlapping(own, own, group, group, threshold).triu(1)  # [i, j]: i suppresses j
         keep = alive
         rest = exist[:, start + block : start + block + 1]
         while True:
@@ -133,7 +133,7 @@ def soft_nms(candidates: Candidates, *, sigma: float, count: int, threshold: flo
     """(B, N): scores after Gaussian soft NMS, by image and label.
 
     Bodla 2017 (arXiv:1704.04503): the best box is taken, all others of its class are multiplied by
-    exp(-iou^2 / sigma), and so on. What is not among the first `count` taken, or is at most
+    exp(-iou^2 / sigma), and so on. A box that is not among the first `count` taken, or is at most
     `threshold` when its turn comes, gets -1, as has what does not exist (a score below 0).
 
     Boxes are taken one after the other, so a GPU would be given some kernels for each; it computes

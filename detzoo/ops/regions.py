@@ -91,7 +91,8 @@ def warp(pixels: Tensor, regions: Tensor, size: int, context: int) -> Tensor:
 
 
 def with_context(boxes: Tensor, size: int, context: int) -> Tensor:
-    """(R, 4) xyxy -> (R, 4): what a crop of `size` pixels shows, `context` of them on each side."""
+    """(R, 4) xyxy -> (R, 4): the area of a crop of `size` pixels, `context` of them on each
+    side."""
     centre, half = (boxes[:, 2:] + boxes[:, :2]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
     half = half * (size / (size - 2 * context))
     return torch.cat([centre - half, centre + half], 1)

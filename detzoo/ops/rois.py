@@ -54,9 +54,9 @@ def sample_regions(
 
     A region is a positive from an IoU of `positive` on and background (K) between `background` and
     that; of each image at most `size` are drawn, `positive_fraction` of them positives. The true
-    boxes join the proposals, so that there are positives whatever is proposed. A region has the
-    gradient that its proposal has, what it is trained for has none. One host synchronisation on a
-    GPU, for the number of regions of every image.
+    boxes join the proposals, so that there are always positives. A region has the gradient of its
+    proposal, its training target has none. One host synchronisation on a GPU, for the number of
+    regions of every image.
     """
     truth = pad_targets(targets)
     regions, exist = pad_regions(proposals)

@@ -79,8 +79,8 @@ def select_padded(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Boxes (B, D, 4), scores and labels (B, D), best first, and (B, D) bool: which are detected.
 
-    Candidates with score > score_threshold go on; NMS (None: none) suppresses within one image and
-    label; the best `max_detections` of each image are taken, and those that are detected come
+    Candidates with score > score_threshold are kept; NMS (None: none) suppresses within one image
+    and label; the best `max_detections` of each image are taken, and those that are detected come
     before what fills up. suppress: who computes what `nms` does.
     """
     boxes, scores, labels = candidates.boxes.float(), candidates.scores.float(), candidates.labels

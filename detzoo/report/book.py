@@ -93,7 +93,7 @@ def gather(
 
 
 def collect_known(by_name: Mapping[str, Sequence[Run]], analysis: Analysis | str) -> Known:
-    """What `summary` may use of a table."""
+    """The part of a table that `summary` may use."""
     curves = {name: curve_of(runs) for name, runs in by_name.items()}
     classes = {name: class_aps(runs) for name, runs in by_name.items()}
     pairs: Sequence[Pair] = ()

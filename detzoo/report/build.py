@@ -53,18 +53,18 @@ def build(
     page.
 
     run_dirs: run directories or directories that hold some; a failed or damaged run becomes a line
-    with its reason. title: the page's heading. command: what makes this report again, printed.
-    images: False leaves the photographs out. results: name -> COCO result file of a program that is
-    not run here. resamples: of the images, for the paired tests. Every file is whole or absent, the
-    page comes last; other files in `out` are left alone. Raises ValueError if no run directory is
-    given, or a result file is not of the runs' images.
+    with its reason. title: the page's heading. command: makes this report again, printed. images:
+    False leaves the photographs out. results: name -> COCO result file of a program that is not run
+    here. resamples: of the images, for the paired tests. Every file is whole or absent, the page
+    comes last; other files in `out` are left alone. Raises ValueError if no run directory is given,
+    or a result file is not of the runs' images.
     """
     book = gather(run_dirs, results, resamples=resamples)
     return write(book, out, title=title, command=command, images=images)
 
 
 def write(book: Book, out: str | Path, *, title: str, command: str, images: bool = True) -> Path:
-    """As `build`, of what is gathered already."""
+    """As `build`, from gathered data."""
     out, runs, called = Path(out), book.runs, book.called
     if out.is_dir():
         remove_leftovers(out)
@@ -247,7 +247,7 @@ def _facts(
 
 
 def _to_json(value: Any) -> Any:
-    """Strict JSON of a value from pandas or from a run: None for what is no finite number."""
+    """Strict JSON of a value from pandas or from a run: None for numbers that are not finite."""
     if isinstance(value, dict):
         return {str(key): _to_json(child) for key, child in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Every detector, peer and backbone: what is published of it, what it costs, under which terms."""
+"""Every detector, peer and backbone: published weights, cost and terms."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ NARROW = ("name", "kind", "published", "licences", "Mpar", "GMACs")  # the last 
 
 @dataclass(frozen=True, repr=False)
 class Catalogue(Result):
-    """frame: a row for each published file of weights, and for what has none; costs of a network
-    with random weights. wide: all columns in the text. form: table, csv or json."""
+    """frame: a row for each published file of weights, and for entries without one; costs of a
+    network with random weights. wide: all columns in the text. form: table, csv or json."""
 
     frame: pd.DataFrame
     about: str

@@ -77,5 +77,5 @@ def _patch(
 
 
 def _crop(detector: Detector) -> int | None:
-    """The side of what a detector of crops sends through its backbone."""
+    """The side of the crops that a detector sends through its backbone."""
     return getattr(detector, "crop", None)

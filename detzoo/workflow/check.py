@@ -46,7 +46,7 @@ class DataCheck(Result):
 
     @property
     def frame(self) -> pd.DataFrame:
-        """A row for each problem: severity, kind, where, what, and what happens to it."""
+        """A row for each problem: severity, kind, where, what, and the action taken."""
         columns = list(Problem.__dataclass_fields__)
         return pd.DataFrame([asdict(p) for p in self.found.problems], columns=columns)
 

@@ -1,4 +1,4 @@
-"""Two detectors on the same images: the difference, how sure it is, and where it comes from."""
+"""Two detectors on the same images: the difference, its significance, and its origin."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class Comparison(Result):
 
     @property
     def frame(self) -> pd.DataFrame:
-        """A row for each number: of what, its name, of both, the difference with its interval."""
+        """A row for each number: its object and name, both values, the difference with its
+        interval."""
         rows = [
             {"of": of, **asdict(row)}
             for of in ("ap", "sizes", "classes", "errors")
@@ -67,7 +68,7 @@ def compare(
 
 
 def _paths(named: str | Path | Sequence[str | Path] | None, side: str) -> list[Path]:
-    """A result file as it is, anything else as the run directories that it names."""
+    """A result file itself, anything else as the run directories that it names."""
     if not named:
         raise ValueError(f"no {side} detector: detzoo compare A B takes two run directories")
     several = [named] if isinstance(named, str | Path) else list(named)

@@ -43,7 +43,8 @@ class Found:
 
 
 def contestants(paths: Sequence[Path], device: torch.device) -> list[Contestant]:
-    """The detectors of the runs, by their labels; layers as written, which is what is explained."""
+    """The detectors of the runs, by their labels; with unfolded layers, which are what is
+    explained."""
     found: list[Contestant] = []
     classes = None
     for path in paths:

@@ -1,4 +1,4 @@
-"""Which data set a command means: data=auto where only data.root is given, and what it is then."""
+"""The data set of a command: data=auto if only data.root is given, and its detected format."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def with_auto(config: str, arguments: Sequence[str]) -> list[str]:
 def resolved(node: dict[str, Any]) -> dict[str, Any]:
     """`data` without auto: the node of the reader that was recognised, as if it had been named.
 
-    What was found is printed once. Raises DataError, a ValueError, where that is not clear.
+    The result is printed once. Raises DataError, a ValueError, if it is ambiguous.
     """
     if node.get("_target_") != AUTO:
         return node

@@ -1,4 +1,4 @@
-"""The files of a scored run: predictions.json and dataset.json, and what metrics.json notes."""
+"""The files of a scored run: predictions.json and dataset.json, and the notes of metrics.json."""
 
 from __future__ import annotations
 

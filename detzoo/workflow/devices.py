@@ -19,7 +19,7 @@ def free_device(names: Sequence[str], folder: Path = FOLDER, poll: float = 1.0) 
     """The index of a name that no other process on this machine holds; waits until there is one.
 
     names: of the GPUs that this process sees, the same in every process (their UUIDs). The kernel
-    releases what a process that ends, however that comes about, has held.
+    releases the locks of a process that ends, in whatever way.
     """
     if not names:
         raise ValueError("there is no device to hand out")
@@ -46,7 +46,7 @@ def _first_free(names: Sequence[str], folder: Path, held: ExitStack) -> int | No
 
 @contextmanager
 def reserved_gpu(device: str) -> Iterator[None]:
-    """Where `device` is "cuda", make it a GPU that no other run of a sweep uses."""
+    """If `device` is "cuda", use a GPU that no other run of the sweep uses."""
     import torch
 
     if device != "cuda":  # a CPU is shared; cuda:N is the user's own choice

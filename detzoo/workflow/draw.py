@@ -25,7 +25,7 @@ def draw(
     """A copy of the image with boxes, class names and scores, coloured by class.
 
     image: a path, a PIL image or an (H, W, 3) uint8 RGB array, of the size that the boxes are for.
-    class_names: instead of the detections' own. Raises ValueError for what is no image.
+    class_names: instead of the detections' own. Raises ValueError for anything but an image.
     """
     pixels = load_image(image)
     names = list(class_names or detections.class_names or ())

@@ -18,7 +18,7 @@ from detzoo.workflow.verb import Result, takes_settings
 
 @dataclass(frozen=True, repr=False)
 class Evaluation(Result):
-    """Scores of runs on one split. metrics: run directory -> what metrics.json holds."""
+    """Scores of runs on one split. metrics: run directory -> content of metrics.json."""
 
     split: str
     metrics: Mapping[Path, Mapping[str, Any]]

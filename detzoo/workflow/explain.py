@@ -54,7 +54,7 @@ METHODS_SHOWN = ("odam", "grad_cam", "guided", "saliency")
 
 @dataclass(frozen=True, repr=False)
 class Explained(Result):
-    """What was written. page: index.html; frame: of a study, a row for each detector, method and
+    """The written page. page: index.html; frame: of a study, a row for each detector, method and
     score, else one for each object and detector."""
 
     page: Path

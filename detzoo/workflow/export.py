@@ -61,7 +61,7 @@ WHOLE_OUTPUT = (
 def metadata(
     run: Path, detector: Detector, *, whole: bool = False, batch: int = 1
 ) -> dict[str, str]:
-    """What goes along in the file: all that its user must know, as JSON under each name."""
+    """The metadata of the file: all that its user must know, as JSON under each name."""
     height, width = fixed_size(detector)
     form = WHOLE_INPUT if whole else NETWORK_INPUT
     kept = read_or_empty(run / "thresholds.json")
@@ -141,7 +141,7 @@ def compare(
     images: int = 10,
     batch_size: int = 1,
 ) -> Check:
-    """What was exported against torch: of a network, raw outputs of every graph for the same
+    """The exported file compared with torch: for a network, raw outputs of every graph for the same
     input; and detections end to end, on the data set's first images."""
     worst, where, total, same, count = 0.0, "", 0, 0, 0
     whole = isinstance(exported, ExportedPipeline)
@@ -187,7 +187,7 @@ def alike(first: Detections, second: Detections) -> int:
 
 @dataclass(frozen=True, repr=False)
 class Exported(Result):
-    """The files that were written, and what the check against torch came to."""
+    """The written files, and the result of the check against torch."""
 
     files: Sequence[Path]
     check: Check

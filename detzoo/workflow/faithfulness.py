@@ -1,4 +1,4 @@
-"""What maps are worth: every detector and method over the same true objects."""
+"""The faithfulness of maps: every detector and method over the same true objects."""
 
 from __future__ import annotations
 
@@ -33,9 +33,8 @@ AN_IMAGE = 2  # objects at most: those of one image are not independent
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of an object because it was put there, in the image's pixels. mark: (2, 4)
-    xyxy, a mark beside it and the place opposite. mask: (height, width) in [0, 1], its own
-    pixels."""
+    """The known pixels of an inserted object, in the image's coordinates. mark: (2, 4) xyxy, a mark
+    beside it and the place opposite. mask: (height, width) in [0, 1], its own pixels."""
 
     mark: Tensor | None = None
     mask: np.ndarray | None = None

@@ -1,4 +1,4 @@
-"""What detectors have learned: the features of the same objects, channels, and classes."""
+"""Learned features: those of the same objects, channels, and classes."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def _numbers(
 
 
 def _parts(of: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, str]]:
-    """What is counted of a detector: title -> (objects, column)."""
+    """The counts of a detector: title -> (objects, column)."""
     return {
         "k-NN accuracy": (of, "accuracy"),
         "silhouette": (of, "silhouette"),

@@ -14,7 +14,7 @@ from detzoo.workflow.settings import read_moved, source
 def find_images(names: str | Path | Sequence[str | Path]) -> list[Path]:
     """Files, the images in folders, and the matches of patterns, each once.
 
-    Raises ValueError if there is none, with what was named instead.
+    Raises ValueError, which names the given paths, if there is none.
     """
     paths: list[Path] = []
     for text in [names] if isinstance(names, str | Path) else names:

@@ -58,7 +58,7 @@ def clock(seconds: float | None) -> str:
 def summary(
     rows: Sequence[Row], at_once: int, unit: str = "runs", after: float | None = None
 ) -> str:
-    """All rows in one line. after: seconds of what comes when they are done."""
+    """All rows in one line. after: seconds of the steps that follow them."""
     count = {state: sum(row.state == state for row in rows) for state in STATES}
     states = ", ".join(f"{n} {state}" for state, n in count.items() if n)
     left = time_left(rows, at_once)
@@ -97,7 +97,7 @@ class Screen:
 
     @property
     def height(self) -> int:
-        """How many lines there may be: what has scrolled away cannot be drawn again."""
+        """The most lines that can be shown: scrolled lines cannot be redrawn."""
         return shutil.get_terminal_size().lines - 1
 
     def draw(self, lines: Sequence[str]) -> None:

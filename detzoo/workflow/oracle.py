@@ -31,7 +31,7 @@ from detzoo.workflow.verb import Result, takes_settings
 class OracleScores(Result):
     """Scores of runs with parts of their predictions replaced by the truth.
 
-    runs: run directory -> what oracle.json holds: the split, device and mode, and of each number of
+    runs: run directory -> content of oracle.json: the split, device and mode, and of each number of
     true parts AP and AP50.
     """
 

@@ -32,9 +32,9 @@ def pasted(
 ) -> Explained:
     """The faithfulness study over objects pasted into the split's images, beside the right map.
 
-    What differs between an image and its original is the object, so the map of these pixels is the
-    right one: it has to score better than any method's, and a method's better than the uniform one.
-    Writes what `faithfulness` does. Raises ValueError for data that is not drawn.
+    The only difference between an image and its original is the object, so the map of these pixels
+    is the right one: it has to score better than any method's, and a method's better than the
+    uniform one. Writes what `faithfulness` does. Raises ValueError for data that are not drawn.
     """
     with TemporaryDirectory(prefix="detzoo-pasted-") as folder:
         dataset, masks = with_pasted(data, data.read(split), Path(folder), seed)

@@ -127,7 +127,7 @@ def report(
 
 def name_of(path: str) -> str:
     """The last part of a path that is no pattern: runs/mine/* is mine."""
-    with suppress(OSError, ValueError, RuntimeError):  # what can be no path does not exist
+    with suppress(OSError, ValueError, RuntimeError):  # an impossible path does not exist
         if Path(path).expanduser().exists():
             return Path(path).expanduser().resolve().name
     parts = [part for part in Path(path).resolve().parts if not any(c in part for c in "*?[")]
@@ -137,7 +137,7 @@ def name_of(path: str) -> str:
 def result_files(results: Any) -> dict[str, Path]:
     """name -> file of COCO results, from a mapping, NAME=FILE, or several of these.
 
-    Raises ValueError for what is neither, for a name given twice, and for no file.
+    Raises ValueError for any other form, for a name given twice, and for a missing file.
     """
     found: dict[str, Path] = {}
     if isinstance(results, Mapping):

@@ -38,8 +38,8 @@ def exported_run(path: Path, runtime: str, precision: str, data_root: str | None
     """The directory of the run's network in another runtime, made anew: PATH-RUNTIME[-int8].
 
     It is a whole run directory, with the weights linked and the exported file in it, so that
-    evaluate, speed and report take it as any other. Raises ValueError for what cannot be exported,
-    and ImportError without the runtime's extra.
+    evaluate, speed and report treat it like any other. Raises ValueError for what cannot be
+    exported, and ImportError without the runtime's extra.
     """
     if runtime not in SESSIONS:
         raise ValueError(f"runtime is {runtime!r}; it must be one of {', '.join(SESSIONS)}")

@@ -2,9 +2,9 @@
 
 All trials are compared at equal images seen, under one schedule: a trial is a training of
 `Plan.images` images that is paused at a rung. Those whose AP on val is in the better half there go
-on from their checkpoint, the others stay where they are. So what a search costs is known before it
-starts, and a stopped trial was judged while its learning rate was as high as that of the others.
-Nothing here reads the test split.
+on from their checkpoint, the others stop. So the cost of a search is known before it starts, and a
+stopped trial was judged while its learning rate was as high as that of the others. Nothing here
+reads the test split.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from detzoo.workflow.trials import Outcome, Records, records, starts_of
 
 FILE = "tune.json"
 LOG = "log.txt"  # of what the trials print
-# What fails a trial alone: a loss that is not finite, memory that is not there. What is wrong with
-# a disk or a file stops the search, which the same command continues with.
+# Errors that fail only one trial: a loss that is not finite, lack of memory. Errors of
+# a disk or a file stop the search; the same command resumes it.
 TRIAL_ERRORS = (RuntimeError, ArithmeticError, MemoryError)
 
 Point = Mapping[str, float]  # of a curve, as report.load.files.read_curve gives it
@@ -53,7 +53,7 @@ class Plan:
 
     @property
     def points(self) -> int:
-        """Of a trial's curve; rungs are at the 1st, 2nd, 4th, ... of them."""
+        """The number of points of a trial's curve; rungs are at the 1st, 2nd, 4th, ... of them."""
         return 2 ** (self.rungs - 1)
 
     @property
@@ -88,7 +88,7 @@ def folder_of(settings: Settings, plan: Plan, space: Space, root: str | Path) ->
 
 
 def trial_settings(settings: Settings, plan: Plan, values: Mapping[str, Value]) -> Settings:
-    """The settings of a trial. Its budget is images, whatever that of the winner is."""
+    """The settings of a trial. Its budget is in images, even if the winner's is not."""
     trial = with_values(settings, values)
     for key in ("minutes", "patience"):
         trial["recipe"].pop(key, None)

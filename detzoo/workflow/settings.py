@@ -68,7 +68,7 @@ def _part(text: str, name: str) -> Any:
 
 @cache
 def check_source(source: Source, splits: tuple[str, ...] = ("train", "val", "test")) -> CheckResult:
-    """What is wrong with the data. Raises ValueError with all errors if there is one."""
+    """The problems of the data. Raises ValueError with all errors if there is one."""
     result = check(source, splits)
     if result.errors:
         said = "\n".join(escaped(f"  {p.where}: {p.kind}: {p.what}") for p in result.errors[:20])
@@ -156,7 +156,7 @@ def check_buildable(settings: Settings) -> None:
 
 
 def runtime(wanted: dict[str, Any]) -> dict[str, Any]:
-    """`auto` and null replaced by what this machine has; torch's threads are set to it."""
+    """`auto` and null replaced by this machine's values; torch's threads are set accordingly."""
     device = precisions.choose_device(wanted["device"])
     threads = wanted["threads"] or DEFAULT_THREADS
     torch.set_num_threads(threads)
@@ -206,7 +206,7 @@ def directory(settings: Settings, root: str | Path) -> Path:
 
 
 def trained(path: Path) -> bool:
-    """Whether the training is over; what came after it may have failed."""
+    """Whether the training has finished; later stages may have failed."""
     now = status.read(path)
     return now is not None and (now["stage"] != "train" or now["state"] == "done")
 
@@ -220,9 +220,9 @@ def print_warnings(result: CheckResult) -> None:
 
 
 def write_check(result: CheckResult, path: Path) -> None:
-    """Write what the check counted into the run directory, for the report: data.json.
+    """Write the check's statistics into the run directory, for the report: data.json.
 
-    Of each kind of problem its number and the first one; `detzoo check` lists them all.
+    The number and the first problem of each kind; `detzoo check` lists them all.
     """
     kinds: dict[tuple[str, str], dict[str, Any]] = {}
     for problem in result.problems:
@@ -233,7 +233,7 @@ def write_check(result: CheckResult, path: Path) -> None:
 
 
 def read_or_empty(path: Path) -> dict[str, Any]:
-    """What the file holds; {} where it is not there, damaged, or a link out of its folder."""
+    """The content of the file; {} if it is missing, damaged, or a link out of its folder."""
     try:
         found = read_json(inside(path.parent, path.name))
     except (OSError, ValueError):
@@ -242,7 +242,7 @@ def read_or_empty(path: Path) -> dict[str, Any]:
 
 
 def print_failure(path: Path, error: Exception) -> str:
-    """Print that a run failed while others go on; returns the error in one line."""
+    """Print that a run failed while others continue; returns the error in one line."""
     print_traceback(error)
     text = f"failed, going on with the others: {path}: {type(error).__name__}: {error}"
     print(escaped(text, lines=True), file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What `detzoo check out=DIR` shows: the data as it is read, and a batch as the network gets it."""
+"""The sheets of `detzoo check out=DIR`: the data as read, and a batch as the network gets it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def write_sheets(
     seed: int = 0,
     twins: Sequence[Twins] = (),
 ) -> Path:
-    """Write the contact sheets of what `result` found in `source`; gives the page's path.
+    """Write the contact sheets of the check `result` of `source`; returns the page's path.
 
     ValueError for a folder inside the data set, where they would be read as its images next time.
     """
@@ -214,7 +214,7 @@ def _name(dataset: Dataset, sample: Sample) -> str:
 
 
 def _boxes(boxes: Tensor, labels: Tensor, crowd: Tensor, classes: Sequence[str]) -> list[Box]:
-    """(M, 4) xyxy, (M,) and (M,) as what is drawn, coloured by class."""
+    """(M, 4) xyxy, (M,) and (M,) in the form for drawing, coloured by class."""
     drawn = drawable_names(classes)
     rows = zip(boxes.tolist(), labels.tolist(), crowd.tolist(), strict=True)
     return [

@@ -1,4 +1,4 @@
-"""The settings that a search tries: what may vary, declared once for every detector."""
+"""The settings that a search may vary, declared once for every detector."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from detzoo.workflow.settings import Settings, check_buildable
 DECADE = 10.0
 DIGITS = 4  # significant ones, of a value in a range
 LR = "recipe.lr"
-# What a setting may be part of; the pixels, the data and the clock are equal for all.
+# The parts whose settings may vary; the pixels, the data and the clock are equal for all.
 PARTS = ("recipe", "detector", "augment")
 EQUAL = ("recipe.images_seen", "recipe.minutes", "recipe.val_points", "detector.num_classes")
 
@@ -71,8 +71,8 @@ Space = dict[str, "Range | Choice"]
 
 
 def space_of(settings: Settings, listed: Mapping[str, Any]) -> Space:
-    """What a search varies: the learning rate, a decade to either side of the recipe's, and what
-    the user `listed`: setting -> [low, high], which is a log-uniform range, or a list of choices.
+    """The varied settings: the learning rate, a decade to either side of the recipe's, and what the
+    user `listed`: setting -> [low, high], which is a log-uniform range, or a list of choices.
 
     Every value at an end or in a list is tried on the settings, which builds the detector without
     memory. Raises ValueError for a setting that is not there and for a value that it does not take.

@@ -46,7 +46,7 @@ VALIDATION_BATCH = 16
 
 
 def train_run(settings: Settings, path: Path, until: int | None = None) -> None:
-    """Train into `path`; a run that was cut off goes on, one that is done is left alone.
+    """Train into `path`; an interrupted run is resumed, a finished one is left alone.
 
     until: a number of images after which it is left as if it were cut off there.
     Raises ValueError where another process on this machine is training into it.
@@ -121,7 +121,7 @@ def _datasets(settings: Settings, detector: Detector) -> tuple[Dataset, Dataset]
 
 
 def _batches(settings: Settings, training: Dataset, detector: Detector, *, pin: bool) -> Batches:
-    """What this process trains on, augmented. pin: in page-locked memory."""
+    """The training batches of this process, augmented. pin: in page-locked memory."""
     recipe, run = part(settings, "recipe"), settings["runtime"]
     return Batches(
         training,
@@ -142,7 +142,8 @@ def _batches(settings: Settings, training: Dataset, detector: Detector, *, pin: 
 def validation_of(
     dataset: Dataset, run: Mapping[str, Any]
 ) -> Callable[[Detector], dict[str, float]]:
-    """What scores a detector on that data set while it is trained in the runtime `run`."""
+    """A function that scores a detector on that data set during its training in the runtime
+    `run`."""
     truth = dataset.coco()
 
     def validate(detector: Detector) -> dict[str, float]:
@@ -228,7 +229,7 @@ def _protocol(
     batch_size: int,
     mode: Mode,
 ) -> dict[str, Any]:
-    """What a score is of, in the runtime `run`: the fingerprint of metrics.json."""
+    """The object of a score, in the runtime `run`: the fingerprint of metrics.json."""
     found = {
         **describe_detector(detector, detector.resize, run["device"], mode),
         **provenance(settings, dataset),

@@ -1,4 +1,5 @@
-"""What a run starts from, by its setting `start`: found, checked and named before anything long."""
+"""The weights that a run starts from, by its setting `start`: found and checked before anything
+long."""
 
 from __future__ import annotations
 
@@ -45,7 +46,7 @@ def resolve(settings: Settings) -> Settings:
         print(f"{name}: no published detection weights are known here; starts from ImageNet")
         return _with_backbone(settings, "imagenet")
     start = {**_found(source, settings), "classes": dict(given.get("classes") or {})}
-    settings = _with_backbone(settings, "scratch")  # every weight comes with the start
+    settings = _with_backbone(settings, "scratch")  # the start has every weight
     return {**settings, "start": start}
 
 
@@ -118,7 +119,7 @@ def _found(source: str, settings: Settings) -> dict[str, Any]:
 
 
 def _seen(run: Path) -> str:
-    """What the weights of a run were trained on, its own start included."""
+    """The data that the weights of a run were trained on, including its own start's."""
     other = read_run(run, data=False)
     data = other.get("data") or {}
     images = (other.get("recipe") or {}).get("images_seen", 0)

@@ -32,13 +32,13 @@ from detzoo.weights.torchvision import KINDS, PREFIX
 Settings = dict[str, Any]
 
 RECORD = "start.json"
-# Of a detector: what changes neither its weights nor what they mean
+# Settings of a detector that change neither its weights nor their meaning
 WITHOUT_WEIGHTS = ("num_classes", "_target_", "pretrained", "weights", "proposer", "frozen_stages")
 SHOWN = 8  # classes in a line
 
 
 def check(settings: Settings) -> None:
-    """Raise ValueError with what they want where the weights do not fit that `settings` starts
+    """Raise ValueError with the settings they need if the weights do not fit that `settings` starts
     from; nothing is loaded into anything, so that it is known before anything long."""
     if "start" in settings:
         parts = {key: settings[key] for key in ("start", "detector", "classes")}
@@ -79,7 +79,7 @@ def left_over(settings: Settings) -> list[str]:
 def begin(
     detector: Detector, settings: Settings, run: Path | None = None, *, untrained: bool = False
 ) -> None:
-    """Load what `settings` starts from into a detector as it was built; prints it in three lines.
+    """Load the start of `settings` into a newly built detector; prints it in three lines.
 
     run: where start.json is written. untrained: classes that the source lacks are never found.
     Raises ValueError for weights that do not fit.
@@ -107,7 +107,7 @@ def begin(
 
 
 def load(detector: Detector, settings: Settings, *, untrained: bool = False) -> Carried:
-    """Carry the weights over. Raises ValueError with what they want where they do not fit."""
+    """Carry the weights over. Raises ValueError with the settings they need if they do not fit."""
     start = settings["start"]
     weights, wanted = _read(detector, settings)
     theirs = weights.classes

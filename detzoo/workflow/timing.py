@@ -1,4 +1,4 @@
-"""The stage that several runs go through together: timing, and scoring what was timed."""
+"""The stage for several runs together: timing, and scoring the timed objects."""
 
 from __future__ import annotations
 
@@ -141,7 +141,8 @@ def _time_group(
                 models, images, device=device, mode=mode, reference=against, **options
             )
         except Exception as error:
-            # One that fails goes, the others are timed again; what concerns all ends the timing.
+            # A failing one is removed, and the others are timed again; an error of all ends the
+            # timing.
             for name in [error.name] if isinstance(error, TimingError) else list(models):
                 with suppress(Exception), stage(called[name], "speed"):
                     raise
@@ -168,7 +169,7 @@ def _time_group(
 
 
 def detector_of(path: Path, size: int | Sequence[int] | None = None) -> Detector:
-    """The detector of a run directory, as it was trained, or randomly initialised where it was not.
+    """The detector of a run directory, as trained, or randomly initialised if it was not.
 
     size: pixels that its resize is set to instead of the training's.
     """

@@ -44,7 +44,7 @@ def seconds_left(parts: Sequence[float], at_start: Sequence[float], elapsed: flo
 def format_line(
     labels: Sequence[str], parts: Sequence[float], left: float | None, timing: float
 ) -> str:
-    """The line. left: seconds of training and scoring; timing: seconds of what follows them."""
+    """The line. left: seconds of training and scoring; timing: seconds of the steps after them."""
     at_work = [f"{n} {p:.0%}" for n, p in zip(labels, parts, strict=True) if 0 < p < 1]
     finished = sum(part >= 1 for part in parts)
     text = f"{finished} of {len(parts)} runs done"

@@ -54,7 +54,7 @@ def train(
     *,
     before: Callable[[Settings, Path], AbstractContextManager[Any]] = lambda *_: nullcontext(),
 ) -> TrainedRun:
-    """Train a detector; a run that was cut off goes on, one that is done is left alone.
+    """Train a detector; an interrupted run is resumed, a finished one is left alone.
 
     settings: of `detzoo train`. before: called with the run's complete settings and its directory;
     the training runs inside of the context that it gives. Raises ValueError for settings and data

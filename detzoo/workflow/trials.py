@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 FILE = "tune.db"
 STUDY = "detzoo"
-LEAST_STARTS = 4  # trials that are spread evenly, before any is chosen by what others gave
+LEAST_STARTS = 4  # quasi-random trials, before any is chosen by the results of others
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of a trial at a rung: its AP on val, 0 where it failed, and then why."""
+    """The result of a trial at a rung: its AP on val, 0 if it failed, and then the reason."""
 
     ap: float
     error: str | None = None
@@ -68,7 +68,7 @@ class Records:
         return {name: self.trials[number].params[name] for name in self.space}
 
     def outcome(self, number: int, rung: int) -> Outcome | None:
-        """What a trial that is recorded gave at a rung; None where it was not there."""
+        """The result of a recorded trial at a rung; None if it did not reach it."""
         if rung:
             found = self.later.get(f"trial {number} at rung {rung}")
             return Outcome(**found) if found else None
@@ -88,7 +88,7 @@ class Records:
         self._read()
 
     def promote(self, number: int, rung: int, outcome: Outcome) -> None:
-        """What a trial gave at a later rung."""
+        """The result of a trial at a later rung."""
         self.study.set_user_attr(f"trial {number} at rung {rung}", vars(outcome))
         self._read()
 

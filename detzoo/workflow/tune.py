@@ -29,8 +29,8 @@ from detzoo.workflow.verb import Result, takes_settings
 
 @dataclass(frozen=True, repr=False)
 class Tuned(Result):
-    """Searches and the trainings of their winners. searches: what each tune.json holds, by folder;
-    paths: the run directories of the winners."""
+    """Searches and the trainings of their winners. searches: the content of each tune.json, by
+    folder; paths: the run directories of the winners."""
 
     searches: Mapping[Path, Mapping[str, Any]]
     paths: Sequence[Path] = ()

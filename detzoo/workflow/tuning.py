@@ -84,8 +84,8 @@ def tune_all(
     folder -> tune.json of the searches that are over, and folder -> error of those without a
     winner, whose runs are left out.
 
-    runs: of all seeds; a detector's first one is searched with. What is over is not done again.
-    Prints what it costs before it starts.
+    runs: of all seeds; the search uses a detector's first one. Finished parts are not repeated.
+    Prints the cost before it starts.
     """
     tasks: dict[str, Task] = {}
     for run in runs:
@@ -155,7 +155,7 @@ def search_run(settings: Settings, folder: Path, options: Mapping[str, Any]) -> 
             found = search(settings, folder, task.plan, task.space, timed(task))
             if found["error"]:
                 raise ValueError(f"{found['error']}. Remove {folder} to search again")
-    except Exception as error:  # whatever it is, it must not stop the others
+    except Exception as error:  # no error may stop the others
         return print_failure(folder, error)
     return None
 

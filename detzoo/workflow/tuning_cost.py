@@ -28,7 +28,7 @@ PROBED = 4  # steps for estimating the time of one; the first is left out
 
 
 def print_plan(task: Task) -> None:
-    """What is searched, by the first detector's task: it is the same for all."""
+    """The searched settings, by the first detector's task: they are the same for all."""
     plan, batch = task.plan, task.settings["recipe"]["batch_size"]
     rungs = [
         f"{count} to {plan.images_at(rung, batch):,}" for rung, count in enumerate(plan.counts)

@@ -1,4 +1,4 @@
-"""Images of two splits that are nearly the same, beside what else a check has found."""
+"""Images of two splits that are nearly the same, in addition to a check's other results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def with_twins(
     """The result with a warning for each image that has a near twin in another split; all pairs;
     and why there are none where they were not looked for, "" else.
 
-    most: of more images nothing is looked for. Without the extra `duplicates` neither.
+    most: with more images, or without the extra `duplicates`, there is no search.
     """
     datasets = {split: source.read(split) for split in result.statistics}
     count = sum(map(len, datasets.values()))

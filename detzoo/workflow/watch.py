@@ -1,4 +1,4 @@
-"""Progress and curves of runs while they are trained, read from what they write."""
+"""Progress and curves of runs during training, read from their files."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ ASCII_BARS = "_.-=+*#@"
 CELLS = 12  # of a curve
 NAME = 34  # characters of a run's name
 ENDED = ("done", "failed", "interrupted", "unknown")
-SETTLED, PATIENT = 5.0, 60.0  # seconds without a sign of life: of all runs, where one waits
+SETTLED, PATIENT = 5.0, 60.0  # seconds without an update: of all runs, where one waits
 
 
 @dataclass(frozen=True)
 class Look:
     """A run as its files have it now.
 
-    state: waiting, running, done, failed, interrupted or unknown; stage: what it is or was at.
+    state: waiting, running, done, failed, interrupted or unknown; stage: the current or last one.
     seen: images; spent, budget: of the training, in images or in seconds where the budget is
-    minutes; budget 0 where it is not known. aps, losses: of the curve and of the log, in order; of
-    a search, the AP that each trial came to. changed: when status.json was, seconds since 1970.
+    minutes; budget 0 if unknown. aps, losses: of the curve and of the log, in order; of a search,
+    the AP that each trial came to. changed: when status.json was, seconds since 1970.
     """
 
     path: Path
@@ -57,7 +57,7 @@ class Look:
 
     @property
     def row(self) -> Row:
-        """As it is counted with others."""
+        """Its row in the total with others."""
         state = "failed" if self.state in ("interrupted", "unknown") else self.state
         return Row(self.path.name, state, "", int(self.spent), round(self.budget), self.seconds)
 
@@ -99,7 +99,7 @@ class Watched(Result):
         return "\n".join(self.lines())
 
     def lines(self, most: int | None = None) -> list[str]:
-        """The table; most: lines that there may be, then of what matters most."""
+        """The table; most: the number of lines; if there are more, the most important ones."""
         states = [look.row.state for look in self.looks]
         shown = range(len(states))
         if most is not None:
@@ -148,7 +148,8 @@ def bars(values: Sequence[float], low: float, high: float, letters: str) -> str:
 
 
 def look_at(path: Path) -> Look:
-    """Read one run directory, or the folder of a search. What is damaged is not known, no error."""
+    """Read one run directory, or the folder of a search. Damaged values count as unknown, without
+    an error."""
     try:
         now = status.read(path)
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What images in groups do to the intervals of a table."""
+"""The effect of grouped images on the intervals of a table."""
 
 from __future__ import annotations
 

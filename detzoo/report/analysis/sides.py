@@ -89,7 +89,7 @@ def _read(path: Path, kind: type, name: str = "") -> Any:
 
 
 def _truth(run: Path) -> dict[str, Any]:
-    """COCO ground truth whose rows are what they should be. ValueError names file and row."""
+    """COCO ground truth with valid rows. ValueError names file and row."""
     truth, path = _read(run, dict, "dataset.json"), run / "dataset.json"
     for part in ("images", "annotations", "categories"):
         rows = truth.get(part)

@@ -189,7 +189,7 @@ def _fastest_alike(rows: pd.DataFrame, known: Known) -> pd.Series:
 
 
 def _faster(row: pd.Series, other: pd.Series, ratios: Mapping[str, Ratio]) -> bool:
-    """Whether `row` is faster beyond doubt: by the paired passes where it is the fastest of all."""
+    """Whether `row` is significantly faster: by the paired passes if it is the fastest of all."""
     if not row["p50_ms"] < other["p50_ms"]:
         return False
     of = ratios.get(str(other["detector"]))

@@ -106,7 +106,7 @@ def _cell(size: Size | None) -> str:
 
 
 def summarise(found: Sequence[Size]) -> list[str]:
-    """Sentences: what the last images brought, and which ranks changed on the way."""
+    """Sentences: the gain of the last images, and the changes of rank before."""
     counts = sorted({of.images for of in found})
     of = {(size.detector, size.images): size for size in found}
     sentences = []

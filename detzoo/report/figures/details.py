@@ -1,4 +1,5 @@
-"""Charts of what is behind AP: (details, styles, width in inches) -> matplotlib Figure or None."""
+"""Charts of the details behind AP: (details, styles, width in inches) -> matplotlib Figure or
+None."""
 
 from __future__ import annotations
 
@@ -150,7 +151,7 @@ def froc(details: Details, styles: Styles, width: float) -> Figure | None:
 
 
 def confusion(details: Details, styles: Styles, width: float) -> Figure | None:
-    """A matrix for each detector: true classes down, what they were taken for across."""
+    """A matrix for each detector: true classes down, predicted classes across."""
     if not details:
         return None
     across = min(len(details), 3 if width > 6 else 2)

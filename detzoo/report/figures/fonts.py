@@ -102,12 +102,12 @@ def families(texts: Iterable[str]) -> list[str]:
 
 
 def drawable_names(names: Sequence[str]) -> dict[str, str]:
-    """name -> what is drawn for it: itself, or #1, #2, ... by its place where no font has it."""
+    """name -> its drawn form: itself, or #1, #2, ... by its index if no font has it."""
     return {name: name if face(name) else f"#{i}" for i, name in enumerate(names, 1)}
 
 
 def replace_name(text: str, names: Sequence[str]) -> str:
-    """The text with the name that it begins with as it is drawn."""
+    """The text with its initial name in drawn form."""
     for name, drawn in drawable_names(names).items():
         if drawn != name and text.startswith(name):
             return drawn + text.removeprefix(name)

@@ -25,7 +25,7 @@ COLOURS = (
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", ">", "h", "*")
 LINES = ("-", "--", "-.", ":")
-# Each kind's place in COLOURS and MARKERS, whatever else is on the page
+# Each kind's place in COLOURS and MARKERS, independent of the page's other detectors
 KINDS = (
     *("ssd", "fasterrcnn", "centernet", "retinanet", "yolov3"),
     *("fastrcnn", "yolo", "cornernet", "rcnn"),
@@ -40,7 +40,7 @@ class Style:
 
 
 def kind(name: str) -> str | None:
-    """Of KINDS: `torchvision/faster_rcnn (lr=0.1)` is a fasterrcnn, however it is configured."""
+    """Of KINDS: `torchvision/faster_rcnn (lr=0.1)` is a fasterrcnn, with any settings."""
     base = re.sub(r"[^a-z0-9]", "", name.partition(" (")[0].lower())
     return next((k for k in sorted(KINDS, key=len, reverse=True) if base.endswith(k)), None)
 

@@ -1,1 +1,1 @@
-"""Test images with what was found in them."""
+"""Test images with their detections."""

@@ -1,7 +1,7 @@
 """Contact sheets: many small pictures with their boxes, as JPEGs and a page that shows them.
 
-What is shown is given as cells whose pictures are opened one at a time, since a data set does not
-fit into memory.
+The content is given as cells whose pictures are opened one at a time, since a data set does not fit
+into memory.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Section:
-    """slug: begins the names of its files; text: what one sees there, and what to look for."""
+    """slug: begins the names of its files; text: what it shows, and what to check."""
 
     slug: str
     title: str
@@ -90,7 +90,7 @@ def sheets(cells: Sequence[Cell]) -> Iterator[Image.Image]:
 
 
 def named_once(boxes: Sequence[Box]) -> list[Box]:
-    """Of many, the name on the first of each class alone: names would hide the objects."""
+    """With many boxes only the first of each class has its name: names would hide the objects."""
     if len(boxes) <= MOST_NAMED:
         return list(boxes)
     first = {box.text: n for n, box in reversed([*enumerate(boxes)])}
@@ -156,7 +156,7 @@ def _meets(box: Box, window: Sequence[float]) -> bool:
 
 
 def _caption(cell: Cell) -> list[tuple[str, str]]:
-    """Lines and their colours: the name, and what is noted."""
+    """Lines and their colours: the name, and the note."""
     lines = [(_fitted(cell.caption, SIDE), INK)]
     return lines + [(text, WARN) for text in _wrapped(cell.note, SIDE, LINES - 1)]
 

@@ -67,8 +67,8 @@ def misses(
     count: int = EACH,
     among: Collection[int] | None = None,
 ) -> list[tuple[int, int]]:
-    """(box, how many other detectors find it) of the worst misses: what most others find comes
-    first, of these the largest. among: the ids of the images that may be shown, None for all."""
+    """(box, how many other detectors find it) of the worst misses: those that most others find
+    first, among these the largest. among: the ids of the images that may be shown, None for all."""
     finders = np.sum([found_boxes(detail) for detail in details.values()], axis=0)
     problem, found = details[name].problem, found_boxes(details[name])
     shown = _showable(problem.image_ids, among)[problem.box_image]

@@ -57,7 +57,7 @@ def save_photographs(dataset: Mapping[str, Any], run: Path) -> None:
 
 
 def copy_photographs(source: Path, target: Path) -> None:
-    """What the run `source` keeps, into the run `target` as well. Raises OSError."""
+    """Copy the photographs kept in the run `source` to the run `target`. Raises OSError."""
     folder = _own_folder(target)
     for name in _kept(source):
         with files.atomic(folder / name) as temporary:
@@ -169,6 +169,6 @@ def get_list(value: Mapping[str, Any], key: str) -> list[Any]:
 
 
 def key_of(record: Any, field: str) -> tuple[str, Any] | None:
-    """An id that can be compared with every other one, or None for what is no id."""
+    """A comparable id, or None for an invalid one."""
     value = dig(record, field)
     return (type(value).__name__, value) if isinstance(value, int | str) else None

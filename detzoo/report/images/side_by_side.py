@@ -29,7 +29,7 @@ COUNT, THRESHOLD, SHOWN, SHEET = 4, 0.3, 4, 12
 @dataclass(frozen=True)
 class Tile:
     """One picture: uri, a JPEG as data URI, or `shapes` over the strip's. note: why there is none,
-    or what is not seen. hidden: shown on request only."""
+    or what is left out. hidden: shown on request only."""
 
     caption: str
     colour: str
@@ -133,7 +133,7 @@ def _detector_tile(
     score: float,
     shapes: Callable[[Sequence[Found]], Sequence[Shape]],
 ) -> Tile:
-    """What a detector found in an image. boxes: None where its predictions cannot be read."""
+    """A detector's detections in an image. boxes: None if its predictions cannot be read."""
     if boxes is None:
         note = "its predictions cannot be read"
         return Tile(name, style.colour, note=note, marker=style.marker)
@@ -159,7 +159,7 @@ def sheet(runs: Sequence[Run], *, quality: int = 75) -> Sheet:
 def _cell(
     dataset: Mapping[str, Any], record: Mapping[str, Any], looks: Mapping[Any, tuple[str, str]]
 ) -> Cell:
-    """looks: category id -> what is written at its boxes, and their colour."""
+    """looks: category id -> the label of its boxes, and their colour."""
     name = clean(record.get("file_name", record.get("id")), 200)
     found = photograph(dataset, record)
 
@@ -201,7 +201,7 @@ def has_no_images(runs: Sequence[Run]) -> bool:
 
 
 def _dataset(runs: Sequence[Run], notes: list[str]) -> dict[str, Any]:
-    """Of the first run that has images to show, else of the first that has a list of them."""
+    """From the first run that has images to show, else from the first that has a list of them."""
     found, problem = [], None
     for run in runs:
         if run.external:

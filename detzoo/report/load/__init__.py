@@ -1,1 +1,1 @@
-"""What a report is made from: run directories, other programs' results, and their protocols."""
+"""The inputs of a report: run directories, other programs' results, and their protocols."""

@@ -1,4 +1,4 @@
-"""What data a table's numbers are of: images, boxes, classes, sizes, and what `check` warned of.
+"""The data of a table's numbers: images, boxes, classes, sizes, and the warnings of `check`.
 
 Read from a run's data.json (what `detzoo check` counted before the training); runs of before it was
 kept have the test and val splits in dataset.json and dataset-val.json, and nothing of train.
@@ -65,7 +65,7 @@ class Data:
 
 
 def data_of(runs: Sequence[Run]) -> Data | None:
-    """Of the first run that recorded something."""
+    """From the first run with a record."""
     for run in (run for run in runs if not run.external):
         kept, _ = read(run.path, "data.json")
         test, _ = read(run.path, "dataset.json")
@@ -105,7 +105,7 @@ def _kept(kept: Mapping[str, Any], test: Mapping[str, Any]) -> Data | None:
 
 
 def _pairs(found: Any) -> list[Pair]:
-    """The pairs of near-duplicates that a run keeps; what is no pair is left out."""
+    """The pairs of near-duplicates that a run recorded; invalid ones are left out."""
     pairs = []
     for of in found if isinstance(found, list) else []:
         images, distance = dig(of, "images"), number(of, "distance")

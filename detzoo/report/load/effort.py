@@ -1,4 +1,4 @@
-"""What was spent on a row: the trials on its settings, and the budget of its training."""
+"""The effort behind a row: the trials on its settings, and the budget of its training."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def trial_scores(run: Run) -> list[float]:
 
 
 def effort_notes(runs: Sequence[Run]) -> dict[Run, list[str]]:
-    """What must be known of each row's effort and budget, where it is not that of all others."""
+    """Notes on each row's effort and budget, where they differ from the other rows'."""
     efforts = {run: effort_of(run) for run in runs if not run.external}
     notes: dict[Run, list[str]] = {run: [] for run in runs}
     if len(set(efforts.values())) > 1:

@@ -29,7 +29,7 @@ def read(path: Path, name: str) -> tuple[Any, str | None]:
 
 
 def read_curve(path: Path) -> tuple[tuple[dict[str, float], ...], str | None]:
-    """The rows of curve.csv, NaN for what is no number; a half-written last row is left out."""
+    """The rows of curve.csv, NaN for invalid numbers; a half-written last row is left out."""
     file = path / "curve.csv"
     try:
         if not file.exists():

@@ -57,7 +57,7 @@ OWN_TO_A_DETECTOR = ("lr", "val_points")
 
 
 def accuracy_fingerprint(run: Run) -> dict[str, Any]:
-    """The fields of ACCURACY as the run recorded them; None for what it did not record."""
+    """The fields of ACCURACY as the run recorded them; None for missing ones."""
     found = {key: dig(run.metrics, "fingerprint", key) for key in ACCURACY}
     if isinstance(found["recipe"], dict):
         found |= _budget(found["recipe"])
@@ -256,7 +256,7 @@ def title_of(run: Run, name: str) -> str:
 
 
 def _identity(run: Run) -> dict[str, Any]:
-    """What makes it this detector and no other: all that one configures but the seed."""
+    """The identity of a detector: all settings except the seed."""
     identity = {key: run.config.get(key) for key in ("detector", "augment", "train_hash")}
     effort = effort_of(run)
     tuned = {"tuned": str(effort)} if effort else {}

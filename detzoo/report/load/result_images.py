@@ -1,4 +1,4 @@
-"""Which image of the ground truth each result of another program is of.
+"""Assigns the results of another program to the images of the ground truth.
 
 By file name where every result has one, else by what image_id can be: an id of the ground truth, or
 the stem of a file's name. Where both can be and differ, the one that puts the boxes on objects.
@@ -154,7 +154,7 @@ def _by_stem(ids: Sequence[Any], truth: Mapping[str, Any]) -> list[int] | None:
 
 
 def to_whole_number(value: Any) -> Any:
-    """The whole number that text spells, anything else as it is."""
+    """The whole number in a text, anything else unchanged."""
     return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
 
 

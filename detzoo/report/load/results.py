@@ -35,7 +35,7 @@ LISTS = ("annotations", "predictions", "results", "detections")
 @dataclass(frozen=True)
 class Results:
     """COCO results with the ids of the ground truth, in the order of the file. notes: how they were
-    joined, and what is odd about them."""
+    joined, and anything odd about them."""
 
     found: list[dict[str, Any]]
     notes: tuple[str, ...]
@@ -159,7 +159,7 @@ def _class_text(row: Result) -> str | None:
 
 
 def _by_spelling(names: Sequence[str], ids: Mapping[str, Any]) -> list[Any]:
-    """By name as it is; where one is not there, without regard to case and spaces around."""
+    """By exact name; if one is missing, ignoring case and surrounding spaces."""
     found = [ids.get(name) for name in names]
     if None not in found:
         return found
@@ -211,7 +211,7 @@ def _check_classes(found: Sequence[Result], truth: Mapping[str, Any]) -> list[st
 
 
 def _check_boxes(found: Sequence[Result], truth: Mapping[str, Any]) -> list[str]:
-    """What is odd about the boxes. ValueError where another convention clearly is what they are."""
+    """What is odd about the boxes. ValueError if they clearly follow another convention."""
     counts = conventions.plausible(truth, found)
     fits = conventions.box_fits(truth, found)
     written, other = fits[0], max(fits[1:], key=lambda fit: fit.hits)

@@ -1,7 +1,7 @@
 """Run directories as rows: whole, running, failed, damaged. Nothing found in one raises.
 
-What cannot be read becomes a reason that the report prints; what is n/a is None in the files and
-NaN here. Values of unexpected type or range count as absent, never as zero.
+An unreadable file becomes a reason that the report prints; n/a is None in the files and NaN here.
+Values of unexpected type or range count as absent, never as zero.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _is_run(path: Path) -> bool:
 
 
 def load_all(paths: Iterable[str | Path]) -> list[Run]:
-    """Every run of `paths` (run directories or folders of them). ValueError if there is none."""
+    """Every run of `paths` (run directories or folders of them). ValueError without any."""
     runs = [load(path) for path in find_runs(paths)]
     if not runs:
         raise ValueError("no run directory was given; name one, or a directory that holds some")
@@ -145,7 +145,7 @@ def load_all(paths: Iterable[str | Path]) -> list[Run]:
 
 
 def load(path: str | Path) -> Run:
-    """Read one run directory; what is missing or damaged is listed in `problems`."""
+    """Read one run directory; missing and damaged parts are listed in `problems`."""
     path = Path(path)
     if not path.is_dir():
         what = "it is no directory" if path.exists() else "there is no such directory"

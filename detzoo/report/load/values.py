@@ -1,4 +1,4 @@
-"""Values of files that anybody may have written: whatever is unexpected counts as absent."""
+"""Values of files from untrusted sources: anything unexpected counts as absent."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def _detector(of: Learned, labels: np.ndarray, colours: Mapping[int, str]) -> di
 
 
 def scatter(xy: np.ndarray, labels: np.ndarray, colours: Mapping[int, str]) -> list[dict[str, str]]:
-    """One path for each class, a dot an object: what an SVG of SIDE units a side draws."""
+    """One path for each class, a dot an object: for an SVG of SIDE x SIDE units."""
     low, high = xy.min(0), xy.max(0)
     span = np.maximum(high - low, 1e-9)
     places = (5 + (xy - low) / span * (SIDE - 10)).round().astype(int)

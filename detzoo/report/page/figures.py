@@ -24,7 +24,7 @@ def figure(drawing: Drawing) -> dict[str, object]:
 
 
 def is_growth(drawing: Drawing) -> bool:
-    """Whether it is of the part on training images."""
+    """Whether it belongs to the section on training images."""
     return drawing.name.startswith(GROWTH)
 
 

@@ -32,7 +32,7 @@ TIMING = {"images": "timed images", "n": "timed passes", "rounds": "interleaved 
 
 
 def describe_table(group: Group, part: str) -> dict[str, str]:
-    """What the table's fingerprint records, for people."""
+    """The table's fingerprint, for people."""
     pairs = {field: value for field, value in group.fields.items() if field.startswith(part)}
     found = {
         title(field): format_value(value) for field, value in pairs.items() if value is not None
@@ -84,7 +84,7 @@ def _fact(key: str, value: object) -> str:
 
 
 def commands(runs: Sequence[Run]) -> list[str]:
-    """What made the runs, each once."""
+    """The commands that made the runs, each once."""
     found = dict.fromkeys(command_of(run) for run in runs if not run.external)
     return [command for command in found if command != NOT_RECORDED]
 

@@ -152,7 +152,7 @@ WORD = 16  # letters that a narrow column holds: shorter names stay in one piece
 
 
 def breakable(text: str) -> Markup:
-    """The text with the places marked where a long name may go on in the next line."""
+    """The text with marks where a long name may be wrapped."""
     if len(text) <= WORD:
         return escape(text)
     return Markup("<wbr>").join(re.split(r"(?<=[/_])", text))
@@ -238,7 +238,7 @@ def _board(section: Section, styles: Mapping[str, Style]) -> dict[str, object]:
 
 
 def _tests(analysis: Analysis | str, styles: Mapping[str, Style]) -> dict[str, object]:
-    """Paired tests and what else the predictions give; why there is none of it, as a text."""
+    """Paired tests and other results of the predictions; or a text, why there are none."""
     known = None if isinstance(analysis, str) else analysis
     details = known.details if known else {}
     return {

@@ -98,7 +98,7 @@ def board_row(
 
 
 def _value(column: Column, row: pd.Series) -> str:
-    """What a cell is sorted by, as the page reads it; empty for n/a."""
+    """The sort key of a cell, for the page; empty for n/a."""
     if pd.isna(row[column.key]):
         return ""
     return str(row[column.key]) if column.kind == "text" else repr(_order(column, row))
