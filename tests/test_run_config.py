@@ -66,7 +66,7 @@ def test_no_backbone_is_downloaded_or_read(tmp_path: Path) -> None:
         ("name", "default"),
     ],
 )
-def test_what_an_older_version_did_not_write_is_as_it_was_then(
+def test_missing_settings_of_older_versions_have_the_old_defaults(
     tmp_path: Path, missing: str, value: Any
 ) -> None:
     found: Any = read_run(written(tmp_path, without=missing), SCORED)
@@ -99,7 +99,7 @@ def test_what_an_older_version_did_not_write_is_as_it_was_then(
         (("label", "${oc.env:HOME}"), "holds an interpolation"),
     ],
 )
-def test_what_no_run_holds_is_refused_with_the_file(
+def test_invalid_content_is_refused_with_the_file(
     tmp_path: Path, change: tuple[str, Any], said: str
 ) -> None:
     with pytest.raises(ValueError, match=said) as caught:
@@ -108,7 +108,7 @@ def test_what_no_run_holds_is_refused_with_the_file(
 
 
 @pytest.mark.parametrize("part", SCORED)
-def test_what_is_needed_and_missing_is_named(tmp_path: Path, part: str) -> None:
+def test_missing_parts_are_named(tmp_path: Path, part: str) -> None:
     with pytest.raises(ValueError, match=f"config.yaml lacks {part}"):
         read_run(written(tmp_path, without=part), SCORED)
 

@@ -12,7 +12,7 @@ def solve_assignment(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Every row (in a tall matrix every column) has its own partner, and no other choice has a smaller
     sum. By shortest augmenting paths (Crouse, IEEE Transactions on Aerospace and Electronic Systems
-    52 (2016)), O(R^2 C). Raises ValueError for a cost that is NaN.
+    52 (2016)), O(R^2 C). Raises ValueError for a cost that is not finite.
     """
     cost = np.asarray(cost, dtype=np.float64)
     if not np.isfinite(cost).all():

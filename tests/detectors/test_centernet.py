@@ -262,7 +262,7 @@ def test_deconvolutions_begin_as_bilinear_interpolation() -> None:
     assert up(ramp)[0, 0, 2, 1:5].tolist() == [1, 3, 5, 7]
 
 
-def test_errors_say_what_came() -> None:
+def test_errors_name_the_value() -> None:
     with pytest.raises(ValueError, match="upsample is 'fpn'; choose one of deconv, topdown, dla"):
         make(upsample="fpn")
     with pytest.raises(ValueError, match="box_loss is 'l2'; choose one of l1, smooth_l1"):

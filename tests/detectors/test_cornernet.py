@@ -269,6 +269,6 @@ def test_heatmaps_are_the_likeliest_class(detector: CornerNet) -> None:
 @pytest.mark.parametrize(
     ("setting", "value"), [("penalty", "radius"), ("pair_score", "sum"), ("nms", "hybrid")]
 )
-def test_errors_say_what_came(setting: str, value: str) -> None:
+def test_errors_name_the_value(setting: str, value: str) -> None:
     with pytest.raises(ValueError, match=f"{setting} is '{value}'; choose one of"):
         make(**{setting: value})

@@ -197,6 +197,6 @@ def test_anchor_sizes_are_ours_to_choose() -> None:
         ({"kind": "retinanet", "anchor_sizes": [[8]]}, "anchor_sizes has 1 levels, not 5"),
     ],
 )
-def test_errors_say_what_came(settings: dict, message: str) -> None:
+def test_errors_name_the_value(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(**settings)

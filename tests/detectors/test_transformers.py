@@ -221,7 +221,7 @@ def test_the_backbone_is_ours_once(kind: str) -> None:
         ),
     ],
 )
-def test_errors_say_what_came(settings: dict, message: str) -> None:
+def test_errors_name_the_value(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         if settings["kind"] in KINDS:
             make(**settings)

@@ -48,7 +48,7 @@ class Evil:
         return print, ("code ran",)
 
 
-def test_what_is_no_checkpoint_is_refused_and_runs_no_code(tmp_path, capsys):
+def test_other_files_than_checkpoints_are_refused_and_run_no_code(tmp_path, capsys):
     assert checkpoint.load(tmp_path) is None
     with pytest.raises(FileNotFoundError, match="has not been trained"):
         checkpoint.load_weights(nn.Linear(1, 1), tmp_path)

@@ -286,7 +286,7 @@ def test_a_budget_in_minutes_is_over_for_all_at_one_step(two: Path, facts) -> No
 
 
 @pytest.mark.slow
-def test_what_processes_tell_one_another(facts) -> None:
+def test_processes_exchange_values(facts) -> None:
     for fact in facts:
         assert fact["gathered"] == [0, 1] and fact["mean"] == [0.5]
         assert fact["agreed"] == [True, False]
@@ -302,7 +302,7 @@ def test_one_that_fails_ends_all_and_is_recorded(tmp_path: Path) -> None:
     assert now["error"] == "process 1 of 2: ValueError: no such image"
 
 
-def test_alone_nothing_is_distributed(tmp_path: Path) -> None:
+def test_a_single_process_distributes_nothing(tmp_path: Path) -> None:
     detector = plain()
     with distributed.process_group("cuda:7"), distributed.main_process_first():
         assert (distributed.rank(), distributed.processes()) == (0, 1)

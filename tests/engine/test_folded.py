@@ -222,7 +222,7 @@ def test_a_gpu_s_tf32_hinders_no_folding(name, gpu_convolutions):
     assert folding.inspect_folding(network).left == () and torch.backends.cudnn.allow_tf32
 
 
-def test_what_is_folded_and_what_is_not_is_said():
+def test_folded_and_unfolded_layers_are_reported():
     network = lived_in(nn.Sequential(nn.BatchNorm2d(3), *sequence()[3:5], nn.BatchNorm2d(4)))
     with pytest.warns(UserWarning, match=r"2 of 3 batch norms are not folded \(0, 3\): no layer"):
         precision.prepare(network, "cpu", False, inference=True)
@@ -235,7 +235,7 @@ def test_what_is_folded_and_what_is_not_is_said():
     assert folding.inspect_folding(misleading).why == ""
 
 
-def test_folding_again_leaves_what_is_folded_as_it_is():
+def test_folding_is_idempotent():
     network = lived_in(sequence())
     folding.fold(network)
     before = [vars(module).get("forward") for module in network]
@@ -254,7 +254,7 @@ class Called(nn.Module):
         return self.layers(x)
 
 
-def test_what_is_compiled_is_folded_too(monkeypatch):
+def test_compiled_networks_are_folded_too(monkeypatch):
     graphs = []
 
     def backend(graph, inputs):

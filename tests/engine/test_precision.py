@@ -33,7 +33,7 @@ def test_auto_on_cuda(monkeypatch, capability, expected):
     assert precision.choose_precision("cuda", "fp16") == "fp16"
 
 
-def test_tf32_is_asked_for_and_needs_a_gpu_that_has_it(monkeypatch):
+def test_tf32_is_opt_in_and_needs_a_gpu_with_it(monkeypatch):
     for capability, has in (((7, 5), False), ((8, 0), True)):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
         if has:
@@ -75,7 +75,7 @@ def test_device_and_layout_are_chosen(monkeypatch):
     assert precision.choose_channels_last("mps", True) is True
 
 
-def test_autocast_computes_in_what_is_said():
+def test_autocast_computes_in_the_given_type():
     x = torch.ones(2, 2)
     with precision.autocast("cpu", "bf16"):
         assert (x @ x).dtype == torch.bfloat16
@@ -84,7 +84,7 @@ def test_autocast_computes_in_what_is_said():
 
 
 @pytest.mark.parametrize("name", ["fp32", "tf32", "bf16"])
-def test_float32_is_tf32_only_where_it_is_asked_for(name):
+def test_float32_is_tf32_only_on_request(name):
     def state():
         return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
 
@@ -177,7 +177,7 @@ def test_an_identity_is_of_the_values_and_not_of_the_layout():
         ({"device": "cuda"}, {"device"}),
     ],
 )
-def test_whatever_changes_what_is_found_changes_the_identity(change, fields):
+def test_all_that_affects_detections_changes_the_identity(change, fields):
     detector = Doubler()
     before = identity(detector)
     after = identity(detector, **change) if isinstance(change, dict) else None

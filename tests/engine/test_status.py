@@ -66,7 +66,7 @@ def test_a_process_that_is_gone_was_interrupted(tmp_path):
 
 
 @pytest.mark.parametrize("pid", [1, os.getppid()])
-def test_what_runs_on_another_machine_counts_as_running_while_its_file_is_touched(tmp_path, pid):
+def test_a_run_of_another_machine_counts_as_running_while_its_file_is_touched(tmp_path, pid):
     foreign = {"host": "node7", "boot": "another-boot/4026531836"}
     running = {"state": "running", "stage": "train", "started": status._now()}
     status.update(tmp_path, pid=pid, **running, **foreign)
@@ -124,7 +124,7 @@ def test_unknown_fields_are_refused_and_torch_is_not_needed(tmp_path):
 
 
 @pytest.mark.parametrize("value", [None, "many", [], {}, True])
-def test_counts_that_are_none_are_not_said(tmp_path, value):
+def test_invalid_counts_are_none(tmp_path, value):
     (tmp_path / "status.json").write_text(
         json.dumps({"state": "done", "images_seen": value, "train_seconds": value})
     )

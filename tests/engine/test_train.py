@@ -304,7 +304,7 @@ def test_a_disk_that_fills_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     assert not list(tmp_path.glob(".*.tmp"))
 
 
-def test_what_torch_says_of_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
+def test_torch_s_error_for_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
     def full(state, path):
         raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
 
@@ -317,7 +317,7 @@ def test_what_torch_says_of_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
     assert status.read(tmp_path)["state"] == "done"
 
 
-def test_too_little_space_is_said_before_the_first_step(tmp_path, monkeypatch):
+def test_too_little_space_is_reported_before_the_first_step(tmp_path, monkeypatch):
     free = checkpoint.shutil.disk_usage(tmp_path)._replace(free=100)
     monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: free)
     with pytest.raises(OSError, match=r"No space left .* and 1\.\d MB needed"):

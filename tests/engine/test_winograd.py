@@ -39,7 +39,7 @@ def test_ones_are_counted():
     torch.testing.assert_close(out[0, 0], torch.tensor(expected, dtype=torch.float64))
 
 
-def test_pieces_change_nothing(monkeypatch):
+def test_chunks_do_not_change_the_result(monkeypatch):
     x, filters = random(2, 3, 21, 10), winograd.winograd_filters(random(5, 3, 3, 3, seed=1))
     whole = winograd.winograd(x, filters, None)
     monkeypatch.setattr(winograd, "CHUNK", 1)

@@ -125,7 +125,7 @@ def test_backends_and_the_oracle_agree(seed):
 
 
 @BOTH
-def test_max_dets_limits_what_counts(backend):
+def test_max_dets_limits_the_detections(backend):
     gt = truth([box(i, 0, 1, [12 * i, 0, 10, 10]) for i in range(1, 5)])
     results = [find(0, 1, [12 * i, 0, 10, 10], 1 - i / 10) for i in range(1, 5)]
     assert evaluate(gt, results, backend=backend, max_dets=100)["AR100"] == pytest.approx(1)
@@ -133,7 +133,7 @@ def test_max_dets_limits_what_counts(backend):
     assert evaluate(gt, results, backend=backend, max_dets=3)["AR1"] == pytest.approx(0.25)
 
 
-def test_input_is_left_as_it_is_and_nothing_is_printed(capsys):
+def test_input_is_unchanged_and_nothing_is_printed(capsys):
     gt, results = problem(1)
     before = copy.deepcopy((gt, results))
     evaluate(gt, results, backend="pycocotools")

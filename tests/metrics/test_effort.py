@@ -37,6 +37,6 @@ def test_more_tries_are_never_worse_and_the_first_is_the_mean(scores):
 
 
 @pytest.mark.parametrize("wrong", [[], [0.1, float("nan")], [float("inf")], [[0.1, 0.2]]])
-def test_what_is_no_score_is_refused(wrong):
+def test_invalid_scores_are_refused(wrong):
     with pytest.raises(ValueError, match="scores must be finite"):
         expected_best(wrong)

@@ -131,7 +131,7 @@ def test_images_on_which_both_are_the_same_make_no_test_surer(better_on, least):
     assert (found.low < 0) == (better_on < 6) and found.high > found.difference
 
 
-def test_what_differs_without_effect_is_no_vote():
+def test_images_that_differ_without_effect_are_not_counted():
     """Another score in the same order, and a false alarm below every hit."""
     nearly = [r | {"score": r["score"] + 0.001} for r in every()]
     nearly.append(find(3, 1, [100, 100, 50, 50], 0.01))
@@ -140,7 +140,7 @@ def test_what_differs_without_effect_is_no_vote():
     assert count_differing([tables[0], tables[0]], [tables[0], tables[2]]) == 2  # of several seeds
 
 
-def test_so_many_differ_that_their_number_limits_nothing():
+def test_the_number_of_many_differing_images_does_not_limit_p():
     assert count_differing([on_twenty(every(80), 80)], [on_twenty(every(80)[40:], 80)]) == 40
 
 

@@ -46,7 +46,7 @@ def test_few_units_never_make_a_number_certain(units, values, same):
         assert low <= 0 <= high and difference.p_value() > 0.05
 
 
-def test_one_image_says_nothing_and_six_that_agree_something():
+def test_one_image_has_no_p_and_six_that_agree_are_significant():
     """0.5 on every image and resample; the other way round it may be on 1 - 0.025^(1/6) of all."""
     certain = np.full(1001, 0.5)
 

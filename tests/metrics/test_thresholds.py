@@ -129,7 +129,7 @@ def test_the_lowest_precise_threshold_lies_below_the_best_f1():
     assert choose(more, of, n=2)["overall"][PRECISE]["threshold"] == pytest.approx(0.16)
 
 
-def test_where_nothing_can_be_chosen_the_reason_is_said():
+def test_without_a_threshold_there_is_a_reason():
     empty, of = arrays(truth([], images=4), FOUND), arrays(TRUTH, FOUND)
     chosen = choose(empty, of, n=5)["overall"][BEST_F1]
     assert (chosen["threshold"], chosen["reason"]) == (None, "val has no boxes")
@@ -165,7 +165,7 @@ def test_recall_against_false_alarms_by_hand():
         ),
     ],
 )
-def test_whatever_a_file_holds_a_threshold_is_a_score_or_nothing(kept):
+def test_a_threshold_from_any_file_is_a_score_or_none(kept):
     assert threshold_of(kept) is None
 
 

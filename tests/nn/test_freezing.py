@@ -95,7 +95,7 @@ def test_a_stage_that_is_not_there_is_refused() -> None:
         Backbone("vgg11", frozen_stages=1)
 
 
-def test_random_weights_are_nothing_to_keep() -> None:
+def test_freezing_random_weights_is_refused() -> None:
     detector = RetinaNet(backbone=Backbone(NAME, frozen_stages=1), num_classes=2, channels=16)
     with pytest.raises(ValueError, match=r"backbone\.frozen_stages is 1, but .* are random"):
         detector.check_trainable()

@@ -67,7 +67,7 @@ def test_every_stack_is_supervised_and_the_last_one_answers(kind) -> None:
         assert torch.equal(a.boxes, b.boxes)
 
 
-def test_errors_say_what_came() -> None:
+def test_errors_name_the_value() -> None:
     with pytest.raises(ValueError, match="0 stacks"):
         Hourglass(stacks=0)
     with pytest.raises(ValueError, match=r"channels \[256\]"):

@@ -77,7 +77,7 @@ def test_taps_move_down_and_right() -> None:
     assert layer(x)[0, 0, 1, 1] == x[0, 0, 2, 3]
 
 
-def test_what_is_at_stride_4_already_stays_as_it_is() -> None:
+def test_maps_at_stride_4_are_unchanged() -> None:
     neck = to_stride_4("topdown", (8, 8), (4, 4), 64)
     assert isinstance(neck, Unchanged) and neck.channels == 8
     x = torch.zeros(1, 8, 4, 4)
@@ -100,7 +100,7 @@ def test_dla34_has_the_maps_for_it() -> None:
     assert backbone.strides == (4, 8, 16, 32) and backbone.channels == (64, 128, 256, 512)
 
 
-def test_errors_say_what_came() -> None:
+def test_errors_name_the_value() -> None:
     with pytest.raises(ValueError, match="upsample_convolutions is 'dcn'; choose one of plain"):
         to_stride_4("deconv", CHANNELS, STRIDES, 8, "dcn")
     with pytest.raises(ValueError, match="topdown has plain convolutions, not deformable"):

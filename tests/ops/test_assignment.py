@@ -50,7 +50,7 @@ def test_the_sum_is_scipy_s_optimum(shape):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_is_no_number_is_refused(value):
+def test_costs_that_are_not_finite_are_refused(value):
     with pytest.raises(ValueError, match="not finite"):
         solve_assignment(np.array([[0.0, value]]))
 

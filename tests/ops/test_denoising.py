@@ -32,7 +32,7 @@ def test_without_noise_there_are_copies_and_without_groups_nothing() -> None:
     assert boxes.shape == (1, 0, 4) and labels.shape == (1, 0)
 
 
-def test_who_sees_whom_literally() -> None:
+def test_attention_mask_literally() -> None:
     """Two queries, two groups of two places, of which the second image has one object."""
     real = torch.tensor([[True, True], [True, False]])
     first, second = group_mask(real, groups=2, queries=2)[:, 0].int().tolist()

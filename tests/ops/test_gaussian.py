@@ -63,7 +63,7 @@ def test_a_box_without_area_has_radius_0() -> None:
 @pytest.mark.parametrize(
     ("overlap", "reading"), [(0.7, "exact"), (0.0, "correct"), (1.5, "correct")]
 )
-def test_errors_say_what_came(overlap: float, reading: str) -> None:
+def test_errors_name_the_value(overlap: float, reading: str) -> None:
     with pytest.raises(ValueError, match=repr(reading) if overlap == 0.7 else str(overlap)):
         radius(torch.ones(2), overlap, reading)
 

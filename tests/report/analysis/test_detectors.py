@@ -32,7 +32,7 @@ def make(data, tmp_path):
 
 
 @pytest.mark.parametrize("images", [1, 3])
-def test_few_images_rank_nobody_and_old_intervals_are_replaced(tmp_path, images):
+def test_few_images_give_no_ranks_and_old_intervals_are_replaced(tmp_path, images):
     """metrics.json of a version that knew nothing of few images holds a point for an interval."""
     data = fabricated_runs.dataset(tmp_path / "data")
     kept = list(dict.fromkeys(a["image_id"] for a in data["annotations"]))[1 : images + 1]
@@ -83,7 +83,7 @@ def test_ranks_and_pairs_are_those_of_the_paired_tests(make, data):
     assert (row["better"], row["worse"], row["apart"]) == ("A", "B", "yes")
 
 
-def test_who_cannot_be_told_apart_shares_ranks(make):
+def test_insignificant_differences_share_ranks(make):
     a, b = make("A"), make("B")
     fabricated_runs.write(b / "predictions.json", of(a, "predictions.json"))
     fabricated_runs.score(b)

@@ -64,7 +64,7 @@ def test_the_better_one_is_named_whichever_side_it_is_on(make, data, tmp_path):
     assert swings == sorted(swings, reverse=True) and len(swings) <= 10
 
 
-def test_swings_are_what_an_image_brings(make, data):
+def test_swings_are_contributions_of_images(make, data):
     """B has A's results without one image's: all of the difference comes from it."""
     a, b = make("A"), make("B")
     results = perfect(data)

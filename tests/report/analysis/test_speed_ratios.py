@@ -21,7 +21,7 @@ def timed(ms, rounds=10, images=4, session="s", **samples):
     return Run(Path("a"), speed={"session": session, "samples": found | samples})
 
 
-def test_what_slows_both_cancels():
+def test_a_slowdown_of_both_cancels():
     """A machine that gets four times slower while it times: three times as fast all the same."""
     drift = np.linspace(1, 4, 40)
     found = ratio([timed(30 * drift)], [timed(10 * drift)])
@@ -60,5 +60,5 @@ def test_without_pairs_there_is_no_ratio(other):
     assert ratio([timed(3.0)], [other]) is None
 
 
-def test_one_round_says_nothing_of_others():
+def test_one_round_has_no_ratio():
     assert ratio([timed(3.0, rounds=1)], [timed(1.0, rounds=1)]) is None

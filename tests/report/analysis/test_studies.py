@@ -96,7 +96,7 @@ def test_what_a_precision_keeps():
 
 
 @pytest.mark.parametrize("ap", [None, 0.0])
-def test_nothing_is_kept_of_no_accuracy(ap):
+def test_without_an_accuracy_no_share_is_kept(ap):
     found = time_by_precision({"fp32": timed(20.0, ap, 1.0), "bf16": timed(10.0, ap, 0.5)})
     assert [row["kept"] for row in found["rows"]] == [None, None]
     assert "n/a" in format_text("precision", {"a-1": found})

@@ -25,7 +25,7 @@ def said(*rows, about=None, **known):
     return [s.text for s in found if about in (None, s.about)]
 
 
-def test_what_is_sure_is_said_in_short():
+def test_significant_results_are_short_sentences():
     accuracy, speed, threshold, training, *_ = said(
         *(CENTER, SSD, RCNN),
         points={"ssd": Point(0.41, 0.73, 0.77, 0.70, 1.25)},
@@ -67,7 +67,7 @@ MOST_ACCURATE = "Deploy ssd at score 0.41: precision 0.77, recall 0.70."
         ({"ratios": {"ssd": Ratio(1.36, 1.2, 1.5, 50)}}, FASTER),
     ],
 )
-def test_of_those_that_nothing_separates_the_faster_one_is_deployed(change, expected):
+def test_without_a_significant_difference_the_faster_one_is_deployed(change, expected):
     known = {"pairs": [PAIR], "points": POINTS} | change
     assert said(CENTER, SSD, about="threshold", **known) == [expected]
 
@@ -120,7 +120,7 @@ def test_paired_passes_tell_speeds_apart_where_intervals_overlap():
     assert "also the fastest" in said(SSD, other, about="speed", ratios=ratios)[0]
 
 
-def test_nothing_is_said_of_what_has_learnt_nothing():
+def test_no_sentence_on_detectors_that_learned_nothing():
     rows = [("a", 2e-4, 0, 1e-3, 5.0, 4.9, 5.1, 9.0), ("b", 1e-5, 0, 1e-3, 9.0, 8.9, 9.1, 9.5)]
     assert len(said(*rows, curves={"a": [(1, 0), (2, 0), (3, 2e-4)]})) == 2
 

@@ -34,7 +34,7 @@ def run(slow, **other):
         (lambda r, i: (r, i) == (3, 3), "1 of 60 passes, spread over rounds and images"),
     ],
 )
-def test_images_rounds_or_neither(slow, told):
+def test_the_reason_is_images_rounds_or_unknown(slow, told):
     found = explain_tail([run(slow)])
     assert found.startswith(told) and found.endswith("it is the network that grows")
 

@@ -24,7 +24,7 @@ def test_the_last_interval_decides(curve, told):
     assert trend(curve) == told
 
 
-def test_below_three_points_nothing_can_be_told():
+def test_fewer_than_three_points_have_no_trend():
     told = "It is unknown whether training is done: "
     assert describe_curves({"a": RISES[:2], "b": LEVEL[:1]}) == (
         f"{told}that takes curves of 3 points or more (recipe.val_points=5)."

@@ -36,14 +36,14 @@ def test_overlapping_intervals_cannot_be_told_apart():
     )
 
 
-def test_nothing_is_ranked_that_has_learnt_nothing():
+def test_detectors_that_learned_nothing_are_not_ranked():
     low = ("A", 6e-6, 5e-6, 7e-6, 40.0, 39.0, 41.0)
     none = ("B", 0.0, 0.0, 0.0, 20.0, 19.5, 20.5)
     accuracy, _ = write_verdict(frame(none, low))
     assert accuracy == "On 95 images, no detector finds anything yet: every AP is below 0.001."
 
 
-def test_few_images_rank_nobody():
+def test_few_images_give_no_ranks():
     """Intervals of an old scoring of 5 images: far apart, and worth nothing."""
     accuracy, _ = write_verdict(frame(A, C).assign(images=5))
     assert "A has the highest AP" in accuracy and "cannot be told apart from C (" in accuracy
@@ -51,7 +51,7 @@ def test_few_images_rank_nobody():
     assert "on this 1 image:" in write_verdict(frame(A, C).assign(images=1))[0]
 
 
-def test_few_groups_rank_nobody_however_many_images():
+def test_few_groups_give_no_ranks_with_any_number_of_images():
     accuracy, _ = write_verdict(frame(A, C).assign(groups=5.0))
     assert accuracy.endswith(
         "on these 95 images in 5 groups: fewer than 6 groups of images tell nothing apart."
@@ -71,7 +71,7 @@ def test_intervals_of_few_images_overlap_whatever_they_are():
     assert not intervals_overlap(*slow, "p50_ms")
 
 
-def test_apart_and_alike_in_one_sentence():
+def test_significant_and_insignificant_pairs_in_one_sentence():
     accuracy, _ = write_verdict(frame(C, B, A))
     assert "above C (0.300 [0.250, 0.350]), whose 95% intervals lie below, but it" in accuracy
     assert "cannot be told apart from B (" in accuracy

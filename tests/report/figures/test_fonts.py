@@ -89,7 +89,7 @@ def test_an_installed_font_that_has_it_writes_it(cat_font):
     assert pillow_font("猫", 16).getname()[0] == "Cats Only"
 
 
-def test_letters_without_a_face_are_nothing(dejavu):
+def test_format_characters_need_no_font(dejavu):
     assert face("a\u200d\u200f b") is not None and face("") is not None
 
 

@@ -32,7 +32,7 @@ def test_the_page_shows_all_sheets_and_no_name_is_code(tmp_path):
     assert all(Image.open(out / name).size[0] > 200 for name in names)
 
 
-def test_boxes_lie_where_they_lie_also_in_a_close_up():
+def test_boxes_are_drawn_at_their_place_also_in_a_close_up():
     """A red box around the right half; the close-up shows the right half alone."""
     box = Box((30, 0, 60, 40), "", colour="#ff0000")
     for window, share in ((None, 0.5), ((30, 0, 60, 40), 1.0)):

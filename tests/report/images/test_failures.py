@@ -111,7 +111,7 @@ def test_the_most_confident_false_alarms_one_an_image():
     assert false_alarms(ALL["a"]) == []  # a crowd is no false alarm
 
 
-def test_what_is_seen_instead_lies_on_the_box():
+def test_detections_shown_for_a_miss_overlap_the_box():
     seen = overlapping_detections(ALL["c"], 3)
     assert [ALL["c"].problem.label[d] for d in seen] == [1]
     assert (
@@ -125,7 +125,7 @@ def test_what_is_seen_instead_lies_on_the_box():
     st.tuples(st.floats(1, 200), st.floats(1, 100)),
     st.tuples(st.integers(20, 200), st.integers(20, 100)),
 )
-def test_a_window_holds_its_box_and_lies_inside(corner, sides, size):
+def test_a_window_contains_its_box_and_is_inside_the_image(corner, sides, size):
     x, y = (min(c, s - 1) for c, s in zip(corner, size, strict=True))
     box = (x, y, min(x + sides[0], size[0]), min(y + sides[1], size[1]))
     left, top, side = window(box, size)

@@ -171,7 +171,7 @@ def test_a_link_inside_the_data_set_does_not_lead_out(tmp_path):
         (lambda file: file.write_text("no image"), "the image cannot be read"),
     ],
 )
-def test_an_image_that_cannot_be_read_is_told(tmp_path, change, note):
+def test_an_unreadable_image_is_reported(tmp_path, change, note):
     data = a_data_set(tmp_path)
     change(tmp_path / "data" / "0.png")
     assert photograph(data, data["images"][0]).startswith(note)

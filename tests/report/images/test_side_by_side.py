@@ -67,7 +67,7 @@ def test_more_than_the_best_four_are_there_but_hidden(simple, tmp_path):
     assert [tile.hidden for tile in strip.tiles] == [False] * 5 + [True] * 2
 
 
-def test_near_duplicates_stand_side_by_side_where_the_data_lie(simple, tmp_path):
+def test_near_duplicates_are_shown_side_by_side_with_the_data(simple, tmp_path):
     path, _ = simple
     (tmp_path / "secret.png").write_bytes((tmp_path / "data" / "a.png").read_bytes())
     image = {"split": "test", "file_name": "a.png", "width": 100, "height": 80}
@@ -118,7 +118,7 @@ def test_a_contact_sheet_has_true_boxes_alone(simple):
     assert np.ptp(inside) < 12 and np.ptp(edge) > 60  # a grey picture, a coloured line
 
 
-def test_damaged_predictions_and_data_sets_are_told(simple):
+def test_damaged_predictions_and_data_sets_are_reported(simple):
     path, _ = simple
     fabricated_runs.write(path / "predictions.json", [])
     assert gallery([path]).strips[0].tiles[1].note == "nothing of score 0.3 or more"

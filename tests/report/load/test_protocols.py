@@ -99,13 +99,13 @@ def test_timings_of_two_machines_never_share_a_table(make):
     assert title("speed.cpu") == "CPU" and title("accuracy.batch") == "batch"
 
 
-def test_runs_that_recorded_nothing_stay_apart(make):
+def test_runs_without_records_share_no_table(make):
     known, unknown = make("A"), make("B")
     unknown.metrics["fingerprint"] = None
     assert len(group_runs([known, unknown])) == 2
 
 
-def test_names_tell_apart_what_differs_in_more_than_the_seed(make):
+def test_names_distinguish_runs_that_differ_in_more_than_the_seed(make):
     target = {"_target_": "x", "backbone": {"name": "resnet18"}}
     runs = [
         make("A", detector=target),
@@ -123,7 +123,7 @@ def test_names_of_detectors_that_differ_in_many_ways(make):
     assert first != second and all(len(name) == len("A (123456)") for name in (first, second))
 
 
-def test_a_run_whose_configuration_is_lost_joins_nobody(make):
+def test_a_run_without_its_configuration_has_its_own_name(make):
     whole, lost = make("A"), make("A", seed=1)
     del lost.config["detector"]
     assert name_detectors([whole, lost]) == {whole: "A", lost: f"A ({lost.path.name})"}

@@ -205,7 +205,7 @@ def test_two_readings_of_image_id_that_fit_alike_are_refused(truth):
         read_results(nothing, truth)
 
 
-def test_nothing_found_is_nothing_wrong(truth):
+def test_results_without_detections_are_not_an_error(truth):
     assert read_results([], truth).found == [] and read_results([], truth).notes == ()
 
 

@@ -106,7 +106,7 @@ def test_a_failure_after_the_evaluation_keeps_the_accuracy(whole):
         ("environment.json", "3", True, "environment.json holds a int"),
     ],
 )
-def test_damage_is_told(whole, name, content, ranked, reason):
+def test_damage_is_reported(whole, name, content, ranked, reason):
     (whole / name).unlink()
     if content is not None:
         (whole / name).write_bytes(content.encode("latin-1"))

@@ -41,7 +41,7 @@ def test_it_is_a_note_and_no_number_of_the_table(tmp_path):
 
 
 @pytest.mark.parametrize("value", [[], None, 3, {"results": []}])
-def test_a_file_without_it_says_nothing(value):
+def test_a_file_without_a_latency_gives_none(value):
     assert stated_latency(value) is None
 
 

@@ -100,7 +100,7 @@ def test_an_image_opens_and_closes(shown):
     assert not dialog.is_displayed()
 
 
-def test_nothing_is_asked_of_a_network_and_nothing_goes_wrong(shown, page: Path):
+def test_the_page_makes_no_requests_and_has_no_errors(shown, page: Path):
     assert [entry for entry in shown.get_log("browser") if entry["level"] != "INFO"] == []
     events = [json.loads(e["message"])["message"] for e in shown.get_log("performance")]
     asked = [

@@ -77,7 +77,7 @@ def test_names_are_shown_and_never_run(built):
     assert any("onerror" in piece for piece in page.text)  # the failed run's error, as text
 
 
-def test_the_page_says_what_it_must(built):
+def test_the_page_has_its_required_sentences(built):
     text = Reader(built.read_text()).all
     for needed in (
         "has the highest AP",
@@ -246,7 +246,7 @@ def test_what_is_beyond_ap_is_on_the_page_and_in_the_facts(scored, tmp_path):
     assert "| detector | seed | start | rank |" in (out / "table.md").read_text()
 
 
-def test_the_maps_of_disputed_objects_are_linked_or_asked_for(scored, quick, tmp_path):
+def test_the_maps_of_disputed_objects_are_linked_or_their_command_shown(scored, quick, tmp_path):
     out = tmp_path / "l'été"
     first = Reader(build(scored, out, title="t", command="c", resamples=20).read_text())
     folder = scored[0].parent
@@ -264,7 +264,7 @@ def test_without_photographs_the_figures_and_the_numbers_stay(scored, quick, tmp
     assert "Beyond AP" in text and "were left out of this page" in text
 
 
-def test_why_there_are_no_tests_is_said(quick, tmp_path):
+def test_the_reason_for_missing_tests_is_shown(quick, tmp_path):
     runs = fabricated_runs.comparison(tmp_path)[:-1]
     for run in runs:
         (run / "dataset.json").unlink()
@@ -273,7 +273,7 @@ def test_why_there_are_no_tests_is_said(quick, tmp_path):
     assert "the 95% intervals overlap" in page.read_text()
 
 
-def test_what_is_not_of_one_scoring_is_said_beside_the_table(quick, tmp_path):
+def test_files_of_different_scorings_are_noted_beside_the_table(quick, tmp_path):
     runs = fabricated_runs.comparison(tmp_path)[:-1]
     page = build(runs, tmp_path / "out", title="t", command="c", images=False, resamples=20)
     text = Reader(page.read_text()).all

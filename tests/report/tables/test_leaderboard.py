@@ -184,7 +184,7 @@ def test_the_speed_table_has_every_number_and_its_reference(make):
     assert "timed precision fp32" in lines[9] and "9ac09ac09ac0" in lines[9]
 
 
-def test_clocks_and_versions_are_told(make):
+def test_clocks_and_versions_are_shown(make):
     run = make("A")
     clocks = {"before": {"cpu_mhz": 2500.0, "gpu_mhz": None}, "after": {"cpu_mhz": 2100.0}}
     rewrite(run, clocks=clocks | {"throttles": ["power cap"]}, versions={"torch": "2.14"})
@@ -232,7 +232,7 @@ def test_sessions_do_not_interleave(make):
     ("field", "scored", "timed"),
     [("weights_hash", "aa", "bb"), ("precision", "fp32", "bf16"), ("compile", False, True)],
 )
-def test_milliseconds_of_another_object_are_left_out_and_it_is_said(make, field, scored, timed):
+def test_milliseconds_of_another_object_are_left_out_with_a_note(make, field, scored, timed):
     run = make("A", fingerprint={field: scored})
     rewrite(run, fingerprint={field: timed})
     frame = table([run])
@@ -257,7 +257,7 @@ def test_a_busy_neighbour_is_in_every_table(make):
         ({"other_load": 0.34}, "latency n/a: other processes used 34% of the processors"),
     ],
 )
-def test_a_latency_that_says_nothing_is_n_a(make, changes, why):
+def test_a_meaningless_latency_is_n_a(make, changes, why):
     run = make("A")
     rewrite(run, **changes)
     row = table([run]).iloc[0]
@@ -269,7 +269,7 @@ def test_a_latency_that_says_nothing_is_n_a(make, changes, why):
     assert table([run])["p50_ms"].iloc[0] > 0
 
 
-def test_what_is_true_of_all_rows_names_none(make):
+def test_a_note_that_holds_for_all_rows_names_none(make):
     runs = [make(name) for name in "ABC"]
     for number, run in enumerate(runs):
         rewrite(run, warnings=["few passes"] + ["loud"] * (number < 2))
