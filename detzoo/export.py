@@ -40,7 +40,7 @@ def tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def replace_tensors(value: Any, new: Iterator[Tensor]) -> Any:
-    """The same nested value with the tensors of `new` in place of its own."""
+    """The same nested value with its tensors replaced by those of `new`."""
     if isinstance(value, Tensor):
         return next(new)
     if isinstance(value, Mapping):
@@ -271,7 +271,7 @@ def _program(graph: Graph) -> torch.onnx.ONNXProgram:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter's libraries log of their own work."""
+    """A context without the log messages of the exporter's libraries."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

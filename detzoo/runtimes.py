@@ -39,7 +39,7 @@ def onnxruntime_session(file: Path, threads: int) -> Session:
 
 
 def openvino_session(file: Path, threads: int) -> Session:
-    """In float32 whatever the processor prefers. The extra `openvino` is needed."""
+    """In float32 on any processor. The extra `openvino` is needed."""
     runtime = imported("openvino")
     core = runtime.Core()
     # read_model is native: the Python converter, which reports its use over the network, is not run

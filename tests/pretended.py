@@ -1,9 +1,9 @@
 """A GPU that is pretended: tensors that say they are on cuda:0 and are computed on the CPU.
 
 Every branch that asks `is_cuda` is taken, a tensor of the CPU among them is refused as CUDA refuses
-it, and whatever would make the host wait for the device is counted, with the line that asked. What
-runs inside torch (a backward pass, a kernel) is not looked into; but the operations that its
-functions are made of are counted, each of which launches a kernel.
+it, and everything that would make the host wait for the device is counted, with its line. The
+inside of torch (a backward pass, a kernel) is not examined; but the operations of its functions are
+counted, each of which launches a kernel.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Launches(TorchDispatchMode):
 
 
 class Waits(TorchFunctionMode):
-    """Counts, by what was asked and where, what the host waits for while it is entered.
+    """A context that counts the host's waits, by operation and line.
 
     launches: how many kernels a GPU would have been given.
     """

@@ -217,6 +217,6 @@ def test_a_bad_yaml_file_says_which_and_why(text: str, said: str, tmp_path: Path
 
 
 def test_a_tuple_is_a_list_of_settings() -> None:
-    """As whoever composes a node in Python writes it."""
+    """A node as composed in Python."""
     node = {"_target_": "detzoo.data.Letterbox", "size": (64, 96)}
     assert build(node, "resize").describe() == build(node | {"size": [64, 96]}, "resize").describe()

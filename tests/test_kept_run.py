@@ -53,8 +53,8 @@ def test_it_is_reported_as_it_lies(run: Path, tmp_path: Path) -> None:
 
 
 def test_turned_photographs_are_the_same_to_all_that_see_them(run: Path, tmp_path: Path) -> None:
-    """Evaluation, `detzoo predict` of the data set and of a file, and a detector in Python: of
-    photographs that lie on their side, of a run whose setting is that they were labelled so."""
+    """Evaluation, `detzoo predict` of the data set and of a file, and a detector in Python: on
+    photographs stored on their side, with a run whose setting says they were labelled so."""
     photos = dataset.write(tmp_path / "squares")
     tags = Image.Exif()
     tags[0x0112] = 6

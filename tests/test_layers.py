@@ -52,7 +52,7 @@ ARROWS = {
     "catalogue": set(),
     "run_config": {"config"},
 }
-TOP = {"cli", "api"}  # may import everything; only they may be imported by nobody
+TOP = {"cli", "api"}  # may import everything; only they may have no importers
 HOUSE = {"workflow"}  # imports everything below; imported by TOP alone
 
 # report's rooms, in this order: each imports itself and those before it

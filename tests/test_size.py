@@ -9,7 +9,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent.parent / "detzoo"
 FILE, FUNCTION = 300, 60
 
-# What is longer, and why it is one thing
+# What is longer, and why it is one unit
 LONG_FILES: dict[str, str] = {}
 LONG_FUNCTIONS = {
     "detectors/faster_rcnn.py __init__": "the settings of two stages, one a line with its section",

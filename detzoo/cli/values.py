@@ -207,7 +207,7 @@ def interpolations(text: str) -> Iterator[str]:
 
 
 def escape(text: str) -> str:
-    """Text that OmegaConf resolves to `text`, whatever ${...} it holds."""
+    """Text that OmegaConf resolves to `text`, with any ${...} in it escaped."""
     return re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + "\\${", text)
 
 

@@ -73,8 +73,7 @@ class ZoomOutAndCrop:
 
     The canvas is made with probability p. The crop has an IoU of at least 0.1, 0.3, 0.5, 0.7 or 0.9
     with some object, or any, or is the whole; an object stays if its centre is in the crop. A crowd
-    region decides nothing, and whatever of it is seen stays a crowd; of the proposals stays what is
-    seen of them.
+    region decides nothing, and its visible part stays a crowd; proposals are clipped likewise.
     """
 
     def __init__(

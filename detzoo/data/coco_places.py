@@ -97,7 +97,7 @@ class Places:
         best, part = most(own, tried, self.has)
         if part < 0.5:  # another split's folder may have images of the same names
             best, part = most(places, tried, self.has)
-        if part == 0:  # nothing is anywhere; so that it is said where it was looked for
+        if part == 0:  # it is nowhere; so the error names where it was searched
             usual = (self.root / "images", file.parent, self.root)
             return Images(next(folder for folder in usual if folder.is_dir()), False)
         return best

@@ -75,7 +75,7 @@ def find_data_set(root: Path) -> tuple[Path, Evidence]:
 
 
 def _homes(tree: Tree, found: Sequence[Evidence]) -> list[Path]:
-    """Folders of root that hold data sets of their own; [] where root itself is the data set."""
+    """Folders of root that are separate data sets; [] where root itself is the data set."""
     if any(map(_describes, tree.files.get(tree.root, ()))):
         return []
 

@@ -18,7 +18,7 @@ from detzoo.data.image import load_image
 from detzoo.imagefile import UNREADABLE, Header, header, needs_turning
 
 MOST_IMAGES = 50
-CHANCE = 0.02  # of as many images for the other way, if which of the two fits better were a toss
+CHANCE = 0.02  # of as many images for the other way, if each of the two were equally likely
 
 
 class OrientationFit(NamedTuple):

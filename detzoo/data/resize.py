@@ -91,7 +91,7 @@ class Letterbox(Resize):
 
 
 class Stretch(Resize):
-    """To exactly `size`, whatever that does to the aspect ratio: SSD's and YOLO's way.
+    """To exactly `size`, ignoring the aspect ratio, as SSD and YOLO do.
 
     size: (height, width), or one number for a square.
     """

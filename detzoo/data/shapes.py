@@ -36,8 +36,8 @@ class Shapes(Coco):
     size: side of the square images in pixels. train, val, test: images per split. min_objects,
     max_objects: per image, all numbers alike. min_size: the smallest object's longer side in
     pixels; the largest is half of `size`. difficulty: 0 to 1, see `scene.paint`. crowd_rate,
-    empty_rate: parts of the images with a crowd region and without objects. Image i of a split is
-    the same whatever the number of images. test_objects: fewest and most objects of an image of the
+    empty_rate: parts of the images with a crowd region and without objects. Image i of a split does
+    not depend on the number of images. test_objects: fewest and most objects of an image of the
     test split, where they differ from the other splits'. classes: the shapes that are drawn, in the
     order of their labels; by default all six. marked: the class whose objects have a small mark
     beside them in every split, a shortcut to catch detectors with. fraction: of the training images

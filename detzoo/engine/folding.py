@@ -150,8 +150,8 @@ def _has_statistics(norm: nn.Module) -> bool:
 @torch.no_grad()
 def _deviation(backbone: nn.Module, side: int) -> float:
     """The deviation of the folded backbone from the original, on random pixels: the largest
-    difference of a map as a share of the map's largest value. In IEEE's float32, whatever they will
-    be computed in: TF32 alone makes 2e-3.
+    difference of a map as a share of the map's largest value. In IEEE's float32, not in the
+    precision of the run: TF32 alone makes 2e-3.
     """
     like = next(backbone.parameters())
     pixels = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0)).to(like)

@@ -60,7 +60,7 @@ class Log:
             self.events.add_step(self.steps_rows[-1])
 
     def add_point(self, images_seen: int, seconds: float, scores: Mapping[str, Any]) -> None:
-        """A point of the curve: AP and AP50 after so many images."""
+        """A point of the curve: AP and AP50 by images seen."""
         row = {"images_seen": images_seen, "seconds": round(seconds, 4)}
         self.curve_rows.append({**row, "AP": scores["AP"], "AP50": scores["AP50"]})
         if self.events:

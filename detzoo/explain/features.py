@@ -26,7 +26,8 @@ ROWS = 512  # queries whose distances are in memory at once
 @dataclass(frozen=True)
 class Maps:
     """levels: the layer's maps of one image, (1, C, h, w) each; or, with crops, one of (R, C, h, w)
-    of as many boxes. crops: (R, 4) xyxy in the network's pixels, None where maps are of the image.
+    for equally many boxes. crops: (R, 4) xyxy in the network's pixels, None where maps are of the
+    image.
     """
 
     levels: Sequence[Tensor]

@@ -46,7 +46,7 @@ class Rows:
         mixed = _mixed(image, score, hit, miss)
         if mixed.any() and most > 1:
             # Detections a, b of one image share a score: COCO ranks its copies one after the other
-            # (a b a b), not the detections (a a b b), so that every copy gets rows of its own.
+            # (a b a b), not the detections (a a b b), so every copy gets separate rows.
             copies = most
             each = np.where(mixed, copies, 1)
             row = np.repeat(np.arange(len(image)), each)

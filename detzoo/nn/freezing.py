@@ -13,7 +13,7 @@ class Freezable(nn.Module, abc.ABC):
 
     frozen_stages: the last of those that are not trained; None: all are. The frozen ones' weights
     require no gradient, so that the backward pass ends there, and their norms and dropout stay in
-    eval mode whatever `train` says. pretrained: whether the weights are of a training.
+    eval mode even after `train`. pretrained: whether the weights are of a training.
     """
 
     frozen_stages: int | None = None

@@ -76,7 +76,7 @@ class Card:
 
 
 class Clocks:
-    """Clock rates before and after, and whatever held them back at any `look` between."""
+    """Clock rates before and after, and the reasons for throttling at any `look` between."""
 
     def __init__(self, card: Card | None) -> None:
         self.card, self.held = card, set()

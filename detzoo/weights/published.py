@@ -127,10 +127,10 @@ def in_cache(file: str) -> Path:
 
 
 def fetch(detector: str) -> Path:
-    """The file with a detector's published weights, downloaded where it is not there yet.
+    """The file with a detector's published weights, downloaded if it is not in the cache.
 
-    Raises Missing, a ValueError that names the file, where it comes from and where it belongs; and
-    ValueError for one that is damaged.
+    Raises Missing, a ValueError that names the file, its source and its place; and ValueError for a
+    damaged one.
     """
     one = published(detector)
     if one is None:

@@ -1,4 +1,4 @@
-"""A file of detection weights, in whatever layout it is known by its keys, by our names."""
+"""A file of detection weights in a known layout, recognised by its keys, with our names."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _unsound(value: Tensor) -> str | None:
 
 
 def read(path: Path, detector: Detector, *, published: bool = False) -> Weights:
-    """The weights in a file for a detector of that type, of whatever number of classes.
+    """The weights in a file for a detector of that type, with any number of classes.
 
     Known layouts: detzoo's own, torchvision's detection models, the authors' CenterNet and
     CornerNet. published: it is torchvision's own file, trained by a frozen batch norm without

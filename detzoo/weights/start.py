@@ -108,9 +108,9 @@ def carry(
 ) -> Carried:
     """Copy `state`, of a detector like this one with the classes `theirs`, into `detector`.
 
-    theirs: None calls them by their number. mine: the detector's classes. given: as in `match`.
-    source, wanted: for errors, what the weights are and the settings that they want. All or
-    nothing: raises ValueError, before anything is copied, for whatever does not fit.
+    theirs: None uses their numbers as names. mine: the detector's classes. given: as in `match`.
+    source, wanted: for errors, the weights' description and the settings that they need. All or
+    nothing: raises ValueError, before anything is copied, if any part does not fit.
     """
     theirs, pairs = check_fit(
         detector, state, theirs, mine, given or {}, source=source, wanted=wanted

@@ -37,8 +37,8 @@ Train = Callable[[Settings, Path, int], Sequence[Point]]
 class Plan:
     """The budget: `trials` trainings, the best of which see `images` images.
 
-    rungs: how often they are compared; at each rung half are stopped, and the images seen then
-    double. 1: all trials see all images.
+    rungs: how often they are compared; after each but the last, half are stopped and the images
+    seen double. 1: all trials see all images.
     """
 
     trials: int

@@ -32,7 +32,7 @@ SMALL = [
 ]
 BENCH = [
     *("detectors=[centernet,retinanet]", "evaluate.resamples=5", "speed.seconds=1"),
-    "+speed.lock=false",  # tests measure nothing, so they need not wait for who does
+    "+speed.lock=false",  # tests measure nothing, so they need not wait for other timings
 ]
 
 
@@ -338,7 +338,7 @@ def test_a_backbone_that_could_not_learn_is_refused_and_recorded(
 
 @pytest.fixture
 def chosen(monkeypatch: pytest.MonkeyPatch):
-    """What the regions of Fast R-CNN come from, whatever is installed and how much it covers."""
+    """The source of Fast R-CNN's regions, with fixed installed methods and coverages."""
     covered = {"detzoo.data.EdgeBoxes": 0.4, "detzoo.data.SelectiveSearch": 0.5}
 
     def of(*given: str, installed: Sequence[str] = ("edge_boxes", "selective_search")) -> str:
@@ -360,7 +360,7 @@ def test_bench_takes_the_best_proposals_that_are_installed(chosen, capsys) -> No
     assert chosen("data=voc", "data.root=here", installed=["edge_boxes"]) == "EdgeBoxes"
     capsys.readouterr()
     assert chosen() == "Grid"  # the grid was made for shapes
-    assert chosen("data=bccd", "proposals=grid") == "Grid"  # what is asked for
+    assert chosen("data=bccd", "proposals=grid") == "Grid"  # what is requested
     assert chosen("data=bccd", "proposals=edge_boxes") == "EdgeBoxes"
     said = capsys.readouterr()
     assert said.err == said.out == ""

@@ -25,7 +25,7 @@ def runs(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_compare_two_run_directories(runs: tuple[Path, Path], tmp_path: Path, capsys) -> None:
-    """Whatever their names hold, and as first= and second=, and as a file of results."""
+    """With any characters in their names, as first= and second=, and as a file of results."""
     a, b = map(str, runs)
     out = tmp_path / "found.json"
     assert main(["compare", a, b, *QUICK, f"out={out}"]) == 0

@@ -1,4 +1,4 @@
-"""Folds put together: every image once, numbers by hand, and what is missing is said."""
+"""Folds put together: every image once, numbers by hand, and missing folds are named."""
 
 from __future__ import annotations
 

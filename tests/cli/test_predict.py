@@ -18,7 +18,7 @@ from detzoo.workflow.images import find_images
 
 
 class Stub:
-    """Finds one object in whatever it is given, and counts its batches."""
+    """Finds one object in any image, and counts its batches."""
 
     class_names = ("cat", "猫" * 3)
 
@@ -42,7 +42,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Five pictures: the third is cut, the fourth is text; and what lies beside pictures."""
+    """Five pictures: the third is truncated, the fourth is text; and typical side files."""
     path = tmp_path / "été 写真"
     path.mkdir()
     noise = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)

@@ -61,7 +61,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
         found["scored"].append(detector)
         return predict(detector, *args, **options)
 
-    # a few passes on whatever machine: what is shown of them must not hang on how busy that is
+    # a few passes on any machine: the result must not depend on its load
     monkeypatch.setattr(report_runs, "LEAST_PASSES", 1)
     monkeypatch.setattr(report_runs, "BUSY", 1.0)
     monkeypatch.setattr(timing, "measure", timing_measure)

@@ -80,7 +80,7 @@ def test_bench_without_a_network_ends_at_once_and_names_every_file(
     ):
         line = next(line for line in said.splitlines() if file in line)
         assert origin in line and str(offline / file) in line
-    assert not list(tmp_path.glob("shapes-*"))  # no data were drawn, no run begun
+    assert not list(tmp_path.glob("shapes-*"))  # no data were drawn, no run started
     assert not (tmp_path / "runs" / "default").exists() or not list(
         (tmp_path / "runs" / "default").iterdir()
     )

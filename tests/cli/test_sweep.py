@@ -1,4 +1,4 @@
-"""A sweep: every job ends or fails by itself, and all of it is told."""
+"""A sweep: every job ends or fails by itself, and all results are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands behind `setting=`: by the setting's kind, not by its looks."""
+"""Values after `setting=`: converted by the setting's kind, not by their form."""
 
 from __future__ import annotations
 

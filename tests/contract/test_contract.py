@@ -67,7 +67,8 @@ def make(name: str, **settings: float) -> Detector:
 
 
 def build(name: str, seed: int = 3) -> Detector:
-    """One that finds things at once: its batch norm has statistics, its heads are wild."""
+    """A detector that finds objects untrained: its batch norm has statistics, its heads large
+    weights."""
     torch.manual_seed(seed)
     detector = make(name, score_threshold=0.0, max_detections=MOST)
     for part in ("rpn", "head"):
@@ -116,7 +117,7 @@ def target(*objects: tuple[float, float, float, float, int], crowd: bool = False
 
 
 def crowded(count: int) -> Target:
-    """So many objects anywhere, from a pixel to all of the image, whatever they hide."""
+    """Objects anywhere, from a pixel to all of the image, overlapping freely."""
     size = torch.tensor([WIDTH, HEIGHT])
     start = torch.rand(count, 2) * (size - 1)
     end = start + 1 + torch.rand(count, 2) * (size - 1 - start)
@@ -142,7 +143,7 @@ def step(
 
 
 class Spread:
-    """In place of torch.distributed: two processes of which the other one's counts are known."""
+    """Replaces torch.distributed: two processes, with the other one's counts known."""
 
     def __init__(self, others: list[float] | None = None) -> None:
         self.own, self.others = [], iter(others or [])
@@ -203,11 +204,11 @@ def floating(value: object) -> list[Tensor]:
 @pytest.mark.parametrize("name", [name for name in CONFIGS if "/" not in name])  # no peers
 @pytest.mark.parametrize("inference", [False, True])
 def test_last_layers_answer_in_float32(name: str, inference: bool) -> None:
-    """Whatever autocast computes in, folded or not; and what they answer is what fp32 says."""
+    """In any type of autocast, folded or not; and the outputs agree with fp32's."""
     detector = own(name).eval()
     prepare(detector, "cpu", False, inference=inference)
     images = batch(WIDTH, 80)
-    first = slice(0, 2 if name == "faster_rcnn" else None)  # its regions hang on the last bit
+    first = slice(0, 2 if name == "faster_rcnn" else None)  # its regions depend on rounding
     with torch.no_grad():
         exact = floating(list(detector.network(images))[first])
         with torch.autocast("cpu", torch.bfloat16):
@@ -221,7 +222,7 @@ def test_last_layers_answer_in_float32(name: str, inference: bool) -> None:
 class TestPromises:
     @pytest.mark.parametrize("truth", [*TRUTHS, "some, in bf16"])
     def test_losses_are_finite_scalars_that_train(self, name: str, truth: str) -> None:
-        """Promises 1 and 3, and float32 whatever the precision of the network."""
+        """Promises 1 and 3, and float32 for any precision of the network."""
         detector = own(name).train()
         with torch.autocast("cpu", torch.bfloat16, enabled=truth.endswith("bf16")):
             losses = detector(batch(WIDTH, 80), TRUTHS[truth.split(",")[0]])

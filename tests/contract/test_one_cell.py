@@ -1,4 +1,4 @@
-"""One small image is a batch: maps of one cell, of which batch norm has no variance."""
+"""One small image is a batch: maps of one cell, which have no variance for batch norm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random damage to data sets: whatever it is, `check` says so, and nothing crashes.
+"""Random damage to data sets: `check` reports all of it, and nothing crashes.
 
     python -m tests.data.mutations --count 1000 --data ../shared/data
 

@@ -1,4 +1,4 @@
-"""Names on a disk: which split a name tells, which file is meant, which are no part of the data."""
+"""Names on a disk: a name's split, the file that is meant, files that are no part of the data."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def test_folds_hold_whole_groups_of_about_equal_size(root):
 
 
 def test_copies_join_the_groups_that_have_them(root, tmp_path):
-    """The same bytes in two videos: both are on one side, whatever the seed."""
+    """The same bytes in two videos: both are on one side, for any seed."""
     for folder in ("images", "labels"):
         (tmp_path / folder).mkdir()
         for path in (root / folder).iterdir():

@@ -128,7 +128,7 @@ def test_a_split_that_is_not_there(folders):
     assert "data.holdout.val" in result.errors[0].what
     assert list(result.statistics) == ["train", "test"]
     shutil.rmtree(folders["train"].root)
-    assert found(run(folders)) == [("error", "unreadable split")]  # told once, not three times
+    assert found(run(folders)) == [("error", "unreadable split")]  # reported once, not three times
 
 
 def test_the_table_has_errors_first_and_the_json_has_everything(folders):

@@ -1,4 +1,4 @@
-"""JPEGs decoded on a GPU that is none: torchvision's own decoder on the CPU, asked for `cuda`."""
+"""JPEGs decoded on a pretended GPU: torchvision's own decoder on the CPU, called for `cuda`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def encoded(mode: str = "RGB", **options) -> bytes:
 
 @pytest.fixture
 def asked(monkeypatch) -> list[str]:
-    """The devices that were asked to decode; they decode one shade brighter, so that it shows."""
+    """The devices that decoded; their pixels are one shade brighter, so that it shows."""
     devices, decode = [], torchvision.io.decode_jpeg
 
     def fake(data, mode, device):

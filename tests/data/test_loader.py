@@ -1,4 +1,4 @@
-"""Augmentation and batches: answers by hand, and the same batches whoever makes them."""
+"""Augmentation and batches: values by hand, and the same batches from any process."""
 
 from dataclasses import replace
 

@@ -32,7 +32,7 @@ SIDES = (40, 60)  # height and width of every image here
 
 
 class Corners(Proposer):
-    """One box an image, told by its first pixel; counts its calls and can be made to fail."""
+    """One box per image, from its first pixel; counts its calls and can be made to fail."""
 
     parallel = False
 

@@ -84,7 +84,7 @@ class TestScenes:
         assert labels.min() > 0.6 * labels.mean()
 
     def test_every_object_can_be_seen(self):
-        """At least half of each, whatever is drawn over it and wherever the image ends."""
+        """At least half of each is visible, in spite of occlusion and the image's edge."""
         rng, canvas, covered = np.random.default_rng(0), np.zeros((128, 128, 3), np.float32), []
         sides = np.linspace(60, 10, 60)
         drawn = [

@@ -279,7 +279,7 @@ def test_a_perfect_denoiser_costs_nothing_and_an_image_has_as_many_groups_as_fit
 
 
 def test_a_crowd_is_denoised_by_nobody() -> None:
-    """Neither asked for nor seen: with it and without it the losses are the same."""
+    """Neither predicted nor used: the losses are the same with and without it."""
     objects = [(4, 8, 36, 40, 0), (30, 20, 62, 60, 2)]
     detector = make(**LEARNS, box_noise=0.0, label_noise=0.0)
     rows = target(*objects)
@@ -377,8 +377,8 @@ def renamed(key: str) -> str:
 def test_transformers_detr_is_the_same():
     """The oracle: the same weights on the same map give the same boxes and the same losses.
 
-    Its network is asked without auxiliary outputs: with them (5.24) a layer is given the norm of
-    the one before, which neither the paper nor its published code does.
+    Its network runs without auxiliary outputs: with them (5.24) a layer gets the norm of the one
+    before, which neither the paper nor its published code does.
     """
     transformers = pytest.importorskip("transformers", minversion="5.18")
     pytest.importorskip("scipy")

@@ -1,4 +1,4 @@
-"""Single-shot losses are finite from the first step, under bf16, whatever is in the image."""
+"""Single-shot losses are finite from the first step, under bf16, for any image."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def test_background_begins_where_the_paper_says() -> None:
 
 
 def test_r_cnn_sees_what_it_is_shown_and_nothing_else() -> None:
-    """A region's answer is a function of its own crop: pixels far from it change nothing."""
+    """A region's output is a function of its own crop: distant pixels have no effect."""
     detector, batch = make("rcnn"), images([(10, 10, 30, 30), (60, 30, 90, 60)])
     with torch.no_grad():
         before = detector.network(batch).scores

@@ -92,7 +92,7 @@ def test_matching_by_hand(detector):
 
 
 def test_of_two_objects_with_one_best_box_the_closer_has_it_and_the_other_its_next(detector):
-    """Bipartite first (section 2.2), whatever the order of the objects."""
+    """Bipartite first (section 2.2), for any order of the objects."""
     anchors = torch.tensor([[0.0, 0, 10, 10], [40, 40, 50, 50], [0, 20, 30, 30]])
     close, tall = (0, 0, 10, 10, 2), (0, 0, 10, 30, 1)
     for objects in ([close, tall], [tall, close]):

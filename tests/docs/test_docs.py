@@ -161,8 +161,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def at_desk(desk: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The desk with a bench of two detectors, runs/mine, and another program's results.
 
-    Whatever lies in torch.hub's cache passes for published, and any detection of its class for an
-    object that was found: eight images teach nothing.
+    Any file in torch.hub's cache counts as published, and any detection of its class as finding an
+    object: eight images teach nothing.
     """
     monkeypatch.chdir(desk)
     monkeypatch.setenv("TORCH_HOME", str(cache))

@@ -31,7 +31,7 @@ def test_the_notebook_has_the_outputs_of_a_run_without_errors() -> None:
 
 @pytest.fixture
 def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """What a notebook's kernel runs cells in, here without a process of its own."""
+    """The shell of a notebook's kernel, here without a separate process."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     yield interactiveshell.InteractiveShell.instance()

@@ -37,7 +37,7 @@ STEPS = 8
 
 
 class Plain(Detector):
-    """No batch norm, no dropout; its loss is over the number of objects, of which images have 0-3.
+    """No batch norm, no dropout; its loss is divided by the number of objects, 0-3 per image.
 
     It finds one box an image, whose score is the image's brightness.
     """

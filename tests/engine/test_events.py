@@ -34,7 +34,7 @@ def column(file: Path, name: str) -> dict[int, float]:
 
 
 def part(run: Path, until: int | None, tensorboard: bool = True) -> None:
-    """Train, or go on, until so many of 48 images are seen."""
+    """Train, or resume, until a number of 48 images are seen."""
     how = {"seed": 3, "validate": score, "progress": False, "tensorboard": tensorboard}
     with suppress(Paused):
         train(tiny(), FakeBatches(12), recipe(12), run, until=until, **how)

@@ -162,7 +162,7 @@ def test_weights_that_change_are_folded_anew():
     x = torch.randn(2, 4, 4, 4)
     with torch.no_grad():
         before = network(x)
-        copied = copy.deepcopy(network)  # with layers of its own
+        copied = copy.deepcopy(network)  # with its own layers
         network[0].weight.mul_(2)
         network[4].running_mean.add_(1)
         after = network(x)
@@ -277,6 +277,6 @@ def test_compiled_networks_are_folded_too(monkeypatch):
         assert len(graphs) == 1  # nothing compiled anew, and the weights of now
         precision.prepare(one, "cpu", False)
         torch.testing.assert_close(twice, one.network(x), rtol=1e-4, atol=1e-4)
-        other = torch.compile(one.network)  # by whoever has a folded detector: as it is written
+        other = torch.compile(one.network)  # for a folded detector: unfolded
         folding.fold(one)
         torch.testing.assert_close(other(x), twice, rtol=1e-4, atol=1e-4)

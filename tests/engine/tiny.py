@@ -113,7 +113,7 @@ def score(detector: Detector) -> dict[str, float]:
 
 
 def train_and_tell(run_dir: str, steps: int, tell: Connection) -> None:
-    """Train, with a checkpoint after every step, and tell each step so that a killer can aim."""
+    """Train, with a checkpoint after every step, and report each step so that a killer can aim."""
     torch.set_num_threads(1)
     train(
         tiny(),

@@ -1,4 +1,4 @@
-"""From maps to a sentence that may be said."""
+"""From maps to conclusions."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ def test_covering_the_mark_is_the_truth_of_a_shortcut() -> None:
 # Grad-CAM's one weight a channel cannot say where in it the score comes from.
 @pytest.mark.parametrize("method", [m for m in EVERYWHERE if m != "grad_cam"])
 def test_a_shortcut_shows_by_every_method(method: str) -> None:
-    """A mark beside one class that three quarters of its score hang on."""
+    """A mark beside one class that three quarters of its score depend on."""
     image = picture()
     image[:4, :4] = (250, 10, 10)
     mark = torch.tensor([[0.0, 0, 4, 4]])

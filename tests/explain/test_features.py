@@ -30,7 +30,7 @@ def test_a_feature_is_the_mean_of_the_maps_over_the_box() -> None:
 
 
 def test_a_feature_of_crops_is_of_each_crop() -> None:
-    """The same whatever the chunk, and where one has a blank crop for company."""
+    """The same for any chunk size, also beside a blank crop."""
     torch.manual_seed(0)
     image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     detector = RCNN(backbone=Backbone("test_resnet"), num_classes=2, crop=32, context=2).eval()

@@ -32,8 +32,8 @@ COMMAND = (
 
 
 def run(folder: Path, detectors: str, seconds: float | None = None) -> tuple[int | None, str]:
-    """The command in `folder`: its exit code, None where it was killed after so many seconds, and
-    what it printed."""
+    """The command in `folder`: its exit code, None if it was killed after that many seconds, and
+    its output."""
     root = str(Path(__file__).resolve().parents[2])
     environment = {**os.environ, "PYTHONPATH": root}
     log = folder / "log.txt"

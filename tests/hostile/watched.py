@@ -1,6 +1,6 @@
-"""What a process does beyond computing, seen by an audit hook: opens, sockets, processes, imports.
+"""The side effects of a process, by an audit hook: opens, sockets, processes, imports.
 
-Run in a process of its own: an audit hook cannot be taken out again.
+Run in a separate process: an audit hook cannot be removed.
 """
 
 from __future__ import annotations

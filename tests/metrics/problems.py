@@ -89,7 +89,7 @@ def find(image: int, category: int, bbox: list[float], score: float) -> dict[str
 
 
 def repeated(gt, results, counts):
-    """The resampled set spelled out: copies of an image stand beside one another, under new ids."""
+    """The resampled set spelled out: copies of an image are consecutive, under new ids."""
     out = {"images": [], "annotations": [], "categories": gt["categories"]}
     found = []
     for image, count in zip(sorted(gt["images"], key=lambda i: i["id"]), counts, strict=True):

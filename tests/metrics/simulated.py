@@ -85,7 +85,7 @@ def ap_at_three(table: Matches, sets: np.ndarray) -> np.ndarray:
 
 
 def ap_of_all(equal: bool, groups: int = 2500, times: int = 6) -> float:
-    """The AP of the detector on so many groups that it is as good as known."""
+    """The AP of the detector on enough groups to be practically exact."""
     found = []
     for seed in range(times):
         draw = np.random.default_rng(seed)
@@ -96,7 +96,7 @@ def ap_of_all(equal: bool, groups: int = 2500, times: int = 6) -> float:
 
 
 def covered(groups: int, trials: int, *, equal: bool, known: float) -> dict[str, float]:
-    """In what share of `trials` sets of so many groups the 95% interval holds `known`: by groups
+    """The share of `trials` sets of that many groups whose 95% interval contains `known`: by groups
     as detzoo has it, by groups without its widening, and by images."""
     held: dict[str, list[bool]] = {"Student": [], "percentile": [], "images": []}
     for seed in range(trials):

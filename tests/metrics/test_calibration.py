@@ -35,7 +35,7 @@ FOUND = [
 
 
 def test_d_ece_by_hand():
-    """In bins of their own: |0.9 - 1|, |0.7 - 0|, |0.5 - 0|, a third each."""
+    """In separate bins: |0.9 - 1|, |0.7 - 0|, |0.5 - 0|, a third each."""
     found = d_ece(arrays(truth(BOXES), FOUND), bins=10)
     assert found.error == pytest.approx((0.1 + 0.7 + 0.5) / 3)
     assert found.count.sum() == 3

@@ -42,7 +42,7 @@ def pair(first, second, difference, p):
 
 
 def test_ranks_are_ranges_where_nothing_separates():
-    """a beats all; b beats d alone; c and d cannot be told apart, nor b and c."""
+    """a beats all; b beats only d; c and d do not differ significantly, nor do b and c."""
     pairs = [
         *(pair("a", other, 0.2, 0.001) for other in "bcd"),
         pair("b", "c", 0.05, 0.3),
@@ -280,8 +280,8 @@ def test_groups_are_swapped_as_a_whole():
 
 
 def test_copies_raise_no_false_alarms():
-    """Equally good detectors, every one of 12 images eight times: by images they are told apart in
-    a third of the sets and more, by groups in about 5%."""
+    """Equally good detectors, every one of 12 images eight times: by images they differ
+    significantly in a third of the sets and more, by groups in about 5%."""
     alarms = {True: [], False: []}
     for seed in range(80):
         draw = np.random.default_rng(seed)

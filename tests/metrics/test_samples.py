@@ -30,8 +30,8 @@ def test_percentiles_and_p_by_hand():
     same=st.booleans(),
 )
 def test_few_units_never_make_a_number_certain(units, values, same):
-    """Whatever the samples: an interval with a width that holds the estimate and lies in the range,
-    p no smaller than 2^(1 - units), and below 6 units 0 is inside the difference's interval."""
+    """For any samples: an interval with a width that contains the estimate and is in the range, p
+    no smaller than 2^(1 - units), and below 6 units 0 is inside the difference's interval."""
     values = np.array(values[:1] * 5 if same else values)
     number = Samples.from_values(values, units)
     difference = number - Samples.from_values(np.roll(values, 1) / 2, units)
@@ -87,7 +87,7 @@ def test_sets_of_images():
 
 
 def test_sets_of_groups_hold_whole_groups():
-    """Three groups of 1, 2 and 4 images: who is drawn twice stands twice with all its images."""
+    """Three groups of 1, 2 and 4 images: a group drawn twice counts twice with all its images."""
     group = np.array([0, 1, 1, 2, 2, 2, 2])
     sets = draw_sets(7, 500, group=group)
     assert sets[0].tolist() == [1] * 7 and sets.shape == (501, 7) and sets.dtype == np.int32

@@ -178,5 +178,5 @@ def test_groups_of_images_are_drawn_whole():
         choose(p, p, n=40)["overall"][BEST_F1]["intervals"]["recall"]
         for p in (arrays(TRUTH, FOUND), of)
     )
-    # All that is found lies in one group; in no draw of images or groups can that be more certain.
+    # All that is found is in one group; no draw of images or groups can make that more certain.
     assert together[1] - together[0] >= alone[1] - alone[0]

@@ -65,7 +65,7 @@ def test_norms():
         x = torch.rand(2, 3, 64, 64)
         batch_norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
         assert bool(batch_norms) == (norm == "bn")
-        if norm != "bn":  # then an image's features do not hang on its neighbours
+        if norm != "bn":  # then an image's features do not depend on its neighbours
             backbone.train()
             torch.testing.assert_close(backbone(x)[-1][:1], backbone(x[:1])[-1], atol=1e-4, rtol=0)
     Backbone("mobilenetv2_050", norm="gn")(torch.rand(1, 3, 64, 64))  # norm and activation in one

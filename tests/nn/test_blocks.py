@@ -22,7 +22,7 @@ def test_halving_is_a_convolution_of_stride_2(size: tuple[int, int]) -> None:
 def test_the_bf16_gradient_of_a_narrow_map_is_the_fp32_one(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     layer = Halving(32, 32)
-    for _ in range(20):  # what lies in fresh memory differs from time to time
+    for _ in range(20):  # the content of fresh memory varies
         junk = [torch.full((32, 32, 3, 3), 3e30) for _ in range(4)]
         del junk
         x, gradients = torch.randn(4, 32, *size), {}

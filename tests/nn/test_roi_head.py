@@ -86,7 +86,7 @@ def test_no_regions(kind):
 
 @pytest.mark.parametrize("device", ["cpu", "gpu"])
 def test_align_takes_the_mean_or_the_maximum_of_a_bin_s_samples(device):
-    """1703.06870, table 2c. A bin of 4 x 4 cells whose four samples lie on 1, 2, 3 and 8."""
+    """1703.06870, table 2c. A bin of 4 x 4 cells whose four samples are on 1, 2, 3 and 8."""
     cells = torch.zeros(1, 1, 4, 4)
     for corner, value in (((0, 0), 1.0), ((0, 2), 2.0), ((2, 0), 3.0), ((2, 2), 8.0)):
         row, column = corner

@@ -127,8 +127,8 @@ def test_the_kinds_as_the_lecture_draws_them() -> None:
     nails = [[1, 0, 2, 0], [0, 0, 0, 0], [3, 0, 4, 0], [0, 0, 0, 0]]
     assert cells("bed_of_nails").tolist() == nails
     assert cells("bilinear")[0].tolist() == [1, 1.25, 1.75, 2]
-    assert cells("bicubic").min() < 1 and cells("bicubic").max() > 4  # it swings past its ends
-    # what lies inside; at the edge the transposed convolution sees zeros
+    assert cells("bicubic").min() < 1 and cells("bicubic").max() > 4  # it overshoots
+    # the inside; at the edge the transposed convolution sees zeros
     assert torch.equal(cells("transposed_bilinear")[1:3, 1:3], cells("bilinear")[1:3, 1:3])
 
 

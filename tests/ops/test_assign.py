@@ -117,7 +117,7 @@ def test_what_is_too_far_to_be_background_is_ignored():
 
 
 def test_a_batch_is_matched_as_its_images_are():
-    """Whatever pads them, and however many are looked at together."""
+    """With any padding and batch size."""
     generator = torch.Generator().manual_seed(0)
     truths, images = [], []
     for count in (0, 1, 7):
@@ -168,7 +168,7 @@ def test_what_lies_half_in_a_crowd_box_is_crowded():
 
 
 def test_of_two_objects_with_one_best_reference_the_closer_one_has_it():
-    """What `force` does and does not: the other one is nobody's."""
+    """What `force` does and does not do: the other object has no reference."""
     references = torch.tensor([[0.0, 0, 10, 10], [40, 40, 50, 50]])
     near, far = [0.0, 0, 10, 8], [0.0, 0, 10, 2]
     boxes = torch.tensor([near, far])
@@ -178,7 +178,7 @@ def test_of_two_objects_with_one_best_reference_the_closer_one_has_it():
 
 
 def greedy(iou: list[list[float]]) -> list[int]:
-    """MultiBox's matching as it is told: the best pair of all, again and again."""
+    """MultiBox's matching as described: the best pair of all, repeatedly."""
     pairs = [(v, -m, -n) for m, row in enumerate(iou) for n, v in enumerate(row) if v > 0]
     owner = [BACKGROUND] * len(iou[0])
     done = set()

@@ -41,7 +41,7 @@ def test_figure_6_of_the_paper() -> None:
 
 @pytest.mark.parametrize(("dim", "reverse"), DIRECTIONS)
 def test_a_place_sends_its_whole_gradient_to_the_position_that_attains_it(dim, reverse) -> None:
-    """With distinct powers of two as gradients, so that every sum tells its terms."""
+    """With distinct powers of two as gradients, so that every sum identifies its terms."""
     line = torch.tensor([0.0, 3, 1, 3, 2])  # after a ReLU zeros and ties are common
     x = line.clone().flip(0) if reverse else line.clone()
     x = x.view((1, 5) if dim == -1 else (5, 1)).requires_grad_()

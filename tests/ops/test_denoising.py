@@ -33,7 +33,7 @@ def test_without_noise_there_are_copies_and_without_groups_nothing() -> None:
 
 
 def test_attention_mask_literally() -> None:
-    """Two queries, two groups of two places, of which the second image has one object."""
+    """Two queries, two groups of two places, with one object in the second image."""
     real = torch.tensor([[True, True], [True, False]])
     first, second = group_mask(real, groups=2, queries=2)[:, 0].int().tolist()
     assert first == [

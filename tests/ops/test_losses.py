@@ -18,7 +18,7 @@ from detzoo.ops.losses import (
 
 
 def test_focal_by_hand():
-    # p = 0.5: -log p = log 2, and (1 - p)^2 = 1/4, whatever the label
+    # p = 0.5: -log p = log 2, and (1 - p)^2 = 1/4, for any label
     loss = sigmoid_focal(torch.zeros(2), torch.tensor([1.0, 0]), alpha=0.25, gamma=2)
     assert loss.tolist() == pytest.approx([0.25 * math.log(2) / 4, 0.75 * math.log(2) / 4])
     plain = sigmoid_focal(torch.zeros(2), torch.tensor([1.0, 0]), alpha=-1, gamma=0)

@@ -63,7 +63,7 @@ def test_a_chain_of_boxes_is_followed_to_its_end():
 
 
 class Largest(TorchDispatchMode):
-    """The most numbers of any tensor that is made, and how often the host asked for a value."""
+    """The size of the largest tensor that is made, and how often the host read a value."""
 
     numbers = asked = 0
 
@@ -89,7 +89,7 @@ def test_memory_is_bounded_for_an_image_however_many_candidates_it_has():
     block = ops_nms.BLOCK
     assert most[1, 3000] == 2 * block**2  # a comparison has an x and a y
     assert most[1, 30_000] == 2 * block**2
-    # two together, and no more than PAIRS, whatever the batch
+    # two together, and no more than PAIRS, for any batch
     assert most[2, 30_000] == 4 * block**2 <= 2 * ops_nms.PAIRS
     assert max(256 * block**2, 2 * ops_nms.PAIRS, 256 * 30_000 * 4) < 2**31
 

@@ -58,7 +58,7 @@ def test_gradients_of_the_maps_are_torchvisions(aligned):
 
 
 def test_the_box_has_a_gradient_too():
-    """By finite differences: moving a box moves its samples, which RoI Pool cannot tell."""
+    """By finite differences: moving a box moves its samples, which RoI Pool does not show."""
     maps = problem(2, dtype=torch.float64)[0]
     boxes = torch.tensor([[9.0, 7.3, 30.1, 28.9]], dtype=torch.float64, requires_grad=True)
     one = torch.zeros(1, dtype=torch.int64)
@@ -131,8 +131,8 @@ def test_the_operations_are_what_the_papers_say(seed):
 
 
 def test_align_moves_smoothly_and_pool_in_jumps():
-    """A box is shifted by a cell in 32 steps. Pool stands still but for one jump, and so has no
-    gradient to the box; Align moves at every step, each time by little."""
+    """A box is shifted by a cell in 32 steps. Pool is constant except for one jump, and so has no
+    gradient to the box; Align changes at every step, each time by little."""
     x = torch.arange(16.0).expand(1, 1, 16, 16).contiguous()  # the value is the column
     shift = torch.arange(33.0)[:, None] * 4 / 32
     boxes = torch.tensor([[16.0, 16, 44, 44]]) + shift * torch.tensor([1.0, 0, 1, 0])

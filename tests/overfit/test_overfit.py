@@ -20,7 +20,7 @@ from detzoo.types import Frame, Images, Target
 SIDE = 64
 CLASSES = ("red", "green", "blue")
 STEPS, CHECK = 300, 20
-# Whatever of these a detector has, so that a step is fast.
+# Settings for detectors that have them, so that a step is fast.
 SMALL = {
     "channels": 32,
     "head_channels": 32,

@@ -1,4 +1,4 @@
-"""Makes fabricated_runs importable however pytest was told to import tests."""
+"""Makes fabricated_runs importable in every import mode of pytest."""
 
 import sys
 from pathlib import Path

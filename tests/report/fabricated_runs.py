@@ -56,7 +56,7 @@ def write(path: Path, value: Any) -> None:
 def dataset(
     root: Path, count: int = 12, classes: tuple[str, ...] = CLASSES, side: int = 160
 ) -> dict:
-    """`count` JPEG images with coloured boxes on them, and the dataset.json that tells of them."""
+    """`count` JPEG images with coloured boxes on them, and their dataset.json."""
     draw_from = random.Random(0)
     images, annotations = [], []
     (root / "images").mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Whether the texts of a figure can be read: none is cut off, no two lie on one another."""
+"""Whether the texts of a figure can be read: none is cut off, no two overlap."""
 
 from __future__ import annotations
 

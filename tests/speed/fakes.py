@@ -18,7 +18,7 @@ DECODE, PREPROCESS, LAUNCH, POSTPROCESS = 0.25, 0.5, 0.125, 1.0  # exact in bina
 
 
 class FakeDevice:
-    """Time passes only where it is told to; what is launched finishes later, as on a GPU."""
+    """Time advances only explicitly; launched work finishes later, as on a GPU."""
 
     def __init__(self) -> None:
         self.now = 0.0

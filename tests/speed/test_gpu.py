@@ -107,7 +107,7 @@ def test_without_a_card_nobody_knows_what_held_it_back():
 
 
 def test_joules_an_image_are_of_the_whole_card(nvml, pipeline):
-    # A pass of two takes 0.5 + 0.5 + 4.125 + 1 s, which is more than the 2 s that are asked for.
+    # A pass of two takes 0.5 + 0.5 + 4.125 + 1 s, which is more than the required 2 s.
     fake = pipeline()
     found = energy(
         fake, [jpeg(grey=0), jpeg(grey=80), jpeg(grey=160)], 2, Card.find(torch.device("cuda"))

@@ -35,7 +35,7 @@ class FakeEvent:
 
 
 class Parted(FakeDetector):
-    """A backbone of 4 s, twice a head of 1 s, and 2 s of its own."""
+    """A backbone of 4 s, twice a head of 1 s, and 2 s outside of them."""
 
     def __init__(self, device: FakeDevice) -> None:
         super().__init__(device, lambda call, batch: 2.0)

@@ -45,7 +45,7 @@ def test_p90_and_p99_have_intervals_of_their_own():
 
 
 def test_overhead_is_all_but_jpeg_decoding_over_the_network():
-    # (restore 1 + network 4) / 4, whatever decoding takes; then (1 + 2) / 2 and (1 + 1) / 1.
+    # (restore 1 + network 4) / 4, for any time of decoding; then (1 + 2) / 2 and (1 + 1) / 1.
     made = [
         Sample(0, 0, (9.0, 0.0, 0.0, 0.0, 4.0, 0.0, 1.0)),
         Sample(0, 1, (0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 1.0)),

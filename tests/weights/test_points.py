@@ -139,7 +139,7 @@ def dla(classes: int) -> Shapes:
     with torch.device("meta"):
         body = timm.create_model("dla34").state_dict()
     shapes = {f"base.{k}": tuple(v.shape) for k, v in body.items() if not k.startswith("fc.")}
-    for level, a, b in ((3, 64, 128), (4, 128, 256)):  # made, and read by nobody
+    for level, a, b in ((3, 64, 128), (4, 128, 256)):  # created but not read
         shapes |= {f"base.level{level}.project.0.weight": (b, a, 1, 1)}
         shapes |= norm(f"base.level{level}.project.1", b)
     shapes |= {"base.fc.weight": (1000, 512, 1, 1), "base.fc.bias": (1000,)}

@@ -191,7 +191,7 @@ def carried(name: str, path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]
 
 
 def trains(detector: Detector, side: int) -> None:
-    """A step of it has finite losses and gradients that reach the first thing that learns."""
+    """A step of it has finite losses and gradients that reach the first trainable layer."""
     targets = [Target(torch.tensor([[8.0, 8, 40, 44]]), torch.tensor([1]), torch.tensor([False]))]
     images = Images(
         torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8),

@@ -25,7 +25,7 @@ K = 7
 
 @functools.cache
 def theirs(kind: str) -> nn.Module:
-    """torchvision's detector, random weights scaled until it finds many things."""
+    """torchvision's detector, random weights scaled until it finds many objects."""
     torch.manual_seed(0)
     if kind == "ssd":
         return their_ssd()

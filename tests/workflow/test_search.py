@@ -201,7 +201,7 @@ def test_the_first_trials_are_spread_evenly_the_recipe_s_own_first(tmp_path):
 
 
 def killed_after(seconds: float, folder: Path) -> bool:
-    """Search in a process of its own that gets SIGKILL; whether it was over before."""
+    """Search in a separate process that gets SIGKILL; returns whether it had finished before."""
     process = multiprocessing.get_context("fork").Process(
         target=search, args=(SETTINGS, folder, PLAN, SPACE, fake)
     )

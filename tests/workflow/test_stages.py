@@ -19,8 +19,8 @@ TINY += ("resize.size=64", "backbone=resnet10t", "recipe.images_seen=4", "recipe
 def test_a_training_builds_each_part_of_its_settings_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The detector twice: first without memory, before any data are read, so that what cannot be is
-    refused; then for as many classes as the data have."""
+    """The detector twice: first without memory, before any data are read, so that impossible
+    settings are refused; then for the data's number of classes."""
     built: Counter[str] = Counter()
     construct = config._construct
 

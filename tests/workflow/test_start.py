@@ -1,4 +1,4 @@
-"""What a run starts from: found, fingerprinted, carried over, told; one tiny run for all."""
+"""What a run starts from: found, fingerprinted, carried over, reported; one tiny run for all."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_weights_that_lie_outside_of_the_run_are_not_read(
 def test_what_does_not_fit_is_refused_before_any_run_of_a_bench(
     root: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    """The second of two detectors; the first is not begun."""
+    """The second of two detectors; the first is not started."""
     given = ["detectors=[retinanet,ssd]", f"start={only(root / 'first')}", "name=never"]
     where = [f"root={root}", f"data.root={root / 'data'}", f"reports={root / 'reports'}"]
     assert main(["bench", *where, *TINY, *given]) == 1

@@ -1,4 +1,4 @@
-"""thresholds.json is of one scoring, and says whose; where there is none, that is said."""
+"""thresholds.json belongs to one scoring, and names it; a missing one is reported."""
 
 from __future__ import annotations
 

@@ -16,7 +16,8 @@ from detzoo.workflow import timing
 
 @pytest.fixture
 def timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """time_runs over bare models of these labels; gives its answer and what `measure` was asked."""
+    """time_runs over untrained models of these labels; returns its result and the arguments of
+    `measure`."""
     asked: list[tuple[list[str], str | None]] = []
     dataset = SimpleNamespace(hash="aa", split="test", samples=[])
     monkeypatch.setattr(timing, "source", lambda settings: SimpleNamespace(read=lambda _: dataset))

@@ -64,7 +64,7 @@ def test_a_notebook_runs_no_code_of_a_name() -> None:
 
 @pytest.mark.parametrize("name", ["evaluate", "speed", "oracle", "pool", "report", "compare"])
 def test_defaults_are_those_of_conf(name: str) -> None:
-    """A default stands in conf/ for the command line and in the signature for Python."""
+    """A default is in conf/ for the command line and in the signature for Python."""
     conf = OmegaConf.to_container(OmegaConf.load(folder("conf") / f"{name}.yaml"))
     if name == "speed":
         conf |= OmegaConf.to_container(OmegaConf.load(folder("conf") / "timing.yaml"))

@@ -19,7 +19,7 @@ from detzoo.workflow.watch import bars, look, look_at, watch
 
 
 def fabricate(folder: Path, name: str, state: str, stage: str = "train", **more: object) -> Path:
-    """A run of 100 images, of which 40 are seen, with two points and three rows of its log."""
+    """A run of 100 images, 40 seen, with two points and three rows of its log."""
     path = folder / name
     write_text(path / "config.yaml", "label: ssd\nrecipe:\n  images_seen: 100\n")
     times = {"started": "2026-01-01T00:00:00+00:00", "images_seen": 40, "train_seconds": 20.0}
@@ -33,7 +33,7 @@ def fabricate(folder: Path, name: str, state: str, stage: str = "train", **more:
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """One of each kind: at work, failed, done, and not begun."""
+    """One of each kind: running, failed, done, and not started."""
     folder = tmp_path / "mine"
     now = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(time.time() + 60))
     fabricate(folder, "a-1", "running", started=now)

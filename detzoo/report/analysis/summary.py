@@ -62,7 +62,8 @@ class Known:
 
 
 def summary(frame: pd.DataFrame, known: Known) -> list[Sentence]:
-    """The sentences about one table (as `tables.group_frame` makes it), the most asked first."""
+    """The sentences about one table (as `tables.group_frame` makes it), the most important
+    first."""
     rows = contenders(frame).sort_values("AP", ascending=False, kind="stable", na_position="last")
     scored = rows.dropna(subset=["AP"])
     found = [accuracy(rows, known.pairs), Sentence("caution", mixed_starts(frame))]

@@ -26,7 +26,7 @@ def curve_of(runs: Sequence[Run]) -> list[tuple[float, float]]:
 def trend(curve: Curve) -> str:
     """`rises`, `level` or `falls` at its end; empty where POINTS or an AP are missing.
 
-    The last interval decides; a curve falls where its end lies below its best by GAIN.
+    The last interval decides; a curve falls if its end is below its best by GAIN.
     """
     if len(curve) < POINTS or curve[-1][1] < LEAST:
         return ""

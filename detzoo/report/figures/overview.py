@@ -211,7 +211,7 @@ def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
 def legend(
     figure: Figure, names: Sequence[str], styles: Mapping[str, Style], width: float, lines: bool
 ) -> None:
-    """Detectors below the axes, in as many columns as their names leave room for."""
+    """A legend of detectors below the axes, in as many columns as fit."""
     labels = [_legend_name(name, width) for name in names]
     handles = [
         Line2D(
@@ -233,7 +233,7 @@ def _legend_name(name: str, width: float) -> str:
 
 
 def _legend_columns(names: Sequence[str], width: float) -> int:
-    """As many as fit: about 11 characters an inch, and 8 for the line and the gap."""
+    """The number of columns: about 11 characters per inch, and 8 for the line and the gap."""
     longest = max(len(_legend_name(name, width)) for name in names)
     return min(len(names), max(1, int(width * 11) // (longest + 8)))
 

@@ -176,7 +176,7 @@ def _fitted(text: str, width: float) -> str:
 
 
 def _wrapped(text: str, width: float, most: int) -> list[str]:
-    """In up to `most` lines of so many pixels; what does not fit is cut from the end."""
+    """The text in up to `most` lines of that width in pixels, cut at the end if too long."""
     lines: list[str] = []
     words = clean(text, 400).split()
     while words and len(lines) < most:

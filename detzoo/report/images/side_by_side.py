@@ -115,7 +115,7 @@ def gallery(
             boxes = None if by_image is None else by_image.get(record.get("id"), [])
             tile = _detector_tile(detector, styles[detector], boxes, scores[detector], shapes)
             tiles.append(replace(tile, hidden=place >= SHOWN))
-        for detector, of_image in heat_of.items():  # last: nothing stands between the detectors
+        for detector, of_image in heat_of.items():  # last, so that detectors stay adjacent
             for what, heat in of_image.get(record.get("id"), []):
                 uri, style = as_uri(overlay_heatmap(image, heat), quality), styles[detector]
                 caption = f"{detector}: {what}"

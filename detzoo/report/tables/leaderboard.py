@@ -20,7 +20,7 @@ from detzoo.report.load.protocols import Group, group_runs, name_detectors, star
 from detzoo.report.load.runs import Run, load_all
 from detzoo.report.load.values import clean, dig, interval, number
 
-LEAST = 0.001  # an AP below it is no result, whatever its interval
+LEAST = 0.001  # an AP below it is no result, with any interval
 ACCURACIES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 
 

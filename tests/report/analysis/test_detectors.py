@@ -1,4 +1,4 @@
-"""What is said beyond AP: only of predictions that the AP is of, and chosen on val alone."""
+"""Results beyond AP: only from the predictions that the AP is of, and chosen on val alone."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_insignificant_differences_share_ranks(make):
     fabricated_runs.score(b)
     frame = only(a, b).frame
     assert list(zip(frame["rank"], frame["rank_worst"], strict=True)) == [(1, 2), (1, 2)]
-    assert only(a).frame["rank"].isna().all()  # there is nobody to compare it with
+    assert only(a).frame["rank"].isna().all()  # there is no other to compare it with
 
 
 def test_predictions_of_another_scoring_are_left_out_and_it_is_said(make):
@@ -125,7 +125,7 @@ def test_intervals_that_a_run_lacks_are_made_up_for(make):
     before = of(path, "metrics.json")["intervals"]
     rewrite(path, "metrics.json", lambda m: m.update(intervals={"AP": [0.1, 0.9]}))
     row = only(path).frame.iloc[0]
-    assert (row["AP_low"], row["AP_high"]) == (0.1, 0.9)  # what was recorded stands
+    assert (row["AP_low"], row["AP_high"]) == (0.1, 0.9)  # the recorded value is kept
     assert row["AR100_low"] == pytest.approx(before["AR100"][0], abs=0.05)
 
 

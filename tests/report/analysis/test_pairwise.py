@@ -125,7 +125,7 @@ def test_few_images_on_which_two_differ_tell_nothing_apart(make, data, tmp_path)
 
 @pytest.mark.parametrize("groups", [5, 6])
 def test_few_groups_tell_nothing_apart(tmp_path, groups):
-    """Perfect results against none on 20 images, of as many videos."""
+    """Perfect results against none on 20 images of 20 videos."""
     data = fabricated_runs.dataset(tmp_path / "data", count=20)
     with_boxes = list(dict.fromkeys(a["image_id"] for a in data["annotations"] if not a["iscrowd"]))
     for image in data["images"]:

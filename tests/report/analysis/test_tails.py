@@ -1,4 +1,4 @@
-"""Why some passes are slow, as far as the passes tell."""
+"""Why some passes are slow, by the passes themselves."""
 
 from pathlib import Path
 

@@ -137,7 +137,7 @@ def pair(first, second, difference, low, high, p):
 
 
 def test_the_paired_test_tells_apart_what_overlapping_intervals_do_not():
-    """And the other way round: whatever the intervals, p decides."""
+    """And the other way round: p decides, not the intervals."""
     pairs = [pair("B", "A", -0.02, -0.03, -0.01, 0.004), pair("A", "C", 0.2, -0.1, 0.4, 0.3)]
     (alone, _) = write_verdict(frame(A, B), pairs)
     assert alone == (

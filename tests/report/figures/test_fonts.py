@@ -46,7 +46,7 @@ def dejavu(monkeypatch):
 
 @pytest.fixture
 def cat_font(tmp_path, dejavu, monkeypatch):
-    """A font of its own in which 猫 is a full square, and that has digits, points and spaces."""
+    """A new font in which 猫 is a full square, with digits, points and spaces."""
     pen = TTGlyphPen(None)
     for point in ((0, 0), (0, 900), (900, 900), (900, 0)):
         (pen.lineTo if point != (0, 0) else pen.moveTo)(point)

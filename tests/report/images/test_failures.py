@@ -71,7 +71,7 @@ def test_a_box_is_found_from_the_detectors_own_threshold_on():
 
 
 def test_disagreement_is_the_pairs_of_which_one_finds_it():
-    """Image 0: the small one by a alone, 2 pairs; image 1: the same; nobody finds its large one."""
+    """Image 0: the small one by a alone, 2 pairs; image 1: the same; none finds its large one."""
     assert disagreement(ALL).tolist() == [2, 2, 0]
     assert find_disputed(ALL, 5) == [0, 1] and find_disputed(ALL, 1) == [0]
     assert find_disputed({"a": ALL["a"]}, 5) == []

@@ -73,7 +73,7 @@ def a_run(tmp_path, count=6):
 
 
 def test_a_run_decides_no_folder_that_a_report_reads(tmp_path):
-    """dataset.json names a folder of photographs that lie outside of the run."""
+    """dataset.json names a folder of photographs outside of the run."""
     run, data = a_run(tmp_path)
     for kept in (run / "images").iterdir():
         kept.unlink()

@@ -25,7 +25,7 @@ def gallery(paths, **other):
 
 @pytest.fixture
 def simple(tmp_path):
-    """One grey image of 100 x 80, one true box, two predictions of which one is below 0.3."""
+    """One grey image of 100 x 80, one true box, two predictions, one below 0.3."""
     (tmp_path / "data").mkdir()
     Image.new("RGB", (100, 80), (128, 128, 128)).save(tmp_path / "data" / "a.png")
     data = {
@@ -53,7 +53,7 @@ def pixels(uri):
 def test_boxes_are_drawn_where_they_are(simple):
     (strip,) = gallery([simple[0]], side=200, quality=95).strips
     assert strip.size == (200, 160)  # twice the original: a box at x = 20 is drawn at 40
-    assert (abs(pixels(strip.uri) - 128) < 3).all()  # nothing lies over the objects
+    assert (abs(pixels(strip.uri) - 128) < 3).all()  # nothing covers the objects
     truth, detector = strip.tiles
     assert (truth.caption, detector.caption, strip.key) == ("ground truth", "A", {1: "cat"})
     assert truth.shapes == (Shape(40, 60, 80, 60, 1, "cat"),)

@@ -1,4 +1,4 @@
-"""What was spent on a row, and what is said of rows on which it was not equal."""
+"""The effort behind rows, and the note if it was not equal."""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ def ours(tmp_path):
 
 
 def test_the_same_results_get_the_same_accuracy_and_no_speed(ours):
-    """With ours as theirs, every number is ours, and no test tells the two apart."""
+    """With our results as another program's, all numbers are equal, and no test finds a
+    difference."""
     (table,) = gather([ours], {"theirs <b>": ours / "predictions.json"}, resamples=60).tables
     mine, theirs = (row for _, row in table.frame.iterrows())
     assert (mine["detector"], theirs["detector"], theirs["seed"]) == (

@@ -1,4 +1,4 @@
-"""Files of other programs: on the right image and class whatever they call them, or refused."""
+"""Files of other programs: on the right image and class under any naming, or refused."""
 
 from __future__ import annotations
 

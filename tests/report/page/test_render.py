@@ -57,7 +57,7 @@ def test_the_page_needs_nothing_from_outside(built):
     assert page.addresses
     links = {a for a in page.addresses if not a.startswith(("#", "data:"))}
     assert links > {"table.csv", "report.json"}
-    for link in links:  # what lies beside the page, and may be followed but is never loaded
+    for link in links:  # files beside the page, which may be followed but are never loaded
         assert (built.parent / unquote(link)).exists() and not urlsplit(link).scheme
     assert "@import" not in text and not re.search(r"url\((?!#)", text)
     assert "link" not in page.tags or page.addresses[0] == "data:,"

@@ -1,4 +1,4 @@
-"""LaTeX that compiles whatever a name holds."""
+"""LaTeX that compiles with any name."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ def test_the_speed_table_has_every_number_and_its_reference(make):
     rewrite(slow, session="s", against={"reference": slow.name})
     lines = speed_table([slow, fast]).splitlines()
     assert lines[0].split()[:5] == ["detector", "AP", "p50", "ms", "p90"]
-    row = lines[1]  # the fastest stands first
+    row = lines[1]  # the fastest is first
     for part in ("Fast", "0.300", "13.5 [13.2, 13.9]", "0.310 [0.300, 0.320]", "2.00 ±0.250"):
         assert part in row
     assert f"{(13.52 - 0.9) / 10:.2f}" in row.split()  # overhead
