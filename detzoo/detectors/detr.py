@@ -233,8 +233,7 @@ class DETR(Detector):
         return assign_batch(cost, truth.single)
 
     def losses(self, outputs: Outputs, targets: Sequence[Target]) -> dict[str, Tensor]:
-        """class, l1 and giou of the queries; the sums of those of the proposals and of
-        denoising."""
+        """Losses of the queries: class, l1, giou; the sums of those of proposals and denoising."""
         truth = pad_targets(targets)
         if not self.auxiliary:
             outputs = outputs._replace(logits=outputs.logits[-1:], boxes=outputs.boxes[-1:])

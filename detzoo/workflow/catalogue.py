@@ -140,7 +140,7 @@ def _short(code: str, weights: Any) -> str:
 def _detector_cost(
     name: str, size: int, classes: int, backbone: str, regions: int
 ) -> tuple[int, float] | None:
-    """Parameters with the paper's widths; None where the required extra is not installed."""
+    """Parameters and GMACs with the paper's widths; None if the required extra is not installed."""
     try:
         with torch.device("meta"):
             kind = DETECTORS_BY_NAME[name]
