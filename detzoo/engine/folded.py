@@ -1,10 +1,10 @@
 """Layers that compute with the batch norm behind them, and 3x3 convolutions by Winograd's way.
 
-What is folded is a view of the weights and no copy that could go astray: the parameters, the state
-dict and so checkpoints and fingerprints stay as they were; where gradients are wanted, in training
-mode, and under `torch.export` the layers compute as they were written; and a weight that has
-changed since is folded anew. A backbone's frozen stages are folded in training too: no gradient
-is wanted there, and their norms stay in eval mode.
+Folded weights are derived from the parameters, never stale copies: the state dict and so
+checkpoints and fingerprints are unchanged; with gradients, in training mode, and under
+`torch.export` the layers compute unfolded; and a weight that has changed since is folded again. A
+backbone's frozen stages are folded in training too: they need no gradient, and their norms stay in
+eval mode.
 """
 
 from __future__ import annotations

@@ -133,8 +133,8 @@ def prepare(
 
     inference: with batch norm folded, weights cast once and, where it pays, 3x3 convolutions by
     Winograd's way (engine.folding), for whatever finds objects; the weights themselves, and what
-    training computes but for frozen stages, stay as they are. What could not be folded is warned
-    of, once; `inspect_folding` counts.
+    training computes but for frozen stages, stay as they are. Layers that could not be folded cause
+    one warning; `inspect_folding` counts them.
 
     compile: the `network` of this one object is `torch.compile`d, at its first call for a shape,
     folded if `inference`; all calls of the object then use it. False restores the original network.

@@ -25,11 +25,11 @@ from detzoo.explain.scores import (
 from detzoo.explain.target import Asked
 from detzoo.explain.view import View, blurred
 
-LAYER = "after "  # begins the name of a score of one layer's sanity
-ORACLE = "oracle"  # the map that is right by construction
+LAYER = "after "  # prefix of the name of one layer's sanity score
+ORACLE = "oracle"  # the map that is correct by construction
 # The part of the score that is left when the mark, or the place opposite, is covered
 COVERED = ("mark covered", "opposite covered")
-FAINT = 0.01  # the weight of what lies around the object's own pixels in that map
+FAINT = 0.01  # the weight of the pixels around the object in that map
 
 
 @dataclass(frozen=True)

@@ -197,9 +197,8 @@ def method_sentence(rows: pd.DataFrame, score: str) -> str:
 def mark_sentence(rows: pd.DataFrame, method: str) -> list[str]:
     """For each detector, whether its maps highlight a planted mark: [] without a mark.
 
-    Beside an object a map is never quite cold, so the mark is compared with the place opposite,
-    where there is nothing. What the score loses when either is covered says whether the map is
-    right.
+    A map is never quite 0 beside an object, so the mark is compared with the place opposite, where
+    there is nothing. What the score loses when either is covered says whether the map is right.
     """
     if "mark" not in rows:
         return []
