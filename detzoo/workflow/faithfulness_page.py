@@ -52,7 +52,7 @@ def write_study(
     seed: int,
     about: Mapping[str, Any],
 ) -> Explained:
-    """Write all that is said of judged maps. table: a row a map, as objects.json has them."""
+    """Write all results about judged maps. table: one row per map, as in objects.json."""
     summary, pairs = summarise(table, seed), paired_tests(table, seed)
     own = [method for method in methods if method in METHODS]
     several, known = table["detector"].nunique() > 1, ORACLE in set(table["method"])

@@ -141,8 +141,7 @@ def _time_group(
                 models, images, device=device, mode=mode, reference=against, **options
             )
         except Exception as error:
-            # A failing one is removed, and the others are timed again; an error of all ends the
-            # timing.
+            # A failing one is removed and the others are timed again; other errors end it.
             for name in [error.name] if isinstance(error, TimingError) else list(models):
                 with suppress(Exception), stage(called[name], "speed"):
                     raise
