@@ -84,7 +84,7 @@ def reason_not_whole(detector: Detector) -> str | None:
         return f"{name} looks at regions that another program proposes from the image"
     if hasattr(detector, "rpn"):
         return (
-            f"how many regions {name} looks at hangs on the image, and their features are read in "
+            f"how many regions {name} reads depends on the image, and their features are read in "
             "a way that neither runtime has an operation for"
         )
     if type(detector).decode is not Detector.decode:

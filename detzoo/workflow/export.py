@@ -202,7 +202,7 @@ class Exported(Result):
         said = f"{', '.join(map(str, self.files))}: {self.check}"
         if len(self.files) > 1:
             said += (
-                ". Several files, since what is between them hangs on the image: the choice of "
+                ". Several files, since what is between them depends on the image: the choice of "
                 "regions and their features stay detzoo's own (detzoo.runtimes)"
             )
         return said
