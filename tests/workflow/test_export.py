@@ -71,7 +71,7 @@ def test_who_cannot_be_whole_says_why(tmp_path: Path) -> None:
     assert "another program proposes" in reason_not_whole(FastRCNN.__new__(FastRCNN))
     assert "by its own library" in reason_not_whole(Theirs())
     Theirs.rpn = None
-    assert "how many regions Theirs looks at" in reason_not_whole(Theirs())
+    assert "how many regions Theirs reads" in reason_not_whole(Theirs())
 
 
 def test_a_batch_of_none_is_refused(run: Path, tmp_path: Path) -> None:
