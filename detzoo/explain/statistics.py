@@ -195,39 +195,50 @@ def method_sentence(rows: pd.DataFrame, score: str) -> str:
 
 
 def mark_sentence(rows: pd.DataFrame, method: str) -> list[str]:
-    """For each detector, whether its maps highlight a planted mark: [] without a mark.
+    """For each detector, whether it uses a planted mark, and whether its maps show that: [] without
+    a mark.
 
-    A map is never quite 0 beside an object, so the mark is compared with the place opposite, where
-    there is nothing. What the score loses when either is covered says whether the map is right.
+    The truth is what the score loses when the mark is covered, compared with the place opposite,
+    where there is nothing. A map is never quite 0 beside an object: its energies on both are
+    compared in the same way.
     """
     if "mark" not in rows:
         return []
     found = []
     part = rows[(rows["method"] == method) & rows["mark"].notna() & rows["opposite"].notna()]
     for name, of in part.groupby("detector", sort=False):
-        samples = mean_samples((of["mark"] - of["opposite"]).to_numpy(float), units_of(of))
-        mark, place = of["mark"].mean(), of["opposite"].mean()
-        p = samples.p_value()
-        numbers = (
-            f"energy on the mark is {mark:.1f} times its share of the image, on the place opposite "
-            f"{place:.1f} ({method}, {p_text(p)}, {len(of)} objects)"
-        )
-        uses = p is not None and p <= ALPHA and mark > place
+        shown, p = _is_larger(of, "mark", "opposite")
+        uses, text = shown, ""
+        if set(COVERED) <= set(of):
+            uses, truth = _is_larger(of, *reversed(COVERED))
+            marked, opposite = (of[column].mean() - 1 for column in COVERED)
+            text = (
+                f"its score changes by {marked:+.0%} when the mark is covered, by {opposite:+.0%} "
+                f"when the place opposite is ({p_text(truth)}); its maps {_SAY[uses, shown]}: "
+            )
         verb = "uses" if uses else "does not show to use"
-        found.append(f"{name} {verb} the planted mark: {numbers}{_covered_text(of)}.")
+        found.append(
+            f"{name} {verb} the planted mark: {text}energy on the mark is {of['mark'].mean():.1f} "
+            f"times its share of the image, on the place opposite {of['opposite'].mean():.1f} "
+            f"({method}, {p_text(p)}, {len(of)} objects)."
+        )
     return found
 
 
-def _covered_text(of: pd.DataFrame) -> str:
-    """What the score loses in truth; "" of a study that did not cover the mark."""
-    if not set(COVERED) <= set(of):
-        return ""
-    marked, opposite = (of[name].to_numpy(float) for name in COVERED)
-    p = mean_samples(opposite - marked, units_of(of)).p_value()
-    return (
-        f"; in truth its score falls by {1 - marked.mean():.0%} when the mark is covered, by "
-        f"{1 - opposite.mean():.0%} when the place opposite is ({p_text(p)})"
-    )
+# (whether a detector uses the mark, whether its maps look as if) -> what the maps do
+_SAY = {
+    (True, True): "show it",
+    (True, False): "do not show it",
+    (False, True): "suggest that it did",
+    (False, False): "agree",
+}
+
+
+def _is_larger(rows: pd.DataFrame, first: str, second: str) -> tuple[bool, float | None]:
+    """Whether the mean of one column is above another's by the paired bootstrap, and its p."""
+    differences = (rows[first] - rows[second]).to_numpy(float)
+    p = mean_samples(differences, units_of(rows)).p_value()
+    return p is not None and p <= ALPHA and differences.mean() > 0, p
 
 
 def ladder_sentence(rows: pd.DataFrame, score: str, method: str) -> str:

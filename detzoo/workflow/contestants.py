@@ -43,15 +43,14 @@ class Found:
 
 
 def contestants(paths: Sequence[Path], device: torch.device) -> list[Contestant]:
-    """The detectors of the runs, by their labels; with unfolded layers, which are what is
+    """The detectors of the runs, as `names_of` calls them; with unfolded layers, which are what is
     explained."""
     found: list[Contestant] = []
     classes = None
-    for path in paths:
-        settings = read_run(path, data=False)
+    read = [read_run(path, data=False) for path in paths]
+    names = names_of(paths, [str(settings["label"]) for settings in read])
+    for path, settings, name in zip(paths, read, names, strict=True):
         label = str(settings["label"])
-        taken = {c.name for c in found}
-        name = label if label not in taken else path.name
         detector = detzoo.load(path, device)
         unfold(detector)
         classes = classes or detector.class_names
@@ -62,6 +61,21 @@ def contestants(paths: Sequence[Path], device: torch.device) -> list[Contestant]
         score, seed = score_of(path)[0], int(settings["seed"])
         found.append(Contestant(name, detector, score, label, seed))
     return found
+
+
+def names_of(paths: Sequence[Path], labels: Sequence[str]) -> list[str]:
+    """A name for each run: its label; for labels shared by runs of several folders FOLDER/LABEL,
+    and the directory's name where these are shared too."""
+    absolute = [path.resolve() for path in paths]
+    forms = (
+        list(labels),
+        [f"{path.parent.name}/{label}" for path, label in zip(absolute, labels, strict=True)],
+        [path.name for path in absolute],
+    )
+    return [
+        next((form[i] for form in forms if form.count(form[i]) == 1), forms[-1][i])
+        for i in range(len(paths))
+    ]
 
 
 def by_seed(asked: Sequence[Contestant]) -> dict[int, list[Contestant]]:

@@ -209,8 +209,16 @@ def test_a_detector_that_uses_the_mark_is_named() -> None:
     table["mark covered"] = [*(0.8 + noise / 10), *(1 + noise / 10)]
     table["opposite covered"] = [*(1 + noise[::-1] / 10)] * 2
     used, unused = mark_sentence(table, "odam")
-    assert re.search(r"falls by (19|20|21)% when the mark is covered, by -?[01]% when", used)
-    assert used.endswith("(p < 0.001).") and "p < 0.001" not in unused.partition("in truth")[2]
+    assert re.search(r"A uses .* by -(19|20|21)% when the mark is covered, by [+-][01]% when", used)
+    assert "(p < 0.001); its maps show it: energy on the mark is 5.0 times" in used
+    assert "B does not show to use" in unused and "its maps agree: energy" in unused
+    table["mark"], table["opposite"] = table["opposite"], table["mark"]
+    assert "uses" in mark_sentence(table, "odam")[0]
+    assert "its maps do not show it" in mark_sentence(table, "odam")[0]
+    table["mark covered"], table["opposite covered"] = 1 + noise.repeat(2) / 10, 1.0
+    table["mark"], table["opposite"] = 5 + noise.repeat(2), 1.0
+    assert "does not show to use the planted mark" in mark_sentence(table, "odam")[0]
+    assert "its maps suggest that it did" in mark_sentence(table, "odam")[0]
 
 
 def test_covering_the_mark_is_the_truth_of_a_shortcut() -> None:

@@ -17,7 +17,7 @@ from detzoo.files import read_json
 from detzoo.imagefile import ImageFile
 from detzoo.workflow import explain as module
 from detzoo.workflow import faithfulness as faithfulness_module
-from detzoo.workflow.contestants import Contestant, by_seed, objects_of, pairs
+from detzoo.workflow.contestants import Contestant, by_seed, names_of, objects_of, pairs
 from detzoo.workflow.explain import explain, write_page
 from detzoo.workflow.faithfulness import Known, common, faithfulness, marks_of
 from detzoo.workflow.faithfulness_page import layer_tables
@@ -191,6 +191,13 @@ def test_trainings_by_several_seeds_are_rounds_of_one_detector(folder, tmp_path)
     assert rows[rows["method"] == "odam"].groupby("training").size().to_dict() == {0: 4, 1: 3}
     page = found.page.read_text(encoding="utf-8")
     assert "7 objects" in page and "2 trainings" in page and "seed 1" in page
+
+
+def test_runs_are_named_by_what_distinguishes_them() -> None:
+    paths = [Path(p) for p in ("runs/a/ssd-1", "runs/b/ssd-2", "runs/b/yolo-3")]
+    assert names_of(paths, ["ssd", "ssd", "yolo"]) == ["a/ssd", "b/ssd", "yolo"]
+    seeds = [Path("runs/a/ssd-1"), Path("runs/a/ssd-2"), Path("runs/b/ssd-3")]
+    assert names_of(seeds, ["ssd"] * 3) == ["ssd-1", "ssd-2", "b/ssd"]
 
 
 def test_other_detectors_by_other_seeds_are_one_round(asked) -> None:
