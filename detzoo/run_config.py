@@ -44,6 +44,7 @@ MOST = {"threads": 4096, "workers": 4096, "cache_mb": 100_000_000}  # of the run
 PROPOSER_FILES = (FILE, "checkpoint.pt")
 BEGUN = {"pretrained": False, "weights": None}  # a backbone's settings without its starting weights
 GONE = ("frozen",)  # a backbone's, formerly the number of convolutions that are not trained
+EXPORTED = "exported"  # the key for the program that computes the network, if it is not torch
 PROPOSER = "proposer"  # the folder in a run for the Faster R-CNN that proposes its regions
 
 

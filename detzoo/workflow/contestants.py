@@ -15,7 +15,7 @@ from detzoo.engine.folding import unfold
 from detzoo.explain.target import SAME
 from detzoo.imagefile import ImageFile
 from detzoo.ops.boxes import iou
-from detzoo.run_config import read_run
+from detzoo.run_config import EXPORTED, read_run
 from detzoo.types import Detections
 from detzoo.workflow.thresholds import score_of
 
@@ -44,12 +44,18 @@ class Found:
 
 def contestants(paths: Sequence[Path], device: torch.device) -> list[Contestant]:
     """The detectors of the runs, as `names_of` calls them; with unfolded layers, which are what is
-    explained."""
+    explained. A run's exported network is left out: it has no gradients, and is the same."""
     found: list[Contestant] = []
     classes = None
-    read = [read_run(path, data=False) for path in paths]
-    names = names_of(paths, [str(settings["label"]) for settings in read])
-    for path, settings, name in zip(paths, read, names, strict=True):
+    read = {path: read_run(path, data=False) for path in paths}
+    read = {path: settings for path, settings in read.items() if EXPORTED not in settings}
+    if not read:
+        raise ValueError(
+            f"{paths[0]} is computed by another program, which gives no gradients: name the run "
+            "that was exported"
+        )
+    names = names_of(list(read), [str(settings["label"]) for settings in read.values()])
+    for (path, settings), name in zip(read.items(), names, strict=True):
         label = str(settings["label"])
         detector = detzoo.load(path, device)
         unfold(detector)

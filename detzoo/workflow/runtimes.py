@@ -22,12 +22,11 @@ from detzoo.export import calls, chains, graph_file, tensors, to_onnx
 from detzoo.files import atomic, inside, link, read_json, write_text
 from detzoo.metrics.bootstrap import match
 from detzoo.metrics.paired import compare_all
-from detzoo.run_config import FILE, SCORED, copy_proposer
+from detzoo.run_config import EXPORTED, FILE, SCORED, copy_proposer
 from detzoo.runtimes import SESSIONS, ExportedNetwork, imported
 from detzoo.workflow.export import fixed_size, metadata
 from detzoo.workflow.settings import Settings, one_line, read_moved, source
 
-EXPORTED = "exported"  # the key of config.yaml for the program that computes the network
 MODEL = "model.onnx"
 PRECISIONS = ("fp32", "int8")
 CALIBRATION = 64  # training images for calibrating the ranges of int8

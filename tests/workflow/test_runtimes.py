@@ -15,6 +15,7 @@ import detzoo
 from detzoo.run_config import read_run
 from detzoo.types import Detections
 from detzoo.workflow.export import alike, fixed_size
+from detzoo.workflow.contestants import contestants
 from detzoo.workflow.runtimes import MODEL, attach, exported_run
 
 
@@ -76,6 +77,14 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = (run / "config.yaml").read_text().replace("/nowhere/squares", str(folder))
     (run / "config.yaml").write_text(text)
     return exported_run(run, "onnxruntime", "fp32")
+
+
+def test_an_exported_network_is_not_explained(exported: Path) -> None:
+    """It has no gradients, and beside the run that was exported it would be the same column twice."""
+    run, cpu = exported.parent / "ssd", torch.device("cpu")
+    assert [c.name for c in contestants([run, exported], cpu)] == ["ssd"]
+    with pytest.raises(ValueError, match="gives no gradients: name the run that was exported"):
+        contestants([exported], cpu)
 
 
 def _elsewhere(model: Any) -> bytes:
