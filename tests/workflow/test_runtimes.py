@@ -14,8 +14,8 @@ from PIL import Image
 import detzoo
 from detzoo.run_config import read_run
 from detzoo.types import Detections
-from detzoo.workflow.export import alike, fixed_size
 from detzoo.workflow.contestants import contestants
+from detzoo.workflow.export import alike, fixed_size
 from detzoo.workflow.runtimes import MODEL, attach, exported_run
 
 
@@ -80,7 +80,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_exported_network_is_not_explained(exported: Path) -> None:
-    """It has no gradients, and beside the run that was exported it would be the same column twice."""
+    """It has no gradients, and beside the run itself it would be the same column twice."""
     run, cpu = exported.parent / "ssd", torch.device("cpu")
     assert [c.name for c in contestants([run, exported], cpu)] == ["ssd"]
     with pytest.raises(ValueError, match="gives no gradients: name the run that was exported"):
