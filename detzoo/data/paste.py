@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detzoo.data.stamps import Array, stamp
+from detzoo.data.marks import Box
+from detzoo.data.stamps import Array, stamp, touch
 from detzoo.data.textures import Rng, fill_stamp
 
 ATTEMPTS = 50  # at finding a free place
 GAP = 3.0  # pixels between the pasted object and any other
 LARGEST = 0.4  # of the image's shorter side
-
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def paste(
         side = math.exp(rng.uniform(math.log(min_size), math.log(largest)))
         x, y = (rng.uniform(side / 2, max(side / 2, edge - side / 2)) for edge in (width, height))
         new = stamp(label, (x, y), (side, side), 0.0, (height, width))
-        if new is None or new.inside < 1 or any(_near(new.box, box) for box in boxes):
+        if new is None or any(touch(new.box, box, GAP) for box in boxes):
             continue
         canvas = pixels.astype(np.float32)
         fill_stamp(rng, canvas, new, difficulty)
@@ -59,7 +58,3 @@ def paste(
         alpha[new.rows, new.columns] = new.alpha
         return Pasted(canvas.clip(0, 255).round().astype(np.uint8), alpha, new.box, label)
     return None
-
-
-def _near(a: Box, b: Box) -> bool:
-    return a[0] < b[2] + GAP and b[0] < a[2] + GAP and a[1] < b[3] + GAP and b[1] < a[3] + GAP

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from detzoo.data.marks import lay_mark
-from detzoo.data.stamps import CLASSES, Array, Stamp, stamp
+from detzoo.data.stamps import CLASSES, Array, Stamp, stamp, touch
 from detzoo.data.textures import Rng, draw_distractor, fill_stamp, finish, paint_ground
 
 MAX_ASPECT = 3.0
@@ -107,7 +107,7 @@ def _place(
         new = stamp(label, centre, sides, freedom * rng.uniform(-math.pi, math.pi), (height, width))
         if new is None or new.inside < 1 - MAX_HIDDEN / 2:
             continue
-        if any(_touch(new.box, box) for box in kept_free[:1]):
+        if any(touch(new.box, box) for box in kept_free[:1]):
             continue
         left = [seen[new.rows, new.columns] * (1 - new.alpha) for _, seen, _ in covered]
         if all(
@@ -121,10 +121,6 @@ def _place(
             covered.append([new, seen, seen.sum() / new.inside * (1 - MAX_HIDDEN)])
             return new
     return None
-
-
-def _touch(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _crowd(

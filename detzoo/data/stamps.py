@@ -95,3 +95,8 @@ def stamp(
         float(alpha.sum()) / max(whole, 1e-6),
         (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))),
     )
+
+
+def touch(a: tuple[float, ...], b: tuple[float, ...], gap: float = 0.0) -> bool:
+    """Whether two xyxy boxes overlap, or are nearer than `gap` pixels in both directions."""
+    return a[0] < b[2] + gap and b[0] < a[2] + gap and a[1] < b[3] + gap and b[1] < a[3] + gap

@@ -15,12 +15,12 @@ from detzoo.explain.methods import draw
 from detzoo.explain.sanity import sanity
 from detzoo.explain.scores import (
     BLUR,
+    covered_scores,
     deletion,
     energy,
     energy_share,
     insertion,
     pointing,
-    score_left,
 )
 from detzoo.explain.target import Asked
 from detzoo.explain.view import View, blurred
@@ -29,7 +29,7 @@ LAYER = "after "  # prefix of the name of one layer's sanity score
 ORACLE = "oracle"  # the map that is correct by construction
 # The part of the score that is left when the mark, or the place opposite, is covered
 COVERED = ("mark covered", "opposite covered")
-FAINT = 0.01  # the weight of the pixels around the object in that map
+SURROUNDINGS = 0.01  # the weight of the pixels around the object in that map
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def judge(
             "seconds": times.get(method),
         }
     if mark is not None:  # the detector's, whatever the method
-        left = dict(zip(COVERED, score_left(detector, view, asked, mark), strict=True))
+        left = dict(zip(COVERED, covered_scores(detector, view, asked, mark), strict=True))
         found = {method: scores | left for method, scores in found.items()}
     for method, by_layer in sanity(detector, view, asked, maps, seed).items():
         found[method] |= {f"{LAYER}{layer}": value for layer, value in by_layer.items()}
@@ -111,4 +111,4 @@ def oracle_map(view: View, mask: np.ndarray) -> Tensor:
     """
     own = view.from_original(mask)
     around = blurred(own[None, None], BLUR * max(view.frame.resized))[0, 0]
-    return own + FAINT * around
+    return own + SURROUNDINGS * around

@@ -62,7 +62,7 @@ def _curve(detector: Detector, view: View, asked: Asked, heat: Tensor, *, insert
     return Curve(counts / area, scores / whole if whole > 0 else scores * 0)
 
 
-def score_left(detector: Detector, view: View, asked: Asked, boxes: Tensor) -> list[float]:
+def covered_scores(detector: Detector, view: View, asked: Asked, boxes: Tensor) -> list[float]:
     """(M, 4) boxes -> for each, the score with it covered by the mean colour over the whole one."""
     variants = view.pixels.repeat(len(boxes), 1, 1, 1)
     for pixels, box in zip(variants, boxes, strict=True):

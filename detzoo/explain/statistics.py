@@ -241,7 +241,7 @@ def _is_larger(rows: pd.DataFrame, first: str, second: str) -> tuple[bool, float
     return p is not None and p <= ALPHA and differences.mean() > 0, p
 
 
-def ladder_sentence(rows: pd.DataFrame, score: str, method: str) -> str:
+def ranking_sentence(rows: pd.DataFrame, score: str, method: str) -> str:
     """For how many detectors the right map scores better than the method's, and that better than
     the uniform one; and which ones are not so."""
     sign = 1 if SCORES[score].better == "high" else -1

@@ -32,7 +32,7 @@ AN_IMAGE = 2  # objects at most: those of one image are not independent
 
 
 @dataclass(frozen=True)
-class Known:
+class GroundTruth:
     """The known pixels of an inserted object, in the image's coordinates. mark: (2, 4) xyxy, a mark
     beside it and the place opposite. mask: (height, width) in [0, 1], its own pixels."""
 
@@ -40,19 +40,19 @@ class Known:
     mask: np.ndarray | None = None
 
 
-# What is known about a sample's object of that index; None: not required
-Knows = Callable[[Sample, int], Known | None]
+# The ground truth of a sample's object of that index; None: the object is not studied
+GroundTruthOf = Callable[[Sample, int], GroundTruth | None]
 Objects = dict[str, tuple[Detections, int]]  # detector -> its detections, which of them
 
 
-def marks_of(data: Source) -> Knows:
+def marks_of(data: Source) -> GroundTruthOf:
     """The marks planted beside objects; where there are some, only such objects are studied."""
 
-    def knows(sample: Sample, index: int) -> Known | None:
+    def truth_of(sample: Sample, index: int) -> GroundTruth | None:
         mark = data.mark(sample, index)
-        return Known(mark) if mark is not None or data.marked is None else None
+        return GroundTruth(mark) if mark is not None or data.marked is None else None
 
-    return knows
+    return truth_of
 
 
 def faithfulness(
@@ -63,7 +63,7 @@ def faithfulness(
     out: Path,
     seed: int,
     about: Mapping[str, Any],
-    knows: Knows = lambda *_: Known(),
+    truth_of: GroundTruthOf = lambda *_: GroundTruth(),
 ) -> Explained:
     """Judge the maps of `objects` true objects that all detectors find, in images drawn by `seed`.
 
@@ -73,7 +73,7 @@ def faithfulness(
     early, and the finished part is written. Raises ValueError where no object is found by all.
     """
     methods = [*methods, *(name for name in BASELINES if name not in methods)]
-    rows = _rows(asked, dataset, methods, objects, seed, knows)
+    rows = _rows(asked, dataset, methods, objects, seed, truth_of)
     if not rows:
         raise ValueError(
             f"no object of {dataset.split} is found by all {len(asked)} detectors at a score of "
@@ -88,7 +88,7 @@ def _rows(
     methods: Sequence[str],
     objects: int,
     seed: int,
-    knows: Knows,
+    truth_of: GroundTruthOf,
 ) -> list[dict[str, Any]]:
     """One row for each object, detector and method; interrupted, of the objects that are done.
 
@@ -105,7 +105,7 @@ def _rows(
         for place, (training, some) in enumerate(rounds.items()):
             count = objects // len(rounds) + (place < objects % len(rounds))
             about = {ROUND: training} if len(rounds) > 1 else {}
-            judged.append(_judged(some, dataset, methods, count, seed, knows, about, bar))
+            judged.append(_judged(some, dataset, methods, count, seed, truth_of, about, bar))
         for turn in zip_longest(*judged, fillvalue=()):
             rows += chain.from_iterable(turn)
     return rows
@@ -117,7 +117,7 @@ def _judged(
     methods: Sequence[str],
     objects: int,
     seed: int,
-    knows: Knows,
+    truth_of: GroundTruthOf,
     about: Mapping[str, Any],
     bar: tqdm,
 ) -> Iterator[list[dict[str, Any]]]:
@@ -125,7 +125,7 @@ def _judged(
     left = objects
     for place in np.random.default_rng(seed).permutation(len(dataset.samples)):
         sample = dataset.samples[place]
-        known = {index: knows(sample, index) for index in range(len(sample.boxes))}
+        known = {index: truth_of(sample, index) for index in range(len(sample.boxes))}
         if not left or not any(known.values()):
             continue
         found = [one for one in common(asked, sample) if known[one[0]] is not None]
@@ -141,7 +141,7 @@ def _of_object(
     index: int,
     by: Objects,
     methods: Sequence[str],
-    known: Known,
+    known: GroundTruth,
     seed: int,
     bar: tqdm,
 ) -> list[dict[str, Any]]:
@@ -162,7 +162,7 @@ def _scores(
     index: int,
     found: tuple[Detections, int],
     methods: Sequence[str],
-    known: Known,
+    known: GroundTruth,
     seed: int,
 ) -> dict[str, dict[str, float | None]]:
     """method -> scores of the map of one detector's detection of the sample's object `index`."""

@@ -18,10 +18,10 @@ from detzoo.explain.statistics import (
     compare,
     detector_sentence,
     interval_text,
-    ladder_sentence,
     mark_sentence,
     method_sentence,
     p_text,
+    ranking_sentence,
     summarise,
 )
 from detzoo.files import write_json, write_text
@@ -59,7 +59,12 @@ def write_study(
     between = [detector_sentence(table, summary, method) for method in own if several]
     sentences = [
         *mark_sentence(table, own[0] if own else methods[0]),
-        *(ladder_sentence(table, score, method) for score in TESTED for method in own[:1] if known),
+        *(
+            ranking_sentence(table, score, method)
+            for score in TESTED
+            for method in own[:1]
+            if known
+        ),
         *between[:1],
         *filter(None, (method_sentence(table, score) for score in ("insertion", "deletion"))),
         *between[1:],
@@ -84,7 +89,7 @@ def write_study(
             *([ROUNDS.format(table[ROUND].nunique())] if ROUND in table else []),
             *[TOO_FEW] * (table["unit"].nunique() < FEWEST),
         ],
-        **about,
+        **about | {"detectors": list(table["detector"].unique())},
     )
     return Explained(page, summary, sentences)
 

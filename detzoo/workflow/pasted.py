@@ -17,7 +17,7 @@ from detzoo.data import Dataset, Source, load_image
 from detzoo.data.dataset import Sample
 from detzoo.workflow.contestants import Contestant
 from detzoo.workflow.explain import Explained
-from detzoo.workflow.faithfulness import Known, faithfulness
+from detzoo.workflow.faithfulness import GroundTruth, faithfulness
 
 
 def pasted(
@@ -39,11 +39,11 @@ def pasted(
     with TemporaryDirectory(prefix="detzoo-pasted-") as folder:
         dataset, masks = with_pasted(data, data.read(split), Path(folder), seed)
 
-        def knows(sample: Sample, index: int) -> Known | None:
+        def truth_of(sample: Sample, index: int) -> GroundTruth | None:
             last = index == len(sample.boxes) - 1
-            return Known(mask=masks[sample.id]) if last else None
+            return GroundTruth(mask=masks[sample.id]) if last else None
 
-        return faithfulness(asked, dataset, methods, objects, out, seed, about, knows)
+        return faithfulness(asked, dataset, methods, objects, out, seed, about, truth_of)
 
 
 def with_pasted(

@@ -13,15 +13,15 @@ import torch
 from detzoo.explain import Asked, View, look
 from detzoo.explain.faithfulness import COVERED, ORACLE, SCORES, judge, oracle_map
 from detzoo.explain.sanity import randomise_layers
-from detzoo.explain.scores import score_left
+from detzoo.explain.scores import covered_scores
 from detzoo.explain.statistics import (
     compare,
     detector_sentence,
-    ladder_sentence,
     mark_sentence,
     mean_interval,
     mean_samples,
     method_sentence,
+    ranking_sentence,
     summarise,
 )
 from explain.known import EVERYWHERE, RedInBox, picture
@@ -82,7 +82,7 @@ def test_a_mask_of_the_image_is_one_of_the_padded_pixels() -> None:
     assert np.allclose(view.in_original(heat)[20:28], 1, atol=0.05)
 
 
-def ladder(oracle: float, odam: float, uniform: float) -> pd.DataFrame:
+def insertions(oracle: float, odam: float, uniform: float) -> pd.DataFrame:
     """Insertion of detector A over 20 images, around these means."""
     noise = np.random.default_rng(0).normal(0, 0.02, 20)
     noise -= noise.mean()
@@ -96,12 +96,12 @@ def ladder(oracle: float, odam: float, uniform: float) -> pd.DataFrame:
     )
 
 
-def test_the_ladder_says_for_whom_the_order_holds() -> None:
-    right, wrong = ladder(0.9, 0.7, 0.3), ladder(0.6, 0.7, 0.3).assign(detector="B")
-    text = ladder_sentence(pd.concat([right, wrong]), "insertion", "odam")
+def test_the_ranking_sentence_names_the_exceptions() -> None:
+    right, wrong = insertions(0.9, 0.7, 0.3), insertions(0.6, 0.7, 0.3).assign(detector="B")
+    text = ranking_sentence(pd.concat([right, wrong]), "insertion", "odam")
     assert "for 1 of 2 detectors, for 1 of them by a paired test" in text
     assert text.endswith("not for B (oracle 0.60, odam 0.70, uniform 0.30).")
-    close = ladder_sentence(ladder(0.7001, 0.7, 0.3), "insertion", "odam")
+    close = ranking_sentence(insertions(0.7001, 0.7, 0.3), "insertion", "odam")
     assert "for 1 of 1 detectors, for 0 of them" in close
 
 
@@ -228,7 +228,7 @@ def test_covering_the_mark_is_the_truth_of_a_shortcut() -> None:
     mark = torch.tensor([[0.0, 0, 4, 4], [28.0, 28, 32, 32]])
     left = []
     for detector in (RedInBox().eval(), RedInBox(shortcut=True).eval()):
-        left.append(score_left(detector, look(detector, image), Asked(BOX[0], 0), mark))
+        left.append(covered_scores(detector, look(detector, image), Asked(BOX[0], 0), mark))
     (honest_mark, honest_opposite), (cheating_mark, cheating_opposite) = left
     assert honest_mark == honest_opposite == cheating_opposite == pytest.approx(1)
     assert cheating_mark == pytest.approx(230 / (230 + 3 * 250), abs=0.01)

@@ -19,7 +19,7 @@ from detzoo.workflow import explain as module
 from detzoo.workflow import faithfulness as faithfulness_module
 from detzoo.workflow.contestants import Contestant, by_seed, names_of, objects_of, pairs
 from detzoo.workflow.explain import explain, write_page
-from detzoo.workflow.faithfulness import Known, common, faithfulness, marks_of
+from detzoo.workflow.faithfulness import GroundTruth, common, faithfulness, marks_of
 from detzoo.workflow.faithfulness_page import layer_tables
 from detzoo.workflow.pasted import pasted, with_pasted
 from explain.known import RedInBox, picture
@@ -210,12 +210,12 @@ def test_where_marks_are_planted_marked_objects_alone_are_studied(tmp_path: Path
     few = {"train": 1, "val": 1, "test": 8, "size": 64}
     for marked in (None, "circle"):
         data = Shapes(tmp_path, marked=marked, **few)
-        knows = marks_of(data)
+        truth_of = marks_of(data)
         for sample in data.read("test").samples:
             for index, label in enumerate(sample.labels.tolist()):
-                known = knows(sample, index)
+                known = truth_of(sample, index)
                 if marked is None:
-                    assert known == Known()
+                    assert known == GroundTruth()
                 else:
                     assert (known is not None) == (data.classes[label] == marked)
                     assert known is None or known.mark.shape == (2, 4)
@@ -226,10 +226,10 @@ def test_an_object_is_asked_for_where_something_is_known_of_it(asked, folder, tm
     mask = np.zeros((32, 32), np.float32)
     mask[4:12, 20:28] = 1
 
-    def knows(sample: Sample, index: int) -> Known | None:
-        return Known(mask=mask) if index == 1 else None
+    def truth_of(sample: Sample, index: int) -> GroundTruth | None:
+        return GroundTruth(mask=mask) if index == 1 else None
 
-    found = faithfulness(asked, Split(folder), ["odam"], 5, tmp_path / "out", 0, about, knows)
+    found = faithfulness(asked, Split(folder), ["odam"], 5, tmp_path / "out", 0, about, truth_of)
     rows = pd.DataFrame(read_json(tmp_path / "out" / "objects.json"))
     assert set(rows["object"]) == {1} and "oracle" in set(rows["method"])
     means = found.frame.set_index(["detector", "method", "score"])["mean"]
