@@ -204,6 +204,12 @@ def test_other_detectors_by_other_seeds_are_one_round(asked) -> None:
     mixed = [Contestant(c.name, c.detector, 0.3, c.name, i) for i, c in enumerate(asked)]
     assert by_seed(mixed) == {0: mixed}
     assert by_seed(asked) == {0: asked}
+    twice = [
+        Contestant(f"{seed}{i}", asked[0].detector, 0.3, "ssd", seed)
+        for seed in (0, 1)
+        for i in "ab"
+    ]
+    assert by_seed(twice) == {0: twice}, "two of one label and seed cannot share its name"
 
 
 def test_where_marks_are_planted_marked_objects_alone_are_studied(tmp_path: Path) -> None:
