@@ -112,8 +112,11 @@ class Misleading(nn.Module):
         return [self.conv(self.norm(x))]
 
 
-def test_a_backbone_that_computes_in_another_order_is_left_as_it_is():
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_backbone_that_computes_in_another_order_is_left_as_it_is(frozen):
+    """A frozen one too, which is folded even with gradients enabled."""
     network = Small(lived_in(Misleading()))
+    network.backbone.requires_grad_(not frozen)
     folding.fold(network)
     assert done(network) == 0 and "forward" not in vars(network.backbone.conv)
 

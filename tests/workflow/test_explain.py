@@ -17,6 +17,7 @@ from detzoo.files import read_json
 from detzoo.imagefile import ImageFile
 from detzoo.workflow import explain as module
 from detzoo.workflow import faithfulness as faithfulness_module
+from detzoo.workflow import pasted as pasted_module
 from detzoo.workflow.contestants import Contestant, by_seed, names_of, objects_of, pairs
 from detzoo.workflow.explain import explain, write_page
 from detzoo.workflow.faithfulness import GroundTruth, common, faithfulness, marks_of
@@ -245,7 +246,7 @@ def test_an_object_is_asked_for_where_something_is_known_of_it(asked, folder, tm
     assert '<th scope="col">oracle</th>' in page and "the map of exactly its pixels" in page
 
 
-def test_the_pasted_object_is_the_last_one_and_the_files_are_gone_after(tmp_path, asked) -> None:
+def test_the_pasted_object_is_the_last_one(tmp_path, asked) -> None:
     data = Shapes(tmp_path, train=1, val=1, test=3, size=64)
     before = data.read("test")
     (tmp_path / "pasted").mkdir()
@@ -257,3 +258,18 @@ def test_the_pasted_object_is_the_last_one_and_the_files_are_gone_after(tmp_path
     with pytest.raises(ValueError, match="no object of test is found by all 2"):
         about = {"heading": "h", "command": "c", "detectors": []}
         pasted(asked, data, "test", ["odam"], 2, tmp_path / "out", 0, about)
+
+
+def test_the_pasted_object_alone_is_studied(tmp_path, asked, monkeypatch) -> None:
+    few = {"train": 1, "val": 1, "test": 3, "size": 64, "min_objects": 2, "max_objects": 2}
+    files = []
+
+    def study(asked, dataset, methods, objects, out, seed, about, truth_of) -> None:
+        for sample in dataset.samples:
+            files.append(sample.path)
+            first, *_, last = (truth_of(sample, i) for i in range(len(sample.boxes)))
+            assert sample.path.is_file() and first is None and last.mask.shape == (64, 64)
+
+    monkeypatch.setattr(pasted_module, "faithfulness", study)
+    pasted(asked, Shapes(tmp_path, **few), "test", ["odam"], 2, tmp_path / "out", 0, {})
+    assert files and not any(path.exists() for path in files)
