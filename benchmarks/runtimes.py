@@ -2,16 +2,18 @@
 
 Every detector with random weights on a real image at batch 1, in interleaved rounds, first with one
 thread and then with torch's own choice. torch is as inference has it here (norms folded, weights
-cast once), in bf16 too where the processor multiplies in it; the runtimes are in float32. Ratios
-above 1 say how many times faster than torch's float32.
+cast once); bf16 is shown where the processor multiplies in it. Ratios above 1 say how many times
+faster than torch's float32.
 
     python benchmarks/runtimes.py --detectors retinanet centernet --size 320 --seconds 120
 """
 
 from __future__ import annotations
 
+import copy
 import statistics
 import tempfile
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -23,7 +25,7 @@ from detzoo.data.loader import EvaluationBatches
 from detzoo.data.resize import Letterbox
 from detzoo.engine.precision import autocast, choose_precision, transfer
 from detzoo.export import to_onnx
-from detzoo.runtimes import SESSIONS, ExportedNetwork
+from detzoo.runtimes import PRECISIONS, SESSIONS, ExportedNetwork
 
 NINE = ["rcnn", "fast_rcnn", "faster_rcnn", "yolo", "yolov3", "ssd", "retinanet"]
 NINE += ["cornernet", "centernet"]
@@ -55,23 +57,30 @@ def compare(name: str, options, file: Path, counts: list[int], seconds: float) -
     model.resize = Letterbox(options.size)
     size = (options.size, options.size)
     to_onnx(model, file, size)
-    pipeline_of(name, model, torch.device("cpu"), "fp32", True)  # folds it
+    # A network that changes its precision packs its weights anew, which no user's does
+    networks = {precision: copy.deepcopy(model) for precision in torch_precisions()}
+    for precision, network in networks.items():
+        pipeline_of(name, network, torch.device("cpu"), precision, True)  # folds it
     dataset = with_proposals(shapes(options, "test"), model.proposer)
     how = {"batch_size": 1, "resize": model.resize, "stride": model.stride}
     images = transfer(next(iter(EvaluationBatches(dataset, **how))), "cpu", True)
     for threads in counts:
         torch.set_num_threads(threads)
-        work = {"torch fp32": torch_pass(model, images, "fp32")}
-        if choose_precision("cpu") == "bf16":
-            work["torch bf16"] = torch_pass(model, images, "bf16")
-        for runtime in SESSIONS:
-            exported = ExportedNetwork(model, file, size, runtime=runtime, threads=threads)
-            work[runtime] = lambda exported=exported: bool(exported(images))
+        work = {f"torch {p}": torch_pass(network, images, p) for p, network in networks.items()}
+        for runtime, precision in product(SESSIONS, networks):
+            if precision in PRECISIONS[runtime]:
+                how = {"runtime": runtime, "precision": precision, "threads": threads}
+                exported = ExportedNetwork(model, file, size, **how)
+                work[f"{runtime} {precision}"] = lambda exported=exported: bool(exported(images))
         rates = interleaved(work, seconds, torch.device("cpu"))
         print(f"{name}, {threads} threads, {len(rates['torch fp32'])} rounds")
         for what, found in rates.items():
             ms = 1e3 / statistics.median(found)
-            print(f"  {what:<14}{ms:9.1f} ms   {ratio(found, rates['torch fp32'])}")
+            print(f"  {what:<17}{ms:9.1f} ms   {ratio(found, rates['torch fp32'])}")
+
+
+def torch_precisions() -> list[str]:
+    return ["fp32", "bf16"] if choose_precision("cpu") == "bf16" else ["fp32"]
 
 
 def torch_pass(model, images, precision: str):

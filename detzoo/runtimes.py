@@ -25,8 +25,8 @@ Session = Callable[[Sequence[np.ndarray]], list[np.ndarray]]  # inputs -> output
 EXTERNAL = b"\n\x08location\x12"
 
 
-def onnxruntime_session(file: Path, threads: int) -> Session:
-    """The extra `onnxruntime` is needed: ImportError without it."""
+def onnxruntime_session(file: Path, threads: int, precision: str = "fp32") -> Session:
+    """The extra `onnxruntime` is needed: ImportError without it. precision: the file's own."""
     runtime = imported("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
@@ -38,14 +38,14 @@ def onnxruntime_session(file: Path, threads: int) -> Session:
     return lambda given: session.run(None, dict(zip(names, given, strict=True)))
 
 
-def openvino_session(file: Path, threads: int) -> Session:
-    """In float32 on any processor. The extra `openvino` is needed."""
+def openvino_session(file: Path, threads: int, precision: str = "fp32") -> Session:
+    """In float32 on any processor, but for precision=bf16. The extra `openvino` is needed."""
     runtime = imported("openvino")
     core = runtime.Core()
     # read_model is native: the Python converter, which reports its use over the network, is not run
     how = {
         "INFERENCE_NUM_THREADS": threads,
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         "PERFORMANCE_HINT": "LATENCY",
     }
     compiled = core.compile_model(core.read_model(str(file)), "CPU", how)
@@ -59,6 +59,21 @@ def openvino_session(file: Path, threads: int) -> Session:
 
 
 SESSIONS = {"onnxruntime": onnxruntime_session, "openvino": openvino_session}
+PRECISIONS = {"onnxruntime": ("fp32", "int8"), "openvino": ("fp32", "int8", "bf16")}
+
+
+def check_precision(runtime: str, precision: str) -> None:
+    """Raise ValueError for a precision that the runtime does not have, here or at all; ImportError
+    without its extra. OpenVINO would use float32 unasked where a processor has no bf16."""
+    if precision not in PRECISIONS[runtime]:
+        raise ValueError(
+            f"precision is {precision!r}; of a network exported to {runtime} it is one of "
+            f"{', '.join(PRECISIONS[runtime])}"
+        )
+    if precision == "bf16":
+        able = imported("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if "BF16" not in able:
+            raise ValueError("precision is 'bf16', which this processor does not compute in")
 
 
 def imported(name: str) -> Any:
@@ -71,13 +86,14 @@ def imported(name: str) -> Any:
         ) from error
 
 
-def open_session(runtime: str, file: Path, threads: int) -> Session:
+def open_session(runtime: str, file: Path, threads: int, precision: str = "fp32") -> Session:
     """The file as a function. Raises ValueError, with its path, for what is no network, for weights
     in other files, which are not read, and if a call fails."""
+    check_precision(runtime, precision)
     if EXTERNAL in file.read_bytes():
         raise ValueError(f"{file}: its weights lie in another file; a run's network has its own")
     with _named(runtime, file):
-        session = SESSIONS[runtime](file, threads)
+        session = SESSIONS[runtime](file, threads, precision)
 
     def run(given: Sequence[np.ndarray]) -> list[np.ndarray]:
         with _named(runtime, file):
@@ -117,12 +133,13 @@ class ExportedNetwork:
         batch: int = 1,
     ) -> None:
         check_choice("runtime", runtime, tuple(SESSIONS))
+        check_precision(runtime, precision)
         self.detector, self.size = detector, size
         self.runtime, self.precision = runtime, precision
         self.version = imported(runtime).__version__
         one, two = graphs(detector, size, 1), graphs(detector, size, 2)
         self.parts = {
-            a.name: _Part(a, b, graph_file(file, a.name), runtime, threads, batch)
+            a.name: _Part(a, b, graph_file(file, a.name), runtime, precision, threads, batch)
             for a, b in zip(one, two, strict=True)
         }
 
@@ -203,9 +220,16 @@ class _Part:
     show along which dimension each output grows. batch: of the exported one."""
 
     def __init__(
-        self, one: Graph, two: Graph, file: Path, runtime: str, threads: int, batch: int
+        self,
+        one: Graph,
+        two: Graph,
+        file: Path,
+        runtime: str,
+        precision: str,
+        threads: int,
+        batch: int,
     ) -> None:
-        self.file, self.session = file, open_session(runtime, file, threads)
+        self.file, self.session = file, open_session(runtime, file, threads, precision)
         self.rows, self.outputs, self.batch = one.rows, one.outputs, batch
         examples = [[x for _, x in tensors(graph.outputs)] for graph in (one, two)]
         self.grows = [_growing(a, b) for a, b in zip(*examples, strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -25,7 +26,7 @@ from detzoo.export import (
     to_onnx,
 )
 from detzoo.nn import Backbone, ViT
-from detzoo.runtimes import SESSIONS, ExportedNetwork, ExportedPipeline
+from detzoo.runtimes import SESSIONS, ExportedNetwork, ExportedPipeline, check_precision
 from detzoo.types import Frame, Images
 from detzoo.workflow.export import alike
 
@@ -195,6 +196,34 @@ def test_who_is_told_of_padding_says_so_and_nothing_is_written(name: str, tmp_pa
     with pytest.raises(ValueError, match=r"where each image ends.*resize=stretch"):
         to_onnx(detector, tmp_path / "network.onnx", SIZE)
     assert not list(tmp_path.iterdir())
+
+
+def test_openvino_computes_in_bf16_where_asked(tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("no bf16 on this processor")
+    detector, path = make("retinanet"), tmp_path / "network.onnx"
+    to_onnx(detector, path, SIZE)
+    images = padded(detector)
+    answers = {}
+    for precision in ("fp32", "bf16"):
+        exported = ExportedNetwork(detector, path, SIZE, runtime="openvino", precision=precision)
+        assert exported.describe()["precision"] == precision
+        answers[precision] = [x for _, x in tensors(exported(images))]
+    apart = [
+        float((exact - rounded).abs().max() / exact.abs().max())
+        for exact, rounded in zip(*answers.values(), strict=True)
+    ]
+    assert 1e-4 < max(apart) < 0.05, apart  # bf16 has eight bits of mantissa
+
+
+def test_bf16_is_refused_where_a_processor_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    openvino = SimpleNamespace(Core=lambda: SimpleNamespace(get_property=lambda *_: ["FP32"]))
+    monkeypatch.setitem(sys.modules, "openvino", openvino)
+    with pytest.raises(ValueError, match="bf16', which this processor does not compute in"):
+        check_precision("openvino", "bf16")
+    with pytest.raises(ValueError, match="onnxruntime it is one of fp32, int8"):
+        check_precision("onnxruntime", "bf16")
 
 
 def test_without_the_runtime_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

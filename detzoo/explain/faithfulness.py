@@ -64,14 +64,16 @@ def judge(
     *,
     mark: Tensor | None = None,
     oracle: Tensor | None = None,
+    without: Tensor | None = None,
     seed: int = 0,
 ) -> dict[str, dict[str, float | None]]:
     """method -> the scores of its map, by the names of SCORES, and of each layer's sanity.
 
     truth: (1, 4) the object's true box, others: (M, 4) those of the image's other objects, mark:
     (2, 4) a planted mark and the place opposite, all in the network's pixels. oracle: (H, W), the
-    right map, which is scored under the name ORACLE. "after head" and so on: the agreement with the
-    map after that layer, too, is randomised.
+    right map, which is scored under the name ORACLE. without: (1, 3, H, W) the image without the
+    object, see `deletion`. "after head" and so on: the agreement with the map after that layer,
+    too, is randomised.
     """
     maps: dict[str, Tensor] = {}
     times: dict[str, float | None] = {}
@@ -85,8 +87,8 @@ def judge(
         inside = heat[:rows, :columns].cpu().numpy()
         hit = pointing(inside, truth)
         found[method] = {
-            "deletion": deletion(detector, view, asked, heat).area,
-            "insertion": insertion(detector, view, asked, heat).area,
+            "deletion": deletion(detector, view, asked, heat, without).area,
+            "insertion": insertion(detector, view, asked, heat, without).area,
             "energy": energy(inside, truth),
             "pointing": None if hit is None else float(hit),
             "others": energy_share(inside, others) if len(others) else None,

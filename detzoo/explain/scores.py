@@ -34,29 +34,38 @@ class Curve:
         return float(np.trapezoid(self.scores, self.shares) / self.shares[-1])
 
 
-def deletion(detector: Detector, view: View, asked: Asked, heat: Tensor) -> Curve:
-    """The score while the map's highest pixels become the mean colour: a low curve is a good map.
+def deletion(
+    detector: Detector, view: View, asked: Asked, heat: Tensor, without: Tensor | None = None
+) -> Curve:
+    """The score while the map's highest pixels go: a low curve is a good map.
 
     (1806.07421, with steps in areas of the object, so that small objects have as many steps.) The
-    score is that of the best box of the class with an IoU above 0.5.
+    score is that of the best box of the class with an IoU above 0.5. without: (1, 3, H, W) the same
+    image without the object, whose pixels take their place; the mean colour where it is not known.
     """
-    return _curve(detector, view, asked, heat, insert=False)
+    empty = detector.mean.expand_as(view.pixels) if without is None else without
+    return _curve(detector, view, asked, heat, first=empty, then=view.pixels)
 
 
-def insertion(detector: Detector, view: View, asked: Asked, heat: Tensor) -> Curve:
-    """The score while the map's highest pixels come into the blurred image: high is good."""
-    return _curve(detector, view, asked, heat, insert=True)
+def insertion(
+    detector: Detector, view: View, asked: Asked, heat: Tensor, without: Tensor | None = None
+) -> Curve:
+    """The score while the map's highest pixels come into `without`, or into the blurred image where
+    that is not known: high is good."""
+    if without is None:
+        without = blurred(view.pixels, BLUR * max(view.frame.resized))
+    return _curve(detector, view, asked, heat, first=view.pixels, then=without)
 
 
-def _curve(detector: Detector, view: View, asked: Asked, heat: Tensor, *, insert: bool) -> Curve:
+def _curve(
+    detector: Detector, view: View, asked: Asked, heat: Tensor, *, first: Tensor, then: Tensor
+) -> Curve:
+    """The scores of images whose highest pixels are of `first`, and the others of `then`."""
     rank, real = _ranks(view, heat)
     x1, y1, x2, y2 = asked.box.tolist()
     area = max(1.0, (x2 - x1) * (y2 - y1))
     counts = np.unique(np.linspace(0, min(REACH * area, real), STEPS).round()).astype(int)
-    blur = blurred(view.pixels, BLUR * max(view.frame.resized)) if insert else None
-    empty = detector.mean.expand_as(view.pixels) if blur is None else blur
-    first, second = (view.pixels, empty) if insert else (empty, view.pixels)
-    variants = torch.cat([torch.where(rank < count, first, second) for count in counts.tolist()])
+    variants = torch.cat([torch.where(rank < count, first, then) for count in counts.tolist()])
     scores = found_scores(detector, view, asked, variants).cpu().numpy()
     whole = float(found_scores(detector, view, asked, view.pixels)[0])
     return Curve(counts / area, scores / whole if whole > 0 else scores * 0)

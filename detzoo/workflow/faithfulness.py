@@ -34,10 +34,12 @@ AN_IMAGE = 2  # objects at most: those of one image are not independent
 @dataclass(frozen=True)
 class GroundTruth:
     """The known pixels of an inserted object, in the image's coordinates. mark: (2, 4) xyxy, a mark
-    beside it and the place opposite. mask: (height, width) in [0, 1], its own pixels."""
+    beside it and the place opposite. mask: (height, width) in [0, 1], its own pixels. without:
+    (height, width, 3) uint8, the image before it was inserted."""
 
     mark: Tensor | None = None
     mask: np.ndarray | None = None
+    without: np.ndarray | None = None
 
 
 # The ground truth of a sample's object of that index; None: the object is not studied
@@ -171,8 +173,9 @@ def _scores(
     (box,) = view.boxes(detections.boxes[i : i + 1])
     truth = view.boxes(sample.boxes)
     others = [k for k in range(len(truth)) if k != index]
+    detector, without = contestant.detector, known.without
     return judge(
-        contestant.detector,
+        detector,
         view.near(box),
         Asked(box, int(detections.labels[i])),
         truth[index : index + 1],
@@ -180,6 +183,7 @@ def _scores(
         methods,
         mark=None if known.mark is None else view.boxes(known.mark),
         oracle=None if known.mask is None else oracle_map(view, known.mask),
+        without=None if without is None else look(detector, without).pixels,
         seed=seed,
     )
 

@@ -39,7 +39,8 @@ ROUNDS = (
 )
 PASTED = (
     'Each object was pasted into its image, and "oracle" is the map of exactly its pixels: what '
-    "differs from the image without it."
+    "differs from the image without it. Deletion and insertion go between these two images, so "
+    "that nothing but the object can change the score."
 )
 TESTED = ("insertion", "deletion", "energy")  # between all pairs
 

@@ -34,14 +34,19 @@ def pasted(
 
     The only difference between an image and its original is the object, so the map of these pixels
     is the right one: it has to score better than any method's, and a method's better than the
-    uniform one. Writes what `faithfulness` does. Raises ValueError for data that are not drawn.
+    uniform one. What takes the place of a pixel, in deletion and insertion, is the original's: so
+    no score changes but by the object. Writes what `faithfulness` does. Raises ValueError for data
+    that are not drawn.
     """
     with TemporaryDirectory(prefix="detzoo-pasted-") as folder:
-        dataset, masks = with_pasted(data, data.read(split), Path(folder), seed)
+        before = data.read(split)
+        dataset, masks = with_pasted(data, before, Path(folder), seed)
+        originals = {sample.id: sample.image for sample in before.samples}
 
         def truth_of(sample: Sample, index: int) -> GroundTruth | None:
-            last = index == len(sample.boxes) - 1
-            return GroundTruth(mask=masks[sample.id]) if last else None
+            if index < len(sample.boxes) - 1:
+                return None
+            return GroundTruth(mask=masks[sample.id], without=load_image(originals[sample.id]))
 
         return faithfulness(asked, dataset, methods, objects, out, seed, about, truth_of)
 

@@ -23,18 +23,17 @@ from detzoo.files import atomic, inside, link, read_json, write_text
 from detzoo.metrics.bootstrap import match
 from detzoo.metrics.paired import compare_all
 from detzoo.run_config import EXPORTED, FILE, SCORED, copy_proposer
-from detzoo.runtimes import SESSIONS, ExportedNetwork, imported
+from detzoo.runtimes import SESSIONS, ExportedNetwork, check_precision, imported
 from detzoo.workflow.export import fixed_size, metadata
 from detzoo.workflow.settings import Settings, one_line, read_moved, source
 
 MODEL = "model.onnx"
-PRECISIONS = ("fp32", "int8")
 CALIBRATION = 64  # training images for calibrating the ranges of int8
 KEPT = ("checkpoint.pt", "environment.json", "data.json", "curve.csv")
 
 
 def exported_run(path: Path, runtime: str, precision: str, data_root: str | None = None) -> Path:
-    """The directory of the run's network in another runtime, made anew: PATH-RUNTIME[-int8].
+    """The directory of the run's network in another runtime, made anew: PATH-RUNTIME[-PRECISION].
 
     It is a whole run directory, with the weights linked and the exported file in it, so that
     evaluate, speed and report treat it like any other. Raises ValueError for what cannot be
@@ -42,10 +41,7 @@ def exported_run(path: Path, runtime: str, precision: str, data_root: str | None
     """
     if runtime not in SESSIONS:
         raise ValueError(f"runtime is {runtime!r}; it must be one of {', '.join(SESSIONS)}")
-    if precision not in PRECISIONS:
-        raise ValueError(
-            f"precision is {precision!r}; of an exported network it is {' or '.join(PRECISIONS)}"
-        )
+    check_precision(runtime, precision)
     imported(runtime)
     settings = read_moved(path, SCORED, data_root)
     if EXPORTED in settings:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import ast
 import csv
 import json
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -25,18 +29,11 @@ from data import layouts
 from detzoo.cli import VERBS, main
 from detzoo.weights.published import published
 from docs.pages import PAGES, ROOT, Block, blocks, commands, lines
+from docs.slurm import write_commands
 
-# What is not run here, by how the line begins, and why; its settings are judged all the same
-NOT_RUN = {
-    "make bench": "makes a virtual environment, and trains for minutes",
-    "tensorboard ": "is a server, which does not end",
-    "torchrun ": "starts processes: tests/engine/test_distributed.py does",
-    "detzoo train -m detector=ssd,centernet hydra/launcher=submitit_slurm": "needs a cluster",
-    "detzoo explain runs/mine study=faithfulness": "wants detectors that find the objects: "
-    "tests/workflow/test_explain.py has some",
-    "detzoo explain runs/shapes study=pasted": "the same",
-}
-# Of a page's settings, those that make it long, as they are here; None leaves one out
+# What is not run here, by how the line begins, and why
+NOT_RUN = {"make bench": "makes a virtual environment, and trains for minutes: .ci/run does"}
+# Of a page's settings, those that make it long, as they are here
 INSTEAD = {
     "recipe.images_seen": "8",
     "recipe.minutes": "0.002",
@@ -44,8 +41,9 @@ INSTEAD = {
     "tune.trials": "1",
     "seeds": "[0]",
     "objects": "1",
-    "hydra/launcher": None,  # starts processes: tests/cli/test_sweep.py does
+    "--nproc-per-node": "2",
 }
+ENOUGH = 240  # images seen, until the desk's detectors find objects
 TRAINED = ("recipe.images_seen=8", "recipe.val_points=1", "resize.size=64", "backbone=resnet10t")
 TRAINED += ("runtime.threads=1",)
 SEVERAL = (*TRAINED, "evaluate.resamples=5", "jobs=1", "detectors=[ssd,centernet]")
@@ -170,6 +168,7 @@ def at_desk(desk: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     """
     monkeypatch.chdir(desk)
     monkeypatch.setenv("TORCH_HOME", str(cache))
+    monkeypatch.setenv("PATH", f"{write_commands(desk / 'slurm')}:{os.environ['PATH']}")
     monkeypatch.setattr(
         "detzoo.weights.published._sha256", lambda path, _: path.stem.rpartition("-")[2]
     )
@@ -184,11 +183,26 @@ def at_desk(desk: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 def run_command(words: list[str]) -> None:
     """A command of detzoo with shortened budgets, in this process."""
+    short = short_command(words)
+    assert main(short) == 0, shlex.join(short)
+
+
+def run_process(words: list[str], *launcher: str) -> None:
+    """A command of detzoo with shortened budgets, in a process of its own."""
+    short = [sys.executable, *launcher, "-m", "detzoo", *short_command(words)]
+    ended = subprocess.run(short, capture_output=True, text=True, timeout=200)
+    assert ended.returncode == 0, shlex.join(short) + ended.stdout + ended.stderr
+
+
+def short_command(words: list[str]) -> list[str]:
+    """The words of a command, with shortened budgets."""
     verb, *given = [part for word in words for part in expanded(word)]
-    short = [shortened(verb, word) for word in given]
-    kept = [word for word in short if word]
+    kept = [shortened(verb, word) for word in given]
     keys = {word.split("=")[0].lstrip("+") for word in kept}
     keys |= {"tune.rungs"} if "tune" in keys else set()
+    if "name=mine" in kept and not any(key.startswith("recipe.") for key in keys):
+        kept.append(f"recipe.images_seen={ENOUGH}")
+        keys.add("recipe.images_seen")
     more = [text for text in MORE.get(verb, ()) if text.split("=")[0].lstrip("+") not in keys]
     if verb in ("train", "bench", "tune") and not {"data.root", "photos"} & keys:
         more += SHAPES
@@ -200,7 +214,7 @@ def run_command(words: list[str]) -> None:
         kept = [word for word in kept if not word.startswith("detectors=")]
     if verb == "tune" or any(word.startswith("tune=") for word in kept):
         more += ["tune.rungs=1", "tune.images=8"]
-    assert main([verb, *kept, *more]) == 0, shlex.join([verb, *kept, *more])
+    return [verb, *kept, *more]
 
 
 def expanded(word: str) -> list[str]:
@@ -208,30 +222,49 @@ def expanded(word: str) -> list[str]:
     return sorted(map(str, Path().glob(word))) or [word] if "/" in word and "*" in word else [word]
 
 
-def shortened(verb: str, word: str) -> str | None:
-    """A setting of a page as it is here; None where it is left out."""
+def shortened(verb: str, word: str) -> str:
+    """A setting of a page as it is here."""
     key, equals, _ = word.partition("=")
     if (verb, key) == ("tune", "detectors"):
         return "detectors=[ssd]"
-    if not equals or key not in INSTEAD:
-        return word
-    return None if INSTEAD[key] is None else f"{key}={INSTEAD[key]}"
+    return f"{key}={INSTEAD[key]}" if equals and key in INSTEAD else word
 
 
 def run_line(line: str, places: dict[str, Path], runs: bool = True) -> None:
     """A line of a shell block, or what can be judged of it without a run."""
-    if runs and not any(line.startswith(start) for start in NOT_RUN):
+    if runs and line.startswith("tensorboard "):
+        run_server(line)
+    elif runs and not any(line.startswith(start) for start in NOT_RUN):
         one = str(sorted(Path("runs/mine").iterdir())[0])
         line = re.sub(r"runs/mine/\w+-1a2b3c4d|runs/mine(?= runtime=)", one, line)
-        words = shlex.split(line)[1:]
+        program, *words = shlex.split(line)
         where = next((place for word, place in places.items() if word in words), Path("photos"))
         words = [word.replace("data.root=DIR", f"data.root={where}") for word in words]
-        run_command(words)
+        if program == "torchrun":
+            processes, _, _, *words = words
+            run_process(words, "-m", "torch.distributed.run", shortened("", processes))
+        elif any(word.startswith("study=") for word in words):
+            run_process(words)
+        else:
+            run_command(words)
     elif line.startswith("detzoo "):
         (_, verb, *words), *_ = commands(line)
         assert verb in VERBS
         swept = [re.sub(r"=([\w.]+),[\w.,]+$", r"=\1", word) for word in words if word != "-m"]
         detzoo.settings(verb, *(w for w in swept if not w.startswith(("hydra", "detector=glob"))))
+
+
+def run_server(line: str) -> None:
+    """TensorBoard shows the runs of this folder, at a port that is free."""
+    words = [sys.executable, "-m", "tensorboard.main", *shlex.split(line)[1:], "--port=0"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            found = (re.search(r"http://\S+", text) for text in server.stderr)
+            address = next(match[0] for match in found if match)
+            found = json.loads(urlopen(f"{address}data/runs", timeout=60).read())
+            assert found and all(name.endswith("/tensorboard") for name in found)
+        finally:
+            server.terminate()
 
 
 def run_python(text: str, names: dict[str, Any]) -> None:

@@ -37,7 +37,7 @@ def test_a_detection_is_the_same_by_class_score_and_box_and_is_used_once() -> No
 def test_an_unknown_runtime_or_precision_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="onnxruntime, openvino"):
         exported_run(tmp_path, "tensorrt", "fp32")
-    with pytest.raises(ValueError, match="fp32 or int8"):
+    with pytest.raises(ValueError, match="onnxruntime it is one of fp32, int8"):
         exported_run(tmp_path, "onnxruntime", "bf16")
     assert not list(tmp_path.iterdir())
 
