@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from detzoo.engine.events import Events
+from detzoo.engine.events import FOLDER, Events
 from detzoo.engine.step import Step
 from detzoo.files import atomic
 
@@ -92,6 +93,13 @@ class Log:
         finally:
             if self.events:
                 self.events.close()
+
+
+def write_events(run_dir: Path) -> None:
+    """TensorBoard's event files of a finished training, where it has none."""
+    if not (run_dir / FOLDER).is_dir():
+        steps, points = (read_rows(run_dir / name, sys.maxsize) for name in (LOG, CURVE))
+        Events(run_dir, steps, points).close()
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -19,6 +19,7 @@ from detzoo.data.loader import Batches
 from detzoo.detector import Detector
 from detzoo.engine import checkpoint, distributed, status
 from detzoo.engine.checkpoint import seed_everything
+from detzoo.engine.log import write_events
 from detzoo.engine.precision import Mode, describe_detector
 from detzoo.engine.predict import predict_dataset
 from detzoo.engine.progress import may_draw_bar, print_note
@@ -55,6 +56,8 @@ def train_run(settings: Settings, path: Path, until: int | None = None) -> None:
     if trained(path):
         if first:
             print(f"{path}: trained already")
+            if settings["runtime"].get("tensorboard"):
+                write_events(path)
         return
     if first:
         _begin(settings, path)

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -58,6 +59,8 @@ MORE = {
     "explain": ("methods=[odam]", "objects=1"),
 }
 SHAPES = ("data.train=12", "data.val=4", "data.test=6", "data.size=64", "data.min_size=8")
+
+EASY = ("data.train=48", "data.min_size=16", "data.difficulty=0", "data.classes=[circle,square]")
 
 
 def photos(folder: Path, count: int = 20) -> None:
@@ -198,23 +201,23 @@ def short_command(words: list[str]) -> list[str]:
     """The words of a command, with shortened budgets."""
     verb, *given = [part for word in words for part in expanded(word)]
     kept = [shortened(verb, word) for word in given]
+    more = list(MORE.get(verb, ()))
+    if {"name=mine", "name=shapes"} & set(kept):  # whose objects are explained
+        more.append(f"recipe.images_seen={ENOUGH}")
+    published = "start=coco" in kept  # these have their own backbones, SSD300 its size
+    if published:
+        kept = [word for word in kept if not word.startswith("detectors=")]
     keys = {word.split("=")[0].lstrip("+") for word in kept}
-    keys |= {"tune.rungs"} if "tune" in keys else set()
-    if "name=mine" in kept and not any(key.startswith("recipe.") for key in keys):
-        kept.append(f"recipe.images_seen={ENOUGH}")
-        keys.add("recipe.images_seen")
-    more = [text for text in MORE.get(verb, ()) if text.split("=")[0].lstrip("+") not in keys]
     if verb in ("train", "bench", "tune") and not {"data.root", "photos"} & keys:
         more += SHAPES
-    if "start=coco" in kept:  # the published networks have their own backbones, SSD300 its size
-        more = [text for text in more if not text.startswith(("backbone=", "resize.size="))]
-        small = ["resize=shortest_side", "resize.shortest=64"]
-        more += ["detectors=[ssd]"] if verb == "bench" else small
-        more += ["start.classes={red: car, blue: bus}"] if verb == "evaluate" else []
-        kept = [word for word in kept if not word.startswith("detectors=")]
-    if verb == "tune" or any(word.startswith("tune=") for word in kept):
+    if verb == "tune" or "tune" in keys:
         more += ["tune.rungs=1", "tune.images=8"]
-    return [verb, *kept, *more]
+    if published:
+        more = [text for text in more if not text.startswith(("backbone=", "resize.size="))]
+        more += ["resize=shortest_side", "resize.shortest=64"] if verb != "bench" else []
+        more += ["start.classes={red: car, blue: bus}"] if verb == "evaluate" else []
+        more += ["detectors=[ssd]"] if verb == "bench" else []
+    return [verb, *kept, *(text for text in more if text.split("=")[0].lstrip("+") not in keys)]
 
 
 def expanded(word: str) -> list[str]:
@@ -244,6 +247,8 @@ def run_line(line: str, places: dict[str, Path], runs: bool = True) -> None:
             processes, _, _, *words = words
             run_process(words, "-m", "torch.distributed.run", shortened("", processes))
         elif any(word.startswith("study=") for word in words):
+            if "runs/shapes" in words and not Path("runs/shapes").exists():
+                run_command(["train", "name=shapes", "detector=ssd", *EASY])
             run_process(words)
         else:
             run_command(words)
@@ -259,10 +264,13 @@ def run_server(line: str) -> None:
     words = [sys.executable, "-m", "tensorboard.main", *shlex.split(line)[1:], "--port=0"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as server:
         try:
-            found = (re.search(r"http://\S+", text) for text in server.stderr)
-            address = next(match[0] for match in found if match)
-            found = json.loads(urlopen(f"{address}data/runs", timeout=60).read())
-            assert found and all(name.endswith("/tensorboard") for name in found)
+            told = (re.search(r"http://\S+", text) for text in server.stderr)
+            address = next(match[0] for match in told if match)
+            found: list[str] = []
+            while not found:  # it reads them in the background
+                time.sleep(0.5)
+                found = json.loads(urlopen(f"{address}data/runs", timeout=60).read())
+            assert all(name.endswith("/tensorboard") for name in found)
         finally:
             server.terminate()
 

@@ -60,6 +60,18 @@ def test_events_are_the_rows_whatever_happened_on_the_way(tmp_path: Path, first:
     assert len(list((tmp_path / "tensorboard").iterdir())) == 1
 
 
+def test_a_finished_training_gets_its_events_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    short = ["detector=ssd", "recipe.images_seen=8", "recipe.val_points=1", "resize.size=64"]
+    short += ["backbone=resnet10t", "data.train=8", "data.val=2", "data.test=1", "data.size=64"]
+    run = detzoo.train(detzoo.settings("train", *short)).path
+    assert not (run / "tensorboard").exists()
+    detzoo.train(detzoo.settings("train", *short, "runtime.tensorboard=true"))
+    assert scalars(run)["train/loss"] == pytest.approx(column(run / "log.csv", "loss"))
+
+
 def test_without_tensorboard_one_error_names_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
