@@ -170,7 +170,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path, seeds: int) -> None:
         panel.minorticks_off()
         panel.set_title(name)
         panel.set_xlabel("training images")
-        panel.set_ylim(bottom=0)
+    panels[0][0].set_ylim(bottom=0)  # of all: they share it
     panels[0][0].set_ylabel(f"AP on test, mean of {seeds} seed{'s' * (seeds > 1)}")
     panels[0][-1].legend(frameon=False, fontsize="small")
     figure.tight_layout()
