@@ -129,9 +129,12 @@ def _main(
 ) -> None:
     """The main function of a run's process."""
     import torch
+    from tqdm import tqdm
 
     set_command(command)
     threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
+    # tqdm's own is shared by processes, and one that is terminated leaves it behind with a warning
+    tqdm.set_lock(threading.RLock())
     use_shared_line(name_run(settings))
     torch.set_num_threads(options["threads"])
     sys.exit(work(settings, path, options) is not None)
