@@ -71,6 +71,26 @@ def test_the_curves_of_the_true_map_and_of_its_opposite() -> None:
     assert worst_come.area < come.area - 0.1
 
 
+def test_between_two_images_that_differ_in_the_object_alone_nothing_else_counts() -> None:
+    """The score falls, or rises, in proportion to the object's pixels taken, and by no other."""
+    detector = RedInBox().eval()
+    view = look(detector, picture())
+    asked = Asked(torch.tensor([8.0, 8, 16, 16]), 0)
+    truth = torch.zeros(32, 32)
+    truth[8:16, 8:16] = 1
+    without = torch.where(truth > 0, view.pixels / 4, view.pixels)
+    areas = {
+        (f.__name__, right): f(detector, view, asked, truth if right else 1 - truth, without).area
+        for f in (deletion, insertion)
+        for right in (True, False)
+    }
+    # from 1 to 1/4 over one area of the object, and 1/4 over another one; and the other way round
+    assert areas["deletion", True] == pytest.approx((5 / 8 + 1 / 4) / 2, abs=0.01)
+    assert areas["insertion", True] == pytest.approx((5 / 8 + 1) / 2, abs=0.01)
+    assert areas["deletion", False] == pytest.approx(1)
+    assert areas["insertion", False] == pytest.approx(1 / 4)
+
+
 def test_the_truth_is_better_than_a_method_and_a_method_than_chance() -> None:
     detector = RedInBox().eval()
     view = look(detector, picture())

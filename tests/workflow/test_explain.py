@@ -269,6 +269,8 @@ def test_the_pasted_object_alone_is_studied(tmp_path, asked, monkeypatch) -> Non
             files.append(sample.path)
             first, *_, last = (truth_of(sample, i) for i in range(len(sample.boxes)))
             assert sample.path.is_file() and first is None and last.mask.shape == (64, 64)
+            changed = (load_image(sample.image) != last.without).any(2)
+            assert changed.any() and not changed[last.mask == 0].any(), "the image before"
 
     monkeypatch.setattr(pasted_module, "faithfulness", study)
     pasted(asked, Shapes(tmp_path, **few), "test", ["odam"], 2, tmp_path / "out", 0, {})
