@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from detzoo.engine.events import FOLDER, Events
+from detzoo.engine.events import Events
 from detzoo.engine.step import Step
 from detzoo.files import atomic
 
@@ -96,10 +96,9 @@ class Log:
 
 
 def write_events(run_dir: Path) -> None:
-    """TensorBoard's event files of a finished training, where it has none."""
-    if not (run_dir / FOLDER).is_dir():
-        steps, points = (read_rows(run_dir / name, sys.maxsize) for name in (LOG, CURVE))
-        Events(run_dir, steps, points).close()
+    """TensorBoard's event files of a finished training, written anew: a kill may have cut them."""
+    steps, points = (read_rows(run_dir / name, sys.maxsize) for name in (LOG, CURVE))
+    Events(run_dir, steps, points).close()
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -80,11 +80,19 @@ class View:
 def look(detector: Detector, image: Any) -> View:
     """How `detector.predict` would see an image; image and errors as `load_image` has them."""
     picture = detector.picture_of(image)
+    return View(_images(detector, picture, detector.proposals_of([picture])))
+
+
+def pixels_of(detector: Detector, image: Any) -> Tensor:
+    """(1, 3, H, W) the pixels of `look`, without the cost of its proposals."""
+    return _images(detector, detector.picture_of(image), None).pixels
+
+
+def _images(detector: Detector, picture: Any, proposals: Any) -> Images:
     resized = [detector.resize(picture, 0)]
-    proposals = resize_proposals(detector.proposals_of([picture]), resized)
-    batch = collate_images(resized, detector.stride, proposals)
+    batch = collate_images(resized, detector.stride, resize_proposals(proposals, resized))
     batch = batch.to(next(detector.parameters()).device)
-    return View(replace(batch, pixels=batch.pixels.float() / 255))
+    return replace(batch, pixels=batch.pixels.float() / 255)
 
 
 def _resized(heat: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -20,7 +20,7 @@ from detzoo.explain.faithfulness import judge, oracle_map
 from detzoo.explain.methods import BASELINES
 from detzoo.explain.statistics import ROUND
 from detzoo.explain.target import SAME, Asked
-from detzoo.explain.view import look
+from detzoo.explain.view import look, pixels_of
 from detzoo.ops.boxes import iou
 from detzoo.types import Detections
 from detzoo.workflow.contestants import Contestant, by_seed
@@ -183,7 +183,7 @@ def _scores(
         methods,
         mark=None if known.mark is None else view.boxes(known.mark),
         oracle=None if known.mask is None else oracle_map(view, known.mask),
-        without=None if without is None else look(detector, without).pixels,
+        without=None if without is None else pixels_of(detector, without),
         seed=seed,
     )
 

@@ -59,7 +59,7 @@ MORE = {
     "explain": ("methods=[odam]", "objects=1"),
 }
 SHAPES = ("data.train=12", "data.val=4", "data.test=6", "data.size=64", "data.min_size=8")
-
+# What a short training learns to find
 EASY = ("data.train=48", "data.min_size=16", "data.difficulty=0", "data.classes=[circle,square]")
 
 

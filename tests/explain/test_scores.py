@@ -16,6 +16,7 @@ from detzoo.explain.scores import (
     insertion,
     pointing,
 )
+from detzoo.explain.view import View
 from explain.known import RedInBox, picture
 
 BOX = torch.tensor([[2.0, 0, 4, 4]])  # half of the columns of a 4 x 4 map
@@ -52,14 +53,20 @@ def test_agreement_is_a_rank_correlation() -> None:
     assert agreement(ramp, np.ones((8, 8))) is None
 
 
+def red_square() -> tuple[RedInBox, View, Asked, torch.Tensor]:
+    """A detector of red, what it sees, the box that is asked for, and the (32, 32) map of its
+    pixels."""
+    detector = RedInBox().eval()
+    truth = torch.zeros(32, 32)
+    truth[8:16, 8:16] = 1
+    view = look(detector, picture())
+    return detector, view, Asked(torch.tensor([8.0, 8, 16, 16]), 0), truth
+
+
 def test_the_curves_of_the_true_map_and_of_its_opposite() -> None:
     """The score is the mean red in the box: deleting half of the box halves it, and the rest of the
     image is worth nothing."""
-    detector = RedInBox().eval()
-    view = look(detector, picture())
-    asked = Asked(torch.tensor([8.0, 8, 16, 16]), 0)
-    truth = torch.zeros(32, 32)
-    truth[8:16, 8:16] = 1
+    detector, view, asked, truth = red_square()
     gone, come = (f(detector, view, asked, truth) for f in (deletion, insertion))
     assert gone.scores[0] == pytest.approx(1) and gone.shares[0] == 0 and gone.shares[-1] == 2
     half = np.interp(0.5, gone.shares, gone.scores)
@@ -73,11 +80,7 @@ def test_the_curves_of_the_true_map_and_of_its_opposite() -> None:
 
 def test_between_two_images_that_differ_in_the_object_alone_nothing_else_counts() -> None:
     """The score falls, or rises, in proportion to the object's pixels taken, and by no other."""
-    detector = RedInBox().eval()
-    view = look(detector, picture())
-    asked = Asked(torch.tensor([8.0, 8, 16, 16]), 0)
-    truth = torch.zeros(32, 32)
-    truth[8:16, 8:16] = 1
+    detector, view, asked, truth = red_square()
     without = torch.where(truth > 0, view.pixels / 4, view.pixels)
     areas = {
         (f.__name__, right): f(detector, view, asked, truth if right else 1 - truth, without).area
@@ -92,11 +95,7 @@ def test_between_two_images_that_differ_in_the_object_alone_nothing_else_counts(
 
 
 def test_the_truth_is_better_than_a_method_and_a_method_than_chance() -> None:
-    detector = RedInBox().eval()
-    view = look(detector, picture())
-    asked = Asked(torch.tensor([8.0, 8, 16, 16]), 0)
-    truth = torch.zeros(32, 32)
-    truth[8:16, 8:16] = 1
+    detector, view, asked, truth = red_square()
     maps = {"truth": truth} | {m: draw(detector, view, asked, m) for m in ("d_rise", "uniform")}
     lost = {name: deletion(detector, view, asked, heat).area for name, heat in maps.items()}
     won = {name: insertion(detector, view, asked, heat).area for name, heat in maps.items()}
