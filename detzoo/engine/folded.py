@@ -1,4 +1,5 @@
-"""Layers that compute with the batch norm behind them, and 3x3 convolutions by Winograd's way.
+"""Layers that compute with the batch norm behind them, by weights that are cast and packed once,
+and 3x3 convolutions by Winograd's way.
 
 Folded weights are derived from the parameters, never stale copies: the state dict and so
 checkpoints and fingerprints are unchanged; with gradients, in training mode, and under
@@ -17,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detzoo.engine.packed import can_pack, pack, packed_convolution, packing_pays
 from detzoo.engine.winograd import winograd, winograd_filters, winograd_pays
 
 
@@ -27,15 +29,25 @@ class Folded:
 
     def __init__(self, layer: nn.Module, norm: nn.Module | None) -> None:
         self.layer, self.norm = layer, norm
-        self.fast = _plain_3x3(layer)  # by `winograd`, where it pays
+        self.special = True  # False: by torch's own operators alone
+        self.by_winograd, self.by_packing = _plain_3x3(layer), can_pack(layer)
         self.late_bias = has_late_bias(layer)
         self.sources = [layer.weight, layer.bias]
         if norm is not None:
             self.sources += [norm.weight, norm.bias, norm.running_mean, norm.running_var]
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what was derived from the parameters."""
         self.made_of: Any = None
-        self.parameters: tuple[Tensor, Tensor | None] | None = None
-        self.filters: Tensor | None = None  # of `winograd`, made at the first use
-        self.ready = False  # for compiled code: `parameters` are current
+        self.weights: dict[str, Tensor] = {}  # by form: plain, winograd, packed; made when used
+        self.bias: Tensor | None = None
+        self.ready: tuple[Tensor, Tensor | None] | None = None  # for compiled code, if current
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy derives its own: a packed weight has no storage that could be copied."""
+        derived = {"made_of": None, "weights": {}, "bias": None, "ready": None}
+        return {**vars(self), **derived}
 
     def as_written(self, x: Tensor | None = None) -> bool:
         """Whether the layer computes as if it were not folded, and the norm by itself.
@@ -44,7 +56,7 @@ class Folded:
         """
         if (self.norm or self.layer).training or (torch.is_grad_enabled() and self.wants(x)):
             return True
-        return torch.compiler.is_compiling() and not self.ready
+        return torch.compiler.is_compiling() and self.ready is None
 
     def wants(self, x: Tensor | None) -> bool:
         """Whether a gradient may be wanted of the input or of what the layer computes with."""
@@ -54,21 +66,37 @@ class Folded:
     def __call__(self, x: Tensor) -> Tensor:
         if self.as_written(x):
             return type(self.layer).forward(self.layer, x)
-        compiling = torch.compiler.is_compiling()
-        weight, bias = self.parameters if compiling else self.current(x.device.type)
+        if torch.compiler.is_compiling():
+            form, (weight, bias) = "plain", self.ready
+        else:
+            dtype = self.dtype(x.device.type)
+            form = self.form(x := x if x.dtype == dtype else x.to(dtype))
+            weight, bias = self.current(dtype, form, x.shape)
         if self.late_bias and weight.dtype != bias.dtype:
-            return self.summed(x, weight, None) + bias[:, None, None]  # float32
-        return self.summed(x, weight, bias)
+            return self.summed(x, weight, None, form) + bias[:, None, None]  # float32
+        return self.summed(x, weight, bias, form)
 
-    def summed(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def dtype(self, device: str) -> torch.dtype:
+        """The type that the layer computes in: autocast's, if it is on."""
+        if torch.is_autocast_enabled(device):
+            return torch.get_autocast_dtype(device)
+        return self.layer.weight.dtype
+
+    def form(self, x: Tensor) -> str:
+        """The form of the weight by which this input is computed fastest."""
+        if self.special and self.by_winograd and winograd_pays(x, len(self.layer.weight)):
+            return "winograd"
+        return "packed" if self.special and self.by_packing and packing_pays(x) else "plain"
+
+    def summed(self, x: Tensor, weight: Tensor, bias: Tensor | None, form: str) -> Tensor:
         """The layer's sum, by these numbers."""
-        layer, compiling = self.layer, torch.compiler.is_compiling()
+        layer = self.layer
+        if form == "winograd":
+            return winograd(x, weight, bias)
+        if form == "packed":
+            return packed_convolution(layer, x, weight, bias)
         if isinstance(layer, nn.Linear):
             return F.linear(x, weight, bias)
-        if self.fast and not compiling and winograd_pays(x := x.to(weight.dtype), len(weight)):
-            if self.filters is None:
-                self.filters = winograd_filters(weight)
-            return winograd(x, self.filters, bias)
         if isinstance(layer, nn.Conv2d):
             return layer._conv_forward(x, weight, bias)
         return F.conv_transpose2d(
@@ -82,23 +110,27 @@ class Folded:
             layer.dilation,
         )
 
-    def current(self, device: str) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias of now, in the type that autocast computes in."""
-        dtype = self.layer.weight.dtype
-        if torch.is_autocast_enabled(device):
-            dtype = torch.get_autocast_dtype(device)
+    def current(
+        self, dtype: torch.dtype, form: str = "plain", size: torch.Size | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias of now, in this type and form. size: of the inputs, to pack for."""
         made_of = dtype, [(t._version, t.data_ptr()) for t in self.sources if t is not None]
         if made_of != self.made_of:
+            self.forget()
+            self.made_of = made_of
+        if form not in self.weights:
             weight, bias = self.layer.weight, self.layer.bias
             if self.norm is not None:
                 weight, bias = _merged(self.layer, self.norm)
-            bias = bias if bias is None else bias.detach()
-            if not self.late_bias and bias is not None:
-                bias = bias.to(dtype)
-            self.parameters = weight.detach().to(dtype), bias
-            self.filters = None
-            self.made_of = made_of
-        return self.parameters
+            weight = weight.detach().to(dtype)
+            if form == "winograd":
+                weight = winograd_filters(weight)
+            elif form == "packed":
+                weight = pack(self.layer, weight, size)
+            self.weights[form] = weight
+            if bias is not None:
+                self.bias = bias.detach() if self.late_bias else bias.detach().to(dtype)
+        return self.weights[form], self.bias
 
 
 class FoldedNorm:
@@ -124,22 +156,22 @@ def folded_layers(detector: nn.Module) -> Iterator[Folded]:
 def folded_weights(detector: nn.Module) -> Iterator[Tensor]:
     """The tensors that folding holds besides the detector's own."""
     for forward in folded_layers(detector):
-        if forward.parameters is not None:
-            tensors = (*forward.parameters, forward.filters)
-            yield from (tensor for tensor in tensors if tensor is not None)
+        yield from forward.weights.values()
+        if forward.bias is not None:
+            yield forward.bias
 
 
 @contextmanager
-def without_winograd(detector: nn.Module) -> Iterator[None]:
-    """A context in which every convolution is torch's own, so that operations can be counted."""
-    fast = [forward for forward in folded_layers(detector) if forward.fast]
-    for forward in fast:
-        forward.fast = False
+def torch_operators(detector: nn.Module) -> Iterator[None]:
+    """A context in which every layer is computed by torch's own, so that they can be counted."""
+    layers = [*folded_layers(detector)]
+    for forward in layers:
+        forward.special = False
     try:
         yield
     finally:
-        for forward in fast:
-            forward.fast = True
+        for forward in layers:
+            forward.special = True
 
 
 def has_late_bias(layer: nn.Module) -> bool:

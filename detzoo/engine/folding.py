@@ -116,13 +116,13 @@ class CompiledNetwork:
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         layers = [forward for forward in folded_layers(self.detector) if not forward.as_written()]
         for forward in layers:
-            forward.current(forward.layer.weight.device.type)
-            forward.ready = True
+            dtype = forward.dtype(forward.layer.weight.device.type)
+            forward.ready = forward.current(dtype)
         try:
             return self.network(*arguments, **named)
         finally:
             for forward in layers:
-                forward.ready = False
+                forward.ready = None
 
 
 def _last(module: nn.Module) -> nn.Module:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from detzoo.detector import Detector, eval_mode
-from detzoo.engine.folded import folded_weights, without_winograd
+from detzoo.engine.folded import folded_weights, torch_operators
 from detzoo.engine.precision import autocast, transfer
 from detzoo.imagefile import ImageFile
 from detzoo.speed.stages import Pipeline, spaced
@@ -53,7 +53,7 @@ def gmacs(detector: Detector, images: Images) -> float:
         with (
             eval_mode(detector),
             _without_gradients(detector),
-            without_winograd(detector),
+            torch_operators(detector),
             FlopCounterMode(display=False) as counter,
         ):
             detector(images)
@@ -92,13 +92,19 @@ def peak_memory_mb(detector: Detector, images: Images) -> float:
     allocate outside of torch (oneDNN's, OpenCV's) is not included.
     """
     tensors = [*detector.parameters(), *detector.buffers(), *folded_weights(detector)]
-    own = sum(
-        {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values()
-    )
+    own = sum(dict(map(_storage, tensors)).values())
     device = images.pixels.device
     with eval_mode(detector):
         growth = _cuda_growth if device.type == "cuda" else _cpu_growth
         return (own + growth(detector, images)) / 2**20
+
+
+def _storage(tensor: Tensor) -> tuple[int, int]:
+    """Its identity and its bytes; a tensor in oneDNN's own layout (engine.packed) has no other."""
+    if tensor.is_mkldnn:
+        return id(tensor), tensor.nbytes
+    storage = tensor.untyped_storage()
+    return storage.data_ptr(), storage.nbytes()
 
 
 def _cuda_growth(detector: Detector, images: Images) -> int:

@@ -121,3 +121,20 @@ class Greedy(Counted):
 
 def test_peak_memory_is_weights_and_the_most_that_lives_at_once():
     assert peak_memory_mb(Greedy(), images()) == pytest.approx(2 + 8 + 16, abs=0.01)
+
+
+@torch.no_grad()
+def test_packed_weights_are_memory_of_the_detector():
+    """oneDNN's own layout, which has no storage that torch knows."""
+    detector, channels_last = Counted().eval(), torch.channels_last
+    of_a_size = images(height=64, width=64)
+    of_a_size.pixels = of_a_size.pixels.contiguous(memory_format=channels_last)
+    wide = nn.Conv2d(256, 512, 3, padding=1)  # 4.5 MiB
+    detector.first = nn.Sequential(nn.Conv2d(3, 256, 3, stride=2, padding=1), wide)
+    detector.second = nn.Conv2d(512, 2, 1)
+    plain = peak_memory_mb(detector.to(memory_format=channels_last), of_a_size)
+    folding.fold(detector)
+    detector(of_a_size)
+    if not any(tensor.is_mkldnn for tensor in folded.folded_weights(detector)):
+        pytest.skip("torch is built without oneDNN")
+    assert peak_memory_mb(detector, of_a_size) == pytest.approx(plain + 4.5, abs=0.1)

@@ -1,0 +1,76 @@
+"""Convolutions by weights in the blocked layout of oneDNN, the library behind torch's on a CPU.
+
+torch's own convolution takes a weight as it is stored, and oneDNN reorders it at every call: for
+256 channels on a 10 x 10 map in bf16 that is more than half of the time. `torch.compile` packs a
+constant weight once; these are the operators that it calls. They do the same sum, to the last bit
+in bf16, in fp32 but for maps so small that torch's own takes another kernel.
+
+python benchmarks/packed.py has what it is worth, detector by detector.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor, nn
+
+DTYPES = (torch.float32, torch.bfloat16)
+
+
+def can_pack(layer: nn.Module) -> bool:
+    """Whether the layer is a convolution, or a transposed one, with zeros of given width around."""
+    return (
+        isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
+        and layer.padding_mode == "zeros"
+        and not isinstance(layer.padding, str)
+    )
+
+
+def packing_pays(x: Tensor) -> bool:
+    """Whether oneDNN computes an input like this one here: on the CPU, channels last."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype in DTYPES
+        and x.is_contiguous(memory_format=torch.channels_last)
+        and torch.backends.mkldnn.is_available()
+        and torch._C._get_mkldnn_enabled()
+        and _has_operators(x.dtype)
+    )
+
+
+def pack(layer: nn.Module, weight: Tensor, size: torch.Size) -> Tensor:
+    """The layer's weight for `packed_convolution`; size: of the inputs, (B, C, H, W).
+
+    Inputs of another size are computed too, and reordered for at each call if oneDNN wants
+    another layout for them.
+    """
+    shared = [*layer.padding], [*layer.stride], [*layer.dilation], layer.groups, [*size]
+    if isinstance(layer, nn.ConvTranspose2d):
+        padding, *others = shared
+        reorder = torch.ops.mkldnn._reorder_convolution_transpose_weight
+        return reorder(weight, padding, [*layer.output_padding], *others)
+    return torch.ops.mkldnn._reorder_convolution_weight(weight, *shared)
+
+
+def packed_convolution(layer: nn.Module, x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
+    """The layer's sum, channels last, for packed = pack(layer, ...). No gradients."""
+    shape = [*layer.stride], [*layer.dilation], layer.groups
+    no_activation = "none", [], ""
+    if isinstance(layer, nn.ConvTranspose2d):
+        padding = [*layer.padding], [*layer.output_padding]
+        convolve = torch.ops.mkldnn._convolution_transpose_pointwise
+        return convolve(x, packed, bias, *padding, *shape, *no_activation)
+    convolve = torch.ops.mkldnn._convolution_pointwise
+    return convolve(x, packed, bias, [*layer.padding], *shape, *no_activation)
+
+
+@functools.cache
+def _has_operators(dtype: torch.dtype) -> bool:
+    """Whether this build of torch has them, and the processor oneDNN's convolution in dtype."""
+    mkldnn = torch.ops.mkldnn
+    names = ("convolution_pointwise", "convolution_transpose_pointwise")
+    names += ("reorder_convolution_weight", "reorder_convolution_transpose_weight")
+    if not all(hasattr(mkldnn, f"_{name}") for name in names):
+        return False
+    return dtype != torch.bfloat16 or bool(mkldnn._is_mkldnn_bf16_supported())
