@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from detzoo.data.proposals import Proposer
 from detzoo.detector import Detector
-from detzoo.nn import FPN, Backbone, BoxHead, OneMap, RegionFeatures
+from detzoo.nn import BoxHead, RegionFeatures
 from detzoo.ops.rois import region_candidates, region_losses, sample_regions
 from detzoo.types import Candidates, Images, Target
 
@@ -33,37 +32,16 @@ class RegionDetector(Detector):
     on, at most roi_positive_fraction of them positives. box_beta: smooth L1's. top_k: candidates of
     an image that reach NMS.
 
-    The outputs of `network` are RegionOutputs, or end with their fields.
+    A subclass's constructor sets them. The outputs of `network` are RegionOutputs, or end with
+    their fields.
     """
 
-    def __init__(
-        self,
-        *,
-        backbone: Backbone,
-        num_classes: int,
-        stride: int,
-        proposer: Proposer | None = None,
-        roi_positive: float,
-        roi_background: float = 0.0,
-        roi_batch: int,
-        roi_positive_fraction: float,
-        box_beta: float,
-        score_threshold: float,
-        top_k: int,
-        nms_threshold: float,
-        max_detections: int,
-    ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            stride=stride,
-            backbone=backbone,
-            proposer=proposer,
-        )
-        self.roi_positive, self.roi_background = roi_positive, roi_background
-        self.roi_batch, self.roi_positive_fraction = roi_batch, roi_positive_fraction
-        self.box_beta = box_beta
-        self.score_threshold, self.top_k = score_threshold, top_k
-        self.nms_threshold, self.max_detections = nms_threshold, max_detections
+    roi_positive: float
+    roi_background = 0.0
+    roi_batch: int
+    roi_positive_fraction: float
+    box_beta: float
+    top_k: int
 
     def classify(self, features: Any, rois: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Features, per image (R_b, 4) regions -> scores (R, K + 1), deltas (R, K, 4)."""
@@ -103,34 +81,11 @@ class RegionDetector(Detector):
 class PooledRegionDetector(RegionDetector):
     """A RegionDetector that reads regions from the maps of the whole image.
 
-    A subclass's constructor calls `build_second_stage`.
+    A subclass's constructor makes `regions`, of the finest maps, and `head`.
     """
 
-    def build_second_stage(
-        self,
-        backbone: Backbone,
-        neck: FPN | OneMap,
-        *,
-        region_features: str,
-        region_size: int,
-        sampling_ratio: int,
-        aligned: bool,
-        canonical_size: float,
-        head_width: int,
-        dropout: float,
-    ) -> None:
-        """Add `regions` and `head`; regions are read from no coarser map than the backbone's."""
-        self.regions = RegionFeatures(
-            [stride for stride in neck.strides if stride <= backbone.strides[-1]],
-            kind=region_features,
-            size=region_size,
-            sampling_ratio=sampling_ratio,
-            aligned=aligned,
-            canonical_size=canonical_size,
-        )
-        self.head = BoxHead(
-            neck.channels, region_size, head_width, self.num_classes, dropout, backbone
-        )
+    regions: RegionFeatures
+    head: BoxHead
 
     def classify(self, features: Sequence[Tensor], rois: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         pooled = self.regions(features[: len(self.regions.strides)], rois)  # (R, C, 7, 7)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from detzoo.detector import Proposer
-from detzoo.nn import Backbone, make_neck
+from detzoo.nn import Backbone, BoxHead, RegionFeatures, make_neck
 from detzoo.region_detector import PooledRegionDetector, RegionOutputs, given_proposals
 from detzoo.types import Images, Target
 
@@ -68,36 +68,21 @@ class FastRCNN(PooledRegionDetector):
         nms_threshold: float = 0.3,
         max_detections: int = 100,
     ) -> None:
-        super().__init__(
-            backbone=backbone,
-            num_classes=num_classes,
-            stride=32,
-            proposer=proposer,
-            roi_positive=roi_positive,
-            roi_background=roi_background,
-            roi_batch=roi_batch,
-            roi_positive_fraction=roi_positive_fraction,
-            box_beta=box_beta,
-            score_threshold=score_threshold,
-            top_k=top_k,
-            nms_threshold=nms_threshold,
-            max_detections=max_detections,
+        super().__init__(num_classes=num_classes, stride=32, backbone=backbone, proposer=proposer)
+        self.neck = make_neck(neck, backbone, channels, levels, upsample_by)
+        strides = [s for s in self.neck.strides if s <= backbone.strides[-1]]
+        self.regions = RegionFeatures(
+            strides, region_features, region_size, sampling_ratio, aligned, canonical_size
         )
-        self.neck = make_neck(
-            neck, backbone, channels=channels, levels=levels, upsample_by=upsample_by
-        )
-        self.build_second_stage(
-            backbone,
-            self.neck,
-            region_features=region_features,
-            region_size=region_size,
-            sampling_ratio=sampling_ratio,
-            aligned=aligned,
-            canonical_size=canonical_size,
-            head_width=head_width,
-            dropout=dropout,
+        self.head = BoxHead(
+            self.neck.channels, region_size, head_width, num_classes, dropout, backbone
         )
         self.max_proposals = max_proposals
+        self.roi_positive, self.roi_background = roi_positive, roi_background
+        self.roi_batch, self.roi_positive_fraction = roi_batch, roi_positive_fraction
+        self.box_beta = box_beta
+        self.score_threshold, self.top_k = score_threshold, top_k
+        self.nms_threshold, self.max_detections = nms_threshold, max_detections
 
     def network(self, images: Images, targets: Sequence[Target] | None = None) -> RegionOutputs:
         maps = self.neck(self.backbone(self.normalise(images)))  # per level (B, C, h, w)

@@ -27,8 +27,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from detzoo.nn import Anchors, Backbone, make_neck
-from detzoo.nn.rpn import RPN, RPNOutputs
+from detzoo.nn import Anchors, Backbone, BoxHead, RegionFeatures, make_neck
+from detzoo.nn.rpn import RPN, RPNOutputs, Sampling, Suppression
 from detzoo.region_detector import PooledRegionDetector, RegionOutputs
 from detzoo.types import Images, Target
 
@@ -102,52 +102,27 @@ class FasterRCNN(PooledRegionDetector):
         nms_threshold: float = 0.5,
         max_detections: int = 100,
     ) -> None:
-        super().__init__(
-            backbone=backbone,
-            num_classes=num_classes,
-            stride=32,
-            roi_positive=roi_positive,
-            roi_batch=roi_batch,
-            roi_positive_fraction=roi_positive_fraction,
-            box_beta=box_beta,
-            score_threshold=score_threshold,
-            top_k=top_k,
-            nms_threshold=nms_threshold,
-            max_detections=max_detections,
+        super().__init__(num_classes=num_classes, stride=32, backbone=backbone)
+        self.neck = make_neck(neck, backbone, channels, levels, upsample_by)
+        sizes = anchor_sizes or default_anchor_sizes(neck, self.neck.strides, smallest_anchor)
+        anchors = Anchors(self.neck.strides, sizes, ratios, anchors_as_torchvision)
+        sampling = Sampling(rpn_positive, rpn_negative, rpn_batch, rpn_positive_fraction)
+        suppression = Suppression(pre_nms, post_nms, rpn_nms_threshold)
+        beta = box_beta if rpn_beta is None else rpn_beta
+        edges = neck == "fpn" if edge_anchors is None else edge_anchors
+        self.rpn = RPN(self.neck.channels, anchors, sampling, suppression, beta, edges)
+        strides = [s for s in self.neck.strides if s <= backbone.strides[-1]]  # not P6
+        self.regions = RegionFeatures(
+            strides, region_features, region_size, sampling_ratio, aligned, canonical_size
         )
-        self.neck = make_neck(
-            neck, backbone, channels=channels, levels=levels, upsample_by=upsample_by
-        )
-        strides = self.neck.strides
-        if neck == "fpn":
-            sizes = anchor_sizes or [[smallest_anchor * s / strides[0]] for s in strides]
-        else:
-            sizes = anchor_sizes or [[128.0, 256.0, 512.0]]  # section 3.1.1
-        self.rpn = RPN(
-            self.neck.channels,
-            Anchors(strides, sizes, ratios, anchors_as_torchvision),
-            positive=rpn_positive,
-            negative=rpn_negative,
-            batch=rpn_batch,
-            positive_fraction=rpn_positive_fraction,
-            nms_threshold=rpn_nms_threshold,
-            pre_nms=pre_nms,
-            post_nms=post_nms,
-            box_beta=box_beta if rpn_beta is None else rpn_beta,
-            edge_anchors=neck == "fpn" if edge_anchors is None else edge_anchors,
+        self.head = BoxHead(
+            self.neck.channels, region_size, head_width, num_classes, dropout, backbone
         )
         self.box_gradient = box_gradient
-        self.build_second_stage(
-            backbone,
-            self.neck,
-            region_features=region_features,
-            region_size=region_size,
-            sampling_ratio=sampling_ratio,
-            aligned=aligned,
-            canonical_size=canonical_size,
-            head_width=head_width,
-            dropout=dropout,
-        )
+        self.roi_positive, self.roi_batch = roi_positive, roi_batch
+        self.roi_positive_fraction, self.box_beta = roi_positive_fraction, box_beta
+        self.score_threshold, self.top_k = score_threshold, top_k
+        self.nms_threshold, self.max_detections = nms_threshold, max_detections
 
     @property
     def rpn_batch(self) -> int:
@@ -175,3 +150,10 @@ class FasterRCNN(PooledRegionDetector):
         own = len(RPNOutputs._fields)
         first, second = RPNOutputs(*outputs[:own]), RegionOutputs(*outputs[own:-1])
         return self.rpn.losses(first, targets, outputs.sizes) | super().losses(second, targets)
+
+
+def default_anchor_sizes(neck: str, strides: Sequence[int], smallest: float) -> list[list[float]]:
+    """Per level; see FasterRCNN's anchor_sizes."""
+    if neck == "one_map":
+        return [[128.0, 256.0, 512.0]]  # section 3.1.1
+    return [[smallest * stride / strides[0]] for stride in strides]  # 1612.03144, section 4.1

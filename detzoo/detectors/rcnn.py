@@ -68,20 +68,7 @@ class RCNN(RegionDetector):
         nms_threshold: float = 0.3,
         max_detections: int = 100,
     ) -> None:
-        super().__init__(
-            backbone=backbone,
-            num_classes=num_classes,
-            stride=1,
-            proposer=proposer,
-            roi_positive=roi_positive,
-            roi_batch=roi_batch,
-            roi_positive_fraction=roi_positive_fraction,
-            box_beta=box_beta,
-            score_threshold=score_threshold,
-            top_k=top_k,
-            nms_threshold=nms_threshold,
-            max_detections=max_detections,
-        )
+        super().__init__(num_classes=num_classes, stride=1, backbone=backbone, proposer=proposer)
         if not 0 <= 2 * context < crop:
             raise ValueError(
                 f"detector.context is {context}; a crop of {crop} needs less than half"
@@ -96,6 +83,10 @@ class RCNN(RegionDetector):
             self.head = BoxHead(channels, size, head_width, num_classes, dropout, backbone)
         self.crop, self.context, self.chunk = crop, context, chunk
         self.max_proposals = max_proposals
+        self.roi_positive, self.roi_batch = roi_positive, roi_batch
+        self.roi_positive_fraction, self.box_beta = roi_positive_fraction, box_beta
+        self.score_threshold, self.top_k = score_threshold, top_k
+        self.nms_threshold, self.max_detections = nms_threshold, max_detections
 
     def network(self, images: Images, targets: Sequence[Target] | None = None) -> RegionOutputs:
         pixels = self.normalise(images)  # outside of an image it is 0, the mean colour (appendix A)

@@ -95,7 +95,6 @@ class OneMap(nn.Module):
 def make_neck(
     kind: str,
     backbone: Backbone,
-    *,
     channels: int,
     levels: tuple[int, int],
     upsample_by: str | None = None,

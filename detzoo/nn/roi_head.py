@@ -35,7 +35,6 @@ class RegionFeatures(nn.Module):
     def __init__(
         self,
         strides: Sequence[int],
-        *,
         kind: str = "align",
         size: int = 7,
         sampling_ratio: int = 2,

@@ -34,15 +34,29 @@ class RPNOutputs(NamedTuple):
     counts: tuple[int, ...]  # anchors of each map
 
 
+class Sampling(NamedTuple):
+    """Which anchors of an image are trained on."""
+
+    positive: float  # IoU with an object from which an anchor is of it
+    negative: float  # IoU with every object below which it is background
+    batch: int  # anchors of an image
+    positive_fraction: float  # of them, at most
+
+
+class Suppression(NamedTuple):
+    """Which anchors become proposals; the pairs are of training and of test."""
+
+    pre_nms: tuple[int, int]  # of each map
+    post_nms: tuple[int, int]  # of the image
+    nms_threshold: float
+
+
 class RPN(nn.Module):
     """A 3x3 convolution, then objectness and deltas for A anchors a cell (section 3.1).
 
-    positive, negative: IoU of an anchor with its object from which it is one, below which it is
-    background. batch: anchors of an image that are trained on, at most `positive_fraction` of them
-    positives. pre_nms, post_nms: proposals before NMS (of each map) and after, in training and at
-    test. box_beta: smooth L1's. edge_anchors: whether anchors that cross the image's edge are
-    trained on; without them (section 3.1.3) they are matched to no object either; if all of an
-    image cross it, all are used.
+    box_beta: smooth L1's. edge_anchors: whether anchors that cross the image's edge are trained on;
+    without them (section 3.1.3) they are matched to no object either; if all of an image cross it,
+    all are used.
 
     forward: maps [(B, C, h, w)], input size (H, W) -> RPNOutputs.
     """
@@ -51,14 +65,8 @@ class RPN(nn.Module):
         self,
         channels: int,
         anchors: Anchors,
-        *,
-        positive: float,
-        negative: float,
-        batch: int,
-        positive_fraction: float,
-        nms_threshold: float,
-        pre_nms: tuple[int, int],
-        post_nms: tuple[int, int],
+        sampling: Sampling,
+        suppression: Suppression,
         box_beta: float,
         edge_anchors: bool = True,
     ) -> None:
@@ -72,9 +80,8 @@ class RPN(nn.Module):
         for layer in (self.conv, self.objectness, self.deltas):
             nn.init.zeros_(layer.bias)
         self.anchors = anchors
-        self.positive, self.negative = positive, negative
-        self.batch, self.positive_fraction = batch, positive_fraction
-        self.nms_threshold, self.pre_nms, self.post_nms = nms_threshold, pre_nms, post_nms
+        self.positive, self.negative, self.batch, self.positive_fraction = sampling
+        self.pre_nms, self.post_nms, self.nms_threshold = suppression
         self.box_beta, self.edge_anchors = box_beta, edge_anchors
 
     def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> RPNOutputs:
