@@ -63,3 +63,13 @@ def check_choice(setting: str, value: Any, known: Iterable[str]) -> None:
     """Raise ValueError unless the value of that setting is one of `known`."""
     if value not in (known := list(known)):
         raise ValueError(f"{setting} is {value!r}; choose one of {', '.join(known)}")
+
+
+def interval_text(low: float, high: float, form: str = ".3f") -> str:
+    """`[low, high]` in Python's number format; a zero has no minus sign."""
+    return f"[{_number(low, form)}, {_number(high, form)}]"
+
+
+def _number(value: float, form: str) -> str:
+    text = format(value, form)
+    return text if float(text) else format(0.0, form)

@@ -24,6 +24,7 @@ from detzoo.explain.faithfulness import COVERED, LAYER, ORACLE, SCORES
 from detzoo.explain.methods import METHODS
 from detzoo.metrics.paired import holm
 from detzoo.metrics.samples import FEWEST, Samples, draw_sets
+from detzoo.text import interval_text
 
 RESAMPLES = 2000
 ALPHA = 0.05
@@ -268,12 +269,12 @@ def ranking_sentence(rows: pd.DataFrame, score: str, method: str) -> str:
 
 def number(row: pd.Series) -> str:
     """A mean and its interval, as a sentence has them."""
-    return f"{row['mean']:.1f}{interval_text(row, '.1f')}"
+    return f"{row['mean']:.1f}{limits_text(row, '.1f')}"
 
 
-def interval_text(row: Mapping[str, Any] | pd.Series, form: str) -> str:
+def limits_text(row: Mapping[str, Any] | pd.Series, form: str) -> str:
     """ " [low, high]" in the format; "" where there is none."""
-    return f" [{row['low']:{form}}, {row['high']:{form}}]" if np.isfinite(row["low"]) else ""
+    return f" {interval_text(row['low'], row['high'], form)}" if np.isfinite(row["low"]) else ""
 
 
 def p_text(p: float | None) -> str:

@@ -17,7 +17,7 @@ from detzoo.explain.statistics import (
     ROUND,
     compare,
     detector_sentence,
-    interval_text,
+    limits_text,
     mark_sentence,
     method_sentence,
     p_text,
@@ -119,7 +119,7 @@ def pair_tables(pairs: pd.DataFrame) -> list[Tests]:
         rows = [
             (
                 f"{row['first']} less {row['second']}",
-                f"{row['difference']:+.2f}{interval_text(row, '+.2f')}",
+                f"{row['difference']:+.2f}{limits_text(row, '+.2f')}",
                 p_text(row["p"] if pd.notna(row["p"]) else None),
             )
             for row in of.to_dict("records")
@@ -176,7 +176,7 @@ def _cells(part: pd.DataFrame, column: str) -> dict[str, dict[str, str]]:
     cells: dict[str, dict[str, str]] = {}
     for row in part.to_dict("records"):
         digits = 2 if row["mean"] < 10 else 1
-        text = f"{row['mean']:.{digits}f}{interval_text(row, f'.{digits}f')}"
+        text = f"{row['mean']:.{digits}f}{limits_text(row, f'.{digits}f')}"
         cells.setdefault(row["detector"], {})[row[column]] = (
             text if np.isfinite(row["mean"]) else "n/a"
         )

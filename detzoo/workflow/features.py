@@ -24,6 +24,7 @@ from detzoo.explain.view import look
 from detzoo.files import write_text
 from detzoo.ops.boxes import iou
 from detzoo.report.page.features import Learned, Neighbour, render_features
+from detzoo.text import interval_text
 from detzoo.workflow.channels import PEAKS, channels
 from detzoo.workflow.contestants import Contestant
 from detzoo.workflow.explain import Explained, write_page
@@ -200,7 +201,7 @@ def _table(of: pd.DataFrame, values: Tensor) -> dict[str, str]:
     }
     for title, (part, column) in _parts(of).items():
         mean, low, high = _mean(part, column)
-        cells[title] = "n/a" if np.isnan(mean) else f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+        cells[title] = "n/a" if np.isnan(mean) else f"{mean:.2f} {interval_text(low, high, '.2f')}"
     return cells
 
 
@@ -232,7 +233,9 @@ def sentences_of(table: pd.DataFrame) -> list[str]:
     missed = table[~table["found"]]
     if len(missed) and len(missed) < len(table):
         of = [_mean(part, "own") for part in (missed, table[table["found"]])]
-        numbers = " against ".join(f"{m:.2f} [{low:.2f}, {high:.2f}]" for m, low, high in of)
+        numbers = " against ".join(
+            f"{m:.2f} {interval_text(low, high, '.2f')}" for m, low, high in of
+        )
         found.append(
             f"Of the neighbours of missed objects a share of {numbers} of those of found ones is "
             f"of their own class ({len(missed)} missed, over all detectors)."

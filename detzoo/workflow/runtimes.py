@@ -24,6 +24,7 @@ from detzoo.metrics.bootstrap import match
 from detzoo.metrics.paired import compare_all
 from detzoo.run_config import EXPORTED, FILE, SCORED, copy_proposer
 from detzoo.runtimes import SESSIONS, ExportedNetwork, check_precision, imported
+from detzoo.text import interval_text
 from detzoo.workflow.export import fixed_size, metadata
 from detzoo.workflow.settings import Settings, one_line, read_moved, source
 
@@ -169,5 +170,5 @@ def difference(torch_run: Path, exported: Path, n: int = 1000) -> str:
         return f"{exported.name}: AP n/a, there are no boxes to find"
     return (
         f"{exported.name}: AP {pair.difference:+.4f} against torch's "
-        f"[{pair.low:+.4f}, {pair.high:+.4f}], p {pair.p:.3f}"
+        f"{interval_text(pair.low, pair.high, '+.4f')}, p {pair.p:.3f}"
     )

@@ -28,6 +28,7 @@ from detzoo.metrics.samples import FEWEST, Samples, draw_sets, method, units_of
 from detzoo.report.analysis.sides import common_truth, join, problem_of, read_side
 from detzoo.report.analysis.verdict import count_images
 from detzoo.report.load.values import clean, shorten
+from detzoo.text import interval_text
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,9 @@ class PairwiseResult:
         row, on = self.ap[0], f"on {count_images(self.images, self.groups)}"
         if row.difference is None or self.p is None:
             return f"No AP can be compared {on}: there is no ground truth to score against."
-        numbers = f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}], p = {self.p:.2g}"
+        numbers = (
+            f"{row.difference:+.3f} {interval_text(row.low, row.high, '+.3f')}, p = {self.p:.2g}"
+        )
         if self.p >= 0.05:
             both = f"{self.first} and {self.second}"
             return f"{both} cannot be told apart {on}: AP {numbers}.{self._few}"
@@ -233,7 +236,7 @@ def format_text(result: PairwiseResult) -> str:
         for row in rows:
             cells = [f"{'n/a' if v is None else f'{v:.3f}':>13}" for v in (row.first, row.second)]
             difference = "n/a" if row.difference is None else f"{row.difference:+.3f}"
-            limits = "" if row.low is None else f" [{row.low:+.3f}, {row.high:+.3f}]"
+            limits = "" if row.low is None else f" {interval_text(row.low, row.high, '+.3f')}"
             lines.append(f"  {shorten(row.name, 25):<26}{''.join(cells)}{difference:>13}{limits}")
     if result.swings:
         lines += ["", "Images that the difference in AP owes most to"]

@@ -11,6 +11,7 @@ import numpy as np
 from detzoo.metrics.paired import Pair
 from detzoo.metrics.thresholds import ALARM_RATES, BEST_F1, PRECISE
 from detzoo.report.analysis.detectors import Analysis, Detail
+from detzoo.text import interval_text
 
 ALPHA = 0.05
 
@@ -104,7 +105,7 @@ def pair_rows(pairs: Sequence[Pair]) -> list[dict[str, str]]:
                 "better": better,
                 "worse": worse,
                 "difference": f"{abs(pair.difference):.3f}",
-                "limits": f"[{low:.3f}, {high:.3f}]",
+                "limits": interval_text(low, high),
                 "p": p_text(pair.p),
                 "p_holm": p_text(pair.p_holm),
                 "apart": "yes" if verdict_text(pair) else "no",

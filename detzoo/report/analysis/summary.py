@@ -18,6 +18,7 @@ from detzoo.report.analysis.training import Curve, list_names
 from detzoo.report.analysis.verdict import intervals_overlap
 from detzoo.report.tables.leaderboard import LEAST, contenders, format_digits
 from detzoo.report.tables.starts import mixed_starts
+from detzoo.text import interval_text
 
 ALPHA = 0.05
 LONG_TAIL = 10  # times p50, from where p99 is a warning
@@ -110,7 +111,7 @@ def accuracy(rows: pd.DataFrame, pairs: Sequence[Pair]) -> Sentence:
 
 def _interval(row: pd.Series) -> str:
     low, high = row["AP_low"], row["AP_high"]
-    return "" if pd.isna(low) or pd.isna(high) else f" [{low:.3f}, {high:.3f}]"
+    return "" if pd.isna(low) or pd.isna(high) else f" {interval_text(low, high)}"
 
 
 def _alike(best: pd.Series, row: pd.Series, pairs: Sequence[Pair]) -> bool:

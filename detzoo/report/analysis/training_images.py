@@ -13,6 +13,7 @@ import pandas as pd
 from detzoo.report.load.files import read
 from detzoo.report.load.runs import Run
 from detzoo.report.load.values import interval, number, shorten
+from detzoo.text import interval_text
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def describe_seeds(found: Sequence[Size]) -> str:
 def _cell(size: Size | None) -> str:
     if size is None or math.isnan(size.ap):
         return "n/a"
-    return f"{size.ap:.3f} [{size.low:.3f}, {size.high:.3f}]"
+    return f"{size.ap:.3f} {interval_text(size.low, size.high)}"
 
 
 def summarise(found: Sequence[Size]) -> list[str]:

@@ -20,6 +20,7 @@ from detzoo.report.tables.leaderboard import (
     format_number,
 )
 from detzoo.report.tables.starts import mixed_starts
+from detzoo.text import interval_text
 
 ALPHA = 0.05
 TEST = "paired bootstrap, Holm's correction, 5%"
@@ -113,7 +114,7 @@ def _difference(best: pd.Series, row: pd.Series, of: Mapping[str, Pair]) -> str:
     low, high = pair.low, pair.high
     if pair.first != best["detector"]:
         low, high = -high, -low
-    return f"{row['detector']} (by {abs(pair.difference):.3f} [{low:.3f}, {high:.3f}])"
+    return f"{row['detector']} (by {abs(pair.difference):.3f} {interval_text(low, high)})"
 
 
 def _speed(rows: pd.DataFrame, by_name: Mapping[str, Sequence[Run]]) -> str:
