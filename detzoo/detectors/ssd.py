@@ -86,7 +86,9 @@ class Maps(nn.Module):
             narrow = nn.Conv2d(self.channels[-1], width // 2, 1)
             padded = i < further - unpadded
             wide = Halving(width // 2, width) if padded else nn.Conv2d(width // 2, width, 3)
-            self.further.append(nn.Sequential(narrow, nn.ReLU(), wide, nn.ReLU()))
+            self.further.append(
+                nn.Sequential(narrow, nn.ReLU(inplace=True), wide, nn.ReLU(inplace=True))
+            )
             self.channels.append(width)
         _xavier(self.further)
 

@@ -67,7 +67,7 @@ class FullyConnected(nn.Module):
         self.layers = nn.Sequential(
             nn.Flatten(),
             nn.Linear(channels * grid * grid, width),
-            nn.LeakyReLU(SLOPE),
+            nn.LeakyReLU(SLOPE, inplace=True),
             nn.Dropout(0.5),  # section 2.2
             OutputLinear(width, grid * grid * answers),
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
@@ -12,7 +11,9 @@ from detzoo.ops.fast import at_least_two_columns
 
 def convolution(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
     """Convolution, batch norm, ReLU; (B, C, H, W) -> (B, out, ceil(H / stride), ...)."""
-    return nn.Sequential(*normalised(in_channels, out_channels, kernel, stride), nn.ReLU())
+    return nn.Sequential(
+        *normalised(in_channels, out_channels, kernel, stride), nn.ReLU(inplace=True)
+    )
 
 
 def normalised(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
@@ -80,7 +81,7 @@ class Residual(nn.Module):
         self.skip = nn.Identity() if same else normalised(in_channels, out_channels, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.second(self.first(x)) + self.skip(x))
+        return (self.second(self.first(x)) + self.skip(x)).relu_()
 
 
 class Deformable(nn.Conv2d):
@@ -106,5 +107,5 @@ class Deformable(nn.Conv2d):
 def deformable(in_channels: int, out_channels: int) -> nn.Sequential:
     """As `convolution` with a 3x3 kernel, but deformable."""
     return nn.Sequential(
-        Deformable(in_channels, out_channels), nn.BatchNorm2d(out_channels), nn.ReLU()
+        Deformable(in_channels, out_channels), nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)
     )

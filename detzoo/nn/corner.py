@@ -4,7 +4,6 @@ K classes, E embedding, H W the map.
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detzoo.nn.blocks import convolution, normalised
@@ -44,4 +43,4 @@ class Corner(nn.Module):
             pooled = corner_pool(vertical, horizontal, bottom_right=self.bottom_right)
         else:
             pooled = vertical + horizontal
-        return self.heads(self.merged(F.relu(self.pooled(pooled) + self.skip(x))))
+        return self.heads(self.merged((self.pooled(pooled) + self.skip(x)).relu_()))

@@ -35,7 +35,7 @@ def conv_block(
         layers.append(nn.BatchNorm2d(channels))
     else:
         nn.init.zeros_(convolution.bias)
-    return nn.Sequential(*layers, nn.LeakyReLU(SLOPE))
+    return nn.Sequential(*layers, nn.LeakyReLU(SLOPE, inplace=True))
 
 
 class Darknet24(Freezable):

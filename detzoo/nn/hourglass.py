@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detzoo.nn.blocks import Residual, convolution, normalised
@@ -84,7 +83,7 @@ class Hourglass(Freezable):
         for i in range(self.stacks):
             maps.append(self.found[i](self.glasses[i](x)))
             if i + 1 < self.stacks:
-                x = F.relu(self.merge_input[i](x) + self.merge_found[i](maps[-1]))
+                x = (self.merge_input[i](x) + self.merge_found[i](maps[-1])).relu_()
                 x = self.merged[i](x)
         return maps
 

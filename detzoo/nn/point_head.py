@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detzoo.nn.blocks import OutputConv
@@ -42,7 +41,7 @@ class PointHead(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         layers = [self.heatmap, *self.values]
-        hidden = F.relu(self.hidden(x)).chunk(len(layers), 1)
+        hidden = self.hidden(x).relu_().chunk(len(layers), 1)
         return [layer(part) for layer, part in zip(layers, hidden, strict=True)]
 
 

@@ -131,7 +131,7 @@ class BoxHead(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(R, C, size, size) -> scores (R, K + 1), deltas (R, K, 4)."""
         for layer in (self.fc6, self.fc7):
-            x = layer(x.flatten(1)).relu()
+            x = layer(x.flatten(1)).relu_()
             if self.dropout:
                 x = F.dropout(x, self.dropout, self.training)
         return self.scores(x), self.deltas(x).unflatten(1, (-1, 4))

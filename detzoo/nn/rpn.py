@@ -85,7 +85,7 @@ class RPN(nn.Module):
         self.box_beta, self.edge_anchors = box_beta, edge_anchors
 
     def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> RPNOutputs:
-        hidden = [self.conv(x).relu() for x in maps]
+        hidden = [self.conv(x).relu_() for x in maps]
         objectness = [self.objectness(x) for x in hidden]  # per map (B, A, h, w)
         deltas = [self.deltas(x) for x in hidden]  # per map (B, A * 4, h, w)
         return RPNOutputs(

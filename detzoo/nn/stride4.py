@@ -72,7 +72,7 @@ class Deconvolutions(nn.Module):
                 if previous != width:
                     layers.append(nn.Conv2d(previous, width, 1, bias=False))
                 up = Upsample(upsample_by, width)
-            layers += [up, nn.BatchNorm2d(width), nn.ReLU()]
+            layers += [up, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
             previous = width
         self.layers = nn.Sequential(*layers)
         self.channels = previous

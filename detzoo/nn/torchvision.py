@@ -82,7 +82,9 @@ class ExtraMaps(nn.Module):
             for layer in (narrow, wide):
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
-            self.extra.append(nn.Sequential(narrow, nn.ReLU(), wide, nn.ReLU()))
+            self.extra.append(
+                nn.Sequential(narrow, nn.ReLU(inplace=True), wide, nn.ReLU(inplace=True))
+            )
             self.channels.append(width)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:

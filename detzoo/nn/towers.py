@@ -16,7 +16,7 @@ def conv_tower(channels: int, convs: int, norm: bool) -> nn.Sequential:
         layers.append(nn.Conv2d(channels, channels, 3, padding=1))
         if norm:
             layers.append(GroupNorm(math.gcd(32, channels), channels))
-        layers.append(nn.ReLU())
+        layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
 
 

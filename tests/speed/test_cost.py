@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -128,7 +130,8 @@ def test_packed_weights_are_memory_of_the_detector():
     """oneDNN's own layout, which has no storage that torch knows."""
     detector, channels_last = Counted().eval(), torch.channels_last
     of_a_size = images(height=64, width=64)
-    of_a_size.pixels = of_a_size.pixels.contiguous(memory_format=channels_last)
+    pixels = of_a_size.pixels.contiguous(memory_format=channels_last)
+    of_a_size = replace(of_a_size, pixels=pixels)
     wide = nn.Conv2d(256, 512, 3, padding=1)  # 4.5 MiB
     detector.first = nn.Sequential(nn.Conv2d(3, 256, 3, stride=2, padding=1), wide)
     detector.second = nn.Conv2d(512, 2, 1)
