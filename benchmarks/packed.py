@@ -1,8 +1,8 @@
 """Packed convolution weights (detzoo.engine.packed) beside torch's own calls, network alone.
 
-Every detector with random weights on a real image, prepared for inference, in interleaved rounds:
-with weights as torch stores them, and packed once. Ratios above 1 say how many times as long it
-takes with the former.
+Every detector with random weights on a real image, prepared for inference in bf16, in interleaved
+rounds: with weights as torch stores them, and packed once. Ratios above 1 say how many times as
+long it takes with the former.
 
     python benchmarks/packed.py --detectors retinanet centernet --threads 1
 """
@@ -16,7 +16,7 @@ from unittest import mock
 
 import torch
 from lib import arguments, begin, interleaved, pipeline_of, ratio, timing_lock
-from lib.networks import NINE, make_detector, one_image, torch_pass, torch_precisions
+from lib.networks import NINE, make_detector, one_image, torch_pass
 
 from detzoo.engine import folded
 
@@ -27,27 +27,25 @@ def main() -> None:
     options = parser.parse_args()
     options.device = "cpu"
     begin(options)
-    precisions = torch_precisions()
-    share = options.seconds / len(options.detectors) / len(precisions)
+    share = options.seconds / len(options.detectors)
     with timing_lock():
         for name in options.detectors:
-            for precision in precisions:
-                compare(name, options, precision, share)
+            compare(name, options, share)
 
 
 @torch.no_grad()
-def compare(name: str, options, precision: str, seconds: float) -> None:
+def compare(name: str, options, seconds: float) -> None:
     packed = make_detector(name, options)
-    pipeline_of(name, packed, torch.device("cpu"), precision, True)  # folds it
+    pipeline_of(name, packed, torch.device("cpu"), "bf16", True)  # folds it
     plain, images = copy.deepcopy(packed), one_image(packed, options)
     work = {
-        "plain": unpacked(torch_pass(plain, images, precision)),
-        "packed": torch_pass(packed, images, precision),
+        "plain": unpacked(torch_pass(plain, images, "bf16")),
+        "packed": torch_pass(packed, images, "bf16"),
     }
     rates = interleaved(work, seconds, torch.device("cpu"))
     milliseconds = 1e3 / statistics.median(rates["plain"])
     gained = ratio(rates["packed"], rates["plain"])
-    print(f"{name:<13}{precision:<5}{milliseconds:9.1f} ms   {gained}")
+    print(f"{name:<13}{milliseconds:9.1f} ms   {gained}")
 
 
 def unpacked(run: Callable[[], int]) -> Callable[[], int]:

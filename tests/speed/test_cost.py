@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 
 from detzoo.detector import Detector
 from detzoo.engine import folded, folding
+from detzoo.speed import cost
 from detzoo.speed.cost import gmacs, parameters, peak_memory_mb
 from detzoo.types import Detections, Frame, Images
 
@@ -128,16 +130,23 @@ def test_peak_memory_is_weights_and_the_most_that_lives_at_once():
 @torch.no_grad()
 def test_packed_weights_are_memory_of_the_detector():
     """oneDNN's own layout, which has no storage that torch knows."""
-    detector, channels_last = Counted().eval(), torch.channels_last
+    detector, channels_last = Counted(), torch.channels_last
     of_a_size = images(height=64, width=64)
     pixels = of_a_size.pixels.contiguous(memory_format=channels_last)
     of_a_size = replace(of_a_size, pixels=pixels)
-    wide = nn.Conv2d(256, 512, 3, padding=1)  # 4.5 MiB
-    detector.first = nn.Sequential(nn.Conv2d(3, 256, 3, stride=2, padding=1), wide)
+    wide = nn.Conv2d(512, 512, 3, padding=1)  # 4.5 MiB in bf16
+    detector.first = nn.Sequential(nn.Conv2d(3, 512, 3, stride=2, padding=1), wide)
     detector.second = nn.Conv2d(512, 2, 1)
-    plain = peak_memory_mb(detector.to(memory_format=channels_last), of_a_size)
-    folding.fold(detector)
-    detector(of_a_size)
-    if not any(tensor.is_mkldnn for tensor in folded.folded_weights(detector)):
-        pytest.skip("torch is built without oneDNN")
-    assert peak_memory_mb(detector, of_a_size) == pytest.approx(plain + 4.5, abs=0.1)
+    folding.fold(detector.eval().to(memory_format=channels_last))
+    with torch.autocast("cpu", torch.bfloat16):
+        detector(of_a_size)
+        if not any(tensor.is_mkldnn for tensor in folded.folded_weights(detector)):
+            pytest.skip("oneDNN has no convolution in bf16 on this processor")
+        packed = peak_memory_mb(detector, of_a_size)
+        folding.unfold(detector)
+        with mock.patch.object(cost, "_cpu_growth", lambda *_: 0):
+            plain = peak_memory_mb(detector, of_a_size)
+            folding.fold(detector)
+            detector(of_a_size)
+            assert peak_memory_mb(detector, of_a_size) - plain == pytest.approx(4.5, abs=0.1)
+    assert packed > plain + 4.5
