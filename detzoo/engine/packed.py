@@ -4,8 +4,8 @@ torch's own convolution takes a weight as it is stored, and oneDNN reorders it a
 256 channels on a 10 x 10 map in bf16 that is more than half of the time. `torch.compile` packs a
 constant weight once; these are the operators that it calls. The result is the same to the last bit.
 
-In bf16 networks are 1.1 to 1.3 times as fast with it; in fp32, where sums take longer, nothing
-could be measured (python benchmarks/packed.py).
+In bf16 networks without regions are 1.1 to 1.3 times as fast with it (python benchmarks/packed.py,
+one AMX thread); for many regions, and in fp32, sums take so long that nothing could be measured.
 """
 
 from __future__ import annotations
