@@ -248,12 +248,11 @@ def run_line(line: str, places: dict[str, Path], runs: bool = True) -> None:
         if program == "torchrun":
             processes, _, _, *words = words
             run_process(words, "-m", "torch.distributed.run", shortened("", processes))
-        elif any(word.startswith("study=") for word in words):
-            if "runs/shapes" in words and not Path("runs/shapes").exists():
-                run_command(["train", "name=shapes", "detector=ssd", *EASY])
-            run_process(words)
-        else:
-            run_command(words)
+            return
+        studied = "runs/shapes" in words and any(word.startswith("study=") for word in words)
+        if studied and not Path("runs/shapes").exists():
+            run_command(["train", "name=shapes", "detector=ssd", *EASY])
+        run_command(words)
     elif line.startswith("detzoo "):
         (_, verb, *words), *_ = commands(line)
         assert verb in VERBS
