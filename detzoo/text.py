@@ -67,9 +67,10 @@ def check_choice(setting: str, value: Any, known: Iterable[str]) -> None:
 
 def interval_text(low: float, high: float, form: str = ".3f") -> str:
     """`[low, high]` in Python's number format; a zero has no minus sign."""
-    return f"[{_number(low, form)}, {_number(high, form)}]"
+    return f"[{number_text(low, form)}, {number_text(high, form)}]"
 
 
-def _number(value: float, form: str) -> str:
+def number_text(value: float, form: str) -> str:
+    """In Python's number format; a zero has no minus sign."""
     text = format(value, form)
     return text if float(text) else format(0.0, form)

@@ -27,6 +27,7 @@ from detzoo.explain.statistics import (
 from detzoo.files import write_json, write_text
 from detzoo.metrics.samples import FEWEST
 from detzoo.report.page.explained import Score, Tests
+from detzoo.text import number_text
 from detzoo.workflow.explain import Explained, write_page
 
 TOO_FEW = (
@@ -119,7 +120,7 @@ def pair_tables(pairs: pd.DataFrame) -> list[Tests]:
         rows = [
             (
                 f"{row['first']} less {row['second']}",
-                f"{row['difference']:+.2f}{limits_text(row, '+.2f')}",
+                number_text(row["difference"], "+.2f") + limits_text(row, "+.2f"),
                 p_text(row["p"] if pd.notna(row["p"]) else None),
             )
             for row in of.to_dict("records")
