@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from detzoo.detector import Detector
-from detzoo.nn import BoxHead, RegionFeatures
+from detzoo.nn import FPN, BoxHead, OneMap, RegionFeatures
 from detzoo.ops.rois import region_candidates, region_losses, sample_regions
 from detzoo.types import Candidates, Images, Target
 
@@ -81,11 +81,16 @@ class RegionDetector(Detector):
 class PooledRegionDetector(RegionDetector):
     """A RegionDetector that reads regions from the maps of the whole image.
 
-    A subclass's constructor makes `regions`, of the finest maps, and `head`.
+    A subclass's constructor makes `neck`, `regions` of its `region_strides`, and `head`.
     """
 
+    neck: FPN | OneMap
     regions: RegionFeatures
     head: BoxHead
+
+    def region_strides(self) -> list[int]:
+        """Of the neck's maps that regions are read from: none is coarser than the backbone's."""
+        return [stride for stride in self.neck.strides if stride <= self.backbone.strides[-1]]
 
     def classify(self, features: Sequence[Tensor], rois: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         pooled = self.regions(features[: len(self.regions.strides)], rois)  # (R, C, 7, 7)

@@ -70,7 +70,7 @@ class FastRCNN(PooledRegionDetector):
     ) -> None:
         super().__init__(num_classes=num_classes, stride=32, backbone=backbone, proposer=proposer)
         self.neck = make_neck(neck, backbone, channels, levels, upsample_by)
-        strides = [s for s in self.neck.strides if s <= backbone.strides[-1]]
+        strides = self.region_strides()
         self.regions = RegionFeatures(
             strides, region_features, region_size, sampling_ratio, aligned, canonical_size
         )

@@ -111,7 +111,7 @@ class FasterRCNN(PooledRegionDetector):
         beta = box_beta if rpn_beta is None else rpn_beta
         edges = neck == "fpn" if edge_anchors is None else edge_anchors
         self.rpn = RPN(self.neck.channels, anchors, sampling, suppression, beta, edges)
-        strides = [s for s in self.neck.strides if s <= backbone.strides[-1]]  # not P6
+        strides = self.region_strides()  # not P6
         self.regions = RegionFeatures(
             strides, region_features, region_size, sampling_ratio, aligned, canonical_size
         )

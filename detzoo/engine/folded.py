@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,6 +21,15 @@ from torch import Tensor, nn
 
 from detzoo.engine.packed import can_pack, pack, packed_convolution, packing_pays
 from detzoo.engine.winograd import winograd, winograd_filters, winograd_pays
+
+
+@dataclass
+class Derived:
+    """What a folded layer computes with."""
+
+    made_of: Any = None  # the type, and the versions of the parameters
+    weights: dict[str, Tensor] = field(default_factory=dict)  # by form: plain, winograd, packed
+    bias: Tensor | None = None
 
 
 class Folded:
@@ -35,19 +45,12 @@ class Folded:
         self.sources = [layer.weight, layer.bias]
         if norm is not None:
             self.sources += [norm.weight, norm.bias, norm.running_mean, norm.running_var]
-        self.forget()
-
-    def forget(self) -> None:
-        """Drop what was derived from the parameters."""
-        self.made_of: Any = None
-        self.weights: dict[str, Tensor] = {}  # by form: plain, winograd, packed; made when used
-        self.bias: Tensor | None = None
+        self.derived = Derived()
         self.ready: tuple[Tensor, Tensor | None] | None = None  # for compiled code, if current
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy derives its own: a packed weight has no storage that could be copied."""
-        derived = {"made_of": None, "weights": {}, "bias": None, "ready": None}
-        return {**vars(self), **derived}
+        return {**vars(self), "derived": Derived(), "ready": None}
 
     def as_written(self, x: Tensor | None = None) -> bool:
         """Whether the layer computes as if it were not folded, and the norm by itself.
@@ -115,10 +118,10 @@ class Folded:
     ) -> tuple[Tensor, Tensor | None]:
         """Weight and bias of now, in this type and form. size: of the inputs, to pack for."""
         made_of = dtype, [(t._version, t.data_ptr()) for t in self.sources if t is not None]
-        if made_of != self.made_of:
-            self.forget()
-            self.made_of = made_of
-        if form not in self.weights:
+        if made_of != self.derived.made_of:
+            self.derived = Derived(made_of)
+        derived = self.derived
+        if form not in derived.weights:
             weight, bias = self.layer.weight, self.layer.bias
             if self.norm is not None:
                 weight, bias = _merged(self.layer, self.norm)
@@ -127,10 +130,10 @@ class Folded:
                 weight = winograd_filters(weight)
             elif form == "packed":
                 weight = pack(self.layer, weight, size)
-            self.weights[form] = weight
+            derived.weights[form] = weight
             if bias is not None:
-                self.bias = bias.detach() if self.late_bias else bias.detach().to(dtype)
-        return self.weights[form], self.bias
+                derived.bias = bias.detach() if self.late_bias else bias.detach().to(dtype)
+        return derived.weights[form], derived.bias
 
 
 class FoldedNorm:
@@ -156,9 +159,9 @@ def folded_layers(detector: nn.Module) -> Iterator[Folded]:
 def folded_weights(detector: nn.Module) -> Iterator[Tensor]:
     """The tensors that folding holds besides the detector's own."""
     for forward in folded_layers(detector):
-        yield from forward.weights.values()
-        if forward.bias is not None:
-            yield forward.bias
+        yield from forward.derived.weights.values()
+        if forward.derived.bias is not None:
+            yield forward.derived.bias
 
 
 @contextmanager

@@ -31,7 +31,6 @@ def packing_pays(x: Tensor) -> bool:
         x.device.type == "cpu"
         and x.dtype == torch.bfloat16
         and x.is_contiguous(memory_format=torch.channels_last)
-        and torch.backends.mkldnn.is_available()
         and torch._C._get_mkldnn_enabled()
         and _has_operators()
     )
@@ -66,6 +65,8 @@ def packed_convolution(layer: nn.Module, x: Tensor, packed: Tensor, bias: Tensor
 @functools.cache
 def _has_operators() -> bool:
     """Whether this build of torch has them, and the processor oneDNN's convolution in bf16."""
+    if not torch.backends.mkldnn.is_available():
+        return False
     mkldnn = torch.ops.mkldnn
     names = ("convolution_pointwise", "convolution_transpose_pointwise")
     names += ("reorder_convolution_weight", "reorder_convolution_transpose_weight")

@@ -45,8 +45,10 @@ def calls_of(module: nn.Module) -> Iterator[list[list[Tensor]]]:
     """Within it, the (R, C, h, w) maps that the module gives, a list for each of its calls."""
     calls: list[list[Tensor]] = []
 
-    def keep(_: nn.Module, __: Any, outputs: Any) -> None:
+    def keep(_: nn.Module, __: Any, outputs: Any) -> Tensor | None:
         calls.append([x for x in tensors(outputs) if x.dim() == 4])
+        # What follows goes on with a copy: a ReLU in place would change what is kept
+        return outputs.clone() if isinstance(outputs, Tensor) else None
 
     handle = module.register_forward_hook(keep)
     try:

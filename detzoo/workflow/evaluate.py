@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from detzoo.report import text_table
+from detzoo.text import interval_text
 from detzoo.workflow.select import select
 from detzoo.workflow.settings import print_traceback
 from detzoo.workflow.stages import evaluate_run
@@ -41,7 +42,7 @@ class Evaluation(Result):
         for path, found in self.metrics.items():
             low, high = found["intervals"]["AP"]
             lines.append(
-                f"{path}: {self.split}: AP {found['AP']:.3f} [{low:.3f}, {high:.3f}]  "
+                f"{path}: {self.split}: AP {found['AP']:.3f} {interval_text(low, high)}  "
                 f"AP50 {found['AP50']:.3f}"
             )
         return "\n".join(lines)

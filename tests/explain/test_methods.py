@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from detzoo.data import Letterbox
 from detzoo.detectors import RCNN
 from detzoo.explain import BASELINES, Asked, draw, explain, look
+from detzoo.explain.layers import calls_of
 from detzoo.explain.scores import energy, energy_share
 from detzoo.explain.target import nearest
 from detzoo.nn import Backbone
@@ -171,3 +173,16 @@ def test_captum_is_named_where_it_is_absent(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(__import__("sys").modules, "captum.attr", None)
     with pytest.raises(ValueError, match=r"pip install 'detzoo\[explain\]'"):
         explain(RedInBox().eval(), picture(), asked_for(0), "saliency")
+
+
+def test_maps_are_kept_as_they_were_before_a_relu_in_place():
+    """Their gradient, too, is of what the layer itself gives."""
+    convolution = nn.Conv2d(1, 1, 1, bias=False)
+    nn.init.constant_(convolution.weight, -2.0)
+    network = nn.Sequential(convolution, nn.ReLU(inplace=True))
+    with calls_of(convolution) as calls:
+        out = network(torch.tensor([[[[1.0, -1.0]]]]))
+    ((kept,),) = calls
+    assert out.tolist() == [[[[0.0, 2.0]]]] and kept.tolist() == [[[[-2.0, 2.0]]]]
+    (slope,) = torch.autograd.grad(out.sum(), kept)
+    assert slope.tolist() == [[[[0.0, 1.0]]]]

@@ -17,6 +17,7 @@ from detzoo.report.load.runs import Run
 from detzoo.report.load.values import clean, shorten
 from detzoo.report.page import protocol
 from detzoo.report.tables.leaderboard import Column, format_cell, format_limits, seed_text
+from detzoo.text import interval_text
 
 SHORT = 40  # letters of a name in a table or a sentence; the whole name is its title
 
@@ -64,7 +65,7 @@ def _detail_row(
         "cells": [
             {
                 "text": "n/a" if v is None else f"{v:.3f}",
-                "limits": "" if ends is None else f"[{ends[0]:.3f}, {ends[1]:.3f}]",
+                "limits": "" if ends is None else interval_text(*ends),
                 "value": "" if v is None else repr(float(v)),
             }
             for v, ends in values
