@@ -293,3 +293,17 @@ def test_each_stage_has_its_beta():
     assert (make().rpn.box_beta, make().box_beta) == (1 / 9, 1 / 9)
     paper = make(rpn_beta=0.2, box_beta=1.0)
     assert (paper.rpn.box_beta, paper.box_beta) == (0.2, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "proposing", "read"),
+    [
+        ({"levels": (2, 6)}, (4, 8, 16, 32, 64), (4, 8, 16, 32)),
+        ({"levels": (3, 5)}, (8, 16, 32), (8, 16, 32)),
+        ({"neck": "one_map"}, (16,), (16,)),
+    ],
+)
+def test_regions_are_read_from_no_map_beyond_the_backbone_s(settings, proposing, read):
+    """P6 is the RPN's alone (1612.03144, section 4.1)."""
+    detector = make(**settings)
+    assert detector.rpn.anchors.strides == proposing and detector.regions.strides == read
