@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from torch import Tensor
 
 from detzoo.detector import Detector
@@ -63,17 +62,16 @@ def judge(
     methods: Sequence[str],
     *,
     mark: Tensor | None = None,
-    oracle: Tensor | None = None,
     without: Tensor | None = None,
     seed: int = 0,
 ) -> dict[str, dict[str, float | None]]:
     """method -> the scores of its map, by the names of SCORES, and of each layer's sanity.
 
     truth: (1, 4) the object's true box, others: (M, 4) those of the image's other objects, mark:
-    (2, 4) a planted mark and the place opposite, all in the network's pixels. oracle: (H, W), the
-    right map, which is scored under the name ORACLE. without: (1, 3, H, W) the image without the
-    object, see `deletion`. "after head" and so on: the agreement with the map after that layer,
-    too, is randomised.
+    (2, 4) a planted mark and the place opposite, all in the network's pixels. without: (1, 3, H,
+    W) the image without the object, where that is known: deletion and insertion lead to it, and the
+    right map is scored under the name ORACLE. "after head" and so on: the agreement with the map
+    after that layer, too, is randomised.
     """
     maps: dict[str, Tensor] = {}
     times: dict[str, float | None] = {}
@@ -83,7 +81,8 @@ def judge(
         times[method] = time.perf_counter() - start
     found: dict[str, dict[str, float | None]] = {}
     rows, columns = view.frame.resized
-    for method, heat in (maps | ({} if oracle is None else {ORACLE: oracle})).items():
+    known = {} if without is None else {ORACLE: oracle_map(view, without)}
+    for method, heat in (maps | known).items():
         inside = heat[:rows, :columns].cpu().numpy()
         hit = pointing(inside, truth)
         found[method] = {
@@ -105,12 +104,13 @@ def judge(
     return found
 
 
-def oracle_map(view: View, mask: np.ndarray) -> Tensor:
-    """(H, W) over the network's pixels: an object's own pixels, and weakly those nearest to them.
+def oracle_map(view: View, without: Tensor) -> Tensor:
+    """(H, W) over the network's pixels: by how much an object changes each, averaged over colours.
 
-    mask: (height, width) in [0, 1], the part of each of the image's pixels that is the object's.
-    The surroundings are ordered too, so that no score depends on how ties are broken.
+    without: (1, 3, H, W) the same image before the object was inserted. A pixel of the object's
+    that looks like the ground behind it matters as little as one elsewhere. Those around are
+    ordered too, weakly, the nearest first, so that no score depends on how ties are broken.
     """
-    own = view.from_original(mask)
-    around = blurred(own[None, None], BLUR * max(view.frame.resized))[0, 0]
-    return own + SURROUNDINGS * around
+    change = (view.pixels - without).abs().mean(1, keepdim=True)
+    around = blurred(change, BLUR * max(view.frame.resized))
+    return (change + SURROUNDINGS * around)[0, 0]

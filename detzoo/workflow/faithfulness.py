@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from detzoo.data import Dataset, Source
 from detzoo.data.dataset import Sample
-from detzoo.explain.faithfulness import judge, oracle_map
+from detzoo.explain.faithfulness import judge
 from detzoo.explain.methods import BASELINES
 from detzoo.explain.statistics import ROUND
 from detzoo.explain.target import SAME, Asked
@@ -34,11 +34,10 @@ AN_IMAGE = 2  # objects at most: those of one image are not independent
 @dataclass(frozen=True)
 class GroundTruth:
     """The known pixels of an inserted object, in the image's coordinates. mark: (2, 4) xyxy, a mark
-    beside it and the place opposite. mask: (height, width) in [0, 1], its own pixels. without:
-    (height, width, 3) uint8, the image before it was inserted."""
+    beside it and the place opposite. without: (height, width, 3) uint8, the image before it was
+    inserted."""
 
     mark: Tensor | None = None
-    mask: np.ndarray | None = None
     without: np.ndarray | None = None
 
 
@@ -182,7 +181,6 @@ def _scores(
         truth[others],
         methods,
         mark=None if known.mark is None else view.boxes(known.mark),
-        oracle=None if known.mask is None else oracle_map(view, known.mask),
         without=None if without is None else pixels_of(detector, without),
         seed=seed,
     )

@@ -39,9 +39,9 @@ ROUNDS = (
     "objects; intervals are over images, and say nothing of trainings that were not done."
 )
 PASTED = (
-    'Each object was pasted into its image, and "oracle" is the map of exactly its pixels: what '
-    "differs from the image without it. Deletion and insertion go between these two images, so "
-    "that nothing but the object can change the score."
+    'Each object was pasted into its image, and "oracle" is the map of how much each pixel differs '
+    "from the image without it. Deletion and insertion go between these two images, so that "
+    "nothing but the object can change the score."
 )
 TESTED = ("insertion", "deletion", "energy")  # between all pairs
 

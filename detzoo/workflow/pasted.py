@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from tqdm import tqdm
@@ -32,33 +31,31 @@ def pasted(
 ) -> Explained:
     """The faithfulness study over objects pasted into the split's images, beside the right map.
 
-    The only difference between an image and its original is the object, so the map of these pixels
-    is the right one: it has to score better than any method's, and a method's better than the
-    uniform one. What takes the place of a pixel, in deletion and insertion, is the original's: so
-    no score changes but by the object. Writes what `faithfulness` does. Raises ValueError for data
-    that are not drawn.
+    The only difference between an image and its original is the object, so the map of how much each
+    pixel differs is the right one: it has to score better than any method's, and a method's better
+    than the uniform one. What takes the place of a pixel, in deletion and insertion, is the
+    original's: so no score changes but by the object. Writes what `faithfulness` does. Raises
+    ValueError for data that are not drawn.
     """
     with TemporaryDirectory(prefix="detzoo-pasted-") as folder:
         before = data.read(split)
-        dataset, masks = with_pasted(data, before, Path(folder), seed)
+        dataset = with_pasted(data, before, Path(folder), seed)
         originals = {sample.id: sample.image for sample in before.samples}
 
         def truth_of(sample: Sample, index: int) -> GroundTruth | None:
             if index < len(sample.boxes) - 1:
                 return None
-            return GroundTruth(mask=masks[sample.id], without=load_image(originals[sample.id]))
+            return GroundTruth(without=load_image(originals[sample.id]))
 
         return faithfulness(asked, dataset, methods, objects, out, seed, about, truth_of)
 
 
-def with_pasted(
-    data: Source, dataset: Dataset, folder: Path, seed: int
-) -> tuple[Dataset, dict[int, np.ndarray]]:
-    """The images with one object more, their last, as files in `folder`; id -> (H, W) its mask.
+def with_pasted(data: Source, dataset: Dataset, folder: Path, seed: int) -> Dataset:
+    """The images with one object more, their last, as files in `folder`.
 
     An image without free ground is left out.
     """
-    samples, masks = [], {}
+    samples = []
     for sample in tqdm(dataset.samples, "paste", unit="image", leave=False, disable=None):
         found = data.paste(sample, load_image(sample.image), seed)
         if found is None:
@@ -74,5 +71,4 @@ def with_pasted(
             "areas": torch.cat([sample.areas, area]),
         }
         samples.append(replace(sample, path=path, exif="auto", **more))
-        masks[sample.id] = found.alpha
-    return replace(dataset, samples=tuple(samples)), masks
+    return replace(dataset, samples=tuple(samples))

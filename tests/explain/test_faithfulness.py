@@ -55,18 +55,29 @@ def test_a_map_is_judged_by_every_score() -> None:
 
 
 def test_the_right_map_is_scored_beside_the_methods() -> None:
-    """Red counts in the whole box alone: its pixels are the right map, and half of them is not."""
+    """Red counts in the box alone, which is where an image without it differs."""
     detector = RedInBox().eval()
     view = look(detector, picture())
-    mask = np.zeros((32, 32), np.float32)
-    mask[8:16, 8:16] = 1
-    oracle = oracle_map(view, mask)
-    assert oracle[8:16, 8:16].min() > 1 and oracle[18, 12] > oracle[24, 12] >= 0
-    found = judge(detector, view, Asked(BOX[0], 0), BOX, BOX[:0], ["uniform"], oracle=oracle)
+    without = view.pixels.clone()
+    without[..., 8:16, 8:16] = 0
+    oracle = oracle_map(view, without)
+    assert oracle[8:16, 8:16].min() > oracle[18, 12] > oracle[24, 12] >= 0
+    found = judge(detector, view, Asked(BOX[0], 0), BOX, BOX[:0], ["uniform"], without=without)
     right, uniform = found[ORACLE], found["uniform"]
     assert right["deletion"] < uniform["deletion"] and right["insertion"] > uniform["insertion"]
     assert 12 < right["energy"] <= 16 and uniform["energy"] == pytest.approx(1)
     assert right["seconds"] is None and "randomised" not in right, "it asks no detector"
+
+
+def test_of_an_object_s_pixels_those_that_it_changes_most_are_first() -> None:
+    view = look(RedInBox().eval(), picture())
+    without = view.pixels.clone()
+    without[:, 0, 8:16, 8:12] -= 0.3  # the left half was less red by three times as much
+    without[:, 0, 8:16, 12:16] -= 0.1
+    oracle = oracle_map(view, without)
+    assert oracle[8:16, 8:12].min() > oracle[8:16, 12:16].max()
+    assert oracle[8:16, 8:12].mean() == pytest.approx(0.3 / 3, rel=0.02), "the mean of the colours"
+    assert oracle_map(view, view.pixels).max() == 0, "nothing was inserted"
 
 
 def test_a_mask_of_the_image_is_one_of_the_padded_pixels() -> None:

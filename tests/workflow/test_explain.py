@@ -13,6 +13,7 @@ from PIL import Image
 
 from detzoo.data import Shapes, load_image
 from detzoo.data.dataset import Sample
+from detzoo.explain.scores import box_mask
 from detzoo.files import read_json
 from detzoo.imagefile import ImageFile
 from detzoo.workflow import explain as module
@@ -230,11 +231,11 @@ def test_where_marks_are_planted_marked_objects_alone_are_studied(tmp_path: Path
 
 def test_an_object_is_asked_for_where_something_is_known_of_it(asked, folder, tmp_path) -> None:
     about = {"heading": "h", "command": "c", "detectors": [c.name for c in asked]}
-    mask = np.zeros((32, 32), np.float32)
-    mask[4:12, 20:28] = 1
+    without = picture()
+    without[4:12, 20:28] = 60  # the ground
 
     def truth_of(sample: Sample, index: int) -> GroundTruth | None:
-        return GroundTruth(mask=mask) if index == 1 else None
+        return GroundTruth(without=without) if index == 1 else None
 
     found = faithfulness(asked, Split(folder), ["odam"], 5, tmp_path / "out", 0, about, truth_of)
     rows = pd.DataFrame(read_json(tmp_path / "out" / "objects.json"))
@@ -243,18 +244,18 @@ def test_an_object_is_asked_for_where_something_is_known_of_it(asked, folder, tm
     assert means["B", "oracle", "insertion"] > means["B", "uniform", "insertion"]
     assert any(text.startswith("By insertion the map of the pasted") for text in found.sentences)
     page = found.page.read_text(encoding="utf-8")
-    assert '<th scope="col">oracle</th>' in page and "the map of exactly its pixels" in page
+    assert '<th scope="col">oracle</th>' in page and "how much each pixel differs" in page
 
 
 def test_the_pasted_object_is_the_last_one(tmp_path, asked) -> None:
     data = Shapes(tmp_path, train=1, val=1, test=3, size=64)
     before = data.read("test")
     (tmp_path / "pasted").mkdir()
-    after, masks = with_pasted(data, before, tmp_path / "pasted", 0)
+    after = with_pasted(data, before, tmp_path / "pasted", 0)
     for old, new in zip(before.samples, after.samples, strict=True):
         assert len(new.boxes) == len(old.boxes) + 1 and torch.equal(new.boxes[:-1], old.boxes)
         changed = (load_image(old.image) != load_image(new.image)).any(2)
-        assert changed.any() and not changed[masks[new.id] == 0].any()
+        assert changed.any() and not changed[box_mask(changed.shape, new.boxes[-1:]) == 0].any()
     with pytest.raises(ValueError, match="no object of test is found by all 2"):
         about = {"heading": "h", "command": "c", "detectors": []}
         pasted(asked, data, "test", ["odam"], 2, tmp_path / "out", 0, about)
@@ -268,9 +269,10 @@ def test_the_pasted_object_alone_is_studied(tmp_path, asked, monkeypatch) -> Non
         for sample in dataset.samples:
             files.append(sample.path)
             first, *_, last = (truth_of(sample, i) for i in range(len(sample.boxes)))
-            assert sample.path.is_file() and first is None and last.mask.shape == (64, 64)
+            assert sample.path.is_file() and first is None
             changed = (load_image(sample.image) != last.without).any(2)
-            assert changed.any() and not changed[last.mask == 0].any(), "the image before"
+            elsewhere = box_mask(changed.shape, sample.boxes[-1:]) == 0
+            assert changed.any() and not changed[elsewhere].any(), "the image before"
 
     monkeypatch.setattr(pasted_module, "faithfulness", study)
     pasted(asked, Shapes(tmp_path, **few), "test", ["odam"], 2, tmp_path / "out", 0, {})
