@@ -24,6 +24,7 @@ from detzoo.data import (
 from detzoo.data.augment import Flip, Policy, View, view_window
 from detzoo.data.dataset import Dataset, sample_of
 from detzoo.data.proposal_cache import SHARD, propose
+from detzoo.data.proposals import EDGES
 from detzoo.types import Frame
 
 from .conftest import write_image
@@ -75,7 +76,8 @@ def picture(height=48, width=64) -> np.ndarray:
 def made() -> list[Proposer]:
     pytest.importorskip("cv2.ximgproc", reason="the extra `proposals` is not installed")
     quality = SelectiveSearch(quality=True, side=40)
-    return [Grid(), SelectiveSearch(), quality, EdgeBoxes(), EdgeBoxes(edges="canny")]
+    edges = [EdgeBoxes(edges=edges) for edges in EDGES]
+    return [Grid(), SelectiveSearch(), quality, *edges]
 
 
 def overlap(a, b) -> float:
@@ -103,6 +105,17 @@ def test_an_even_image_and_one_of_a_pixel():
         for image in (np.full((30, 40, 3), 77, np.uint8), np.zeros((1, 1, 3), np.uint8)):
             boxes = proposer(image)
             assert boxes.shape == (len(boxes), 4) and boxes.dtype == np.float32
+
+
+def test_a_thinned_edge_is_a_line_and_not_a_band():
+    pytest.importorskip("cv2.ximgproc", reason="the extra `proposals` is not installed")
+    grey = np.full((20, 24), 50, np.uint8)
+    grey[:, 12:] = 200  # an edge between columns 11 and 12
+    for edges, columns in (("thinned", 1), ("sobel", 2)):
+        strength, direction = EdgeBoxes(edges=edges).contours(grey)
+        assert strength.dtype == direction.dtype == np.float32
+        assert ((strength > 0).sum(1) == columns).all() and strength[:, [11, 12]].any()
+        assert (direction[strength > 0] == 0).all(), "it goes across the edge"
 
 
 def test_a_limit_is_kept():
