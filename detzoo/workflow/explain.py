@@ -219,7 +219,7 @@ def _inside(view: View, heat: Tensor) -> np.ndarray:
 
 def write_page(out: Path, *, methods: Sequence[str], **parts: Any) -> Path:
     known = {name: of.title for name, of in (METHODS | BASELINES).items()}
-    known |= {ORACLE: "the pasted object's own pixels"}
+    known |= {ORACLE: "how much the pasted object changes each pixel"}
     text = render_explained(
         made=f"{datetime.now():%Y-%m-%d}",
         version=detzoo.__version__,

@@ -16,6 +16,7 @@ from detzoo.data.dataset import Sample
 from detzoo.explain.scores import box_mask
 from detzoo.files import read_json
 from detzoo.imagefile import ImageFile
+from detzoo.report.page.explained import Cell, Row
 from detzoo.workflow import explain as module
 from detzoo.workflow import faithfulness as faithfulness_module
 from detzoo.workflow import pasted as pasted_module
@@ -174,6 +175,16 @@ def test_a_page_without_rows_is_whole(tmp_path: Path) -> None:
         tmp_path, methods=["odam"], rows=(), heading="h", command="c", detectors=["A"]
     )
     assert "</html>" in page.read_text()
+
+
+def test_a_map_of_zeros_is_called_empty(tmp_path: Path) -> None:
+    maps = {"odam": np.zeros((32, 32), np.float32), "guided": np.eye(32, dtype=np.float32)}
+    energies = {"odam": {"energy": None}, "guided": {"energy": 2.5}}
+    cell = Cell("score 0.50", (8, 8, 16, 16), maps, energies)
+    row = Row("red", Image.fromarray(picture()), (8, 8, 16, 16), {"A": cell})
+    about = {"heading": "h", "command": "c", "detectors": ["A"]}
+    page = write_page(tmp_path, methods=[*maps], rows=[row], **about).read_text()
+    assert page.count("empty map: no pixel raises the score") == 1 and "energy 2.50" in page
 
 
 def test_trainings_by_several_seeds_are_rounds_of_one_detector(folder, tmp_path) -> None:

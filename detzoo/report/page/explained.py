@@ -159,5 +159,7 @@ def _cell(
             for name, value in cell.numbers.get(method, {}).items()
             if value is not None
         ]
+        if not cell.maps[method].any():
+            numbers = ["empty map: no pixel raises the score"]
         pictures.append({"method": method, "uri": as_uri(shown, QUALITY), "numbers": numbers})
     return {"caption": clean(cell.caption, 200), "pictures": pictures}
