@@ -19,11 +19,9 @@ LARGEST = 0.4  # of the image's shorter side
 
 @dataclass(frozen=True)
 class Pasted:
-    """pixels: (H, W, 3) uint8, as before except for the object. alpha: (H, W) float32 in [0, 1],
-    the part of each pixel that is the object's. box: its full extent, xyxy."""
+    """pixels: (H, W, 3) uint8, as before except for the object. box: its full extent, xyxy."""
 
     pixels: Array
-    alpha: Array
     box: Box
     label: int
 
@@ -54,7 +52,5 @@ def paste(
             continue
         canvas = pixels.astype(np.float32)
         fill_stamp(rng, canvas, new, difficulty)
-        alpha = np.zeros((height, width), np.float32)
-        alpha[new.rows, new.columns] = new.alpha
-        return Pasted(canvas.clip(0, 255).round().astype(np.uint8), alpha, new.box, label)
+        return Pasted(canvas.clip(0, 255).round().astype(np.uint8), new.box, label)
     return None

@@ -64,12 +64,6 @@ class View:
         """(M, 4) xyxy in original pixels -> in the pixels of `images`."""
         return resize_boxes(boxes.to(self.pixels.device), self.frame)
 
-    def from_original(self, heat: np.ndarray) -> Tensor:
-        """(height, width) over the image -> (H, W) float32 over the padded pixels, 0 outside it."""
-        inside = _resized(torch.from_numpy(heat).to(self.pixels.device), self.frame.resized)
-        height, width = self.pixels.shape[-2:]
-        return F.pad(inside, (0, width - inside.shape[1], 0, height - inside.shape[0]))
-
     def in_original(self, heat: Tensor) -> np.ndarray:
         """(h, w), of any size, over the padded pixels -> (height, width) float32 of the image."""
         whole = _resized(heat, self.pixels.shape[-2:])

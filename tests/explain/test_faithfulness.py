@@ -80,19 +80,6 @@ def test_of_an_object_s_pixels_those_that_it_changes_most_are_first() -> None:
     assert oracle_map(view, view.pixels).max() == 0, "nothing was inserted"
 
 
-def test_a_mask_of_the_image_is_one_of_the_padded_pixels() -> None:
-    detector = RedInBox().eval()
-    view = look(detector, picture(64, 32))  # letterboxed to 32 x 16, and padded
-    mask = np.zeros((64, 32), np.float32)
-    mask[16:32] = 1
-    heat = view.from_original(mask)
-    assert heat.shape == view.pixels.shape[-2:]
-    rows, columns = view.frame.resized
-    assert (rows, columns) == (32, 16) and heat[rows:].sum() == heat[:, columns:].sum() == 0
-    assert heat[8:16, :columns].min() > 0.7 and heat[20:].max() == 0
-    assert np.allclose(view.in_original(heat)[20:28], 1, atol=0.05)
-
-
 def insertions(oracle: float, odam: float, uniform: float) -> pd.DataFrame:
     """Insertion of detector A over 20 images, around these means."""
     noise = np.random.default_rng(0).normal(0, 0.02, 20)
