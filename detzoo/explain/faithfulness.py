@@ -63,6 +63,7 @@ def judge(
     *,
     mark: Tensor | None = None,
     without: Tensor | None = None,
+    fast: Detector | None = None,
     seed: int = 0,
 ) -> dict[str, dict[str, float | None]]:
     """method -> the scores of its map, by the names of SCORES, and of each layer's sanity.
@@ -70,9 +71,11 @@ def judge(
     truth: (1, 4) the object's true box, others: (M, 4) those of the image's other objects, mark:
     (2, 4) a planted mark and the place opposite, all in the network's pixels. without: (1, 3, H,
     W) the image without the object, where that is known: deletion and insertion lead to it, and the
-    right map is scored under the name ORACLE. "after head" and so on: the agreement with the map
-    after that layer, too, is randomised.
+    right map is scored under the name ORACLE. fast: the same detector as it computes fastest, for
+    the scores of changed images, which take most of the time and no gradient. "after head" and so
+    on: the agreement with the map after that layer, too, is randomised.
     """
+    fast = detector if fast is None else fast
     maps: dict[str, Tensor] = {}
     times: dict[str, float | None] = {}
     for method in methods:
@@ -86,8 +89,8 @@ def judge(
         inside = heat[:rows, :columns].cpu().numpy()
         hit = pointing(inside, truth)
         found[method] = {
-            "deletion": deletion(detector, view, asked, heat, without).area,
-            "insertion": insertion(detector, view, asked, heat, without).area,
+            "deletion": deletion(fast, view, asked, heat, without).area,
+            "insertion": insertion(fast, view, asked, heat, without).area,
             "energy": energy(inside, truth),
             "pointing": None if hit is None else float(hit),
             "others": energy_share(inside, others) if len(others) else None,
@@ -96,7 +99,7 @@ def judge(
             "seconds": times.get(method),
         }
     if mark is not None:  # the detector's, whatever the method
-        left = dict(zip(COVERED, covered_scores(detector, view, asked, mark), strict=True))
+        left = dict(zip(COVERED, covered_scores(fast, view, asked, mark), strict=True))
         found = {method: scores | left for method, scores in found.items()}
     for method, by_layer in sanity(detector, view, asked, maps, seed).items():
         found[method] |= {f"{LAYER}{layer}": value for layer, value in by_layer.items()}

@@ -65,9 +65,9 @@ def _curve(
     x1, y1, x2, y2 = asked.box.tolist()
     area = max(1.0, (x2 - x1) * (y2 - y1))
     counts = np.unique(np.linspace(0, min(REACH * area, real), STEPS).round()).astype(int)
-    variants = torch.cat([torch.where(rank < count, first, then) for count in counts.tolist()])
-    scores = found_scores(detector, view, asked, variants).cpu().numpy()
-    whole = float(found_scores(detector, view, asked, view.pixels)[0])
+    variants = [torch.where(rank < count, first, then) for count in counts.tolist()]
+    found = found_scores(detector, view, asked, torch.cat([*variants, view.pixels])).cpu().numpy()
+    scores, whole = found[:-1], found[-1]
     return Curve(counts / area, scores / whole if whole > 0 else scores * 0)
 
 

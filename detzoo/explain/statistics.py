@@ -11,7 +11,7 @@ if images are grouped: the group; ROUND, if each detector was trained several ti
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -195,43 +195,47 @@ def method_sentence(rows: pd.DataFrame, score: str) -> str:
     return f"{text}; {maps}."
 
 
-def mark_sentence(rows: pd.DataFrame, method: str) -> list[str]:
-    """For each detector, whether it uses a planted mark, and whether its maps show that: [] without
-    a mark.
+def mark_sentences(rows: pd.DataFrame, methods: Sequence[str]) -> list[str]:
+    """For each detector, whether it uses a planted mark, and by which methods its maps show that:
+    [] without a mark.
 
     The truth is what the score loses when the mark is covered, compared with the place opposite,
     where there is nothing. A map is never quite 0 beside an object: its energies on both are
-    compared in the same way.
+    compared in the same way, with Holm's correction over the methods.
     """
-    if "mark" not in rows:
+    if not set(COVERED) <= set(rows):
         return []
     found = []
-    part = rows[(rows["method"] == method) & rows["mark"].notna() & rows["opposite"].notna()]
-    for name, of in part.groupby("detector", sort=False):
-        shown, p = _is_larger(of, "mark", "opposite")
-        uses, text = shown, ""
-        if set(COVERED) <= set(of):
-            uses, truth = _is_larger(of, *reversed(COVERED))
-            marked, opposite = (of[column].mean() - 1 for column in COVERED)
-            text = (
-                f"its score changes by {marked:+.0%} when the mark is covered, by {opposite:+.0%} "
-                f"when the place opposite is ({p_text(truth)}); its maps {_SAY[uses, shown]}: "
+    for name, of in rows[rows[COVERED[0]].notna()].groupby("detector", sort=False):
+        by = {method: of[of["method"] == method] for method in methods}
+        maps = by[methods[0]]
+        uses, p = _is_larger(maps, *reversed(COVERED))
+        marked, opposite = (maps[column].mean() - 1 for column in COVERED)
+        known = {m: part.dropna(subset=["mark", "opposite"]) for m, part in by.items()}
+        tests = {m: _is_larger(part, "mark", "opposite") for m, part in known.items() if len(part)}
+        corrected = holm([value for _, value in tests.values()])
+        clauses = []
+        for (method, (larger, _)), value in zip(tests.items(), corrected, strict=True):
+            on, off = (known[method][place].mean() for place in ("mark", "opposite"))
+            says = _SAYS[uses, larger and value <= ALPHA]
+            clauses.append(
+                f"{method} {says} (energy on the mark {on:.1f} times its share of the image, on "
+                f"the place opposite {off:.1f}, {p_text(value)})"
             )
-        verb = "uses" if uses else "does not show to use"
         found.append(
-            f"{name} {verb} the planted mark: {text}energy on the mark is {of['mark'].mean():.1f} "
-            f"times its share of the image, on the place opposite {of['opposite'].mean():.1f} "
-            f"({method}, {p_text(p)}, {len(of)} objects)."
+            f"{name} {'uses' if uses else 'does not show to use'} the planted mark: its score "
+            f"changes by {marked:+.0%} when the mark is covered, by {opposite:+.0%} when the place "
+            f"opposite is ({p_text(p)}, {len(maps)} objects); {'; '.join(clauses)}."
         )
     return found
 
 
-# (whether a detector uses the mark, whether its maps look as if) -> what the maps do
-_SAY = {
-    (True, True): "show it",
-    (True, False): "do not show it",
-    (False, True): "suggest that it did",
-    (False, False): "agree",
+# (whether a detector uses the mark, whether its maps look as if) -> what a method says of it
+_SAYS = {
+    (True, True): "shows it",
+    (True, False): "does not show it",
+    (False, True): "suggests that it did",
+    (False, False): "agrees",
 }
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +15,12 @@ from torch import Tensor
 import detzoo
 from detzoo.detector import Detector
 from detzoo.engine.folding import unfold
+from detzoo.engine.precision import (
+    autocast,
+    choose_channels_last,
+    choose_precision,
+    prepare,
+)
 from detzoo.explain.target import SAME
 from detzoo.imagefile import ImageFile
 from detzoo.ops.boxes import iou
@@ -30,6 +39,30 @@ class Contestant:
     score: float
     label: str = ""
     seed: int = 0
+
+    @cached_property
+    def fast(self) -> Detector:
+        """A copy that computes as `evaluate` does: folded, in the precision that the device is
+        fastest in. For scores alone; what is explained are the layers of `detector`."""
+        device = next(self.detector.parameters()).device
+        copied = prepare(
+            deepcopy(self.detector), device, choose_channels_last(device), inference=True
+        )
+        copied.network = _Autocast(copied.network, device, choose_precision(device))
+        return copied
+
+
+@dataclass(frozen=True)
+class _Autocast:
+    """A detector's `network`, whose pixels are float32, in a precision of its own."""
+
+    network: Callable[..., Any]
+    device: torch.device
+    precision: str
+
+    def __call__(self, *arguments: Any) -> Any:
+        with autocast(self.device, self.precision):
+            return self.network(*arguments)
 
 
 @dataclass(frozen=True)

@@ -182,6 +182,7 @@ def _scores(
         methods,
         mark=None if known.mark is None else view.boxes(known.mark),
         without=None if without is None else pixels_of(detector, without),
+        fast=contestant.fast,
         seed=seed,
     )
 

@@ -18,7 +18,7 @@ from detzoo.explain.statistics import (
     compare,
     detector_sentence,
     limits_text,
-    mark_sentence,
+    mark_sentences,
     method_sentence,
     p_text,
     ranking_sentence,
@@ -60,7 +60,7 @@ def write_study(
     several, known = table["detector"].nunique() > 1, ORACLE in set(table["method"])
     between = [detector_sentence(table, summary, method) for method in own if several]
     sentences = [
-        *mark_sentence(table, own[0] if own else methods[0]),
+        *mark_sentences(table, own or methods[:1]),
         *(
             ranking_sentence(table, score, method)
             for score in TESTED

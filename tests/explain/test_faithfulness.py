@@ -17,7 +17,7 @@ from detzoo.explain.scores import covered_scores
 from detzoo.explain.statistics import (
     compare,
     detector_sentence,
-    mark_sentence,
+    mark_sentences,
     mean_interval,
     mean_samples,
     method_sentence,
@@ -196,27 +196,47 @@ def test_the_images_of_a_group_are_one_draw() -> None:
 
 
 def test_a_detector_that_uses_the_mark_is_named() -> None:
+    """The truth is what covering costs; each method is compared with it."""
     table = rows([1.0] * 12, [1.0] * 12)
     noise = np.random.default_rng(0).normal(0, 0.1, 12)
-    table["mark"] = [*(5 + noise), *(1 + noise)]
-    table["opposite"] = [*(1 + noise[::-1]), *(1 + noise[::-1])]
-    used, unused = mark_sentence(table, "odam")
-    assert used.startswith("A uses the planted mark: energy on the mark is 5.0 times")
-    assert unused.startswith("B does not show to use the planted mark")
-    assert mark_sentence(table.drop(columns="mark"), "odam") == []
     table["mark covered"] = [*(0.8 + noise / 10), *(1 + noise / 10)]
     table["opposite covered"] = [*(1 + noise[::-1] / 10)] * 2
-    used, unused = mark_sentence(table, "odam")
-    assert re.search(r"A uses .* by -(19|20|21)% when the mark is covered, by [+-][01]% when", used)
-    assert "(p < 0.001); its maps show it: energy on the mark is 5.0 times" in used
-    assert "B does not show to use" in unused and "its maps agree: energy" in unused
-    table["mark"], table["opposite"] = table["opposite"], table["mark"]
-    assert "uses" in mark_sentence(table, "odam")[0]
-    assert "its maps do not show it" in mark_sentence(table, "odam")[0]
+    table["mark"] = [*(5 + noise), *(1 + noise)]
+    table["opposite"] = [*(1 + noise[::-1])] * 2
+    used, unused = mark_sentences(table, ["odam"])
+    assert re.match(r"A uses .* by -(19|20|21)% when the mark is covered, by [+-][01]% when", used)
+    assert "is (p < 0.001, 12 objects); odam shows it (energy on the mark 5.0 times" in used
+    assert "B does not show to use" in unused and "; odam agrees (energy" in unused
+    assert mark_sentences(table.drop(columns=list(COVERED)), ["odam"]) == []
+
+    blind = table.assign(method="guided", mark=table["opposite"], opposite=table["mark"])
+    used, unused = mark_sentences(pd.concat([table, blind]), ["odam", "guided"])
+    assert (
+        "12 objects" in used and "; odam shows it" in used and "; guided does not show it" in used
+    )
+    empty = table.assign(method="guided", mark=None)
+    assert "guided" not in mark_sentences(pd.concat([table, empty]), ["odam", "guided"])[0]
+
     table["mark covered"], table["opposite covered"] = 1 + noise.repeat(2) / 10, 1.0
     table["mark"], table["opposite"] = 5 + noise.repeat(2), 1.0
-    assert "does not show to use the planted mark" in mark_sentence(table, "odam")[0]
-    assert "its maps suggest that it did" in mark_sentence(table, "odam")[0]
+    (accused, _) = mark_sentences(table, ["odam"])
+    assert "does not show to use the planted mark" in accused
+    assert "; odam suggests that it did" in accused
+
+
+def test_many_methods_make_no_accusation_by_chance() -> None:
+    """p is 0.03 by one method, and by Holm's correction over four 0.12."""
+    table = rows([1.0] * 30, [1.0] * 30)
+    differences = np.random.default_rng(3).normal(0, 1, 30)
+    differences += 2.2 / 30**0.5 * differences.std() - differences.mean()
+    table["mark"], table["opposite"] = 1 + np.tile(differences, 2), 1.0
+    table["mark covered"] = table["opposite covered"] = 1.0
+    assert "odam suggests that it did" in mark_sentences(table, ["odam"])[0]
+    others = [table.assign(method=m, mark=1.0) for m in ("guided", "saliency", "grad_cam")]
+    (text, _) = mark_sentences(
+        pd.concat([table, *others]), ["odam", "guided", "saliency", "grad_cam"]
+    )
+    assert "suggests" not in text and text.count("agrees") == 4
 
 
 def test_covering_the_mark_is_the_truth_of_a_shortcut() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,18 @@ import pytest
 import torch
 from PIL import Image
 
+import detzoo
 from detzoo.data import Shapes, load_image
 from detzoo.data.dataset import Sample
+from detzoo.engine.folding import inspect_folding, unfold
+from detzoo.explain import Asked, look
+from detzoo.explain.faithfulness import judge
 from detzoo.explain.scores import box_mask
+from detzoo.explain.target import found_scores
 from detzoo.files import read_json
 from detzoo.imagefile import ImageFile
 from detzoo.report.page.explained import Cell, Row
+from detzoo.workflow import contestants as contestants_module
 from detzoo.workflow import explain as module
 from detzoo.workflow import faithfulness as faithfulness_module
 from detzoo.workflow import pasted as pasted_module
@@ -27,6 +34,7 @@ from detzoo.workflow.faithfulness_page import layer_tables
 from detzoo.workflow.pasted import pasted, with_pasted
 from explain.known import RedInBox, picture
 
+KEPT = Path(__file__).parents[1] / "kept" / "ssd-c60a70ce"
 BOXES = torch.tensor([[8.0, 8, 16, 16], [20, 4, 28, 12]])
 
 
@@ -139,6 +147,33 @@ def test_the_study_is_of_true_objects_that_all_find(asked, folder: Path, tmp_pat
     assert again.frame[again.frame["score"] != "seconds"].equals(
         found.frame[found.frame["score"] != "seconds"]
     )
+
+
+def test_scores_of_changed_images_are_computed_as_evaluate_does(monkeypatch) -> None:
+    """Folded, and in the precision of `evaluate`; the layers that are explained stay as written."""
+    monkeypatch.setattr(contestants_module, "choose_precision", lambda device: "bf16")
+    detector = detzoo.load(KEPT)
+    unfold(detector)
+    one = Contestant("ssd", detector, 0.5)
+    assert not inspect_folding(one.fast).left and inspect_folding(detector).left
+    view = look(detector, picture())
+    found = detector.predict(picture(), score_threshold=0.0)
+    (box,) = view.boxes(found.boxes[:1])
+    asked = Asked(box, int(found.labels[0]))
+    (written,), (fast,) = (found_scores(d, view, asked, view.pixels) for d in (detector, one.fast))
+    assert 1e-5 < abs(float(written - fast)) < 0.01, "by bf16, and no more"
+
+
+def test_a_map_s_curves_are_of_the_fast_detector() -> None:
+    """Its score is 0 whatever the image, so there is no curve; the map is the detector's own."""
+    detector, fast = RedInBox().eval(), RedInBox().eval()
+    fast.candidates = lambda *given: replace(
+        found := RedInBox.candidates(fast, *given), scores=found.scores * 0
+    )
+    view = look(detector, picture())
+    found = judge(detector, view, Asked(BOXES[0], 0), BOXES[:1], BOXES[1:], ["odam"], fast=fast)
+    assert found["odam"]["deletion"] == found["odam"]["insertion"] == 0
+    assert found["odam"]["energy"] == pytest.approx(16)
 
 
 def test_an_interrupted_study_writes_what_is_done(asked, folder, tmp_path, monkeypatch) -> None:
