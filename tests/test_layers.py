@@ -13,7 +13,10 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "detzoo"
 
 # What everything may import, beside its own part: reading and writing of plain files, plain text
-LOWEST = {"box_forms", "files", "imagefile", "plain_yaml", "processes", "text", "__version__"}
+LOWEST = {
+    *("box_forms", "files", "imagefile", "plain_yaml", "processes", "progress", "text"),
+    "__version__",
+}
 
 # part -> what it may import beyond that
 ARROWS = {
@@ -24,6 +27,7 @@ ARROWS = {
     "plain_yaml": set(),
     "moved": set(),
     "processes": set(),
+    "progress": set(),
     "text": set(),
     "ops": {"types"},
     "nn": {"types", "ops"},

@@ -15,7 +15,6 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from detzoo.data import check_table
 from detzoo.data.check_table import CELL
@@ -24,6 +23,7 @@ from detzoo.data.image import load_image
 from detzoo.data.orientation import measure_orientation
 from detzoo.data.source import DataError, Source
 from detzoo.imagefile import UNREADABLE, header, needs_turning
+from detzoo.progress import track
 
 MOST_NAMES = 20  # of classes in one line
 SMALL, MEDIUM = 32**2, 96**2  # COCO's borders between small, medium and large, in square pixels
@@ -108,15 +108,8 @@ def _images(dataset: Dataset, decode: bool, progress: bool) -> Iterator[Problem]
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         found = pool.map(look, dataset.samples)
-        label = f"checking {dataset.name} {dataset.split}"
-        for some in tqdm(
-            found,
-            label,
-            len(dataset),
-            unit="image",
-            leave=False,
-            disable=None if progress else True,
-        ):
+        name = f"checking {dataset.name} {dataset.split}"
+        for some in track(found, name, "images", total=len(dataset), show=progress):
             yield from some
 
 

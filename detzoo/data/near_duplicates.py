@@ -12,13 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from detzoo.data.dataset import Dataset, Problem, Sample, content_hash
 from detzoo.imagefile import UNREADABLE, open_image
+from detzoo.progress import track
 
 LIMIT = 8  # bits of 64 that may differ; with random bits as few differ in one of 3e9 pairs
 DRAWN = 128  # pixels to which a JPEG is decoded for its hash, which uses 32
@@ -67,15 +66,9 @@ def hash_images(dataset: Dataset, *, progress: bool = True) -> list[int | None]:
             return None
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        shown: Any = tqdm(
-            pool.map(of, dataset.samples),
-            f"comparing {dataset.name} {dataset.split}",
-            len(dataset),
-            unit="image",
-            leave=False,
-            disable=None if progress else True,
-        )
-        return list(shown)
+        name = f"comparing {dataset.name} {dataset.split}"
+        found = pool.map(of, dataset.samples)
+        return list(track(found, name, "images", total=len(dataset), show=progress))
 
 
 def within(

@@ -22,12 +22,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from detzoo.data.dataset import Dataset, Sample, content_hash
 from detzoo.data.loader import load_sample
 from detzoo.data.proposals import Proposer
 from detzoo.files import atomic, remove_leftovers, write_json
+from detzoo.progress import Progress
 
 ROOT = Path("data") / "proposals"
 SHARD = 16  # images in a file: the most that an interruption loses
@@ -93,9 +93,9 @@ def propose(
             file=sys.stderr,
             flush=True,
         )
-        with tqdm(total=images, desc="proposals", unit=" images", disable=None) as bar:
+        with Progress(images, "proposals", "images") as bar:
             for count in _work(jobs, proposer.parallel, processes):
-                bar.update(count)
+                bar.advance(count)
     shards = [_read(path, key) for path, key in zip(paths, keys, strict=True)]
     return ImageProposals(
         [boxes for shard in shards for boxes in shard.boxes],

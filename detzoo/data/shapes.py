@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from detzoo.data.coco import Coco
 from detzoo.data.dataset import SPLITS, Dataset, Sample
@@ -25,6 +24,7 @@ from detzoo.data.paste import Pasted, paste
 from detzoo.data.scene import Scene, paint
 from detzoo.data.stamps import CLASSES
 from detzoo.files import remove_leftovers, temporary_prefix, write_json
+from detzoo.progress import Progress
 
 VERSION = 5  # raise it when the drawing changes, so that no old folder passes for a new one
 QUALITY = 92
@@ -138,13 +138,8 @@ class Shapes(Coco):
         prefix = temporary_prefix(self.root.name)
         work = Path(tempfile.mkdtemp(prefix=prefix, suffix=".tmp", dir=self.root.parent))
         try:
-            with tqdm(
-                total=sum(self.counts.values()),
-                desc=f"drawing {self.root}",
-                unit="image",
-                leave=False,
-                disable=None,  # in a log file a bar is a mess
-            ) as progress:
+            total = sum(self.counts.values())
+            with Progress(total, f"drawing {self.root}", "images") as progress:
                 for split in SPLITS:
                     self._write_split(work, split, progress)
             work.chmod(0o755)
@@ -163,7 +158,7 @@ class Shapes(Coco):
         own = {"objects": self.test_objects} if split == "test" and self.test_objects else {}
         return paint(rng, **self.parameters | own)
 
-    def _write_split(self, folder: Path, split: str, progress: tqdm) -> None:
+    def _write_split(self, folder: Path, split: str, progress: Progress) -> None:
         images, annotations = [], []
         (folder / "images" / split).mkdir(parents=True)
         for index in range(self.counts[split]):
@@ -187,7 +182,7 @@ class Shapes(Coco):
                         "iscrowd": int(crowd),
                     }
                 )
-            progress.update()
+            progress.advance(1)
         categories = [{"id": label + 1, "name": name} for label, name in enumerate(CLASSES)]
         content = {"images": images, "annotations": annotations, "categories": categories}
         write_json(folder / f"{split}.json", content, indent=None)

@@ -13,7 +13,7 @@ from detzoo.data.resize import Resize, to_original
 from detzoo.detector import Detector, eval_mode
 from detzoo.engine import distributed
 from detzoo.engine.precision import autocast, fastest_convolutions, prepare, transfer
-from detzoo.engine.progress import Progress
+from detzoo.progress import Progress
 from detzoo.types import Detections, Images, to_cpu
 
 

@@ -17,11 +17,11 @@ import torch
 from detzoo.detector import Detector
 from detzoo.engine import checkpoint, distributed
 from detzoo.engine.precision import fastest_convolutions
-from detzoo.engine.progress import Progress, print_note
 from detzoo.engine.recipe import Recipe
 from detzoo.engine.step import NonFiniteLoss as NonFiniteLoss
 from detzoo.engine.training import Training
 from detzoo.ops.precision import float32_as
+from detzoo.progress import Progress, print_note
 from detzoo.types import Images, Target
 
 STATUS_SECONDS = 5.0  # between two updates of status.json, which shows others the progress

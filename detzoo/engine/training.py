@@ -19,9 +19,9 @@ from detzoo.engine import checkpoint, distributed, status
 from detzoo.engine.budget import Budget
 from detzoo.engine.log import Log
 from detzoo.engine.precision import autocast, prepare, transfer
-from detzoo.engine.progress import print_note
 from detzoo.engine.recipe import Recipe, add_missing_keys
 from detzoo.engine.step import NonFiniteLoss, Step
+from detzoo.progress import print_note
 from detzoo.types import Images, Target, pad_targets
 
 

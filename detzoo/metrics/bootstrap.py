@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from detzoo.metrics.coco import IOU_THRESHOLDS
 from detzoo.metrics.matching import SIZES, Problem, arrays, assign, group_numbers, overlaps
 from detzoo.metrics.rows import RECALLS as RECALLS
 from detzoo.metrics.rows import Rows
 from detzoo.metrics.samples import Samples, draw_sets, method, units_of
+from detzoo.progress import track
 
 NAMES = ("AP", "AP50", "AP75", "AR100", "APs", "APm", "APl")
 _CELLS = 1 << 20  # rows times resamples at once: fits into a processor's cache
@@ -109,8 +109,7 @@ def precision_and_recall(
     recall = precision.copy()
     positives = counts @ matches.positives.T  # (S, K)
     edges = matches.label.searchsorted(np.arange(classes + 1))
-    shown = tqdm(range(classes), "bootstrap", leave=False, disable=None if progress else True)
-    for k in shown:
+    for k in track(range(classes), "bootstrap", "classes", show=progress):
         part = slice(edges[k], edges[k + 1])
         of_class = (matches.image[part], matches.score[part])
         fates = (matches.hit[:, part], matches.miss[:, part])

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 import detzoo
 from detzoo.data import Source, load_image
@@ -25,6 +24,7 @@ from detzoo.explain.view import View, look, scaled
 from detzoo.files import atomic, check_writable, write_text
 from detzoo.imagefile import ImageFile
 from detzoo.ops.boxes import iou
+from detzoo.progress import track
 from detzoo.report.book import gather
 from detzoo.report.images.failures import find_disputed
 from detzoo.report.load.values import shorten
@@ -115,14 +115,15 @@ def explain(
     else:
         files = _disputed(paths, split, data_root, objects)
     found = most_disputed(
-        [objects_of(asked, file) for file in tqdm(files, "predict", disable=None)], len(asked)
+        [objects_of(asked, file) for file in track(files, "predict", "images")], len(asked)
     )[:objects]
     if not found:
         raise ValueError(
             f"no detector finds an object in {len(files)} images; name others: images=[...]"
         )
     classes = asked[0].detector.class_names or ()
-    rows = [_row(asked, f, methods, classes, seed) for f in tqdm(found, "explain", disable=None)]
+    shown = track(found, "explain", "objects")
+    rows = [_row(asked, one, methods, classes, seed) for one in shown]
     page = write_page(Path(out), rows=rows, methods=methods, **about)
     return Explained(page, _frame(rows))
 

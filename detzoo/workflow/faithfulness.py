@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from torch import Tensor
-from tqdm import tqdm
 
 from detzoo.data import Dataset, Source
 from detzoo.data.dataset import Sample
@@ -22,6 +21,7 @@ from detzoo.explain.statistics import ROUND
 from detzoo.explain.target import SAME, Asked
 from detzoo.explain.view import look, pixels_of
 from detzoo.ops.boxes import iou
+from detzoo.progress import Progress
 from detzoo.types import Detections
 from detzoo.workflow.contestants import Contestant, by_seed
 from detzoo.workflow.explain import Explained
@@ -100,7 +100,7 @@ def _rows(
     total = objects * len(asked) // len(rounds) * len(methods)
     with (
         suppress(KeyboardInterrupt),
-        tqdm(total=total, desc="faithfulness", unit="map", disable=None) as bar,
+        Progress(total, "faithfulness", "maps") as bar,
     ):
         judged = []
         for place, (training, some) in enumerate(rounds.items()):
@@ -120,7 +120,7 @@ def _judged(
     seed: int,
     truth_of: GroundTruthOf,
     about: Mapping[str, Any],
-    bar: tqdm,
+    bar: Progress,
 ) -> Iterator[list[dict[str, Any]]]:
     """Object by object, a row for each detector and method; each row begins with `about`."""
     left = objects
@@ -144,7 +144,7 @@ def _of_object(
     methods: Sequence[str],
     known: GroundTruth,
     seed: int,
-    bar: tqdm,
+    bar: Progress,
 ) -> list[dict[str, Any]]:
     """One row for each detector and method."""
     about = {"image": sample.id, "unit": sample.id if sample.group is None else sample.group}
@@ -153,7 +153,7 @@ def _of_object(
         scores = _scores(contestant, sample, index, by[contestant.name], methods, known, seed)
         of = about | {"object": index, "detector": contestant.name}
         rows += [of | {"method": method} | found for method, found in scores.items()]
-        bar.update(len(methods))
+        bar.advance(len(methods))
     return rows
 
 

@@ -11,7 +11,6 @@ import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from detzoo.data import Dataset
 from detzoo.data.dataset import Sample
@@ -23,6 +22,7 @@ from detzoo.explain.target import SAME
 from detzoo.explain.view import look
 from detzoo.files import write_text
 from detzoo.ops.boxes import iou
+from detzoo.progress import Progress
 from detzoo.report.page.features import Learned, Neighbour, render_features
 from detzoo.text import interval_text
 from detzoo.workflow.channels import PEAKS, channels
@@ -60,7 +60,7 @@ def features(
     examples = dict(sorted(examples.items())[:CLASSES_SHOWN])
     looks = len(set(known.of)) + len(set(queries.of)) + len(examples)
     rows, learned = [], {}
-    with tqdm(total=looks * len(asked), desc="features", unit="image", disable=None) as bar:
+    with Progress(looks * len(asked), "features", "images") as bar:
         for contestant in asked:
             of, learned[contestant.name] = _learned(
                 contestant, known, queries, examples, layer, channel, seed, bar
@@ -98,7 +98,7 @@ def _learned(
     layer: str | None,
     channel: int | None,
     seed: int,
-    bar: tqdm,
+    bar: Progress,
 ) -> tuple[list[dict[str, Any]], Learned]:
     """A row for each requested object, and what the page shows of one detector.
 
@@ -123,7 +123,7 @@ def _learned(
 
 
 def _values(
-    detector: Any, objects: Objects, layer: str | None, bar: tqdm, peaks: Peaks | None = None
+    detector: Any, objects: Objects, layer: str | None, bar: Progress, peaks: Peaks | None = None
 ) -> tuple[Tensor, list[int]]:
     """(N, D) features of the objects, in their order, and the layer's channels level by level."""
     parts, widths = [], []
@@ -136,7 +136,7 @@ def _values(
         widths = maps.widths
         if peaks is not None:
             peaks.add(i, maps)
-        bar.update()
+        bar.advance(1)
     return torch.cat(parts), widths
 
 
@@ -251,13 +251,13 @@ def _plots(values: Tensor, seed: int) -> dict[str, np.ndarray]:
 
 
 def _classes(
-    detector: Any, examples: Mapping[int, int], like: Sample, seed: int, bar: tqdm
+    detector: Any, examples: Mapping[int, int], like: Sample, seed: int, bar: Progress
 ) -> dict[int, tuple[Image.Image | None, str]]:
     """Class -> the image that makes its score rise, of the size of the sample's, and a caption."""
     found = {}
     for label in examples:
         made = class_image(detector, label, like.size, seed=seed)
-        bar.update()
+        bar.advance(1)
         if made is None:
             found[label] = (None, "no candidate of the class to begin with")
         else:

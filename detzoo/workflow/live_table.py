@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from detzoo.engine.progress import seconds_left
+from detzoo.progress import seconds_left
 
 
 @dataclass(frozen=True)

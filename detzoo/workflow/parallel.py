@@ -17,7 +17,7 @@ from typing import Any
 
 from detzoo.config import build
 from detzoo.engine import status
-from detzoo.engine.progress import print_note, use_shared_line
+from detzoo.progress import print_note, use_shared_line
 from detzoo.speed.lock import command_line, set_command
 from detzoo.speed.machine import cores
 from detzoo.workflow.settings import Settings, print_failure, source

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from detzoo.data import Dataset, Source, load_image
 from detzoo.data.dataset import Sample
+from detzoo.progress import track
 from detzoo.workflow.contestants import Contestant
 from detzoo.workflow.explain import Explained
 from detzoo.workflow.faithfulness import GroundTruth, faithfulness
@@ -56,7 +56,7 @@ def with_pasted(data: Source, dataset: Dataset, folder: Path, seed: int) -> Data
     An image without free ground is left out.
     """
     samples = []
-    for sample in tqdm(dataset.samples, "paste", unit="image", leave=False, disable=None):
+    for sample in track(dataset.samples, "paste", "images"):
         found = data.paste(sample, load_image(sample.image), seed)
         if found is None:
             continue

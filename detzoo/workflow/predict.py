@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 import detzoo
 from detzoo.data import load_image
 from detzoo.engine.precision import choose_device
 from detzoo.files import atomic, check_writable, write_json
 from detzoo.imagefile import UNREADABLE, ImageFile
+from detzoo.progress import track
 from detzoo.report.figures.fonts import legend
 from detzoo.report.images.drawing import as_uri
 from detzoo.types import Detections
@@ -131,7 +131,8 @@ def _batches(
 ) -> Iterator[dict[Path, np.ndarray]]:
     """path -> (H, W, 3) uint8 RGB, `size` images at a time; `unreadable` gets the others, and
     why."""
-    for start in tqdm(range(0, len(files), size), "predict", unit="batch", disable=None):
+    starts = range(0, len(files), size)
+    for start in track(starts, "predict", "batches"):
         pixels = {}
         for file in files[start : start + size]:
             path = Path(file.source)

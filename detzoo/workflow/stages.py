@@ -22,11 +22,11 @@ from detzoo.engine.checkpoint import seed_everything
 from detzoo.engine.log import write_events
 from detzoo.engine.precision import Mode, describe_detector
 from detzoo.engine.predict import predict_dataset
-from detzoo.engine.progress import may_draw_bar, print_note
 from detzoo.engine.status import stage
 from detzoo.engine.train import train
 from detzoo.files import write_json, write_text
 from detzoo.metrics import bootstrap, coco
+from detzoo.progress import may_draw_bar, print_note
 from detzoo.run_config import SCORED, copy_proposer
 from detzoo.speed.machine import environment
 from detzoo.workflow import detections, start_weights, thresholds

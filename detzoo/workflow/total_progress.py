@@ -11,8 +11,9 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from detzoo.engine import progress, status
-from detzoo.engine.progress import SECONDS_BETWEEN_LINES, WIPED, use_shared_line
+from detzoo import progress
+from detzoo.engine import status
+from detzoo.progress import SECONDS_BETWEEN_LINES, WIPED, use_shared_line
 from detzoo.workflow.settings import Settings
 
 SCORING = 0.15  # of a run's work is scoring: the test and the val split

@@ -83,12 +83,12 @@ def test_results_in_original_pixels_and_own_ids(dataset, batch_size, precision, 
 
 
 def test_a_line_now_and_then_where_there_is_no_terminal(dataset, capsys, monkeypatch):
-    monkeypatch.setattr("detzoo.engine.progress.SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("detzoo.progress.SECONDS_BETWEEN_LINES", 0.0)
     predict_dataset(Corner(), dataset, resize=Letterbox(48), batch_size=2)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("predict: 2/3 images") and lines[0].endswith("left")
     assert lines[-1].startswith("predict: 3/3 images")
-    monkeypatch.setattr("detzoo.engine.progress.SECONDS_BETWEEN_LINES", 30.0)
+    monkeypatch.setattr("detzoo.progress.SECONDS_BETWEEN_LINES", 30.0)
     predict_dataset(Corner(), dataset, resize=Letterbox(48), batch_size=2)
     assert capsys.readouterr().err == ""
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageOps
-from tqdm import tqdm
 
 from detzoo.files import atomic, write_text
+from detzoo.progress import track
 from detzoo.report.figures.fonts import pillow_font
 from detzoo.report.images.drawing import Box, draw
 from detzoo.report.load.values import clean, shorten
@@ -58,7 +58,7 @@ def write(out: Path, title: str, facts: Sequence[str], sections: Sequence[Sectio
     if len(sections) > 3:
         links = (f'<a href="#{s.slug}">{_escaped(shorten(s.title, 60))}</a>' for s in sections)
         parts.append(f"<nav>{' '.join(links)}</nav>")
-    for section in tqdm(sections, "contact sheets", leave=False, disable=None):
+    for section in track(sections, "contact sheets", "sheets"):
         parts.append(f'<h2 id="{section.slug}">{_escaped(section.title)}</h2>')
         parts.append(f"<p>{_escaped(section.text)}</p>")
         for number, image in enumerate(sheets(section.cells), 1):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from tqdm import tqdm
 
+Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 30.0
 
 _owner = ""  # the name of this process's run, where another process shows a line for all runs
@@ -34,6 +37,16 @@ def print_note(text: str) -> None:
         print(f"{wiped}{_owner}{text}", file=sys.stderr, flush=True)
 
 
+def track(
+    items: Iterable[Item], name: str, unit: str, *, total: int | None = None, show: bool = True
+) -> Iterator[Item]:
+    """The items, with a `Progress` that counts them. total: how many, if they have no length."""
+    with Progress(len(items) if total is None else total, name, unit, show=show) as shown:
+        for item in items:
+            yield item
+            shown.advance(1)
+
+
 def seconds_left(done: float, left: float, elapsed: float) -> float | None:
     """The time for `left` units of work, if `done` took `elapsed` seconds; None for done = 0."""
     return elapsed * left / done if done > 0 else None
@@ -52,6 +65,7 @@ class Progress:
         show = show and may_draw_bar()
         self.show = show
         self.started = self.printed = time.monotonic()
+        self.shown: int | None = None  # the count in the last line
         self.bar = None
         if show and sys.stderr.isatty():
             self.bar = tqdm(
@@ -79,16 +93,17 @@ class Progress:
     def __exit__(self, *exception: object) -> None:
         if self.bar is not None:
             self.bar.close()
-        elif self.printed > self.started:
+        elif self.shown not in (None, self.count):
             self._line()
 
     def _line(self) -> None:
-        self.printed = time.monotonic()
+        self.printed, self.shown = time.monotonic(), self.count
         elapsed = self.printed - self.started
         rate = (self.count - self.first) / max(elapsed, 1e-9)
+        pace = f"{rate:.1f}/s" if rate >= 1 else f"{1 / max(rate, 1e-9):.0f} s each"
         left = seconds_left(self.count - self.first, self.total - self.count, elapsed) or 0.0
         print(
-            f"{self.name}: {self.count}/{self.total} {self.unit}, {rate:.1f}/s, "
+            f"{self.name}: {self.count}/{self.total} {self.unit}, {pace}, "
             f"{tqdm.format_interval(left)} left{', ' if self.note else ''}{self.note}",
             file=sys.stderr,
             flush=True,
