@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import os
 import sys
+import warnings
 from contextlib import redirect_stdout
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 from detzoo import __version__
-from detzoo.text import Escaping
+from detzoo.text import Escaping, escaped
 
 VERBS = {
     "list": "detectors, peers and backbones: published weights, cost, licences",
@@ -34,6 +37,7 @@ VERBS = {
 
 # Verbs that several processes may run at once
 SHARED = ("train", "evaluate", "oracle", "export", "predict")
+_pythons = warnings.formatwarning
 WAITS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
@@ -54,11 +58,19 @@ def main(arguments: list[str] | None = None) -> int:
     and so are characters that a pipe or a terminal cannot hold. (On stderr the bars of the progress
     move the cursor; there, messages are escaped one by one.)
     """
+    warnings.formatwarning = format_warning
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     with redirect_stdout(Escaping(sys.stdout)):
         return _main(arguments)
+
+
+def format_warning(message: Warning | str, category: type, file: str, *where: Any) -> str:
+    """A warning of our own as a sentence, without the line of source that Python shows with it."""
+    if Path(file).is_relative_to(Path(__file__).parents[1]):
+        return f"warning: {escaped(str(message))}\n"
+    return _pythons(message, category, file, *where)
 
 
 def _main(arguments: list[str] | None) -> int:

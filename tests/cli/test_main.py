@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 from PIL import Image
 
+import detzoo
 from detzoo import __version__
-from detzoo.cli import VERBS, WAITS, main, set_wait_policy
+from detzoo.cli import VERBS, WAITS, format_warning, main, set_wait_policy
 from detzoo.cli.app import app
 
 
@@ -28,6 +30,16 @@ def test_the_help_lists_every_verb(arguments: list[str], capsys: pytest.CaptureF
 def test_the_version(capsys: pytest.CaptureFixture) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"detzoo {__version__}\n"
+
+
+def test_a_warning_of_ours_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    main(["--version"])
+    assert warnings.formatwarning is format_warning
+    ours = format_warning("5 of 58\x1b", UserWarning, detzoo.__file__, 7, "line()")
+    assert ours == "warning: 5 of 58\\x1b\n"
+    other = format_warning("odd", UserWarning, "/elsewhere.py", 7, "line()")
+    assert other == "/elsewhere.py:7: UserWarning: odd\n  line()\n"
 
 
 def test_an_unknown_verb_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture) -> None:
