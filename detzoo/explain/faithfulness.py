@@ -14,6 +14,7 @@ from detzoo.explain.methods import draw
 from detzoo.explain.sanity import sanity
 from detzoo.explain.scores import (
     BLUR,
+    blurred_image,
     covered_scores,
     deletion,
     energy,
@@ -79,18 +80,19 @@ def judge(
     maps: dict[str, Tensor] = {}
     times: dict[str, float | None] = {}
     for method in methods:
-        start = time.perf_counter()
+        began = time.perf_counter()
         maps[method] = draw(detector, view, asked, method, seed)
-        times[method] = time.perf_counter() - start
+        times[method] = time.perf_counter() - began
     found: dict[str, dict[str, float | None]] = {}
     rows, columns = view.frame.resized
     known = {} if without is None else {ORACLE: oracle_map(view, without)}
+    start = blurred_image(view) if without is None else without
     for method, heat in (maps | known).items():
         inside = heat[:rows, :columns].cpu().numpy()
         hit = pointing(inside, truth)
         found[method] = {
             "deletion": deletion(fast, view, asked, heat, without).area,
-            "insertion": insertion(fast, view, asked, heat, without).area,
+            "insertion": insertion(fast, view, asked, heat, start).area,
             "energy": energy(inside, truth),
             "pointing": None if hit is None else float(hit),
             "others": energy_share(inside, others) if len(others) else None,

@@ -50,11 +50,15 @@ def deletion(
 def insertion(
     detector: Detector, view: View, asked: Asked, heat: Tensor, without: Tensor | None = None
 ) -> Curve:
-    """The score while the map's highest pixels come into `without`, or into the blurred image where
+    """The score while the map's highest pixels come into `without`, or into `blurred_image` where
     that is not known: high is good."""
-    if without is None:
-        without = blurred(view.pixels, BLUR * max(view.frame.resized))
+    without = blurred_image(view) if without is None else without
     return _curve(detector, view, asked, heat, first=view.pixels, then=without)
+
+
+def blurred_image(view: View) -> Tensor:
+    """(1, 3, H, W), where insertion starts from."""
+    return blurred(view.pixels, BLUR * max(view.frame.resized))
 
 
 def _curve(
