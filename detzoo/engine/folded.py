@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timm.layers import Conv2dSame, pad_same
 from torch import Tensor, nn
 
 from detzoo.engine.packed import can_pack, pack, packed_convolution, packing_pays
@@ -69,6 +70,8 @@ class Folded:
     def __call__(self, x: Tensor) -> Tensor:
         if self.as_written(x):
             return type(self.layer).forward(self.layer, x)
+        if isinstance(self.layer, Conv2dSame):  # TensorFlow's padding, which depends on the input
+            x = pad_same(x, self.layer.kernel_size, self.layer.stride, self.layer.dilation)
         if torch.compiler.is_compiling():
             form, (weight, bias) = "plain", self.ready
         else:

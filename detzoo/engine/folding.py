@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
+from timm.layers import Conv2dSame
 from torch import nn
 
 from detzoo.detector import eval_mode
@@ -18,7 +19,7 @@ from detzoo.engine.folded import Folded, FoldedNorm, folded_layers, has_late_bia
 from detzoo.ops.precision import float32_as
 
 # These very classes, and what has a `late_bias`; a subclass may compute something else
-LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+LAYERS = (nn.Conv2d, Conv2dSame, nn.ConvTranspose2d, nn.Linear)
 SIDE = 64  # pixels, about, of the input on which a backbone is compared before and after
 TOLERANCE = 1e-3  # of a map's largest value
 

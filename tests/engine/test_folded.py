@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
 from composed import CONFIGS, described
@@ -141,6 +142,26 @@ def test_grouped_transposed_and_padded_layers():
         folding.fold(network)
         torch.testing.assert_close(network(x), written, rtol=1e-4, atol=1e-4)
     assert done(network) == 2
+
+
+@pytest.mark.parametrize("size", [(7, 8), (8, 7)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_padding_that_depends_on_the_input_is_folded(size, dtype):
+    """TensorFlow's: none is before an even side, and one pixel on each end of an odd one."""
+    network = lived_in(nn.Sequential(Conv2dSame(3, 4, 3, stride=2), nn.BatchNorm2d(4)))
+    x = torch.randn(2, 3, *size).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad(), torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
+        written = network(x).float()
+        folding.fold(network)
+        torch.testing.assert_close(network(x).float(), written, rtol=0.02, atol=0.05)
+    assert done(network) == 1 and not folding.inspect_folding(network).left
+
+
+def test_a_mobilenet_of_tensorflow_is_folded_whole():
+    backbone = Backbone("mobilenetv2_100", options={"pad_type": "same"})
+    network = Small(lived_in(backbone))
+    folding.fold(network)
+    assert folding.inspect_folding(network).left == () and done(network) > 50
 
 
 def test_training_and_gradients_are_those_of_the_network_as_written():
