@@ -37,8 +37,8 @@ VERBS = {
 
 # Verbs that several processes may run at once
 SHARED = ("train", "evaluate", "oracle", "export", "predict")
-_pythons = warnings.formatwarning
 WAITS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+FORMAT_WARNING = warnings.formatwarning  # Python's own
 
 
 def usage() -> str:
@@ -70,7 +70,7 @@ def format_warning(message: Warning | str, category: type, file: str, *where: An
     """A warning of our own as a sentence, without the line of source that Python shows with it."""
     if Path(file).is_relative_to(Path(__file__).parents[1]):
         return f"warning: {escaped(str(message))}\n"
-    return _pythons(message, category, file, *where)
+    return FORMAT_WARNING(message, category, file, *where)
 
 
 def _main(arguments: list[str] | None) -> int:

@@ -15,12 +15,7 @@ from torch import Tensor
 import detzoo
 from detzoo.detector import Detector
 from detzoo.engine.folding import unfold
-from detzoo.engine.precision import (
-    autocast,
-    choose_channels_last,
-    choose_precision,
-    prepare,
-)
+from detzoo.engine.precision import autocast, choose_channels_last, choose_precision, prepare
 from detzoo.explain.target import SAME
 from detzoo.imagefile import ImageFile
 from detzoo.ops.boxes import iou
