@@ -29,6 +29,7 @@ from detzoo.text import interval_text
 RESAMPLES = 2000
 ALPHA = 0.05
 UNBOUNDED = (-math.inf, math.inf)
+ROUNDING = 1e-12
 ROUND = "training"
 MAP = (ROUND, "image", "object", "detector", "method")  # what names one map
 
@@ -91,12 +92,12 @@ def mean_interval(
 ) -> tuple[float, float]:
     """The mean of (N,) values, (low, high) at 95%; NaN with fewer than FEWEST units.
 
-    limits: the range of a value. If all values are equal and the range is unbounded, low and high
-    are that value.
+    limits: the range of a value. If all values are equal, but for rounding, and the range is
+    unbounded, low and high are that value.
     """
     if len(np.unique(units)) < FEWEST:
         return np.nan, np.nan
-    if limits == UNBOUNDED and np.ptp(values) == 0:
+    if limits == UNBOUNDED and np.ptp(values) < ROUNDING:
         return float(values[0]), float(values[0])
     low, high = mean_samples(values, units, seed, limits).interval() or (np.nan, np.nan)
     return low, high

@@ -167,6 +167,8 @@ def test_few_images_have_no_interval_and_a_share_stays_between_0_and_1() -> None
     few, values = np.arange(5), np.array([0.2, 0.4, 0.5, 0.6, 0.9])
     assert np.isnan(mean_interval(values, few)).all()
     assert mean_interval(np.ones(9), np.arange(9)) == (1, 1), "uniform's energy is no estimate"
+    rounded = 1 - 1e-16 * np.arange(9)
+    assert mean_interval(rounded, np.arange(9)) == (1, 1), "the box's agreement with itself"
     low, high = mean_interval(np.ones(9), np.arange(9), limits=(0.0, 1.0))
     assert 0.6 < low < 0.8 and high == 1, "a share of all images that nine do not show"
 
