@@ -88,7 +88,7 @@ def reason_not_whole(detector: Detector) -> str | None:
             "a way that neither runtime has an operation for"
         )
     if type(detector).decode is not Detector.decode:
-        return f"{name} decodes by its own library, image by image, in shapes that hang on them"
+        return f"{name} decodes by its own library, image by image, in shapes that depend on them"
     return None
 
 

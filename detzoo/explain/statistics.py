@@ -189,7 +189,7 @@ def method_sentence(rows: pd.DataFrame, score: str) -> str:
         )
     text = (
         f"By {score} {best}'s maps are the best ({mean}), better than {_listed(others[True])} by a "
-        f"paired test (p < {ALPHA} each)"
+        f"paired test (p < {ALPHA}{' each' if len(others[True]) > 1 else ''})"
     )
     if others[False]:
         text += f", and cannot be told apart from {_listed(others[False])}"

@@ -184,7 +184,7 @@ def test_methods_are_compared_over_the_same_maps() -> None:
     assert clear.high - clear.low < 0.01, "what both have in common cancels"
     assert clear.apart and not unclear.apart
     text = method_sentence(table, "insertion")
-    assert "better than saliency by a paired test" in text and "cannot be told apart from" in text
+    assert "better than saliency by a paired test (p < 0.05), and cannot be told apart" in text
 
 
 def test_the_images_of_a_group_are_one_draw() -> None:
