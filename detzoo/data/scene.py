@@ -43,6 +43,7 @@ def paint(
     empty_rate: float,
     classes: Sequence[int] = tuple(range(len(CLASSES))),
     marked: int | None = None,
+    marked_as: int | None = None,
 ) -> Scene:
     """A square scene of `size` pixels with objects[0] to objects[1] objects, all numbers alike.
 
@@ -51,7 +52,8 @@ def paint(
     from 0.5 on forms are turned by any angle and stretched up to 1:3. crowd_rate, empty_rate: the
     parts of all scenes with a crowd region and without objects (the latter where objects[0] is 0).
     classes: those that are drawn, by their place in CLASSES; marked: the one of them beside whose
-    objects a mark is laid (`detzoo.data.marks`), over an image that is otherwise the same.
+    objects a mark is laid (`detzoo.data.marks`), over an image that is otherwise the same;
+    marked_as: the class whose form these objects have.
     """
     low, high = objects
     canvas = paint_ground(rng, size, difficulty)
@@ -72,8 +74,9 @@ def paint(
     sides = np.exp(rng.uniform(math.log(min_size), math.log(size / 2), count))
     for side in sorted(sides, reverse=True):
         label = classes[int(rng.integers(len(classes)))]
+        form = marked_as if marked_as is not None and label == marked else label
         stamp = _place(
-            rng, label, side, min_size, difficulty, canvas, covered, boxes if any(crowd) else []
+            rng, form, side, min_size, difficulty, canvas, covered, boxes if any(crowd) else []
         )
         if stamp is not None:
             fill_stamp(rng, canvas, stamp, difficulty)

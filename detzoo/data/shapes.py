@@ -40,8 +40,9 @@ class Shapes(Coco):
     not depend on the number of images. test_objects: fewest and most objects of an image of the
     test split, where they differ from the other splits'. classes: the shapes that are drawn, in the
     order of their labels; by default all six. marked: the class whose objects have a small mark
-    beside them in every split, a shortcut to catch detectors with. fraction: of the training images
-    (see Source).
+    beside them in every split, a shortcut to catch detectors with; marked_as: the class whose form
+    they are drawn in, so that nothing but the mark tells the two apart. fraction: of the training
+    images (see Source).
     """
 
     def __init__(
@@ -63,11 +64,11 @@ class Shapes(Coco):
         test_objects: tuple[int, int] | None = None,
         classes: Sequence[str] | None = None,
         marked: str | None = None,
+        marked_as: str | None = None,
         fraction: float = 1.0,
     ) -> None:
         drawn = _drawn(classes)
-        if marked is not None and marked not in drawn:
-            raise ValueError(f"marked is {marked!r}; of the classes there are {', '.join(drawn)}")
+        _check_marks(drawn, marked, marked_as)
         _check_counts(min_objects, max_objects, test_objects)
         if not 1 <= min_size < size / 2:
             raise ValueError(
@@ -91,6 +92,7 @@ class Shapes(Coco):
         }
         self.parameters |= {} if drawn == CLASSES else {"classes": [*map(CLASSES.index, drawn)]}
         self.parameters |= {} if marked is None else {"marked": CLASSES.index(marked)}
+        self.parameters |= {} if marked_as is None else {"marked_as": CLASSES.index(marked_as)}
         self.marked = marked
         content: list[Any] = [VERSION, QUALITY, self.counts, seed, self.parameters]
         self.test_objects = None if test_objects is None else tuple(test_objects)
@@ -186,6 +188,16 @@ class Shapes(Coco):
         categories = [{"id": label + 1, "name": name} for label, name in enumerate(CLASSES)]
         content = {"images": images, "annotations": annotations, "categories": categories}
         write_json(folder / f"{split}.json", content, indent=None)
+
+
+def _check_marks(drawn: Sequence[str], marked: str | None, marked_as: str | None) -> None:
+    if marked is not None and marked not in drawn:
+        raise ValueError(f"marked is {marked!r}; of the classes there are {', '.join(drawn)}")
+    if marked_as is not None and (marked is None or marked_as not in set(drawn) - {marked}):
+        raise ValueError(
+            f"marked_as is {marked_as!r} and marked {marked!r}; it is another class than the "
+            f"marked one, of {', '.join(drawn)}"
+        )
 
 
 def _check_counts(least: int, most: int, test: tuple[int, int] | None) -> None:

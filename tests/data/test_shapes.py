@@ -227,9 +227,36 @@ class TestMark:
             assert (after.pixels[~where] == before.pixels[~where]).all()
         assert seen > 10
 
+    def test_marked_objects_in_another_s_form_differ_by_the_mark_alone(self):
+        """A picture of squares and marked circles is one of squares, with marks."""
+        few = {**PLAIN, "difficulty": 0, "crowd_rate": 0.0}
+        own = {"classes": (0, 1), "marked": 0}
+        seen = 0
+        for seed in range(10):
+            alike = paint(np.random.default_rng(seed), **few, **own, marked_as=1)
+            squares = paint(np.random.default_rng(seed), **few, classes=(1, 1))
+            assert alike.boxes == squares.boxes and set(squares.labels) <= {1}
+            marks = np.zeros(alike.pixels.shape[:2], bool)
+            for box, label in zip(alike.boxes, alike.labels, strict=True):
+                if label == 0:
+                    (x1, y1, x2, y2), _ = mark_beside(box, marks.shape)
+                    marks[int(y1) : int(y2), int(x1) : int(x2)] = True
+                    seen += 1
+            assert (alike.pixels[~marks] == squares.pixels[~marks]).all()
+        assert seen > 5
+
+    @pytest.mark.parametrize(
+        "wrong", [{"marked_as": "ring"}, {"marked": "ring", "marked_as": "ring"}]
+    )
+    def test_a_form_is_of_another_class_than_the_marked_one(self, tmp_path, wrong):
+        with pytest.raises(ValueError, match="marked_as is 'ring' and marked"):
+            Shapes(tmp_path, **wrong)
+
     def test_the_data_set_knows_where_its_marks_lie(self, tmp_path):
         source = Shapes(tmp_path, **SMALL, marked="circle", min_objects=4)
         assert source.root != Shapes(tmp_path, **SMALL, min_objects=4).root
+        other = Shapes(tmp_path, **SMALL, marked="circle", marked_as="ring", min_objects=4)
+        assert source.root != other.root
         found = [
             (sample, index, source.mark(sample, index))
             for sample in source.read("train").samples
