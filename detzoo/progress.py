@@ -100,7 +100,8 @@ class Progress:
         self.printed, self.shown = time.monotonic(), self.count
         elapsed = self.printed - self.started
         rate = (self.count - self.first) / max(elapsed, 1e-9)
-        pace = f"{rate:.1f}/s" if rate >= 1 else f"{1 / max(rate, 1e-9):.0f} s each"
+        each = 1 / max(rate, 1e-9)
+        pace = f"{rate:.1f}/s" if each <= 1 else f"{each:.{0 if each >= 10 else 1}f} s each"
         left = seconds_left(self.count - self.first, self.total - self.count, elapsed) or 0.0
         print(
             f"{self.name}: {self.count}/{self.total} {self.unit}, {pace}, "

@@ -33,6 +33,12 @@ def test_slow_work_is_counted_with_the_time_of_each(clock: Clock, capsys) -> Non
     ]
 
 
+def test_work_of_a_few_seconds_has_a_decimal(clock: Clock, capsys) -> None:
+    for _ in track(range(24), "speed", "passes"):
+        clock.now += 1.25
+    assert capsys.readouterr().err == "speed: 24/24 passes, 1.2 s each, 00:00 left\n"
+
+
 def test_fast_work_prints_its_rate_every_30_seconds(clock: Clock, capsys) -> None:
     with Progress(1000, "paste", "images") as bar:
         for _ in range(9):
