@@ -114,12 +114,13 @@ class Shapes(Coco):
         return torch.tensor(mark_beside(tuple(sample.boxes[index].tolist()), sample.size))
 
     def paste(self, sample: Sample, pixels: np.ndarray, seed: int) -> Pasted | None:
-        """An object of a class and a size that are drawn here, on free ground."""
+        """An object of a form and a size that are drawn here, on free ground."""
+        unseen = {self.marked} if "marked_as" in self.parameters else set()
         found = paste(
             pixels,
             [tuple(box) for box in sample.boxes.tolist()],
             np.random.default_rng([self.seed, seed, sample.id]),
-            labels=[CLASSES.index(name) for name in self.classes],
+            labels=[CLASSES.index(name) for name in self.classes if name not in unseen],
             min_size=self.parameters["min_size"],
             difficulty=self.parameters["difficulty"],
         )

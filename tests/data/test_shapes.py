@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from detzoo.data import Shapes, check
+from detzoo.data import Shapes, check, load_image
 from detzoo.data.marks import mark_beside
 from detzoo.data.scene import _place, paint
 from detzoo.data.stamps import CLASSES, outline, stamp
@@ -244,6 +244,14 @@ class TestMark:
                     seen += 1
             assert (alike.pixels[~marks] == squares.pixels[~marks]).all()
         assert seen > 5
+
+    def test_no_object_is_pasted_in_a_form_that_is_not_drawn(self, tmp_path):
+        two = {**SMALL, "classes": ["circle", "square"], "marked": "circle", "max_objects": 1}
+        for own, labels in (({}, {0, 1}), ({"marked_as": "square"}, {1})):
+            data = Shapes(tmp_path, **two, **own)
+            samples = data.read("train").samples
+            found = [data.paste(s, load_image(s.image), seed=0) for s in samples]
+            assert {one.label for one in found if one} == labels
 
     @pytest.mark.parametrize(
         "wrong", [{"marked_as": "ring"}, {"marked": "ring", "marked_as": "ring"}]
